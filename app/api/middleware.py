@@ -1,0 +1,81 @@
+"""Around every request: its id, its key, its log line and metrics, and a clean answer to whatever goes wrong."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api import problems
+from app.api.metrics import Metrics
+from app.errors import Unauthorized
+
+log = structlog.get_logger("gatescope.access")
+
+REQUEST_ID = "X-Request-ID"
+_PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}")
+
+
+class Observed:
+    """Echo or make `X-Request-ID`, count and log the request, answer 500 to an unforeseen error."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = given if _PLAIN_ID.fullmatch(given) else secrets.token_hex(8)
+        status, started = 0, time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception:  # the last resort: whatever it is, the client gets an answer and the log the trace
+                log.exception("request failed", method=scope["method"], path=scope["path"])
+                if status == 0:
+                    await problems.internal()(scope, receive, send_with_id)
+            self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._metrics.observe(scope["method"], route, status, seconds)
+        if not scope["path"].startswith("/health"):
+            milliseconds = round(seconds * 1000, 2)
+            log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
+
+
+class Keyed:
+    """Let in only requests that carry one of the keys; health is open to those who watch over the process."""
+
+    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+        self._app, self._keys = app, tuple(key.encode() for key in keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["path"].startswith("/health/") or self._has_key(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        error = Unauthorized("send one of this server's keys as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+        await problems.response(error)(scope, receive, send)
+
+    def _has_key(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        sent = (token if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip().encode()
+        matches = [secrets.compare_digest(sent, key) for key in self._keys]  # all compared: no timing to learn from
+        return any(matches)

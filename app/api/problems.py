@@ -1,0 +1,133 @@
+"""Errors on the wire: `application/problem+json` (RFC 9457), from one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from app import errors
+from app.errors import AppError, InvalidInput, Place
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[type[AppError], HTTPStatus] = {
+    errors.InvalidJSON: HTTPStatus.BAD_REQUEST,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.TraceTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BadRequest: HTTPStatus.BAD_REQUEST,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ModelError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.AppError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""The nearest class of an error's ancestry that stands here decides."""
+
+HEADERS: dict[type[AppError], dict[str, str]] = {
+    errors.Overloaded: {"Retry-After": "1"},
+    errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
+}
+
+
+class ProblemPlace(BaseModel):
+    """One thing that is wrong, and where."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(BaseModel):
+    """The body of every error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemPlace] = []
+
+
+def status_of(error: AppError) -> HTTPStatus:
+    """The HTTP status of an error, by its nearest listed ancestor."""
+    return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
+
+
+def response(error: AppError) -> Response:
+    """The reply that carries this error."""
+    places = [{"loc": place.loc, "msg": place.message} for place in error.places]
+    return _response(status_of(error), type(error).__name__, error.detail, places, HEADERS.get(type(error)))
+
+
+def internal() -> Response:
+    """The reply to an error that nobody foresaw; it says nothing of what happened inside."""
+    detail = "something went wrong in the server; its log has the details under this request's X-Request-ID"
+    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", detail)
+
+
+async def on_app_error(_: Request, error: Exception) -> Response:
+    """FastAPI's handler for the tree of `AppError`."""
+    if not isinstance(error, AppError):
+        raise error
+    return response(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """FastAPI's handler for what the framework itself refuses: unknown paths and methods."""
+    if not isinstance(error, HTTPException):
+        raise error
+    status = HTTPStatus(error.status_code)
+    detail = {
+        HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; /docs lists every route",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
+    }.get(status, error.detail)
+    return _response(status, status.phrase.title().replace(" ", ""), detail, headers=error.headers)
+
+
+def from_validation(error: ValidationError, fields: Mapping[str, Any]) -> InvalidInput:
+    """What pydantic found wrong with a body, in our words where its own do not help.
+
+    Args:
+        error: of validating a request's body.
+        fields: the names that the schema knows, for the nearest name to an unknown one.
+    """
+    return InvalidInput.at(*(_place(line, fields) for line in error.errors(include_url=False, include_input=False)))
+
+
+def _place(line: Mapping[str, Any], fields: Mapping[str, Any]) -> Place:
+    loc = ("body", *line["loc"])
+    if line["type"] == "extra_forbidden":
+        near = get_close_matches(str(loc[-1]), fields, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(fields))}"
+        return Place(loc, f"unknown field '{loc[-1]}'; {hint}")
+    if line["type"] == "missing":
+        return Place(loc, f"'{loc[-1]}' is missing")
+    return Place(loc, line["msg"].removeprefix("Value error, "))
+
+
+def _response(
+    status: HTTPStatus,
+    title: str,
+    detail: str,
+    places: list[dict[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    problem: dict[str, Any] = {
+        "type": f"urn:gatescope:{title}",
+        "title": title,
+        "status": status.value,
+        "detail": detail,
+    }
+    if places:
+        problem["errors"] = places
+    return Response(orjson.dumps(problem), status.value, dict(headers or {}), media_type=MEDIA_TYPE)

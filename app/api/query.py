@@ -1,0 +1,273 @@
+"""A validated request -> the engine's `Query`: what its fields mean together, for this model."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.api.arrays import Expected
+from app.api.limits import Limits
+from app.api.schemas import InitialState, PredictRequest, TraceRequest
+from app.errors import InvalidInput, Place, TraceTooLarge
+from app.lstm import SIGNALS, LSTMSpec, Selection, State, batch
+from app.pipeline.features import FeatureInputs
+from app.pipeline.query import Query
+from app.pipeline.vocabulary import UnknownToken, Vocabulary
+from app.repository.model import Model
+
+FLOAT_BYTES = 4
+
+
+def expected(model: Model) -> Expected:
+    """How long the axes of a request's arrays must be for this model."""
+    spec, inputs = model.spec, model.manifest.input
+    sizes = {
+        "layer_direction": spec.num_layers * spec.num_directions,
+        "hidden_unit": spec.hidden_state_size,
+        "cell_unit": spec.hidden_size,
+    }
+    if isinstance(inputs, FeatureInputs):
+        sizes["feature"] = len(inputs.features)
+    if model.vocabulary is not None:
+        sizes["vocabulary"] = len(model.vocabulary)
+    return Expected(model.name, inputs.kind, sizes)
+
+
+def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
+    """The query that a predict request states.
+
+    Raises:
+        InvalidInput: fields that do not go together or do not fit the model; the place is named.
+    """
+    sequences = _sequences(request, model)
+    _check_lengths([len(sequence) for sequence in sequences], request, limits)
+    inputs, lengths = batch.pad([torch.from_numpy(np.ascontiguousarray(sequence)) for sequence in sequences])
+    wanted = _outputs(request, model)
+    return Query(
+        inputs=inputs,
+        sequence_lengths=lengths,
+        initial_state=_initial_state(request.initial_state, len(sequences)),
+        horizon=_horizon(request, model),
+        future_inputs=_future_inputs(request, model, len(sequences)),
+        prediction="prediction" in wanted,
+        output="output" in wanted,
+        final_state="final_state" in wanted,
+    )
+
+
+def to_selection(request: TraceRequest, spec: LSTMSpec, query: Query, limits: Limits) -> Selection:
+    """The part of the trace that a trace request asks for.
+
+    Raises:
+        InvalidInput: it names what the model does not have.
+        TraceTooLarge: it has more bytes than the server makes.
+    """
+    selection = Selection(
+        SIGNALS if request.signals is None else tuple(request.signals),
+        None if request.layers is None else tuple(request.layers),
+        None if request.directions is None else tuple(request.directions),
+        _units(request.units, spec),
+        _time(request),
+    )
+    try:
+        resolved = selection.resolve(spec)
+    except InvalidInput as error:
+        raise InvalidInput.at(*(Place(("body", *place.loc), place.message) for place in error.places)) from None
+    longest = int(query.sequence_lengths.max()) + query.horizon
+    shape = resolved.shape(len(query.inputs), longest)
+    if 0 in shape:
+        _refuse(f"selects none of the {longest} time steps", "time")
+    size = int(np.prod(shape)) * len(resolved.signals) * FLOAT_BYTES
+    if size > limits.max_trace_bytes:
+        raise TraceTooLarge(
+            f"the trace has {size:,} bytes ({len(resolved.signals)} signals of shape {list(shape)}); this server makes "
+            f"at most {limits.max_trace_bytes:,}: ask for fewer signals, layers, directions, units or time steps"
+        )
+    return resolved
+
+
+def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
+    """What a model of tokens read, as it was written; None for a model of features."""
+    if model.vocabulary is None:
+        return None
+    if request.text is not None:
+        return [model.vocabulary.split(text) for text in _texts(request.text)]
+    return [[model.vocabulary.entries[index] for index in sequence] for sequence in _cut(request)]
+
+
+def _sequences(request: PredictRequest, model: Model) -> list[np.ndarray]:
+    if request.inputs is None and request.text is None:
+        _refuse("'inputs' is missing" if model.vocabulary is None else "give either 'inputs' or 'text'", "inputs")
+    if request.inputs is not None and request.text is not None:
+        _refuse("give either 'inputs' or 'text', not both", "text")
+    if request.text is not None:
+        return _encode(request, model)
+    sequences = _cut(request)
+    _check_categories(sequences, model)
+    return sequences
+
+
+def _cut(request: PredictRequest) -> list[np.ndarray]:
+    """The sequences of `inputs`, without the padding where `sequence_lengths` says that there is some."""
+    sequences = request.inputs or []
+    lengths = request.sequence_lengths
+    if lengths is None:
+        return sequences
+    if len(lengths) != len(sequences):
+        _refuse(f"there are {len(lengths)} lengths for {len(sequences)} sequences", "sequence_lengths")
+    longest = len(sequences[0])
+    for index, sequence in enumerate(sequences):
+        if len(sequence) != longest:
+            message = "goes beside a padded, rectangular 'inputs', but these sequences differ in length"
+            _refuse(message, "sequence_lengths")
+        if not 1 <= lengths[index] <= longest:
+            message = f"sequence length {lengths[index]} lies outside 1 to {longest}, the padded time steps"
+            _refuse(message, "sequence_lengths", index)
+    return [sequence[:length] for sequence, length in zip(sequences, lengths, strict=True)]
+
+
+def _encode(request: PredictRequest, model: Model) -> list[np.ndarray]:
+    if model.vocabulary is None:
+        _refuse(f"model '{model.name}' reads features, not text: give 'inputs'", "text")
+    if request.sequence_lengths is not None:
+        _refuse("goes beside a padded 'inputs', not beside 'text'", "sequence_lengths")
+    texts = _texts(request.text or [])
+    if not texts:
+        _refuse("text has no sequences", "text")
+    alone = isinstance(request.text, str)
+    return [_ids(text, model.vocabulary, () if alone else (index,)) for index, text in enumerate(texts)]
+
+
+def _ids(text: str, vocabulary: Vocabulary, loc: tuple[int, ...]) -> np.ndarray:
+    tokens = vocabulary.split(text)
+    if not tokens:
+        _refuse("the text has no tokens", "text", *loc)
+    try:
+        return np.array(vocabulary.encode(tokens), dtype=np.int64)
+    except UnknownToken as error:
+        what = "character" if vocabulary.kind == "characters" else "word"
+        _refuse(f"{what} {error.token!r} at position {error.index} is not in the model's vocabulary", "text", *loc)
+
+
+def _texts(text: str | list[str]) -> list[str]:
+    return [text] if isinstance(text, str) else text
+
+
+def _check_categories(sequences: list[np.ndarray], model: Model) -> None:
+    if not isinstance(model.manifest.input, FeatureInputs):
+        return
+    for index, sequence in enumerate(sequences):
+        if place := model.manifest.input.unknown_category(sequence):
+            _refuse(place.message, "inputs", index, *place.loc)
+
+
+def _check_lengths(lengths: list[int], request: PredictRequest, limits: Limits) -> None:
+    field = "inputs" if request.inputs is not None else "text"
+    further = request.horizon or 0
+    with_horizon = f" (with {further} of the horizon)" if further else ""
+    longest = max(lengths) + further
+    if longest > limits.max_time_steps:
+        index = lengths.index(max(lengths))
+        message = (
+            f"sequence has {longest:,} time steps{with_horizon}; this server takes at most {limits.max_time_steps:,}"
+        )
+        _refuse(message, field, index)
+    if longest * len(lengths) > limits.max_batch_steps:
+        _refuse(
+            f"{len(lengths):,} sequences of up to {longest:,} time steps{with_horizon} make a batch of "
+            f"{longest * len(lengths):,} steps; this server takes at most {limits.max_batch_steps:,}",
+            field,
+        )
+
+
+def _outputs(request: PredictRequest, model: Model) -> list[str]:
+    if request.outputs is None:
+        return ["prediction"] if model.manifest.head else ["output"]
+    if "prediction" in request.outputs and model.manifest.head is None:
+        message = f"model '{model.name}' is an LSTM without a head: it has output and final_state, no prediction"
+        _refuse(message, "outputs", request.outputs.index("prediction"))
+    return list(request.outputs)
+
+
+def _initial_state(given: InitialState | None, sequences: int) -> State | None:
+    if given is None:
+        return None
+    for name in State._fields:
+        batch_size = getattr(given, name).shape[1]
+        if batch_size != sequences:
+            axes = "(layers · directions, batch, unit)"
+            message = f"has a batch of {batch_size}, but there are {sequences} sequences; its axes are {axes}"
+            _refuse(message, "initial_state", name)
+    return State(*(torch.from_numpy(getattr(given, name)) for name in State._fields))
+
+
+def _horizon(request: PredictRequest, model: Model) -> int:
+    if request.horizon is None:
+        return 0
+    manifest = model.manifest
+    runs_on = manifest.task in ("regression", "next_token")
+    if not runs_on or manifest.head is None or manifest.head.steps not in ("all", "last"):
+        task = manifest.task or "an LSTM without a head"
+        _refuse(f"model '{model.name}' ({task}) has no prediction that could run on", "horizon")
+    if request.outputs is not None and "prediction" not in request.outputs:
+        _refuse("needs 'prediction' among the outputs", "horizon")
+    return request.horizon
+
+
+def _future_inputs(request: PredictRequest, model: Model, sequences: int) -> Tensor | None:
+    manifest, future = model.manifest, request.future_inputs
+    if request.horizon is None:
+        if future is not None:
+            _refuse("goes with 'horizon'", "future_inputs")
+        return None
+    if not isinstance(manifest.input, FeatureInputs):
+        if future is not None:
+            _refuse(f"model '{model.name}' reads tokens; it has no features to know ahead", "future_inputs")
+        return None
+    names = manifest.input.names
+    fed_back = manifest.output.fed_back(names)
+    unknown = [name for index, name in enumerate(names) if index not in fed_back]
+    if future is None:
+        if unknown:
+            _refuse(f"is missing: model '{model.name}' needs {', '.join(unknown)} of each future step", "future_inputs")
+        return None
+    _check_future(future, request.horizon, sequences, names, fed_back)
+    for index, rows in enumerate(future):
+        if place := manifest.input.unknown_category(rows):
+            _refuse(place.message, "future_inputs", index, *place.loc)
+    return torch.from_numpy(future)
+
+
+def _check_future(future: np.ndarray, horizon: int, sequences: int, names: list[str], fed_back: dict[int, int]) -> None:
+    if len(future) != sequences:
+        _refuse(f"has a batch of {len(future)}, but there are {sequences} sequences", "future_inputs")
+    if future.shape[1] != horizon:
+        _refuse(f"has {future.shape[1]} steps, but the horizon is {horizon}", "future_inputs")
+    nulls = np.isnan(future)
+    nulls[..., list(fed_back)] = False
+    if nulls.any():
+        row, step, feature = (int(index) for index in np.argwhere(nulls)[0])
+        message = f"'{names[feature]}' is null, but no prediction is fed back into it: it must be known"
+        _refuse(message, "future_inputs", row, step, feature)
+
+
+def _units(units: list[int] | str | None, spec: LSTMSpec) -> tuple[int, ...] | None:
+    if isinstance(units, str):
+        start, stop, step = (int(part) if part else None for part in (units + ":").split(":")[:3])
+        return tuple(range(spec.hidden_size)[start:stop:step])
+    return None if units is None else tuple(units)
+
+
+def _time(request: TraceRequest) -> slice:
+    if request.time is None:
+        return slice(None)
+    if request.time.step == 0:
+        _refuse("a step of 0 goes nowhere", "time", "step")
+    return slice(request.time.start, request.time.stop, request.time.step)
+
+
+def _refuse(message: str, *loc: str | int) -> NoReturn:
+    raise InvalidInput.at(Place(("body", *loc), message))

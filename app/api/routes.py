@@ -1,0 +1,87 @@
+"""Every route of the API, in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.api import health, metrics, reply
+from app.api.problems import MEDIA_TYPE, Problem
+from app.api.schemas import PredictReply, PredictRequest, TraceReply, TraceRequest
+from app.api.v1 import models, predict
+
+
+@dataclass(frozen=True)
+class Route:
+    """One endpoint; `reads` and `writes` describe bodies that it reads and writes itself, past the framework."""
+
+    method: str
+    path: str
+    endpoint: Callable[..., Any]
+    tag: str
+    reads: type[BaseModel] | None = None
+    writes: type[BaseModel] | None = None
+    media_types: tuple[str, ...] = (reply.JSON,)
+
+
+def _of_model(route: Route) -> tuple[Route, Route]:
+    """Every route of a model exists a second time for one of its versions."""
+    versioned = route.path.replace("{name}", "{name}/versions/{version}")
+    return route, Route(**(vars(route) | {"path": versioned}))
+
+
+_TRACE_FORMATS = (reply.JSON, reply.SAFETENSORS, reply.NPZ)
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/models", models.list_models, "models"),
+    *_of_model(Route("GET", "/v1/models/{name}", models.get_model, "models")),
+    *_of_model(Route("POST", "/v1/models/{name}/predict", predict.predict, "predict", PredictRequest, PredictReply)),
+    *_of_model(
+        Route("POST", "/v1/models/{name}/trace", predict.trace, "trace", TraceRequest, TraceReply, _TRACE_FORMATS)
+    ),
+    Route("GET", "/health/live", health.live, "health"),
+    Route("GET", "/health/ready", health.ready, "health"),
+    Route("GET", "/metrics", metrics.exposition, "health"),
+)
+
+
+def router() -> APIRouter:
+    """The routes as FastAPI takes them."""
+    result = APIRouter()
+    for route in ROUTES:
+        result.add_api_route(
+            route.path,
+            route.endpoint,
+            methods=[route.method],
+            tags=[route.tag],
+            operation_id=f"{route.endpoint.__name__}{'_version' if '{version}' in route.path else ''}",
+            response_model_exclude_none=False,
+            responses=_responses(route),
+            openapi_extra=_request_body(route),
+        )
+    return result
+
+
+def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
+    problem = {"description": "What is wrong, and where", "content": {MEDIA_TYPE: {"schema": _reference(Problem)}}}
+    if route.writes is None:
+        return {"default": problem}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = {
+        kind: {"schema": _reference(route.writes)} if kind == reply.JSON else binary for kind in route.media_types
+    }
+    return {200: {"description": "The answer", "content": content}, "default": problem}
+
+
+def _request_body(route: Route) -> dict[str, Any] | None:
+    if route.reads is None:
+        return None
+    return {"requestBody": {"required": True, "content": {reply.JSON: {"schema": _reference(route.reads)}}}}
+
+
+def _reference(schema: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{schema.__name__}"}

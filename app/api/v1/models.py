@@ -1,0 +1,61 @@
+"""`GET /v1/models`: which models there are, what they take, and requests to try."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import Request
+
+from app.api import context
+from app.api.schemas import ExampleInfo, InputInfo, LSTMInfo, ModelInfo, ModelList, OutputInfo
+from app.pipeline.features import FeatureInputs
+from app.repository.model import Model
+from app.repository.repository import Entry
+
+
+async def list_models(request: Request) -> ModelList:
+    """Every model of the server, also those that could not be loaded, with the reason."""
+    return ModelList(models=[_info(entry, None) for entry in context.of(request).engine.entries()])
+
+
+async def get_model(request: Request, name: str, version: str | None = None) -> ModelInfo:
+    """One model: the arguments of its LSTM, what it takes and gives, and examples that are complete predict bodies."""
+    return _info(context.of(request).engine.entry(name), version)
+
+
+def _info(entry: Entry, version: str | None) -> ModelInfo:
+    chosen = entry.version(version)
+    info = ModelInfo(
+        name=entry.name,
+        version=chosen,
+        versions=entry.versions,
+        state=entry.state(version),
+        reason=entry.reason(version),
+    )
+    return info if chosen not in entry.loaded else info.model_copy(update=_of_loaded(entry.loaded[chosen]))
+
+
+def _of_loaded(model: Model) -> dict[str, object]:
+    return {
+        "description": model.manifest.description,
+        "task": model.manifest.task,
+        "device": model.device,
+        "dtype": model.dtype,
+        "parameters": model.parameters,
+        "lstm": LSTMInfo(**asdict(model.spec)),
+        "input": _input(model),
+        "output": _output(model),
+        "examples": [ExampleInfo(**example) for example in model.examples],
+    }
+
+
+def _input(model: Model) -> InputInfo:
+    inputs = model.manifest.input
+    if isinstance(inputs, FeatureInputs):
+        return InputInfo(kind="features", feature_names=inputs.names, text=False)
+    return InputInfo(kind="tokens", vocabulary_size=len(model.vocabulary or ()), text=True)
+
+
+def _output(model: Model) -> OutputInfo:
+    names, labels = model.manifest.output.names, model.labels
+    return OutputInfo(kind=model.manifest.task or "output", names=list(names) or None, labels=list(labels) or None)

@@ -1,0 +1,195 @@
+"""The command `gatescope`: serve models, and ask them from a terminal or a script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import orjson
+import typer
+import uvicorn
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from app import dataset, logs, plot, sequences, terminal
+from app.connection import JSON, Connection
+from app.errors import AppError, InvalidInput
+from app.main import create_app
+from app.settings import Settings
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve trained nn.LSTM models and look inside them.")
+console = Console()
+
+Device = Literal["auto", "cpu", "cuda"]
+Models = Annotated[Path | None, typer.Option("--models", help="The folder of models.")]
+DeviceOption = Annotated[Device | None, typer.Option(help="Where the models compute.")]
+ModelName = Annotated[str, typer.Argument(help="The model's name.")]
+InputFile = Annotated[Path | None, typer.Option("--input", help="A .csv, .npy or .json file with the sequence.")]
+TextOption = Annotated[str | None, typer.Option(help="Text, for a model that reads text.")]
+Horizon = Annotated[int | None, typer.Option(min=1, help="Run on for this many steps.")]
+Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
+Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
+
+OUT_FORMATS = {
+    ".json": JSON,
+    ".safetensors": "application/vnd.safetensors",
+    ".npz": "application/x-npz",
+    ".nc": "application/x-npz",
+}
+
+
+@cli.command()
+def serve(
+    models: Models = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Serve the models over HTTP until interrupted."""
+    settings = _settings(models_dir=models, host=host, port=port, device=device)
+    logs.configure(settings.log_format)
+    _greet(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+    )
+
+
+@cli.command()
+def predict(  # noqa: PLR0913, PLR0917 - the options of a command
+    model: ModelName,
+    input_file: InputFile = None,
+    text: TextOption = None,
+    horizon: Horizon = None,
+    models: Models = None,
+    device: DeviceOption = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Predict for a file or a text: a table on a terminal, JSON into a pipe."""
+    with _connected(model, models, device, url, key) as (connection, info):
+        body = _body(info, input_file, text, horizon)
+        reply = connection.post(f"/v1/models/{model}/predict", body)
+    _print(reply, lambda: terminal.prediction(orjson.loads(reply), info))
+
+
+@cli.command()
+def trace(  # noqa: PLR0913, PLR0917 - the options of a command
+    model: ModelName,
+    input_file: InputFile = None,
+    text: TextOption = None,
+    horizon: Horizon = None,
+    out: Annotated[Path | None, typer.Option(help="Write the trace: .safetensors, .npz, .nc or .json.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the trace: .png, .svg or .pdf.")] = None,
+    models: Models = None,
+    device: DeviceOption = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Trace every gate over a file or a text: a picture on a terminal, JSON into a pipe, or files."""
+    _check_out(out)
+    with _connected(model, models, device, url, key) as (connection, info):
+        body, path = _body(info, input_file, text, horizon), f"/v1/models/{model}/trace"
+        if out is not None:
+            _write(connection.post(path, body, OUT_FORMATS[out.suffix]), out)
+        if out is not None and plot_file is None:
+            return
+        reply = connection.post(path, body)
+    if plot_file is None:
+        _print(reply, lambda: terminal.trace(orjson.loads(reply), console))
+        return
+    _need("matplotlib", "plot")
+    plot.save(orjson.loads(reply), plot_file)
+    _say(f"wrote {plot_file}")
+
+
+def main() -> None:
+    """Run the command; an error that we foresaw is one line and exit status 1."""
+    try:
+        cli()
+    except AppError as error:
+        _fail(str(error))
+
+
+def _settings(**given: object) -> Settings:
+    """The environment's settings, with what was given on the command line."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _greet(settings: Settings) -> None:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    url = f"http://{host}:{settings.port}"
+    _say(f"Gatescope serves {settings.models_dir} on {url} (API with examples: {url}/docs). Try:")
+    _say(
+        f"  curl -s {url}/v1/models/pos-tagger/predict "
+        "-H 'Content-Type: application/json' -d '{\"text\": \"I love China\"}'"
+    )
+
+
+@contextmanager
+def _connected(
+    model: str, models: Path | None, device: Device | None, url: str | None, key: str | None
+) -> Iterator[tuple[Connection, Any]]:
+    """A connection and the model's ModelInfo, with a spinner while it takes long."""
+    logs.configure("console")
+    logs.quiet()
+    settings = _settings(models_dir=models, device=device)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(f"asking {model}")
+        with Connection(url, settings, key) as connection:
+            yield connection, connection.get(f"/v1/models/{model}")
+
+
+def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | None) -> dict[str, Any]:
+    if (input_file is None) == (text is None):
+        raise InvalidInput("give either --input FILE or --text TEXT")
+    names = (info["input"] or {}).get("feature_names")
+    body: dict[str, Any] = {"text": text} if input_file is None else sequences.read_request(input_file, names)
+    return body if horizon is None else body | {"horizon": horizon}
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.suffix not in OUT_FORMATS:
+        raise InvalidInput(f"--out {out}: a trace is written as {', '.join(OUT_FORMATS)}, not as '{out.suffix}'")
+    if out is not None and out.suffix == ".nc":
+        _need("h5netcdf", "netcdf")
+
+
+def _write(content: bytes, out: Path) -> None:
+    if out.suffix == ".nc":
+        dataset.write(content, out)
+    else:
+        out.write_bytes(content)
+    _say(f"wrote {out}")
+
+
+def _need(module: str, extra: str) -> None:
+    try:
+        __import__(module)
+    except ImportError:
+        raise InvalidInput(f"this needs the extra '{extra}': pip install 'gatescope[{extra}]'") from None
+
+
+def _print(reply: bytes, render: Callable[[], Any]) -> None:
+    if sys.stdout.isatty():
+        console.print(render())
+    else:
+        sys.stdout.write(reply.decode() + "\n")
+
+
+def _say(line: str) -> None:
+    """To standard error, so that a pipe gets only the answer."""
+    sys.stderr.write(line + "\n")
+
+
+def _fail(message: str) -> NoReturn:
+    _say(f"gatescope: {message}")
+    sys.exit(1)

@@ -1,0 +1,8 @@
+"""What the project exists for: every gate and state of any `torch.nn.LSTM`, in pure torch."""
+
+from app.lstm.selection import SIGNALS, Selection
+from app.lstm.spec import DIRECTIONS, LSTMSpec
+from app.lstm.state import State
+from app.lstm.trace import Trace, trace
+
+__all__ = ["DIRECTIONS", "SIGNALS", "LSTMSpec", "Selection", "State", "Trace", "trace"]

@@ -1,0 +1,84 @@
+"""`Selection`: which part of a trace is wanted; the axes keep the order asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from app.errors import InvalidInput, Place
+from app.lstm.equations import Step
+from app.lstm.spec import LSTMSpec
+
+SIGNALS: tuple[str, ...] = Step._fields
+
+T = TypeVar("T", int, str)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Signals, layers, directions, units and time steps of a trace; None takes all of them.
+
+    `units` index the cell's units; where `proj_size` makes the hidden state narrower, it has those below that.
+    `time` is applied to the batch's padded time axis, that is, to the steps of its longest sequence.
+    """
+
+    signals: tuple[str, ...] = SIGNALS
+    layers: tuple[int, ...] | None = None
+    directions: tuple[str, ...] | None = None
+    units: tuple[int, ...] | None = None
+    time: slice = field(default_factory=lambda: slice(None))
+
+    def resolve(self, spec: LSTMSpec) -> Selection:
+        """The same selection with every None replaced by what this LSTM has.
+
+        Raises:
+            InvalidInput: a name or an index that this LSTM does not have, or one given twice.
+        """
+        return Selection(
+            _known("signals", self.signals, SIGNALS),
+            _known("layers", self.layers, range(spec.num_layers)),
+            _known("directions", self.directions, spec.directions),
+            _known("units", self.units, range(spec.hidden_size)),
+            self.time,
+        )
+
+    def units_of(self, signal: str, spec: LSTMSpec) -> list[int]:
+        """The selected units that this signal has, in order; the selection must be resolved."""
+        width = spec.hidden_state_size if signal == "hidden_state" else spec.hidden_size
+        return [unit for unit in self.units or () if unit < width]
+
+    def time_steps(self, longest: int) -> list[int]:
+        """Indices of the selected time steps in a batch whose longest sequence has this many."""
+        return list(range(longest)[self.time])
+
+    def shape(self, batch: int, longest: int) -> tuple[int, int, int, int, int]:
+        """(batch, layer, direction, time, unit) of each signal selected here; the selection must be resolved."""
+        axes: Sequence[Iterable[object]] = (self.layers or (), self.directions or (), self.time_steps(longest))
+        return (batch, *(len(list(axis)) for axis in axes), len(self.units or ()))  # type: ignore[return-value]
+
+
+def _known(axis: str, wanted: tuple[T, ...] | None, available: Sequence[T]) -> tuple[T, ...]:
+    if wanted is None:
+        return tuple(available)
+    if not wanted and axis != "signals":
+        raise InvalidInput.at(Place((axis,), f"{axis} is empty; this model has {_listed(available)}"))
+    places = [
+        Place((axis, index), f"{axis} has no {value!r}; this model has {_listed(available)}")
+        for index, value in enumerate(wanted)
+        if value not in available
+    ]
+    places += [
+        Place((axis, index), f"{value!r} is asked for twice")
+        for index, value in enumerate(wanted)
+        if value in wanted[:index]
+    ]
+    if places:
+        raise InvalidInput.at(*places)
+    return wanted
+
+
+def _listed(available: Sequence[object]) -> str:
+    if isinstance(available, range):
+        return f"0 to {len(available) - 1}"
+    return ", ".join(map(repr, available))

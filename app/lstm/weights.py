@@ -1,0 +1,38 @@
+"""`Weights`: the parameters of one layer and direction of an `nn.LSTM`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Weights(NamedTuple):
+    """Parameters under PyTorch's names; H is `hidden_size`, P the width of the hidden state, I that of the input."""
+
+    weight_ih: Tensor  # (4H, I)
+    weight_hh: Tensor  # (4H, P)
+    bias_ih: Tensor | None  # (4H,)
+    bias_hh: Tensor | None  # (4H,)
+    weight_hr: Tensor | None  # (P, H), where proj_size is set
+
+    @classmethod
+    def of(cls, module: nn.LSTM, layer: int, direction: str) -> Weights:
+        """The parameters of one layer and direction of this module."""
+        suffix = f"l{layer}" + ("_reverse" if direction == "reverse" else "")
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        return cls(*(getattr(module, f"{name}_{suffix}", None) for name in names))  # type: ignore[arg-type]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The effective bias b_ih + b_hh (4H,), or None without one."""
+        return None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
+
+    def to(self, like: Tensor) -> Weights:
+        """The same parameters on the device and of the type of `like`, without their gradients."""
+        moved = (None if parameter is None else parameter.detach().to(like) for parameter in self)
+        return Weights(*moved)  # type: ignore[arg-type]
+
+    def flat(self) -> list[Tensor]:
+        """The parameters that are there, in the order that `torch.lstm` takes."""
+        return [parameter for parameter in self if parameter is not None]

@@ -1,0 +1,89 @@
+"""`create_app`: the one place where the parts are joined."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+import torch
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+
+from app.api import openapi, problems, routes
+from app.api.context import Context
+from app.api.limits import Limits
+from app.api.metrics import Metrics
+from app.api.middleware import REQUEST_ID, Keyed, Observed
+from app.errors import AppError
+from app.repository.repository import Repository
+from app.serving.engine import LocalEngine
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The whole service as an ASGI application; its models are loaded when it starts."""
+    settings = settings or Settings()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    repository = Repository(settings.models_dir, device_of(settings.device))
+    engine = LocalEngine(repository, settings.max_queue_size)
+    app = FastAPI(
+        title="Gatescope",
+        summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
+        lifespan=_lifespan(engine),
+        exception_handlers={AppError: problems.on_app_error, HTTPException: problems.on_http_exception},
+    )
+    app.state.context = Context(engine, _limits(settings))
+    app.state.metrics = Metrics()
+    app.include_router(routes.router())
+    app.openapi = openapi.document(app)  # type: ignore[method-assign]
+    _add_middleware(app, settings)
+    return app
+
+
+def device_of(wanted: str) -> torch.device:
+    """The device that a setting names; `auto` is the GPU if there is one."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(**{name: getattr(settings, name) for name in Limits.__dataclass_fields__})
+
+
+def _lifespan(engine: LocalEngine) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(engine.start())
+        loading.add_done_callback(_log_failure)
+        yield
+        loading.cancel()
+        await engine.stop()
+
+    return lifespan
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("loading the models failed", exc_info=error)
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """The last one added is the outermost."""
+    if settings.api_keys:
+        app.add_middleware(Keyed, keys=settings.api_keys)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID],
+        )
+    app.add_middleware(Observed, metrics=app.state.metrics)

@@ -1,0 +1,1 @@
+"""From raw request values to a prediction, as one `nn.Module`."""

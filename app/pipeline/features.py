@@ -1,0 +1,115 @@
+"""Numeric inputs: named features, as a client posts them, and how they are fed to the LSTM."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from app.errors import Place
+from app.pipeline.config import Config
+
+
+class Feature(Config):
+    """One named feature: a number, a category or a phase."""
+
+    name: str = Field(min_length=1)
+    """The feature's name, as errors and replies give it."""
+
+    unit: str = ""
+    """Its unit, for people."""
+
+    mean: float = Field(default=0.0, allow_inf_nan=False)
+    """A number is fed as (raw − mean) / std."""
+
+    std: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """A number is fed as (raw − mean) / std."""
+
+    categories: tuple[float, ...] = ()
+    """For a category: the raw values that it may have, fed one-hot in this order."""
+
+    period: float | None = Field(default=None, gt=0)
+    """For a phase: fed as sin and cos of 2π · raw / period."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Feature:
+        given = self.model_fields_set
+        kinds = [bool(given & {"mean", "std"}), "categories" in given, "period" in given]
+        if sum(kinds) > 1:
+            raise ValueError(f"feature '{self.name}': give mean and std, or categories, or period, not several of them")
+        if len(set(self.categories)) < len(self.categories):
+            raise ValueError(f"feature '{self.name}' lists a category twice")
+        return self
+
+    @property
+    def width(self) -> int:
+        """How many of the LSTM's inputs it fills."""
+        return len(self.categories) or (2 if self.period else 1)
+
+
+class FeatureInputs(Config):
+    """The model takes numbers: (batch, time, feature)."""
+
+    kind: Literal["features"]
+    """`features`."""
+
+    features: tuple[Feature, ...] = Field(min_length=1)
+    """The features of one time step, in the order in which clients post them."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> FeatureInputs:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("two features have the same name")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names, in order."""
+        return [feature.name for feature in self.features]
+
+    @property
+    def width(self) -> int:
+        """The LSTM's input size."""
+        return sum(feature.width for feature in self.features)
+
+    def unknown_category(self, sequence: np.ndarray) -> Place | None:
+        """The first value of a (time, feature) sequence that is none of its feature's categories; NaN passes."""
+        for index, feature in enumerate(self.features):
+            if not feature.categories:
+                continue
+            column = sequence[:, index]
+            wrong = ~np.isin(column, np.array(feature.categories, dtype=np.float32)) & ~np.isnan(column)
+            if wrong.any():
+                step = int(wrong.argmax())
+                known = ", ".join(f"{category:g}" for category in feature.categories)
+                message = f"'{feature.name}' is {column[step]:.10g}; the model knows {known}"
+                return Place((step, index), message)
+        return None
+
+
+class FeatureEncoder(nn.Module):
+    """Raw features -> the LSTM's inputs."""
+
+    def __init__(self, inputs: FeatureInputs) -> None:
+        super().__init__()
+        self.features = inputs.features
+        self.width = inputs.width
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """(batch, time, feature) as posted -> (batch, time, the LSTM's input size)."""
+        columns = [_encode(feature, raw[..., index]) for index, feature in enumerate(self.features)]
+        return torch.cat(columns, dim=-1)
+
+
+def _encode(feature: Feature, raw: Tensor) -> Tensor:
+    """(batch, time) -> (batch, time, feature.width)."""
+    if feature.categories:
+        return (raw[..., None] == torch.tensor(feature.categories, dtype=raw.dtype, device=raw.device)).to(raw.dtype)
+    if feature.period:
+        phase = raw * (2 * math.pi / feature.period)
+        return torch.stack((phase.sin(), phase.cos()), dim=-1)
+    return ((raw - feature.mean) / feature.std)[..., None]

@@ -1,0 +1,81 @@
+"""The head: `nn.LSTM`'s output -> one value per name or label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from app.errors import WeightsError
+from app.lstm import batch
+from app.pipeline.config import Config
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+_LAYER = re.compile(r"head\.(\d+)\.weight")
+
+
+class HeadConfig(Config):
+    """A linear layer, or several with an activation between; how many and how wide stands in the weights."""
+
+    steps: Literal["all", "last", "mean", "max"] = "all"
+    """Which steps of the LSTM's output it reads: `all` (a prediction per time step), each sequence's `last`, or their
+    `mean` or `max` (one prediction per sequence)."""
+
+    activation: Literal["relu", "tanh"] = "relu"
+    """What stands between the layers of an MLP."""
+
+
+class Head(nn.Module):
+    """Linear layers over all time steps, or over one summary of them."""
+
+    def __init__(self, config: HeadConfig, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.steps = config.steps
+        numbers = sorted(int(match[1]) for name in weights if (match := _LAYER.fullmatch(name)))
+        linear = [_linear(weights[f"head.{n}.weight"], weights.get(f"head.{n}.bias"), n) for n in numbers]
+        if not linear:
+            raise WeightsError("the manifest has a [head], but the weights have no 'head.0.weight'")
+        for (n, before), (m, after) in pairwise(zip(numbers, linear, strict=True)):
+            if before.out_features != after.in_features:
+                raise WeightsError(
+                    f"'head.{n}.weight' gives {before.out_features} values, but 'head.{m}.weight' takes "
+                    f"{after.in_features}"
+                )
+        layers: list[nn.Module] = [linear[0]]
+        for layer in linear[1:]:
+            layers += [_ACTIVATIONS[config.activation](), layer]
+        self.layers = nn.Sequential(*layers)
+        self.input_size, self.output_size = linear[0].in_features, linear[-1].out_features
+
+    @property
+    def per_step(self) -> bool:
+        """Whether there is a prediction for every time step, not one per sequence."""
+        return self.steps == "all"
+
+    def forward(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, time, unit) with NaN in the padding -> (batch, time, value), or (batch, value) for a summary."""
+        if self.steps == "last":
+            output = batch.at_last_step(output, lengths)
+        elif self.steps == "mean":
+            output = output.nanmean(dim=1)
+        elif self.steps == "max":
+            output = torch.where(output.isnan(), -torch.inf, output).amax(dim=1)
+        return self.layers(output)  # type: ignore[no-any-return]
+
+
+def _linear(weight: Tensor, bias: Tensor | None, number: int) -> nn.Linear:
+    if weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):  # noqa: PLR2004
+        bias_shape = None if bias is None else list(bias.shape)
+        raise WeightsError(
+            f"'head.{number}' is no linear layer: its weight has shape {list(weight.shape)}, its bias {bias_shape}"
+        )
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer

@@ -1,0 +1,46 @@
+"""`Query` and `Answer`: what a pipeline is asked and what it gives, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from app.lstm import Selection, State, Trace
+
+
+@dataclass(frozen=True)
+class Query:
+    """A validated batch, padded on the right, and what is wanted of it."""
+
+    inputs: Tensor  # (batch, time, feature) raw values, or (batch, time) token ids
+    sequence_lengths: Tensor  # (batch,)
+    initial_state: State | None = None
+    horizon: int = 0
+    future_inputs: Tensor | None = None  # (batch, horizon, feature), NaN where the prediction is fed back
+    prediction: bool = True
+    output: bool = False
+    final_state: bool = False
+    trace: Selection | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the head says: per step, per sequence, or per step of the horizon."""
+
+    values: Tensor  # (batch, step, value) or (batch, value); NaN in the padding
+    steps: Tensor | None  # (batch,) how many steps each row has; None where there is one prediction per sequence
+    choices: Tensor | None  # label or token ids (batch, step) or (batch,); None for a regression
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was asked for; the rest is None. With a horizon all but the prediction covers the further steps too."""
+
+    sequence_lengths: Tensor  # (batch,) steps that the LSTM ran over
+    inputs: Tensor  # what it ran over, as in the query, with the steps fed back
+    horizon: int = 0
+    prediction: Prediction | None = None
+    output: Tensor | None = None  # (batch, time, directions · unit), NaN in the padding
+    final_state: State | None = None
+    trace: Trace | None = None

@@ -1,0 +1,66 @@
+"""A picture of a trace: every signal as a heatmap of units over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GATES = ("input_gate", "forget_gate", "output_gate")
+MOST_TICKS = 60
+
+
+def save(reply: Mapping[str, Any], path: Path, sequence: int = 0) -> None:
+    """Draw one sequence of a JSON trace reply: a row per signal, a column per layer and direction.
+
+    Gates run from 0 to 1 on a sequential scale; candidate, cell and hidden state stand on a diverging one around 0.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 - an extra, wanted for this alone
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    mpl.use("agg")
+    columns = [
+        (layer, direction) for layer in range(len(reply["layers"])) for direction in range(len(reply["directions"]))
+    ]
+    signals = list(reply["signals"])
+    size = (1.5 + 5.5 * len(columns), 0.8 + 1.7 * len(signals))
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
+    grid = figure.subplots(len(signals), len(columns), squeeze=False, sharex=True)
+    for row, signal in enumerate(signals):
+        values = reply["signals"][signal][sequence]
+        for column, (layer, direction) in enumerate(columns):
+            axes = grid[row][column]
+            image = _heatmap(axes, signal, np.array(values[layer][direction], dtype=float).T)
+            if row == 0:
+                axes.set_title(f"layer {reply['layers'][layer]}, {reply['directions'][direction]}", fontsize=10)
+            if column == 0:
+                axes.set_ylabel(f"{signal}\nunit", fontsize=9)
+        figure.colorbar(image, ax=list(grid[row]), pad=0.01)
+    for axes in grid[-1]:
+        _label_time(axes, reply, sequence)
+    model = reply["model"]
+    figure.suptitle(f"{model['name']} (version {model['version']}), residual {reply['residual']:.1e}", fontsize=11)
+    figure.savefig(path)
+
+
+def _heatmap(axes: Axes, signal: str, values: np.ndarray) -> Any:
+    """Draw (unit, time)."""
+    if signal in GATES:
+        return axes.imshow(values, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0, vmax=1)
+    most = max(1.0, float(np.nanmax(np.abs(values)))) if signal == "cell_state" else 1.0
+    return axes.imshow(values, aspect="auto", interpolation="nearest", cmap="RdBu_r", vmin=-most, vmax=most)
+
+
+def _label_time(axes: Axes, reply: Mapping[str, Any], sequence: int) -> None:
+    steps = [step for step in reply["time_steps"] if step < reply["sequence_lengths"][sequence]]
+    tokens = reply.get("tokens")
+    if tokens and len(steps) <= MOST_TICKS:
+        shown = [tokens[sequence][step].replace("\n", "↵") for step in steps]
+        axes.set_xticks(range(len(steps)), shown, rotation=0 if max(map(len, shown)) < 3 else 45, fontsize=8)  # noqa: PLR2004
+    else:
+        axes.set_xlabel("time step", fontsize=9)

@@ -1,0 +1,1 @@
+"""Answering queries in time, without a web framework."""

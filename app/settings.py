@@ -1,0 +1,69 @@
+"""What an operator can set: environment variables `GATESCOPE_*`, read once by the entry points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """One frozen value; each field is the variable `GATESCOPE_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATESCOPE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    models_dir: Path = Path("models")
+    """The folder of models: one folder per model, with a `model.toml` in it."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` listens on every interface."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """The port to listen on; 0 lets the system choose one."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the models live: `auto` takes the GPU if there is one."""
+
+    threads: int = Field(default=0, ge=0)
+    """Threads that torch computes with; 0 leaves the choice to torch."""
+
+    max_queue_size: int = Field(default=256, ge=1)
+    """Requests that may wait for the device; one more is answered 429."""
+
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    """The largest request body; a larger one is answered 413."""
+
+    max_time_steps: int = Field(default=100_000, ge=1)
+    """The longest sequence, steps of `horizon` included; a longer one is answered 422."""
+
+    max_batch_steps: int = Field(default=500_000, ge=1)
+    """The largest batch, as sequences × steps of the longest one; a larger one is answered 422."""
+
+    max_trace_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
+    """The largest trace, as float32 arrays; a larger one is answered 413."""
+
+    request_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds until a request without `X-Request-Timeout-Ms` is answered 504; also the most that header may ask for."""
+
+    shutdown_timeout_s: int = Field(default=30, ge=0)
+    """Seconds that requests in flight get to finish when the service is told to stop."""
+
+    api_keys: CommaSeparated = ()
+    """Keys that clients must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`, comma-separated; none: open."""
+
+    cors_origins: CommaSeparated = ()
+    """Origins whose pages may call the API from a browser, comma-separated; `*` for all."""
+
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """`json` for machines, `console` for people, `auto` for `console` on a terminal and `json` elsewhere."""
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
