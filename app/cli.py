@@ -20,7 +20,12 @@ from app.errors import AppError, InvalidInput
 from app.main import create_app
 from app.settings import Settings
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve trained nn.LSTM models and look inside them.")
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serve trained nn.LSTM models and look inside them.",
+)
 console = Console()
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -10,7 +10,9 @@ import structlog
 import torch
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 
 from app.api import openapi, problems, routes
 from app.api.context import Context
@@ -32,7 +34,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         torch.set_num_threads(settings.threads)
     repository = Repository(settings.models_dir, device_of(settings.device))
     engine = LocalEngine(repository, settings.max_queue_size)
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
         lifespan=_lifespan(engine),
@@ -41,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.context = Context(engine, _limits(settings))
     app.state.metrics = Metrics()
     app.include_router(routes.router())
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     _add_middleware(app, settings)
     return app

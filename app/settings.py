@@ -42,8 +42,8 @@ class Settings(BaseSettings):
     max_time_steps: int = Field(default=100_000, ge=1)
     """The longest sequence, steps of `horizon` included; a longer one is answered 422."""
 
-    max_batch_steps: int = Field(default=500_000, ge=1)
-    """The largest batch, as sequences × steps of the longest one; a larger one is answered 422."""
+    max_batch_steps: int = Field(default=200_000, ge=1)
+    """The largest batch, as sequences × steps of the longest one, or characters of text; beyond it: 422."""
 
     max_trace_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     """The largest trace, as float32 arrays; a larger one is answered 413."""

@@ -61,18 +61,24 @@ class Observed:
 
 
 class Keyed:
-    """Let in only requests that carry one of the keys; health is open to those who watch over the process."""
+    """Let in only requests that carry one of the keys; health and the documentation are open."""
+
+    OPEN = ("/health/live", "/health/ready", "/", "/docs", "/openapi.json")
+    STATIC = "/static-offline-docs/"
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
         self._app, self._keys = app, tuple(key.encode() for key in keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or scope["path"].startswith("/health/") or self._has_key(Headers(scope=scope)):
+        if scope["type"] != "http" or self._is_open(scope["path"]) or self._has_key(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         error = Unauthorized("send one of this server's keys as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
         await problems.response(error)(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self.OPEN or path.startswith(self.STATIC)
 
     def _has_key(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")

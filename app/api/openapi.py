@@ -29,6 +29,8 @@ def document(app: FastAPI) -> Callable[[], dict[str, Any]]:
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             for name, definition in _definitions().items():
                 schemas.setdefault(name, definition)
+            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{}, {"key": []}]  # a server without keys is open
             app.openapi_schema = schema
         return app.openapi_schema
 

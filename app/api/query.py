@@ -42,7 +42,7 @@ def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
     Raises:
         InvalidInput: fields that do not go together or do not fit the model; the place is named.
     """
-    sequences = _sequences(request, model)
+    sequences = _sequences(request, model, limits)
     _check_lengths([len(sequence) for sequence in sequences], request, limits)
     inputs, lengths = batch.pad([torch.from_numpy(np.ascontiguousarray(sequence)) for sequence in sequences])
     wanted = _outputs(request, model)
@@ -98,13 +98,13 @@ def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
     return [[model.vocabulary.entries[index] for index in sequence] for sequence in _cut(request)]
 
 
-def _sequences(request: PredictRequest, model: Model) -> list[np.ndarray]:
+def _sequences(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:
     if request.inputs is None and request.text is None:
         _refuse("'inputs' is missing" if model.vocabulary is None else "give either 'inputs' or 'text'", "inputs")
     if request.inputs is not None and request.text is not None:
         _refuse("give either 'inputs' or 'text', not both", "text")
     if request.text is not None:
-        return _encode(request, model)
+        return _encode(request, model, limits)
     sequences = _cut(request)
     _check_categories(sequences, model)
     return sequences
@@ -129,7 +129,7 @@ def _cut(request: PredictRequest) -> list[np.ndarray]:
     return [sequence[:length] for sequence, length in zip(sequences, lengths, strict=True)]
 
 
-def _encode(request: PredictRequest, model: Model) -> list[np.ndarray]:
+def _encode(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:
     if model.vocabulary is None:
         _refuse(f"model '{model.name}' reads features, not text: give 'inputs'", "text")
     if request.sequence_lengths is not None:
@@ -137,6 +137,9 @@ def _encode(request: PredictRequest, model: Model) -> list[np.ndarray]:
     texts = _texts(request.text or [])
     if not texts:
         _refuse("text has no sequences", "text")
+    characters = sum(map(len, texts))
+    if characters > limits.max_batch_steps:
+        _refuse(f"has {characters:,} characters; this server takes at most {limits.max_batch_steps:,}", "text")
     alone = isinstance(request.text, str)
     return [_ids(text, model.vocabulary, () if alone else (index,)) for index, text in enumerate(texts)]
 

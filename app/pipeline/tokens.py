@@ -53,7 +53,9 @@ class TokenEncoder(nn.Module):
     def __init__(self, vocabulary_size: int, embedding: Tensor | None) -> None:
         super().__init__()
         self.vocabulary_size = vocabulary_size
-        self.embedding = None if embedding is None else nn.Embedding(*embedding.size(), _weight=embedding)
+        self.embedding = None
+        if embedding is not None:
+            self.embedding = nn.Embedding(vocabulary_size, embedding.shape[1], _weight=embedding)
 
     @property
     def width(self) -> int:

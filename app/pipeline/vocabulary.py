@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
+
+from app.pipeline import words
 
 Kind = Literal["characters", "words"]
 Unknown = Literal["refuse", "token", "suffix"]
 
 LONGEST_SUFFIX = 4
-
-# the English treebank's way: do|n't, it|'s, numbers and addresses whole, every other mark alone
-_WORD = re.compile(
-    r"""
-    https?://\S*[^\s.,;:!?)"']            # addresses
-  | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
-  | \d+(?:[.,:/]\d+)*(?:st|nd|rd|th|s)?\b # 1,000  3.5  10:30  1990s
-  | (?:[A-Za-z]\.){2,}                    # U.S.
-  | (?:Mr|Mrs|Ms|Dr|Jr|Sr|St|vs|etc)\.
-  | (?:ca|wo|sha)(?=n['’]t\b)             # can't is ca|n't
-  | \w+?(?=n['’]t\b)
-  | n['’]t\b
-  | ['’](?:s|S|re|RE|ve|VE|ll|LL|d|D|m|M)\b
-  | \w+
-  | \.{2,} | -{2,}                        # ... and -- stay whole
-  | \S
-    """,
-    re.VERBOSE,
-)
 
 
 class UnknownToken(LookupError):
@@ -69,7 +51,7 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """The tokens of a text: its characters, or its words and marks."""
-        return list(text) if self.kind == "characters" else _WORD.findall(text)
+        return list(text) if self.kind == "characters" else words.split(text)
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
         """The id of each token.

@@ -1,0 +1,69 @@
+"""What the training recipes share: one seed, one thread count, one progress bar, one way to write weights.
+
+A recipe is `models/<name>/train.py`, run by people with `make train MODEL=<name>` and never by the service.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+MODELS = Path(__file__).parent
+DATA = Path(os.environ.get("GATESCOPE_DATA", "data"))  # each model card says what belongs in it and where it is from
+
+
+def prepare(seed: int = 0, threads: int = 1) -> None:
+    """Make a run repeatable: every random generator seeded, one thread so that sums keep their order."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def manifest(name: str) -> dict[str, Any]:
+    """The model's own `model.toml`, so that scaling and vocabularies are stated in one place only."""
+    return tomllib.loads((MODELS / name / "model.toml").read_text(encoding="utf-8"))
+
+
+def progress(total: int, description: str) -> Iterator[tuple[int, Progress]]:
+    """Count 0 … total−1 with a bar; the recipe may write its loss with `bar.update(bar.task_ids[0], loss=…)`."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task(description, total=total, loss=float("nan"))
+        for step in range(total):
+            yield step, bar
+            bar.advance(task)
+
+
+def save(module: nn.Module, name: str, version: str = "1") -> Path:
+    """Write `models/<name>/<version>/model.safetensors` and say how far it lies from the file that was there."""
+    path = MODELS / name / version / "model.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().contiguous().float() for key, value in module.state_dict().items()}
+    if path.exists():
+        before = load_file(path)
+        same = before.keys() == state.keys() and all(before[key].shape == state[key].shape for key in state)
+        far = max(float((before[key] - state[key]).abs().max()) for key in state) if same else float("inf")
+        print(f"largest difference from the weights that were there: {far:.3g}")
+    save_file(state, path)
+    path.chmod(0o644)  # save_file writes for its owner alone, but a container serves as another user
+    print(f"wrote {path.relative_to(MODELS.parent)}: {path.stat().st_size / 1e6:.2f} MB")
+    return path

@@ -1,0 +1,203 @@
+"""A real uvicorn with small models of every kind, for all tests of the API."""
+
+import contextlib
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import torch
+import uvicorn
+from safetensors.torch import save_file
+from torch import nn
+
+from app import logs
+from app.main import create_app
+from app.settings import Settings
+
+FEATURES = 'kind = "features"\nfeatures = [{}]'
+
+MANIFESTS = {
+    "founding": """
+        description = "the founding example: nn.LSTM(5, 6, 2)"
+        [input]
+        kind = "features"
+        features = [{name = "a"}, {name = "b"}, {name = "c"}, {name = "d"}, {name = "e"}]
+    """,
+    "both-ways": """
+        description = "two layers, both directions, projected"
+        [input]
+        kind = "features"
+        features = [{name = "x"}, {name = "y"}, {name = "z"}]
+    """,
+    "forecaster": """
+        description = "the next hour's level"
+        task = "regression"
+        [input]
+        kind = "features"
+        features = [{name = "level", mean = 10.0, std = 2.0}, {name = "hour", period = 24}]
+        [head]
+        [output]
+        names = ["level"]
+        mean = [10.0]
+        std = [2.0]
+        predicts = "next_step"
+        [[examples]]
+        title = "two hours"
+        request = {inputs = [[[10.0, 0.0], [11.0, 1.0]]]}
+    """,
+    "river": """
+        description = "discharge of the same day at two gauges"
+        task = "regression"
+        [input]
+        kind = "features"
+        features = [{name = "rain"}, {name = "gauge", categories = [7, 9]}]
+        [head]
+        [output]
+        names = ["discharge"]
+        minimum = [0.0]
+    """,
+    "letters": """
+        description = "the next letter"
+        task = "next_token"
+        [input]
+        kind = "tokens"
+        vocabulary = "characters"
+        characters = "abc "
+        [head]
+        [output]
+        temperature = 0.8
+        seed = 3
+    """,
+    "mood": """
+        description = "a sentence's mood"
+        task = "classification"
+        [input]
+        kind = "tokens"
+        vocabulary = "words"
+        file = "vocabulary.txt"
+        unknown = "token"
+        unknown_token = "<unknown>"
+        [head]
+        steps = "mean"
+        [output]
+        labels = ["glad", "sad", "neither"]
+    """,
+    "contradicting": """
+        description = "says 7 units, has 6"
+        [input]
+        kind = "features"
+        features = [{name = "a"}, {name = "b"}, {name = "c"}, {name = "d"}, {name = "e"}]
+        [lstm]
+        hidden_size = 7
+    """,
+}
+
+LSTMS = {
+    "founding": (5, 6, 2),
+    "both-ways": {"input_size": 3, "hidden_size": 4, "num_layers": 2, "bidirectional": True, "proj_size": 2},
+    "forecaster": (3, 8),
+    "river": (3, 8),
+    "letters": (4, 8),
+    "mood": (5, 8),
+    "contradicting": (5, 6),
+}
+HEADS = {"forecaster": 1, "river": 1, "letters": 4, "mood": 3}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet():
+    logs.configure("console")
+    logs.quiet()
+
+
+class Network(nn.Module):
+    """A trained model as its owner has it: embedding, LSTM, head."""
+
+    def __init__(self, lstm, outputs, vocabulary=None):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, lstm.input_size) if vocabulary else None
+        self.lstm = lstm
+        self.head = nn.Sequential(nn.Linear(lstm.hidden_size, outputs)) if outputs else None
+
+
+def _network(name):
+    torch.manual_seed(len(name))
+    arguments = LSTMS[name]
+    lstm = nn.LSTM(**arguments) if isinstance(arguments, dict) else nn.LSTM(*arguments)
+    return Network(lstm, HEADS.get(name), 6 if name == "mood" else None).eval()
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """The modules behind the served models, by name."""
+    return {name: _network(name) for name in MANIFESTS}
+
+
+@pytest.fixture(scope="session")
+def models_dir(networks, tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    for name, manifest in MANIFESTS.items():
+        (root / name / "1").mkdir(parents=True)
+        (root / name / "model.toml").write_text(manifest)
+        save_file(networks[name].state_dict(), root / name / "1" / "model.safetensors")
+    (root / "mood" / "vocabulary.txt").write_text("<unknown>\nsun\nrain\nis\nhere\n.\n")
+    (root / "weightless").mkdir()
+    (root / "weightless" / "model.toml").write_text(MANIFESTS["founding"])
+    return root
+
+
+@contextlib.contextmanager
+def serving(models_dir, **settings):
+    """A real uvicorn in a thread, ready; yields a client of it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    app = create_app(Settings(models_dir=models_dir, **settings))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            _until_ready(client)
+            client.app = app
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _until_ready(client):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.ConnectError):
+            if client.get("/health/ready").status_code == 200:
+                return
+        time.sleep(0.02)
+    raise TimeoutError("the server did not become ready")
+
+
+@pytest.fixture(scope="session")
+def client(models_dir):
+    with serving(models_dir) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def serve(models_dir):
+    """`with serve(max_queue_size=1) as client:` — a server of its own with other settings."""
+    return lambda **settings: serving(models_dir, **settings)
+
+
+@pytest.fixture(scope="session")
+def call(client):
+    """POST a body and take its reply, which must be 200."""
+
+    def post(path, body, **arguments):
+        reply = client.post(f"/v1/models/{path}", json=body, **arguments)
+        assert reply.status_code == 200, reply.text
+        return SimpleNamespace(**reply.json()) if "json" in reply.headers["content-type"] else reply.content
+
+    return post
