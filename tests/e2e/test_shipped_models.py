@@ -1,0 +1,87 @@
+"""The models that the project ships, as a new user meets them."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MODELS = Path(__file__).parents[2] / "models"
+NAMES = ["brackets", "demand", "pos-tagger", "river", "shakespeare"]
+
+
+def examples(name):
+    manifest = tomllib.loads((MODELS / name / "model.toml").read_text())
+    return [
+        example.get("request") or json.loads((MODELS / name / example["file"]).read_text())
+        for example in manifest["examples"]
+    ]
+
+
+def test_all_five_are_ready_and_small(shipped):
+    models = {model["name"]: model["state"] for model in shipped.get("/v1/models").json()["models"]}
+    assert models == dict.fromkeys(NAMES, "ready")
+    assert sum(path.stat().st_size for path in MODELS.glob("*/*/model.safetensors")) < 25e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_has_a_card_a_recipe_and_examples(name, shipped):
+    assert (MODELS / name / "train.py").exists()
+    card = (MODELS / name / "README.md").read_text().lower()
+    assert "licence" in card
+    assert "baseline" in card
+    assert shipped.get(f"/v1/models/{name}").json()["examples"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_examples_are_answered_and_traced(name, shipped):
+    for request in examples(name):
+        predicted = shipped.post(f"/v1/models/{name}/predict", json=request)
+        traced = shipped.post(f"/v1/models/{name}/trace", json=request | {"units": [0], "time": {"stop": 20}})
+        assert predicted.status_code == 200, predicted.text
+        assert traced.status_code == 200, traced.text
+        assert predicted.json()["prediction"]["values"]
+        assert traced.json()["residual"] < 1e-5
+
+
+def predict(shipped, name, body):
+    return shipped.post(f"/v1/models/{name}/predict", json=body).json()
+
+
+def test_i_love_china_is_pronoun_verb_proper_noun(shipped):
+    reply = predict(shipped, "pos-tagger", {"text": "I love China"})
+    assert reply["tokens"] == [["I", "love", "China"]]
+    assert reply["prediction"]["labels"] == [["PRON", "VERB", "PROPN"]]
+
+
+def test_the_tagger_reads_words_it_has_never_seen(shipped):
+    reply = predict(shipped, "pos-tagger", {"text": "The snorkelious glibbers frambled quixotically."})
+    assert reply["prediction"]["labels"][0][1:] == ["ADJ", "NOUN", "VERB", "ADV", "PUNCT"]
+
+
+def test_brackets_deeper_and_longer_than_in_training_are_followed(shipped):
+    text = "(" * 30 + "x" * 20 + ")" * 30 + "()" * 100
+    depth = np.cumsum([{"(": 1, ")": -1}.get(character, 0) for character in text])
+    labels = predict(shipped, "brackets", {"text": text})["prediction"]["labels"][0]
+    assert labels == ["open" if level else "balanced" for level in depth]
+
+
+def test_shakespeare_writes_the_same_text_each_time(shipped):
+    body = {"text": "ROMEO:\n", "horizon": 120}
+    texts = {predict(shipped, "shakespeare", body)["prediction"]["text"][0] for _ in range(2)}
+    assert len(texts) == 1
+    assert len(texts.pop()) == 120
+
+
+def test_the_day_ahead_forecast_beats_last_weeks_same_half_hour(shipped):
+    request = next(request for request in examples("demand") if request.get("horizon"))
+    forecast = np.array(predict(shipped, "demand", request)["prediction"]["values"])
+    assert forecast.shape == (1, 48, 1)
+    assert ((forecast > 15_000) & (forecast < 60_000)).all()  # MW, the range of the series
+
+
+def test_discharge_is_never_negative(shipped):
+    for request in examples("river"):
+        for values in predict(shipped, "river", request)["prediction"]["values"]:
+            assert np.min(values) >= 0
