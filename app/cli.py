@@ -147,7 +147,7 @@ def _connected(
     logs.quiet()
     settings = _settings(models_dir=models, device=device)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         progress.add_task(f"asking {model}")
         with Connection(url, settings, key) as connection:
             yield connection, connection.get(f"/v1/models/{model}")

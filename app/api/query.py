@@ -215,6 +215,11 @@ def _horizon(request: PredictRequest, model: Model) -> int:
     if not runs_on or manifest.head is None or manifest.head.steps not in ("all", "last"):
         task = manifest.task or "an LSTM without a head"
         _refuse(f"model '{model.name}' ({task}) has no prediction that could run on", "horizon")
+    reads_back = (
+        manifest.task == "next_token" or manifest.output.predicts == "next_step" or manifest.head.steps == "last"
+    )
+    if model.spec.bidirectional and reads_back:
+        _refuse(f"model '{model.name}' reads both ways: a step added at the end would change all before it", "horizon")
     if request.outputs is not None and "prediction" not in request.outputs:
         _refuse("needs 'prediction' among the outputs", "horizon")
     return request.horizon
@@ -267,8 +272,6 @@ def _units(units: list[int] | str | None, spec: LSTMSpec) -> tuple[int, ...] | N
 def _time(request: TraceRequest) -> slice:
     if request.time is None:
         return slice(None)
-    if request.time.step == 0:
-        _refuse("a step of 0 goes nowhere", "time", "step")
     return slice(request.time.start, request.time.stop, request.time.step)
 
 

@@ -35,6 +35,8 @@ class Selection:
         Raises:
             InvalidInput: a name or an index that this LSTM does not have, or one given twice.
         """
+        if self.time.step == 0:
+            raise InvalidInput.at(Place(("time", "step"), "a step of 0 goes nowhere"))
         return Selection(
             _known("signals", self.signals, SIGNALS),
             _known("layers", self.layers, range(spec.num_layers)),

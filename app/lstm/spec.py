@@ -124,13 +124,22 @@ class LSTMSpec:
             if len(shapes[name]) != 2:  # noqa: PLR2004
                 raise WeightsError(f"'{prefix}{name}' must be a matrix, but has shape {list(shapes[name])}")
         rows, input_size = shapes["weight_ih_l0"]
-        proj_size, hidden_size = shapes.get("weight_hr_l0", (0, shapes["weight_hh_l0"][1]))
+        projection = shapes.get("weight_hr_l0", (0, shapes["weight_hh_l0"][1]))
+        if len(projection) != 2 or not projection[0] < projection[1]:  # noqa: PLR2004
+            wanted = "a matrix (proj_size, hidden_size) with proj_size < hidden_size"
+            raise WeightsError(f"'{prefix}weight_hr_l0' must be {wanted}, but has shape {list(projection)}")
+        proj_size, hidden_size = projection
+        num_layers = 1 + max(int(match[3]) for name in shapes if (match := _PARAMETER.fullmatch(name)))
+        if num_layers > len(shapes):
+            raise WeightsError(
+                f"the nn.LSTM under '{prefix}' is not whole: it has no weights of layer 1 to {num_layers - 2}"
+            )
         if rows != GATES * hidden_size:
             raise WeightsError(_not_four_gates(rows, hidden_size, prefix))
         return cls(
             input_size=input_size,
             hidden_size=hidden_size,
-            num_layers=1 + max(int(match[3]) for name in shapes if (match := _PARAMETER.fullmatch(name))),
+            num_layers=num_layers,
             bias="bias_ih_l0" in shapes or "bias_hh_l0" in shapes,
             bidirectional=any(name.endswith("_reverse") for name in shapes),
             proj_size=proj_size,

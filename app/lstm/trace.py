@@ -165,16 +165,27 @@ class _Kept:
 
 def _padded(inputs: Tensor | Sequence[Tensor], lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, Tensor]:
     if not isinstance(inputs, Tensor):
-        return batch.pad(inputs)
+        return _pad(inputs, lengths)
     if lengths is None:
         lengths = [inputs.shape[1]] * len(inputs) if inputs.dim() > 1 else []
     return inputs, torch.as_tensor(lengths)
+
+
+def _pad(sequences: Sequence[Tensor], lengths: object) -> tuple[Tensor, Tensor]:
+    if lengths is not None:
+        raise InvalidInput.at(Place(("sequence_lengths",), "a list of sequences has its own lengths"))
+    shapes = {tuple(sequence.shape[1:]) for sequence in sequences}
+    if len(shapes) != 1:
+        raise InvalidInput.at(Place(("inputs",), f"sequences must be of one width, but have {sorted(shapes)}"))
+    return batch.pad(sequences)
 
 
 def _check(inputs: Tensor, lengths: Tensor, spec: LSTMSpec) -> None:
     if inputs.dim() != 3 or inputs.shape[2] != spec.input_size or 0 in inputs.shape:  # noqa: PLR2004
         expected = f"(batch, time, {spec.input_size})"
         raise InvalidInput.at(Place(("inputs",), f"inputs has shape {tuple(inputs.shape)}; this LSTM takes {expected}"))
+    if lengths.is_floating_point():
+        raise InvalidInput.at(Place(("sequence_lengths",), f"lengths are whole numbers, not {lengths.dtype}"))
     if lengths.shape != inputs.shape[:1]:
         message = f"there are {inputs.shape[0]} sequences, but sequence_lengths has shape {tuple(lengths.shape)}"
         raise InvalidInput.at(Place(("sequence_lengths",), message))

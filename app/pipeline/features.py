@@ -32,7 +32,7 @@ class Feature(Config):
     categories: tuple[float, ...] = ()
     """For a category: the raw values that it may have, fed one-hot in this order."""
 
-    period: float | None = Field(default=None, gt=0)
+    period: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """For a phase: fed as sin and cos of 2π · raw / period."""
 
     @model_validator(mode="after")
@@ -41,8 +41,8 @@ class Feature(Config):
         kinds = [bool(given & {"mean", "std"}), "categories" in given, "period" in given]
         if sum(kinds) > 1:
             raise ValueError(f"feature '{self.name}': give mean and std, or categories, or period, not several of them")
-        if len(set(self.categories)) < len(self.categories):
-            raise ValueError(f"feature '{self.name}' lists a category twice")
+        if len(set(map(np.float32, self.categories))) < len(self.categories):
+            raise ValueError(f"feature '{self.name}' lists a category twice (requests are float32)")
         return self
 
     @property
@@ -85,7 +85,7 @@ class FeatureInputs(Config):
             wrong = ~np.isin(column, np.array(feature.categories, dtype=np.float32)) & ~np.isnan(column)
             if wrong.any():
                 step = int(wrong.argmax())
-                known = ", ".join(f"{category:g}" for category in feature.categories)
+                known = ", ".join(f"{category:.10g}" for category in feature.categories)
                 message = f"'{feature.name}' is {column[step]:.10g}; the model knows {known}"
                 return Place((step, index), message)
         return None

@@ -49,6 +49,7 @@ class Head(nn.Module):
         for layer in linear[1:]:
             layers += [_ACTIVATIONS[config.activation](), layer]
         self.layers = nn.Sequential(*layers)
+        self.names = {f"head.{n}.{kind}" for n in numbers for kind in ("weight", "bias")}
         self.input_size, self.output_size = linear[0].in_features, linear[-1].out_features
 
     @property

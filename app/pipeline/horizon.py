@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from app.lstm import State, batch
+from app.lstm import batch
 from app.lstm.forward import forward
 from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Prediction, Query
@@ -19,40 +19,50 @@ if TYPE_CHECKING:
 def extend(pipeline: Pipeline, query: Query) -> tuple[Tensor, Tensor, Prediction]:
     """Run on for `query.horizon` steps.
 
-    A model of the next step reads its own prediction of each step, beside that step's known features; a model of the
-    same step reads that step's known features and then predicts it.
+    A model of the same step reads the further steps' known features and predicts them; a model of the next step reads
+    its own prediction of each step, beside that step's known features.
 
     Returns:
         The inputs with the further steps behind each row's own last one, their lengths (batch,), and the prediction
         of those steps (batch, horizon, value).
     """
-    encoded = pipeline.encoder(query.inputs)
-    state = query.initial_state or State.zeros(pipeline.spec, len(encoded), encoded)
-    output, state = forward(pipeline.lstm, encoded, query.sequence_lengths, state)
-    last = pipeline.predict_step(batch.at_last_step(output, query.sequence_lengths))  # (batch, value)
-    rows, values = _run_on(pipeline, query, last, state)
-    inputs, lengths = _append(query.inputs, query.sequence_lengths, rows)
-    choices = rows if pipeline.task == "next_token" else None
+    run_on = _feed_back if pipeline.predicts_next_step else _read_ahead
+    inputs, lengths, values, choices = run_on(pipeline, query)
     return inputs, lengths, Prediction(values, torch.full_like(lengths, query.horizon), choices)
 
 
-def _run_on(pipeline: Pipeline, query: Query, last: Tensor, state: State) -> tuple[Tensor, Tensor]:
-    """The rows read, (batch, horizon, feature) or (batch, horizon), and the values predicted for them."""
-    next_row = _rows(pipeline, query)
-    reads_itself = pipeline.predicts_next_step
-    one_step = torch.ones(len(last), dtype=torch.int64, device=last.device)
-    rows, values = [], [last] if reads_itself else []
+_Further = tuple[Tensor, Tensor, Tensor, Tensor | None]  # inputs, lengths, values, choices
+
+
+def _read_ahead(pipeline: Pipeline, query: Query) -> _Further:
+    if query.future_inputs is None:
+        raise TypeError("a model of the same step needs the inputs of the further steps")
+    inputs, lengths = _append(query.inputs, query.sequence_lengths, query.future_inputs)
+    encoded = pipeline.encoder(inputs)
+    output, _ = forward(pipeline.lstm, encoded, lengths, pipeline.initial_state(query, encoded))
+    steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
+    return inputs, lengths, pipeline.predict_steps(output.take_along_dim(steps[..., None], dim=1)), None
+
+
+def _feed_back(pipeline: Pipeline, query: Query) -> _Further:
+    encoded = pipeline.encoder(query.inputs)
+    output, state = forward(pipeline.lstm, encoded, query.sequence_lengths, pipeline.initial_state(query, encoded))
+    values = [pipeline.predict_steps(batch.at_last_step(output, query.sequence_lengths))]  # (batch, value) each
+    next_row, rows = _rows(pipeline, query), []
+    one_step = torch.ones_like(query.sequence_lengths)
     for step in range(query.horizon):
-        rows.append(next_row(step, values[-1] if reads_itself else None))
+        rows.append(next_row(step, values[-1]))  # (batch, feature), or (batch,) of tokens
         if len(values) < query.horizon:
             output, state = forward(pipeline.lstm, pipeline.encoder(rows[-1][:, None]), one_step, state)
-            values.append(pipeline.predict_step(output[:, 0]))
-    return torch.stack(rows, dim=1), torch.stack(values, dim=1)
+            values.append(pipeline.predict_steps(output[:, 0]))
+    further = torch.stack(rows, dim=1)
+    inputs, lengths = _append(query.inputs, query.sequence_lengths, further)
+    return inputs, lengths, torch.stack(values, dim=1), further if pipeline.task == "next_token" else None
 
 
 class _Rows(Protocol):
-    def __call__(self, step: int, predicted: Tensor | None) -> Tensor:
-        """The inputs of one further step, given the prediction of it (batch, value) where there is one."""
+    def __call__(self, step: int, predicted: Tensor) -> Tensor:
+        """The inputs of one further step, given the prediction of it (batch, value)."""
 
 
 def _rows(pipeline: Pipeline, query: Query) -> _Rows:
@@ -70,12 +80,11 @@ class _FeatureRows:
         self._future = nothing if query.future_inputs is None else query.future_inputs
         self._fed_back = fed_back
 
-    def __call__(self, step: int, predicted: Tensor | None) -> Tensor:
+    def __call__(self, step: int, predicted: Tensor) -> Tensor:
         """(batch, feature)."""
         row = self._future[:, step].clone()
-        if predicted is not None:
-            for feature, output in self._fed_back.items():
-                row[:, feature] = torch.where(row[:, feature].isnan(), predicted[:, output], row[:, feature])
+        for feature, output in self._fed_back.items():
+            row[:, feature] = torch.where(row[:, feature].isnan(), predicted[:, output], row[:, feature])
         return row
 
 
@@ -91,10 +100,8 @@ class _TokenRows:
         self._generator = torch.Generator().manual_seed(seed)
         self._device = query.inputs.device
 
-    def __call__(self, step: int, predicted: Tensor | None) -> Tensor:  # noqa: ARG002
+    def __call__(self, step: int, predicted: Tensor) -> Tensor:  # noqa: ARG002 - features need it
         """(batch,)."""
-        if predicted is None:
-            raise TypeError("a token is drawn from a prediction")
         if not self._temperature:
             return predicted.argmax(dim=-1)
         noise = torch.empty(predicted.shape[-1]).exponential_(generator=self._generator).log().to(self._device)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
 from app.pipeline.config import Config
@@ -21,13 +21,13 @@ class OutputConfig(Config):
     """Regression: the name of each output. With `predicts = "next_step"`, an output named like an input feature is fed
     back as that feature when `horizon` asks for further steps."""
 
-    mean: tuple[float, ...] = ()
+    mean: tuple[FiniteFloat, ...] = ()
     """Regression: an output is head · std + mean, one number per name; 0 when left out."""
 
-    std: tuple[float, ...] = ()
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] = ()
     """Regression: an output is head · std + mean, one number per name; 1 when left out."""
 
-    minimum: tuple[float, ...] = ()
+    minimum: tuple[FiniteFloat, ...] = ()
     """Regression: the least that each output can be, one number per name."""
 
     predicts: Literal["same_step", "next_step"] = "same_step"
@@ -44,6 +44,10 @@ class OutputConfig(Config):
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> OutputConfig:
+        for name in ("names", "labels"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise ValueError(f"output.{name} has an entry twice")
         for name in ("mean", "std", "minimum"):
             given = getattr(self, name)
             if given and len(given) != len(self.names):

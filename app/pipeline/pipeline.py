@@ -67,8 +67,12 @@ class Pipeline(nn.Module):
         """Whether the prediction at step t is of step t + 1, so that it can be fed back."""
         return self.task == "next_token" or self.output_config.predicts == "next_step"
 
-    def predict_step(self, output: Tensor) -> Tensor:
-        """The head's values (batch, value) from the LSTM's output at one step (batch, unit)."""
+    def initial_state(self, query: Query, encoded: Tensor) -> State:
+        """The state that the query starts from."""
+        return query.initial_state or State.zeros(self.spec, len(encoded), encoded)
+
+    def predict_steps(self, output: Tensor) -> Tensor:
+        """The head's values (…, value) from the LSTM's output at some steps (…, unit)."""
         if self.head is None:
             raise TypeError("a model without a head predicts nothing")
         return self._scaled(self.head.layers(output))
@@ -79,9 +83,9 @@ class Pipeline(nn.Module):
             inputs, lengths, prediction = horizon.extend(self, query)
         needs_steps = query.output or query.final_state or query.trace is not None
         if not needs_steps and (prediction is not None or not query.prediction):
-            return Answer(lengths, inputs, query.horizon, prediction)
+            return Answer(lengths, inputs, query.horizon, prediction if query.prediction else None)
         encoded = self.encoder(inputs)
-        traced, state = None, query.initial_state or State.zeros(self.spec, len(encoded), encoded)
+        traced, state = None, self.initial_state(query, encoded)
         if query.trace is not None:
             traced = trace(self.lstm, encoded, lengths, state, query.trace)
             output, final_state = traced.output, traced.final_state
@@ -141,6 +145,8 @@ def _encoder(
     embedding = weights.get("embedding.weight")
     if vocabulary_size is None:
         raise ManifestError("a model of tokens needs a vocabulary")
+    if embedding is not None and embedding.dim() != 2:  # noqa: PLR2004
+        raise WeightsError(f"'embedding.weight' must be a matrix, but has shape {list(embedding.shape)}")
     if embedding is not None and len(embedding) != vocabulary_size:
         raise ManifestError(
             f"'embedding.weight' has {len(embedding)} rows, but the vocabulary has {vocabulary_size} entries"
@@ -153,7 +159,7 @@ def _refuse_surplus(pipeline: Pipeline, weights: Mapping[str, Tensor]) -> None:
     if isinstance(pipeline.encoder, TokenEncoder):
         used.add("embedding.weight")
     if pipeline.head is not None:
-        used |= {name for name in weights if name.startswith("head.")}
+        used |= pipeline.head.names
     if surplus := sorted(weights.keys() - used):
         raise WeightsError(
             f"the weights hold '{surplus[0]}', which the manifest gives no place: "

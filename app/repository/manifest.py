@@ -96,7 +96,15 @@ class Manifest(Config):
             raise ValueError("next_token needs an input of tokens")
         if self.head is not None and self.task is not None:
             self._check_steps(self.head, self.task)
+        if isinstance(self.input, FeatureInputs):
+            self._check_feedback(self.input)
         return self
+
+    def _check_feedback(self, inputs: FeatureInputs) -> None:
+        for index in self.output.fed_back(inputs.names):
+            feature = inputs.features[index]
+            if feature.categories or feature.period:
+                raise ValueError(f"output '{feature.name}' cannot be fed back: that input is a category or a phase")
 
     def _check_steps(self, head: HeadConfig, task: Task) -> None:
         if task in ("tagging", "next_token") and head.steps != "all":
@@ -128,7 +136,7 @@ class Manifest(Config):
             return None
         stated = self.input
         if stated.file is not None:
-            text = _read_beside(folder, stated.file).decode("utf-8")
+            text = _text(folder, stated.file)
             entries: list[str] = text.removesuffix("\n").split("\n")
         else:
             entries = list(stated.characters or "")
@@ -150,9 +158,19 @@ def _request(folder: Path, example: Example) -> Any:
     if example.file is None:
         return example.request
     try:
-        return orjson.loads(_read_beside(folder, example.file))
+        request = orjson.loads(_read_beside(folder, example.file))
     except orjson.JSONDecodeError as error:
         raise ManifestError(f"{folder.name}/{example.file} is not JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise ManifestError(f"{folder.name}/{example.file} must hold a JSON object, the body of a request")
+    return request
+
+
+def _text(folder: Path, name: str) -> str:
+    try:
+        return _read_beside(folder, name).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{folder.name}/{name} cannot be read: {error}") from error
 
 
 def _read_beside(folder: Path, name: str) -> bytes:

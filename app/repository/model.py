@@ -89,9 +89,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     for name, value in weights.items():
         if not value.is_floating_point():
             raise WeightsError(f"{shown}: '{name}' holds {value.dtype}, not floating-point numbers")
-        if not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{shown}: '{name}' holds NaN or Infinity")
-    return {name: value.float() for name, value in weights.items()}
+        weights[name] = value.float()
+        if not bool(torch.isfinite(weights[name]).all()):
+            raise WeightsError(f"{shown}: '{name}' holds NaN or Infinity, or what float32 cannot hold")
+    return weights
 
 
 def _check_stated(stated: StatedLSTM, inferred: LSTMSpec) -> None:

@@ -81,7 +81,7 @@ class Repository:
         """
         if name not in self._entries:
             near = get_close_matches(name, self._entries, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = f"; did you mean '{near[0]}'?" if near else "."
             have = ", ".join(sorted(self._entries)) or "none"
             raise ModelNotFound(f"there is no model '{name}'{hint} This server has: {have}")
         return self._entries[name]
@@ -133,7 +133,7 @@ def _entry(folder: Path) -> Entry:
         return entry
     if pinned is not None and pinned not in versions:
         entry.reasons[None] = f"its manifest pins version '{pinned}', which has no weights"
-    entry.default_version = pinned if pinned in versions else entry.default_version
+    entry.default_version = pinned or entry.default_version
     return entry
 
 

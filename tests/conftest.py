@@ -1,0 +1,201 @@
+"""Fixtures of every test: small models with seeded random weights, in memory and on disk."""
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+REGRESSION = """
+description = "two quantities from three features"
+task = "regression"
+
+[input]
+kind = "features"
+[[input.features]]
+name = "a"
+mean = 1.0
+std = 2.0
+[[input.features]]
+name = "b"
+[[input.features]]
+name = "c"
+
+[head]
+steps = "all"
+
+[output]
+names = ["x", "y"]
+"""
+
+
+class Plain(nn.Module):
+    """What a recipe trains: an optional embedding, an `nn.LSTM`, an optional head."""
+
+    def __init__(self, lstm: nn.LSTM, head: nn.Sequential | None, embedding: nn.Embedding | None) -> None:
+        super().__init__()
+        if embedding is not None:
+            self.embedding = embedding
+        self.lstm = lstm
+        if head is not None:
+            self.head = head
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, time, …) all of one length -> the head at every step, or the LSTM's output without one."""
+        fed = self.embedding(inputs) if hasattr(self, "embedding") else inputs
+        output, _ = self.lstm(fed)
+        return self.head(output) if hasattr(self, "head") else output
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on disk and the module whose weights it holds."""
+
+    path: Path
+    module: Plain
+
+    @property
+    def models_dir(self) -> Path:
+        """The folder of models that it stands in."""
+        return self.path.parent
+
+    def edit(self, old: str, new: str) -> None:
+        """Replace a part of the manifest, which must be there."""
+        text = (self.path / "model.toml").read_text(encoding="utf-8")
+        assert old in text
+        (self.path / "model.toml").write_text(text.replace(old, new), encoding="utf-8")
+
+    def append(self, text: str) -> None:
+        """Put more at the end of the manifest."""
+        with (self.path / "model.toml").open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def save(self, weights: dict[str, Tensor], version: str = "1") -> None:
+        """Write these weights as a version."""
+        (self.path / version).mkdir(exist_ok=True)
+        save_file({name: value.contiguous() for name, value in weights.items()}, self.weights(version))
+
+    def weights(self, version: str = "1") -> Path:
+        """The file with a version's weights."""
+        return self.path / version / "model.safetensors"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Tiny tensors gain nothing from threads, and the machine may be busy."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def random() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def seeded_lstm() -> Callable[..., nn.LSTM]:
+    """An `nn.LSTM` with weights wide enough that the gates do not all stand at one half."""
+
+    def make(*args: Any, seed: int = 0, **kwargs: Any) -> nn.LSTM:
+        module = nn.LSTM(*args, **kwargs)
+        _seed(module, seed, 0.6)
+        return module.eval()
+
+    return make
+
+
+@pytest.fixture
+def plain(seeded_lstm) -> Callable[..., Plain]:
+    """`plain(input_size, hidden_size, head=(width, …, outputs), embedding=vocabulary_size, **lstm_arguments)`."""
+
+    def make(
+        input_size: int = 3,
+        hidden_size: int = 4,
+        *,
+        head: Sequence[int] | None = (2,),
+        embedding: int | None = None,
+        activation: type[nn.Module] = nn.ReLU,
+        seed: int = 0,
+        **lstm: Any,
+    ) -> Plain:
+        module = seeded_lstm(input_size, hidden_size, batch_first=True, seed=seed, **lstm)
+        layers: list[nn.Module] = []
+        if head is not None:
+            width = (module.proj_size or hidden_size) * (2 if module.bidirectional else 1)
+            for before, after in pairwise((width, *head)):
+                layers += [nn.Linear(before, after), activation()]
+        made = Plain(
+            module,
+            nn.Sequential(*layers[:-1]) if layers else None,
+            None if embedding is None else nn.Embedding(embedding, input_size),
+        )
+        _seed(made, seed, 0.6)
+        return made.eval()
+
+    return make
+
+
+@pytest.fixture
+def model_folder(tmp_path, plain) -> Callable[..., ModelFolder]:
+    """Write `models/<name>/model.toml` and its weights; without arguments, a regression of x and y from a, b and c.
+
+    `model_folder(name, manifest, version=…, files={name: text}, **arguments_of_plain)`.
+    """
+
+    def write(
+        name: str = "tiny",
+        manifest: str = REGRESSION,
+        *,
+        version: str = "1",
+        files: dict[str, str] | None = None,
+        **arguments: Any,
+    ) -> ModelFolder:
+        path = tmp_path / "models" / name
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "model.toml").write_text(manifest, encoding="utf-8")
+        for file, text in (files or {}).items():
+            (path / file).parent.mkdir(parents=True, exist_ok=True)
+            (path / file).write_text(text, encoding="utf-8")
+        folder = ModelFolder(path, plain(**arguments))
+        folder.save(folder.module.state_dict(), version)
+        return folder
+
+    return write
+
+
+def _seed(module: nn.Module, seed: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-spread, spread, generator=generator)
+            parameter.requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Iterator[httpx.Client]:
+    """A client of `gatescope serve` over the shipped models: the real command, in a process of its own."""
+    command = [Path(sys.executable).with_name("gatescope"), "serve", "--port", "0"]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
+        log = iter(process.stderr)
+        port = next(found[1] for line in log if (found := re.search(r"running on http://[\d.]+:(\d+)", line)))
+        drain = threading.Thread(target=lambda: [None for _ in log], daemon=True)
+        drain.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                while client.get("/health/ready").status_code != 200:
+                    threading.Event().wait(0.05)
+                yield client
+        finally:
+            process.terminate()
+            process.wait()
+            drain.join()

@@ -1,0 +1,218 @@
+import math
+
+import pytest
+import torch
+
+from app.lstm import SIGNALS, Selection, State, equations
+from app.pipeline.horizon import _TokenRows
+from app.pipeline.output import OutputConfig
+from app.pipeline.query import Query
+
+LENGTHS = (5, 1, 3)
+HORIZON = 4
+NEXT = {"names": ("spare", "demand"), "mean": (0.0, 9.0), "std": (1.0, 5.0), "predicts": "next_step"}
+CHARACTERS = 8
+
+
+@pytest.fixture
+def future(days):
+    """(3, 4, 3): day and hour are known, the demand is not."""
+    known = torch.stack(days(*[HORIZON] * 3))
+    known[..., 0] = torch.nan
+    return known
+
+
+class TestForecasts:
+    """Predictions of the next step, fed back."""
+
+    def by_hand(self, made, encode, sequence, future):
+        """Run the whole sequence again for every step, with what was predicted appended."""
+        rows, predictions = list(sequence), []
+        for known in future:
+            head = made.module(encode(torch.stack(rows))[None])[0, -1]
+            predictions.append(torch.stack((head[0], head[1] * 5 + 9)))
+            demand = predictions[-1][1] if known[0].isnan() else known[0]
+            rows.append(torch.stack((demand, known[1], known[2])))
+        return torch.stack(predictions), torch.stack(rows)
+
+    @pytest.mark.parametrize("steps", ["all", "last"])
+    def test_a_forecast_equals_a_loop_written_by_hand(self, case, days, encode, future, steps):
+        made = case(output=NEXT, steps=steps, num_layers=2)
+        rows = days(*LENGTHS)
+        answer = made.ask(rows, horizon=HORIZON, future_inputs=future)
+        assert answer.horizon == HORIZON
+        assert answer.prediction.values.shape == (3, HORIZON, 2)
+        assert answer.prediction.steps.tolist() == [HORIZON] * 3
+        assert answer.sequence_lengths.tolist() == [length + HORIZON for length in LENGTHS]
+        for row, sequence in enumerate(rows):
+            predicted, read = self.by_hand(made, encode, sequence, future[row])
+            torch.testing.assert_close(answer.prediction.values[row], predicted, rtol=0, atol=1e-4)
+            torch.testing.assert_close(answer.inputs[row, : len(read)], read, rtol=0, atol=1e-4)
+
+    def test_a_value_that_is_known_ahead_is_not_overwritten(self, case, days, encode, future):
+        made = case(output=NEXT)
+        rows = days(*LENGTHS)
+        future[1, 2, 0] = 17.0
+        answer = made.ask(rows, horizon=HORIZON, future_inputs=future)
+        predicted, read = self.by_hand(made, encode, rows[1], future[1])
+        assert answer.inputs[1, LENGTHS[1] + 2, 0] == 17.0
+        torch.testing.assert_close(answer.prediction.values[1], predicted, rtol=0, atol=1e-4)
+        torch.testing.assert_close(answer.inputs[1, : len(read)], read, rtol=0, atol=1e-4)
+
+    def test_the_first_forecast_is_the_prediction_at_the_last_step(self, case, days, future):
+        made, rows = case(output=NEXT), days(*LENGTHS)
+        plain = made.ask(rows).prediction.values
+        ahead = made.ask(rows, horizon=HORIZON, future_inputs=future).prediction.values
+        for row, length in enumerate(LENGTHS):
+            torch.testing.assert_close(ahead[row, 0], plain[row, length - 1], rtol=0, atol=1e-5)
+
+    def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(self, case, days, future):
+        made, rows = case(output=NEXT), days(*LENGTHS)
+        long = made.ask(rows, horizon=HORIZON, future_inputs=future)
+        short = made.ask(rows, horizon=2, future_inputs=future[:, :2])
+        torch.testing.assert_close(short.prediction.values, long.prediction.values[:, :2], rtol=0, atol=1e-6)
+
+    def test_a_row_is_forecast_alike_alone_and_in_a_batch(self, case, days, future, random):
+        made, rows = case(output=NEXT), days(*LENGTHS)
+        state = made.state(3, random)
+        together = made.ask(rows, horizon=HORIZON, future_inputs=future, initial_state=state, final_state=True)
+        for row, sequence in enumerate(rows):
+            alone = made.ask(
+                [sequence],
+                horizon=HORIZON,
+                future_inputs=future[row : row + 1],
+                initial_state=State(*(value[:, row : row + 1] for value in state)),
+                final_state=True,
+            )
+            torch.testing.assert_close(together.prediction.values[row], alone.prediction.values[0], rtol=0, atol=1e-5)
+            for mine, other in zip(together.final_state, alone.final_state, strict=True):
+                torch.testing.assert_close(mine[:, row], other[:, 0], rtol=0, atol=1e-5)
+
+    def test_output_state_and_trace_cover_the_further_steps(self, case, days, encode, future):
+        made, rows = case(output=NEXT), days(*LENGTHS)
+        answer = made.ask(rows, horizon=HORIZON, future_inputs=future, output=True, final_state=True, trace=Selection())
+        assert answer.output.shape == (3, 5 + HORIZON, 6)
+        assert answer.trace.input_gate.shape == (3, 1, 1, 5 + HORIZON, 6)
+        assert answer.trace.sequence_lengths.tolist() == [9, 5, 7]
+        for row, length in enumerate(answer.sequence_lengths.tolist()):
+            fed = encode(answer.inputs[row, :length])
+            expected = equations.run(made.module.lstm, fed.double())
+            for signal in SIGNALS:
+                mine = answer.trace.signals[signal][row, :, :, :length].double()
+                torch.testing.assert_close(mine, expected[signal], rtol=0, atol=1e-5)
+            torch.testing.assert_close(answer.output[row, :length].double(), expected["output"], rtol=0, atol=1e-5)
+            assert answer.output[row, length:].isnan().all()
+            last = expected["cell_state"][:, 0, -1]
+            torch.testing.assert_close(answer.final_state.cell_state[:, row].double(), last, rtol=0, atol=1e-5)
+
+    def test_a_prediction_that_was_not_asked_for_is_not_given(self, case, days, future):
+        answer = case(output=NEXT).ask(days(*LENGTHS), horizon=HORIZON, future_inputs=future, prediction=False)
+        assert answer.prediction is None
+
+
+class TestSameStep:
+    """Predictions of the step whose inputs are given."""
+
+    @pytest.mark.parametrize("arguments", [{}, {"num_layers": 2, "proj_size": 3}], ids=str)
+    def test_future_inputs_are_as_if_they_stood_behind_the_inputs(self, case, days, random, arguments):
+        made = case(**arguments)
+        rows, future = days(*LENGTHS), torch.stack(days(*[HORIZON] * 3))
+        state = made.state(3, random)
+        wanted = {"initial_state": state, "output": True, "final_state": True}
+        answer = made.ask(rows, horizon=HORIZON, future_inputs=future, **wanted)
+        appended = made.ask([torch.cat(pair) for pair in zip(rows, future, strict=True)], **wanted)
+        for row, length in enumerate(LENGTHS):
+            expected = appended.prediction.values[row, length : length + HORIZON]
+            torch.testing.assert_close(answer.prediction.values[row], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(answer.output, appended.output, rtol=0, atol=1e-5, equal_nan=True)
+        torch.testing.assert_close(answer.inputs, appended.inputs, rtol=0, atol=0)
+        for mine, other in zip(answer.final_state, appended.final_state, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
+
+    def test_a_bidirectional_lstm_reads_the_future_inputs_backwards_too(self, case, days):
+        made = case(bidirectional=True)
+        rows, future = days(4), torch.stack(days(HORIZON))
+        answer = made.ask(rows, horizon=HORIZON, future_inputs=future)
+        appended = made.ask([torch.cat((rows[0], future[0]))])
+        torch.testing.assert_close(answer.prediction.values[0], appended.prediction.values[0, 4:], rtol=0, atol=1e-5)
+
+
+class TestText:
+    """Tokens drawn from the prediction, and read."""
+
+    @pytest.mark.parametrize("kind", ["embedding", "one-hot"])
+    def test_greedy_text_equals_a_loop_written_by_hand(self, case, texts, kind):
+        made = case(kind, "next_token", head=(CHARACTERS,), output={"temperature": 0.0}, num_layers=2)
+        rows = texts(*LENGTHS)
+        answer = made.ask(rows, horizon=6)
+        assert answer.prediction.values.shape == (3, 6, CHARACTERS)
+        for row, sequence in enumerate(rows):
+            ids, scores = sequence.tolist(), []
+            for _ in range(6):
+                read = torch.tensor(ids)
+                fed = read if kind == "embedding" else torch.nn.functional.one_hot(read, CHARACTERS).float()
+                scores.append(made.module(fed[None])[0, -1])
+                ids.append(int(scores[-1].argmax()))
+            assert answer.prediction.choices[row].tolist() == ids[len(sequence) :]
+            assert answer.inputs[row, : len(ids)].tolist() == ids
+            torch.testing.assert_close(answer.prediction.values[row], torch.stack(scores), rtol=0, atol=1e-5)
+
+    @pytest.fixture
+    def writer(self, case):
+        return case("embedding", "next_token", head=(CHARACTERS,), output={"temperature": 0.9, "seed": 3})
+
+    def test_a_row_writes_the_same_text_alone_and_in_a_batch(self, writer, texts):
+        rows = texts(*LENGTHS)
+        together = writer.ask(rows, horizon=30).prediction.choices
+        for row, sequence in enumerate(rows):
+            assert writer.ask([sequence], horizon=30).prediction.choices[0].tolist() == together[row].tolist()
+
+    def test_a_shorter_horizon_writes_the_beginning_of_a_longer_one(self, writer, texts):
+        rows = texts(*LENGTHS)
+        long, short = (writer.ask(rows, horizon=horizon).prediction.choices for horizon in (30, 12))
+        assert short.tolist() == long[:, :12].tolist()
+
+    def test_a_request_has_one_answer_and_another_seed_another(self, writer, case, texts):
+        rows = texts(*LENGTHS)
+        first, again = (writer.ask(rows, horizon=30).prediction.choices for _ in range(2))
+        other = case("embedding", "next_token", head=(CHARACTERS,), output={"temperature": 0.9, "seed": 4})
+        assert first.tolist() == again.tolist()
+        assert first.tolist() != other.ask(rows, horizon=30).prediction.choices.tolist()
+        assert len(set(first.flatten().tolist())) > 3  # it draws, it does not repeat the likeliest
+
+    def test_drawing_leaves_torchs_own_random_numbers_alone(self, writer, texts):
+        before = torch.get_rng_state()
+        writer.ask(texts(3), horizon=5)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+    def test_tokens_are_drawn_as_often_as_the_softmax_says(self, temperature):
+        scores = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+        draws = 4000
+        query = Query(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, dtype=torch.int64))
+        next_row = _TokenRows(temperature, 7, query)
+        counts = torch.zeros(4)
+        for step in range(draws):
+            counts[next_row(step, scores)] += 1
+        expected = [math.exp(score / temperature) for score in scores[0].tolist()]
+        for count, weight in zip(counts.tolist(), expected, strict=True):
+            probability = weight / sum(expected)
+            deviation = math.sqrt(probability * (1 - probability) / draws)
+            assert abs(count / draws - probability) < 5 * deviation
+
+    def test_output_state_and_trace_cover_the_text_that_was_written(self, writer, texts):
+        rows = texts(*LENGTHS)
+        answer = writer.ask(rows, horizon=6, output=True, final_state=True, trace=Selection(("cell_state",)))
+        assert answer.trace.cell_state.shape == (3, 1, 1, 11, 6)
+        again = writer.ask(
+            [torch.cat((sequence, written)) for sequence, written in zip(rows, answer.prediction.choices, strict=True)],
+            output=True,
+            final_state=True,
+        )
+        torch.testing.assert_close(answer.output, again.output, rtol=0, atol=1e-5, equal_nan=True)
+        for mine, other in zip(answer.final_state, again.final_state, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
+
+
+def test_a_temperature_of_zero_is_the_default():
+    assert OutputConfig().temperature == 0

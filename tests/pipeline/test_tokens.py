@@ -1,0 +1,39 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+from app.pipeline.tokens import TokenEncoder, TokenInputs
+
+IDS = torch.tensor([[2, 0, 1], [1, 1, 0]])
+
+
+def test_ids_are_looked_up_in_the_embedding():
+    table = torch.arange(6.0).reshape(3, 2)
+    encoder = TokenEncoder(3, table)
+    assert encoder.width == 2
+    assert torch.equal(encoder(IDS), table[IDS])
+
+
+def test_without_an_embedding_ids_are_one_hot():
+    encoder = TokenEncoder(3, None)
+    assert encoder.width == 3
+    assert encoder(IDS)[0].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert encoder(IDS).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vocabulary": "characters"}, "either `characters` or `file`"),
+        ({"vocabulary": "characters", "characters": "ab", "file": "v.txt"}, "either `characters` or `file`"),
+        ({"vocabulary": "words", "characters": "ab"}, "comes from a `file`"),
+        ({"vocabulary": "characters", "characters": "ab", "unknown": "token"}, "unknown_token"),
+        ({"vocabulary": "characters", "characters": "ab", "unknown_token": "a"}, "unknown_token"),
+        ({"vocabulary": "characters", "characters": "ab", "unknown": "suffix"}, "a rule for words"),
+        ({"vocabulary": "syllables", "file": "v.txt"}, "vocabulary"),
+    ],
+    ids=str,
+)
+def test_token_inputs_that_contradict_themselves_are_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        TokenInputs(kind="tokens", **fields)

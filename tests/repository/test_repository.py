@@ -1,0 +1,192 @@
+import shutil
+
+import pytest
+import torch
+
+from app.errors import ModelNotFound, ModelUnavailable, NotReady, VersionNotFound
+from app.repository.model import Model
+from app.repository.repository import Repository
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """The models written so far, loaded."""
+
+    def read(*, load=True):
+        made = Repository(tmp_path / "models", torch.device("cpu"))
+        if load:
+            made.load()
+        return made
+
+    return read
+
+
+def pin(folder, version):
+    folder.edit("description", f'default_version = "{version}"\ndescription')
+
+
+def unavailable(repository, *asked):
+    with pytest.raises(ModelUnavailable) as refused:
+        repository.model(*asked)
+    return str(refused.value)
+
+
+def test_every_folder_with_a_manifest_is_a_model_by_name(model_folder, repository, tmp_path):
+    for name in ("river", "demand"):
+        model_folder(name)
+    (tmp_path / "models" / "notes").mkdir()
+    (tmp_path / "models" / "recipe.py").touch()
+    made = repository()
+    assert [entry.name for entry in made.entries()] == ["demand", "river"]
+    assert made.model("river").name == "river"
+    assert made.entry("river").state(None) == "ready"
+
+
+def test_an_empty_folder_is_a_repository_without_models(repository, tmp_path):
+    assert repository().entries() == []
+    with pytest.raises(ModelNotFound, match="none"):
+        repository().model("river")
+
+
+class TestFailures:
+    @pytest.fixture
+    def broken(self, model_folder, repository):
+        """Three models, of which the middle one cannot be loaded."""
+
+        def make(harm):
+            for name in ("a-first", "b-broken", "c-last"):
+                folder = model_folder(name)
+                if name == "b-broken":
+                    harm(folder)
+            return repository()
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("harm", "reason"),
+        [
+            (lambda folder: folder.edit('"regression"', '"regresion"'), "task"),
+            (lambda folder: folder.edit("[head]", "[head"), "model.toml cannot be read"),
+            (lambda folder: folder.weights().write_bytes(b"x"), "model.safetensors cannot be read"),
+            (lambda folder: folder.edit('["x", "y"]', '["x"]'), "head gives 2 values"),
+            (lambda folder: shutil.rmtree(folder.path / "1"), "no weights"),
+            (lambda folder: folder.save({"head.0.weight": torch.zeros(2, 4)}), "no nn.LSTM"),
+        ],
+        ids=["manifest", "no TOML", "weights", "contradiction", "no version", "no LSTM"],
+    )
+    def test_a_model_that_fails_says_why_and_stops_no_other(self, broken, harm, reason):
+        made = broken(harm)
+        assert [entry.state(None) for entry in made.entries()] == ["ready", "unavailable", "ready"]
+        refused = unavailable(made, "b-broken")
+        assert "model 'b-broken' is unavailable" in refused
+        assert reason in refused
+        assert reason in made.entry("b-broken").reason(None)
+        assert [made.model(name).name for name in ("a-first", "c-last")] == ["a-first", "c-last"]
+
+    def test_an_unforeseen_error_stops_no_other_either(self, broken, monkeypatch):
+        right = Model.load.__func__
+
+        def load(cls, folder, version, device):
+            if folder.name == "b-broken":
+                raise MemoryError
+            return right(cls, folder, version, device)
+
+        monkeypatch.setattr(Model, "load", classmethod(load))
+        made = broken(lambda _: None)
+        assert "MemoryError while loading it" in unavailable(made, "b-broken")
+        assert made.model("c-last").name == "c-last"
+
+    def test_a_broken_version_leaves_the_others_of_its_model(self, model_folder, repository):
+        folder = model_folder("river")
+        folder.save(folder.module.state_dict(), "2")
+        folder.weights("2").write_bytes(b"x")
+        made = repository()
+        assert made.model("river", "1").version == "1"
+        assert "river/2/model.safetensors" in unavailable(made, "river", "2")
+        assert "river/2/model.safetensors" in unavailable(made, "river")  # the newest is the one that answers
+        entry = made.entry("river")
+        assert [entry.state(version) for version in ("1", "2", None)] == ["ready", "unavailable", "unavailable"]
+        assert entry.reason("1") is None
+
+
+def test_before_it_is_loaded_a_model_is_not_ready(model_folder, repository):
+    model_folder("river")
+    made = repository(load=False)
+    assert made.entry("river").state(None) == "loading"
+    with pytest.raises(NotReady, match="'river' is still being loaded"):
+        made.model("river")
+
+
+class TestVersions:
+    @pytest.fixture
+    def river(self, model_folder):
+        """A model of the versions 1, 2, 9 and 10."""
+        folder = model_folder("river")
+        for version in ("10", "9", "2"):
+            folder.save(folder.module.state_dict(), version)
+        return folder
+
+    @pytest.mark.usefixtures("river")
+    def test_they_sort_as_numbers_and_the_newest_answers(self, repository):
+        made = repository()
+        assert made.entry("river").versions == ["1", "2", "9", "10"]
+        assert made.model("river").version == "10"
+        assert made.model("river", "2").version == "2"
+
+    def test_names_come_before_numbers(self, river, repository):
+        river.save(river.module.state_dict(), "beta")
+        made = repository()
+        assert made.entry("river").versions == ["beta", "1", "2", "9", "10"]
+        assert made.model("river").version == "10"
+        assert made.model("river", "beta").version == "beta"
+
+    def test_a_folder_without_weights_is_no_version(self, river, repository):
+        (river.path / "11").mkdir()
+        (river.path / "examples").mkdir()
+        assert repository().entry("river").versions == ["1", "2", "9", "10"]
+
+    def test_the_manifest_pins_the_one_that_answers(self, river, repository):
+        pin(river, "9")
+        made = repository()
+        assert made.entry("river").default_version == "9"
+        assert made.model("river").version == "9"
+        assert made.model("river", "10").version == "10"
+
+    def test_a_pinned_version_without_weights_is_not_replaced_by_another(self, river, repository):
+        pin(river, "3")
+        made = repository()
+        assert "pins version '3'" in unavailable(made, "river")
+        assert made.entry("river").state(None) == "unavailable"
+        assert made.model("river", "10").version == "10"
+
+    @pytest.mark.usefixtures("river")
+    def test_an_unknown_version_is_refused_with_those_there_are(self, repository):
+        made = repository()
+        for ask in (made.model, lambda name, version: made.entry(name).state(version)):
+            with pytest.raises(VersionNotFound, match="'river' has no version '3'; it has 1, 2, 9, 10"):
+                ask("river", "3")
+
+
+class TestUnknownModels:
+    @pytest.fixture
+    def two(self, model_folder, repository):
+        for name in ("river", "demand"):
+            model_folder(name)
+        return repository()
+
+    @pytest.mark.parametrize("asked", ["rivers", "riber", "River"])
+    def test_the_nearest_name_is_suggested(self, two, asked):
+        with pytest.raises(ModelNotFound, match=rf"no model '{asked}'; did you mean 'river'\?.*demand, river"):
+            two.model(asked)
+
+    def test_without_a_near_name_all_are_listed_in_a_sentence_of_their_own(self, two):
+        with pytest.raises(ModelNotFound) as refused:
+            two.model("zzz")
+        assert "did you mean" not in str(refused.value)
+        assert str(refused.value).endswith("demand, river")
+        assert "'zzz' This" not in str(refused.value)
+
+    @pytest.mark.parametrize("asked", ["", "..", "../models/river", "river/1"])
+    def test_a_path_is_no_name(self, two, asked):
+        with pytest.raises(ModelNotFound):
+            two.model(asked)
