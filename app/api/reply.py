@@ -53,7 +53,7 @@ def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply
         "time_steps": selection.time_steps(int(trace.sequence_lengths.max())),
         "initial_state": _state(trace.initial_state),
         "final_state": _state(trace.final_state),
-        "residual": trace.residual,
+        "residual": np.float32(trace.residual),
         "signals": {name: values.numpy() for name, values in trace.signals.items()},
     }
 
