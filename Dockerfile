@@ -16,5 +16,5 @@ ENV GATESCOPE_HOST=0.0.0.0 GATESCOPE_PORT=8000 GATESCOPE_MODELS_DIR=/srv/gatesco
 EXPOSE 8000
 USER gatescope
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-  CMD ["python", "-c", "import httpx; httpx.get('http://127.0.0.1:8000/health/ready').raise_for_status()"]
+  CMD ["python", "-c", "import os, httpx; httpx.get(f'http://127.0.0.1:{os.environ[\"GATESCOPE_PORT\"]}/health/ready', trust_env=False).raise_for_status()"]
 CMD ["gatescope", "serve"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -32,12 +33,16 @@ class Connection:
 
     def __init__(self, url: str | None, settings: Settings, key: str | None = None) -> None:
         self._runner = asyncio.Runner()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {b"Authorization": f"Bearer {key}".encode(errors="surrogateescape")} if key else {}
         self._opened = _remote(url, headers) if url else _in_process(settings)
         self._client: httpx.AsyncClient | None = None
 
     def __enter__(self) -> Self:
-        self._client = self._runner.run(self._opened.__aenter__())
+        try:
+            self._client = self._runner.run(self._opened.__aenter__())
+        except BaseException:
+            self._runner.close()
+            raise
         return self
 
     def __exit__(
@@ -51,8 +56,9 @@ class Connection:
         return self._ask("GET", path).json()
 
     def post(self, path: str, body: dict[str, Any], accept: str = JSON) -> bytes:
-        """The reply's bytes in this format; raises `Refused`."""
-        return self._ask("POST", path, json=body, headers={"Accept": accept}).content
+        """The reply's bytes in this format; raises `Refused`. NaN is posted too: the API then says where it stands."""
+        headers = {"Accept": accept, "Content-Type": JSON}
+        return self._ask("POST", path, content=json.dumps(body), headers=headers).content
 
     def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         if self._client is None:
@@ -75,8 +81,12 @@ def _detail(reply: httpx.Response) -> str:
 
 
 @asynccontextmanager
-async def _remote(url: str, headers: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=None) as client:  # noqa: S113 - the server has a deadline
+async def _remote(url: str, headers: dict[bytes, bytes]) -> AsyncIterator[httpx.AsyncClient]:
+    try:
+        base_url = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise Refused(f"--url {url}: {error}") from error
+    async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=None) as client:  # noqa: S113 - the server has a deadline
         yield client
 
 

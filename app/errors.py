@@ -7,6 +7,7 @@
     │   ├── UnsupportedMediaType
     │   ├── NotAcceptable
     │   ├── BodyTooLarge
+    │   ├── ReplyTooLarge
     │   └── TraceTooLarge
     ├── Unauthorized
     ├── NotFound
@@ -78,6 +79,10 @@ class NotAcceptable(BadRequest):
 
 class BodyTooLarge(BadRequest):
     """The body has more bytes than this server takes."""
+
+
+class ReplyTooLarge(BadRequest):
+    """What was asked for, without a trace, has more bytes than this server makes."""
 
 
 class TraceTooLarge(BadRequest):

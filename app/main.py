@@ -18,8 +18,8 @@ from app.api import openapi, problems, routes
 from app.api.context import Context
 from app.api.limits import Limits
 from app.api.metrics import Metrics
-from app.api.middleware import REQUEST_ID, Keyed, Observed
-from app.errors import AppError
+from app.api.middleware import EXPOSED, Guarded, Keyed, Observed
+from app.errors import AppError, InvalidInput
 from app.repository.repository import Repository
 from app.serving.engine import LocalEngine
 from app.settings import Settings
@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     engine = LocalEngine(repository, settings.max_queue_size)
     app = FastAPIOffline(
         redoc_url=None,
+        redirect_slashes=False,
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
         lifespan=_lifespan(engine),
@@ -44,16 +45,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.context = Context(engine, _limits(settings))
     app.state.metrics = Metrics()
     app.include_router(routes.router())
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), methods=["GET", "HEAD"], include_in_schema=False)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     _add_middleware(app, settings)
     return app
 
 
 def device_of(wanted: str) -> torch.device:
-    """The device that a setting names; `auto` is the GPU if there is one."""
+    """The device that a setting names; `auto` is the GPU if there is one.
+
+    Raises:
+        InvalidInput: a GPU is wanted, and PyTorch has none.
+    """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        why = "sees no GPU" if torch.version.cuda else "is built without CUDA"
+        raise InvalidInput(f"device 'cuda': PyTorch {torch.__version__} {why}; take 'cpu' or 'auto'")
     return torch.device(wanted)
 
 
@@ -82,12 +90,13 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the outermost."""
     if settings.api_keys:
         app.add_middleware(Keyed, keys=settings.api_keys)
+    app.add_middleware(Guarded)  # inside CORS, so that pages can read its answers, too
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID],
+            expose_headers=EXPOSED,
         )
     app.add_middleware(Observed, metrics=app.state.metrics)

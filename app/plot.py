@@ -44,7 +44,8 @@ def save(reply: Mapping[str, Any], path: Path, sequence: int = 0) -> None:
     for axes in grid[-1]:
         _label_time(axes, reply, sequence)
     model = reply["model"]
-    figure.suptitle(f"{model['name']} (version {model['version']}), residual {reply['residual']:.1e}", fontsize=11)
+    title = f"{model['name']} (version {model['version']}), residual {reply['residual']:.1e}"
+    figure.suptitle(title, fontsize=11, parse_math=False)
     figure.savefig(path)
 
 
@@ -61,6 +62,7 @@ def _label_time(axes: Axes, reply: Mapping[str, Any], sequence: int) -> None:
     tokens = reply.get("tokens")
     if tokens and len(steps) <= MOST_TICKS:
         shown = [tokens[sequence][step].replace("\n", "↵") for step in steps]
-        axes.set_xticks(range(len(steps)), shown, rotation=0 if max(map(len, shown)) < 3 else 45, fontsize=8)  # noqa: PLR2004
+        rotation = 0 if max(map(len, shown)) < 3 else 45  # noqa: PLR2004
+        axes.set_xticks(range(len(steps)), shown, rotation=rotation, fontsize=8, parse_math=False)
     else:
         axes.set_xlabel("time step", fontsize=9)

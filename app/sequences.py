@@ -28,7 +28,9 @@ def read_request(path: Path, feature_names: list[str] | None) -> dict[str, Any]:
         raise InvalidInput(f"{path}: files end in {', '.join(readers)}, not in '{path.suffix}'")
     try:
         return readers[path.suffix](path, feature_names)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error, RecursionError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 
 
@@ -42,31 +44,44 @@ def _json(path: Path, _: list[str] | None) -> dict[str, Any]:
 
 def _npy(path: Path, _: list[str] | None) -> dict[str, Any]:
     try:
-        return {"inputs": np.load(path, allow_pickle=False).tolist()}
-    except ValueError as error:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is no .npy array of numbers: {error}") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise InvalidInput(f"{path} is no .npy array of numbers: it holds {getattr(values, 'dtype', 'several arrays')}")
+    return {"inputs": values.tolist()}
 
 
 def _csv(path: Path, feature_names: list[str] | None) -> dict[str, Any]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in csv.reader(file) if line]
+        reader = csv.reader(file)
+        lines = [(reader.line_num, line) for line in reader if line]
     if not lines:
         raise InvalidInput(f"{path} has no lines")
     if feature_names is None:
-        return {"inputs": [[int(_number(path, n, "id", line[0])) for n, line in enumerate(lines, 1)]]}
-    if all(_is_number(cell) for cell in lines[0]):
-        return {"inputs": [_rows(path, lines, 1, feature_names, list(range(len(lines[0]))))]}
-    missing = [name for name in feature_names if name not in lines[0]]
+        return {"inputs": [[_token(path, number, line) for number, line in lines]]}
+    head = lines[0][1]
+    if all(_is_number(cell) for cell in head):
+        return {"inputs": [_rows(path, lines, feature_names, list(range(len(head))))]}
+    missing = [name for name in feature_names if name not in head]
     if missing:
-        raise InvalidInput(f"{path}: its first line names no column '{missing[0]}'; it has {', '.join(lines[0])}")
-    columns = [lines[0].index(name) for name in feature_names]
-    return {"inputs": [_rows(path, lines[1:], 2, feature_names, columns)]}
+        raise InvalidInput(f"{path}: its first line names no column '{missing[0]}'; it has {', '.join(head)}")
+    columns = [head.index(name) for name in feature_names]
+    return {"inputs": [_rows(path, lines[1:], feature_names, columns)]}
 
 
-def _rows(path: Path, lines: list[list[str]], first: int, names: list[str], columns: list[int]) -> list[list[float]]:
+def _token(path: Path, number: int, line: list[str]) -> int:
+    if len(line) != 1:
+        raise InvalidInput(f"{path}, line {number}: there are {len(line)} columns; a token's id stands alone")
+    if not _is_number(line[0]) or not float(line[0]).is_integer():
+        raise InvalidInput(f"{path}, line {number}, column 'id': {line[0]!r} is not the id of a token")
+    return int(float(line[0]))
+
+
+def _rows(path: Path, lines: list[tuple[int, list[str]]], names: list[str], columns: list[int]) -> list[list[float]]:
     named = dict(zip(columns, names, strict=False))
     rows = []
-    for number, line in enumerate(lines, first):
+    for number, line in lines:
         if len(line) <= max(columns):
             raise InvalidInput(f"{path}, line {number}: there are {len(line)} columns, not {max(columns) + 1}")
         rows.append([_number(path, number, named.get(column, str(column)), line[column]) for column in columns])

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(default=256, ge=1)
     """Requests that may wait for the device; one more is answered 429."""
 
-    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body; a larger one is answered 413."""
 
     max_time_steps: int = Field(default=100_000, ge=1)
@@ -45,8 +45,8 @@ class Settings(BaseSettings):
     max_batch_steps: int = Field(default=200_000, ge=1)
     """The largest batch, as sequences × steps of the longest one, or characters of text; beyond it: 422."""
 
-    max_trace_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
-    """The largest trace, as float32 arrays; a larger one is answered 413."""
+    max_trace_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    """The largest trace or prediction, as float32 arrays; a larger one is answered 413."""
 
     request_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds until a request without `X-Request-Timeout-Ms` is answered 504; also the most that header may ask for."""

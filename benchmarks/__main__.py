@@ -9,7 +9,13 @@ from rich.console import Console
 
 from benchmarks import encoding, trace
 
-ALL = {"trace": trace.measure, "encoding": encoding.measure}
+ALL = {
+    "memory": trace.memory,
+    "trace": trace.padded,
+    "ragged": trace.ragged,
+    "scaling": trace.scaling,
+    "encoding": encoding.measure,
+}
 
 
 def main(names: list[str]) -> None:

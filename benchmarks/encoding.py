@@ -1,36 +1,103 @@
-"""What writing a trace costs beside the bare encoders on the same arrays."""
+"""What writing a trace costs beside the bare encoders, and beside copying its memory."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import orjson
+import torch
+from rich.progress import track
 from rich.table import Table
 from safetensors.numpy import save
 
-from app.api import reply
+from app.api import ndjson, reply
 from app.lstm import SIGNALS
+from app.serving.chunks import Chunk
 from benchmarks.interleaved import medians
 
-SHAPE = (4, 2, 2, 200, 64)
+# what it is: layers, directions, lengths, units
+TRACES = {
+    "one sequence of 200": (2, 2, (200,), 64),
+    "four of 200, 150, 90, 20": (2, 2, (200, 150, 90, 20), 64),
+    "one sequence of 20,000": (2, 1, (20_000,), 64),
+}
 
 
 def measure() -> Table:
-    """A table of our JSON over orjson alone and our safetensors over safetensors alone."""
-    random = np.random.default_rng(0)
-    signals = {name: random.standard_normal(SHAPE, dtype=np.float32) for name in SIGNALS}
-    answer = {"time_steps": list(range(SHAPE[3])), "sequence_lengths": [SHAPE[3]] * SHAPE[0], "signals": signals}
-    seconds = medians(
-        {
-            "json": lambda: reply.respond(answer, reply.JSON),
-            "orjson": lambda: orjson.dumps(signals, option=orjson.OPT_SERIALIZE_NUMPY),
-            "safetensors": lambda: reply.respond(answer, reply.SAFETENSORS),
-            "save": lambda: save(signals),
-        }
-    )
-    megabytes = sum(values.nbytes for values in signals.values()) / 1e6
-    table = Table("reply", "over the bare encoder", "MB of arrays / s")
-    table.add_row("JSON", f"{seconds['json'] / seconds['orjson']:.2f}", f"{megabytes / seconds['json']:.0f}")
-    table.add_row(
-        "safetensors", f"{seconds['safetensors'] / seconds['save']:.2f}", f"{megabytes / seconds['safetensors']:.0f}"
-    )
+    """A table of our formats over the bare ones on the same arrays, for traces that lie in memory as they are made."""
+    table = Table("trace", "reply", "over", "ratio", "MB of arrays / s")
+    for title, (layers, directions, lengths, units) in track(TRACES.items(), "encoding"):
+        signals = _signals(layers, directions, lengths, units)
+        ways = _ways(signals, list(lengths))
+        megabytes = sum(values.nbytes for values in signals.values()) / 1e6
+        for ours, other in _PAIRS:
+            # two at a time: memory that a third one gives back would have to be fetched again by whoever comes next
+            seconds = medians({way: ways[way] for way in (other, ours)}, rounds=9)
+            rate = f"{megabytes / seconds[ours]:.0f}"
+            table.add_row(title, ours, other, f"{seconds[ours] / seconds[other]:.2f}", rate)
+        table.add_section()
     return table
+
+
+_PAIRS = (
+    ("JSON", "orjson"),
+    ("ndjson", "orjson"),
+    ("safetensors", "copy, into old memory"),
+    ("safetensors", "copy, into fresh memory"),
+    ("safetensors", "safetensors.save"),
+    ("npz", "np.savez"),
+)
+
+
+def _signals(layers: int, directions: int, lengths: tuple[int, ...], units: int) -> dict[str, np.ndarray]:
+    """(batch, layer, direction, time, unit) each, stored as (layer, direction, batch, time, unit), padded with NaN."""
+    random = np.random.default_rng(0)
+    signals = {}
+    for name in SIGNALS:
+        stored = random.standard_normal((layers, directions, len(lengths), max(lengths), units), dtype=np.float32)
+        for row, length in enumerate(lengths):
+            stored[:, :, row, length:] = np.nan
+        signals[name] = np.moveaxis(stored, 2, 0)
+    return signals
+
+
+def _ways(signals: Mapping[str, np.ndarray], lengths: list[int]) -> dict[str, Callable[[], object]]:
+    time_steps = list(range(max(lengths)))
+    answer: dict[str, Any] = {"time_steps": time_steps, "sequence_lengths": lengths, "signals": signals}
+    tensors = {name: torch.from_numpy(values) for name, values in signals.items()}
+    chunk = Chunk(list(range(len(lengths))), time_steps, tensors)
+    together = {name: np.ascontiguousarray(values) for name, values in signals.items()}
+    ragged = {
+        name: [np.ascontiguousarray(row[:, :, :length]) for row, length in zip(values, lengths, strict=True)]
+        for name, values in signals.items()
+    }
+    old = np.zeros(sum(values.nbytes for values in signals.values()), dtype=np.uint8)
+    return {
+        "JSON": lambda: reply.respond(answer, reply.JSON),
+        "ndjson": lambda: [len(piece) for piece in ndjson.steps(chunk, lengths)],
+        "orjson": lambda: orjson.dumps(ragged, option=orjson.OPT_SERIALIZE_NUMPY),
+        "safetensors": lambda: reply.respond(answer, reply.SAFETENSORS),
+        "copy, into old memory": lambda: _copy(signals, old),
+        "copy, into fresh memory": lambda: _copy(signals, np.empty(old.nbytes, dtype=np.uint8)),
+        "safetensors.save": lambda: save(together),
+        "npz": lambda: reply.respond(answer, reply.NPZ),
+        "np.savez": lambda: _savez(together),
+    }
+
+
+def _copy(signals: Mapping[str, np.ndarray], into: np.ndarray) -> None:
+    """Every array into its place in one buffer."""
+    position = 0
+    for values in signals.values():
+        place = into[position : position + values.nbytes]
+        np.copyto(place.view(values.dtype).reshape(values.shape), values)
+        position += values.nbytes
+
+
+def _savez(arrays: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()

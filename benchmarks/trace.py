@@ -1,53 +1,152 @@
-"""What a trace costs beside the plain forward of the same `nn.LSTM`."""
+"""What a full trace of all six signals costs beside the plain forward of the same `nn.LSTM`, and beside other ways."""
 
 from __future__ import annotations
+
+import itertools
+import resource
+import statistics
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from rich.progress import track
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from app.lstm import trace
+from app.lstm.method import method_of
 from benchmarks.interleaved import medians
 
-# each point: time, batch, hidden size, layers, bidirectional
+
+class Shape(NamedTuple):
+    """One point of the grid."""
+
+    time: int
+    batch: int
+    hidden: int
+    layers: int = 1
+    directions: int = 1
+
+    def module(self) -> nn.LSTM:
+        """An `nn.LSTM` of this shape, its input as wide as its hidden state."""
+        bidirectional = self.directions == 2
+        return nn.LSTM(self.hidden, self.hidden, self.layers, batch_first=True, bidirectional=bidirectional).eval()
+
+    def inputs(self) -> Tensor:
+        """(batch, time, feature)."""
+        return torch.randn(self.batch, self.time, self.hidden)
+
+
 GRID = (
-    (50, 1, 64, 1, False),
-    (50, 32, 64, 1, False),
-    (200, 1, 128, 2, False),
-    (200, 16, 128, 2, True),
-    (200, 32, 256, 1, False),
-    (1000, 1, 256, 2, False),
+    *(Shape(time, batch, hidden) for time, batch, hidden in itertools.product((50, 200), (1, 8, 32), (64, 128, 256))),
+    Shape(1000, 1, 128),
+    Shape(1000, 8, 64),
+    Shape(200, 200, 64),
+    Shape(100, 16, 128, layers=2),
+    Shape(100, 16, 128, layers=2, directions=2),
+    Shape(200, 1, 256, layers=2),
 )
 
 
-def measure() -> Table:
-    """A table of full trace over plain forward, padded and ragged."""
-    table = Table("time", "batch", "hidden", "layers", "directions", "trace / forward", "ragged trace / packed forward")
-    for time, batch, hidden, layers, bidirectional in track(GRID, "trace"):
+def padded() -> Table:
+    """Full trace over plain forward, and the two ways of tutorials over it."""
+    names = ("time", "batch", "hidden", "layers", "directions")
+    table = Table(*names, "way", "forward, ms", "trace / forward", "cell loop / forward")
+    ratios = []
+    for shape in track(GRID, "trace / forward"):
         torch.manual_seed(0)
-        module = nn.LSTM(hidden, hidden, layers, batch_first=True, bidirectional=bidirectional).eval()
-        padded, ragged = _ratios(module, torch.randn(batch, time, hidden))
-        shape = (time, batch, hidden, layers, 2 if bidirectional else 1)
-        table.add_row(*map(str, shape), f"{padded:.2f}", f"{ragged:.2f}")
+        module, inputs = shape.module(), shape.inputs()
+        ways: dict[str, Callable[[], object]] = {
+            "forward": lambda module=module, inputs=inputs: _forward(module, inputs),  # type: ignore[misc]
+            "trace": lambda module=module, inputs=inputs: trace(module, inputs),  # type: ignore[misc]
+        }
+        if shape.layers * shape.directions == 1 and shape.time * shape.batch <= 2000:
+            cell = _cell(module)
+            ways["cell"] = lambda cell=cell, inputs=inputs: _cell_loop(cell, inputs)  # type: ignore[misc]
+        seconds = medians(ways)
+        ratios.append(seconds["trace"] / seconds["forward"])
+        loop = f"{seconds['cell'] / seconds['forward']:.1f}" if "cell" in seconds else ""
+        table.add_row(*map(str, shape), method_of(module), f"{seconds['forward'] * 1e3:.2f}", f"{ratios[-1]:.2f}", loop)
+    table.caption = f"median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}"
     return table
 
 
-def _ratios(module: nn.LSTM, inputs: torch.Tensor) -> tuple[float, float]:
-    batch, time = inputs.shape[:2]
-    lengths = torch.linspace(time // 2, time, batch).long()
-    packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+def ragged() -> Table:
+    """A ragged full trace, and a ragged prediction, over `nn.LSTM`'s packed plain forward."""
+    from app.lstm.forward import forward  # noqa: PLC0415
+    from app.lstm.spec import LSTMSpec  # noqa: PLC0415
+    from app.lstm.state import State  # noqa: PLC0415
 
-    @torch.no_grad()
-    def forward(given: object) -> object:
-        return module(given)
+    table = Table("time", "batch", "hidden", "layers", "trace / packed", "forward / packed")
+    for shape in track((Shape(100, 16, 128, 2), Shape(200, 32, 64), Shape(200, 32, 256), Shape(50, 64, 128)), "ragged"):
+        torch.manual_seed(0)
+        module, inputs = shape.module(), shape.inputs()
+        lengths = torch.linspace(shape.time // 2, shape.time, shape.batch).long()
+        packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        state = State.zeros(LSTMSpec.from_module(module), shape.batch, inputs)
+        seconds = medians(
+            {
+                "packed": lambda m=module, p=packed: _forward(m, p),  # type: ignore[misc]
+                "trace": lambda m=module, x=inputs, n=lengths: trace(m, x, n),  # type: ignore[misc]
+                "forward": lambda m=module, x=inputs, n=lengths, s=state: forward(m, x, n, s),  # type: ignore[misc]
+            }
+        )
+        ratios = (f"{seconds[way] / seconds['packed']:.2f}" for way in ("trace", "forward"))
+        table.add_row(*map(str, shape[:4]), *ratios)
+    return table
 
-    seconds = medians(
-        {
-            "forward": lambda: forward(inputs),
-            "trace": lambda: trace(module, inputs),
-            "packed": lambda: forward(packed),
-            "ragged": lambda: trace(module, inputs, lengths),
-        }
-    )
-    return seconds["trace"] / seconds["forward"], seconds["ragged"] / seconds["packed"]
+
+def scaling() -> Table:
+    """Time of a trace against its length and its batch: a doubling should cost a doubling."""
+    table = Table("axis", "sizes", "each over the one before")
+    times = [Shape(time, 8, 128) for time in (250, 500, 1000, 2000)]
+    batches = [Shape(100, batch, 128) for batch in (16, 32, 64, 128)]
+    for axis, shapes in (("time", times), ("batch", batches)):
+        runs = {str(getattr(shape, axis)): (shape.module(), shape.inputs()) for shape in shapes}
+        seconds = medians({size: (lambda run=run: trace(*run)) for size, run in runs.items()}, rounds=9)  # type: ignore[misc]
+        steps = [after / before for before, after in itertools.pairwise(seconds.values())]
+        table.add_row(axis, ", ".join(seconds), ", ".join(f"{step:.2f}" for step in steps))
+    return table
+
+
+def memory() -> Table:
+    """Growth of the process's peak memory during a trace, over the bytes of the arrays returned."""
+    table = Table("time", "batch", "hidden", "layers", "returned, MB", "peak / returned")
+    for shape in (Shape(2000, 16, 128), Shape(1000, 16, 256, 2), Shape(4000, 8, 256)):
+        module, inputs = shape.module(), shape.inputs()
+        trace(module, inputs[:, :100])
+        before = _peak()
+        traced = trace(module, inputs)
+        returned = sum(values.nbytes for values in (*traced.signals.values(), traced.output))
+        growth = _peak() - before
+        table.add_row(*map(str, shape[:4]), f"{returned / 1e6:.0f}", f"{growth / returned:.2f}")
+        del traced
+    table.caption = "growing shapes, for the peak of a process never falls"
+    return table
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@torch.no_grad()
+def _forward(module: nn.LSTM, inputs: object) -> object:
+    return module(inputs)
+
+
+def _cell(module: nn.LSTM) -> nn.LSTMCell:
+    cell = nn.LSTMCell(module.input_size, module.hidden_size)
+    state = {name.removesuffix("_l0"): value for name, value in module.state_dict().items()}
+    cell.load_state_dict(state)
+    return cell
+
+
+@torch.no_grad()
+def _cell_loop(cell: nn.LSTMCell, inputs: Tensor) -> Tensor:
+    """The loop of every tutorial; it sees h and c, and still not the gates."""
+    h = c = inputs.new_zeros(len(inputs), cell.hidden_size)
+    states = []
+    for x in inputs.unbind(1):
+        h, c = cell(x, (h, c))
+        states.append(c)
+    return torch.stack(states, dim=1)

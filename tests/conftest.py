@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from app.lstm import method
+
 REGRESSION = """
 description = "two quantities from three features"
 task = "regression"
@@ -94,6 +96,11 @@ class ModelFolder:
 def _one_thread():
     """Tiny tensors gain nothing from threads, and the machine may be busy."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
 
 
 @pytest.fixture
@@ -180,6 +187,18 @@ def _seed(module: nn.Module, seed: int, spread: float) -> None:
             parameter.requires_grad_(requires_grad=False)
 
 
+@pytest.fixture
+def using(monkeypatch):
+    """`using("replay")`: from here on traces go this way; what is proved or given up is forgotten after."""
+    method.trusted_again()
+
+    def choose(name: str) -> None:
+        monkeypatch.setattr(method, "ORDER", (name, "loop"))
+
+    yield choose
+    method.trusted_again()
+
+
 @pytest.fixture(scope="session")
 def shipped() -> Iterator[httpx.Client]:
     """A client of `gatescope serve` over the shipped models: the real command, in a process of its own."""
@@ -187,7 +206,7 @@ def shipped() -> Iterator[httpx.Client]:
     root = Path(__file__).parents[1]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
         log = iter(process.stderr)
-        port = next(found[1] for line in log if (found := re.search(r"running on http://[\d.]+:(\d+)", line)))
+        port = next(found[1] for line in log if (found := re.search(r'"url": "http://[\d.]+:(\d+)"', line)))
         drain = threading.Thread(target=lambda: [None for _ in log], daemon=True)
         drain.start()
         try:

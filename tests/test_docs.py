@@ -4,18 +4,32 @@ import json
 import re
 import shlex
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 from app import errors
 from app.api.routes import ROUTES
-from app.api.schemas import ModelInfo, PredictReply, PredictRequest, TraceReply, TraceRequest
-from app.cli import cli
-from app.pipeline.features import Feature
+from app.api.schemas import (
+    ExplainReply,
+    ExplainRequest,
+    ModelInfo,
+    PredictReply,
+    PredictRequest,
+    TraceReply,
+    TraceRequest,
+)
+from app.cli import cli, main
+from app.pipeline.features import Feature, FeatureInputs
+from app.pipeline.head import HeadConfig
+from app.pipeline.output import OutputConfig
+from app.pipeline.query import Query
 from app.pipeline.tokens import TokenInputs
-from app.repository.manifest import Manifest
+from app.repository.manifest import Example, Manifest, StatedLSTM
+from app.repository.model import Model
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +49,10 @@ def test_every_route_is_documented(route):
     assert f"`{route.method} {route.path}`" in doc("api.md")
 
 
-@pytest.mark.parametrize("schema", [PredictRequest, TraceRequest, PredictReply, TraceReply, ModelInfo])
+@pytest.mark.parametrize(
+    "schema",
+    [PredictRequest, TraceRequest, ExplainRequest, PredictReply, TraceReply, ExplainReply, ModelInfo],
+)
 def test_every_field_of_the_wire_is_documented(schema):
     for name in schema.model_fields:
         assert re.search(rf"`{name}[`.]", doc("api.md")), name
@@ -53,24 +70,29 @@ def test_every_setting_is_documented_with_its_default():
         assert field.default in ((), None) or f"`{field.default}`" in row
 
 
-@pytest.mark.parametrize(
-    ("prefix", "schema"),
-    [
-        ("", Manifest),
-        *(
-            (f"{name}.", field.annotation)
-            for name, field in Manifest.model_fields.items()
-            if name in ("lstm", "output")
-        ),
-        ("input.features.", Feature),
-        ("input.", TokenInputs),
-    ],
-)
-def test_every_field_of_the_manifest_is_documented(prefix, schema):
-    sections = {"input", "lstm", "head", "output", "examples"}
+SECTIONS = [
+    ("input", FeatureInputs),
+    ("input.features", Feature),
+    ("input", TokenInputs),
+    ("lstm", StatedLSTM),
+    ("head", HeadConfig),
+    ("output", OutputConfig),
+    ("examples", Example),
+]
+
+
+@pytest.mark.parametrize(("section", "schema"), SECTIONS)
+def test_every_field_of_a_manifests_section_is_documented(section, schema):
     for name, field in schema.model_fields.items():
         assert field.description
-        assert f"`{prefix}{name}`" in doc("models.md") or (not prefix and name in sections)
+        assert f"| `{section}.{name}` |" in doc("models.md")
+
+
+def test_every_section_and_field_of_the_manifest_is_documented():
+    sections = {section for section, _ in SECTIONS}
+    for name, field in Manifest.model_fields.items():
+        assert field.description
+        assert name in sections or f"| `{name}` |" in doc("models.md")
 
 
 def test_the_manifests_in_the_documentation_are_valid():
@@ -80,12 +102,23 @@ def test_the_manifests_in_the_documentation_are_valid():
         Manifest.model_validate(tomllib.loads(block))
 
 
+def test_the_model_in_the_documentation_is_served_as_it_stands(tmp_path, monkeypatch):
+    manifest, code = (re.search(rf"```{kind}\n(.*?)```", doc("models.md"), re.DOTALL)[1] for kind in ("toml", "python"))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102 - our own documentation
+    Path("models/mine/model.toml").write_text(manifest)
+    model = Model.load(tmp_path / "models" / "mine", "1", torch.device("cpu"))
+    inputs = torch.tensor(model.examples[0]["request"]["inputs"])
+    answer = model.pipeline.answer(Query(inputs, torch.tensor([2])))
+    assert answer.prediction.values.shape == (1, 2, 1)
+
+
 def test_every_command_is_documented_and_every_documented_option_exists():
     commands = typer.main.get_command(cli).commands
     for name, command in commands.items():
         assert f"## `gatescope {name}" in doc("command-line.md")
         options = {option for parameter in command.params for option in parameter.opts}
-        for line in re.findall(rf"^gatescope {name} .*$", doc("command-line.md") + README, re.MULTILINE):
+        for line in re.findall(rf"^\S*gatescope {name} .*$", doc("command-line.md") + README, re.MULTILINE):
             assert {word for word in shlex.split(line) if word.startswith("--")} <= options
 
 
@@ -118,6 +151,27 @@ def assert_close(given, expected):
         assert given == pytest.approx(expected, abs=2e-4)
     else:
         assert given == expected
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\.venv/bin/(gatescope .*)$", README, re.MULTILINE))
+def test_the_readmes_commands_work_where_the_models_are(line, tmp_path, monkeypatch, capsys):
+    words = shlex.split(line, comments=True)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, capsys.readouterr().err
+    for option, file in pairwise(words):
+        assert option not in ("--out", "--plot") or Path(file).stat().st_size
+    assert "--out" in words or json.loads(capsys.readouterr().out)
+
+
+def test_the_readme_runs_commands_and_python():
+    assert len(re.findall(r"^\.venv/bin/gatescope ", README, re.MULTILINE)) >= 3
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], names)  # noqa: S102 - our own documentation
+    assert names["t"].forget_gate.shape == (2, 2, 2, 10, 6)
 
 
 @pytest.mark.parametrize("command", ["run", "test"])

@@ -1,55 +1,22 @@
 """Arrays in requests: pydantic types that name their axes and check them.
 
 `Annotated[np.ndarray, Axes("batch time feature")]` takes nested lists of numbers, answers a float32 array, and says
-of anything else at which place it stops being one. Numbers are looked at by NumPy and by C-level iterators; Python
-walks over them only to find the place of an error.
+of anything else at which place it stops being one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-from app.errors import Place
-
-Loc = tuple[str | int, ...]
-MAX_PLACES = 10
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-_ONE_AND_MANY = {
-    "batch": ("sequence", "sequences"),
-    "time": ("time step", "time steps"),
-    "step": ("future step", "future steps"),
-    "feature": ("feature", "features"),
-    "layer_direction": ("entry", "entries (layers · directions)"),
-    "hidden_unit": ("unit", "hidden units"),
-    "cell_unit": ("unit", "cell units"),
-}
-
-
-@dataclass(frozen=True)
-class Expected:
-    """How long the named axes of this model are; goes along with the validation as its context."""
-
-    model: str
-    kind: str = "features"
-    """What `inputs` holds: `features` or `tokens`."""
-    sizes: Mapping[str, int] = field(default_factory=dict)
-
-
-class ShapeError(Exception):
-    """What is wrong with nested lists, and where."""
-
-    def __init__(self, *places: Place) -> None:
-        super().__init__(*places)
-        self.places = places
+from app.api.leaves import FLOATS, TOKENS, Floats, Tokens
+from app.api.nested import Expected, Loc, ShapeError, depth_of, unnest
 
 
 @dataclass(frozen=True)
@@ -58,88 +25,43 @@ class Axes:
 
     Args:
         names: the axes, such as `"batch time feature"`.
-        nulls: whether a value may be null; it becomes NaN.
-        integers: whether values must be token ids (int64) rather than float32 numbers.
-        optional_batch: whether the first axis may be left out, for a batch of one.
+        leaves: the numbers that it holds.
+        optional_batch: whether the first axis may be left out, for a batch of one; the array then lacks it, too.
     """
 
     names: str
-    nulls: bool = False
-    integers: bool = False
+    leaves: Floats | Tokens = FLOATS
     optional_batch: bool = False
 
-    def parse(self, value: Any, expected: Expected, owner: str = "the array", loc: Loc = ()) -> np.ndarray:
+    def parse(self, value: Any, expected: Expected, owner: str = "the array") -> np.ndarray:
         """The array.
 
         Args:
             value: what was sent.
             expected: the lengths of this model's axes.
             owner: what the value is, for messages.
-            loc: where it stands.
 
         Raises:
-            ShapeError: with up to `MAX_PLACES` places.
+            ShapeError: with the places.
         """
         axes = self.names.split()
-        if self.optional_batch and _depth(value) == len(axes) - 1:
-            return self._parse(value, axes[1:], expected, owner, loc)[None]
-        return self._parse(value, axes, expected, owner, loc)
+        if self.optional_batch and depth_of(value) == len(axes) - 1:
+            axes = axes[1:]
+        nested = unnest(value, axes, expected, owner)
+        return self.leaves.read(nested, expected).reshape(nested.shape)
 
-    def _parse(self, value: Any, axes: list[str], expected: Expected, owner: str, loc: Loc) -> np.ndarray:
-        array = self._convert(value, len(axes))
-        if array is None or not self._fits(array, axes, expected):
-            raise ShapeError(*islice(self._wrong(value, axes, expected, owner, loc), MAX_PLACES))
-        return array
+    def parse_ragged(self, value: Any, expected: Expected, owner: str) -> list[np.ndarray]:
+        """One array for each item of the first axis; they may differ in length along the second.
 
-    def _convert(self, value: Any, depth: int) -> np.ndarray | None:
-        """The array, if every leaf is a number of the right kind and the nesting is regular."""
-        allowed = {int} if self.integers else {int, float, type(None)} if self.nulls else {int, float}
-        leaves = value
-        try:
-            for _ in range(depth - 1):
-                leaves = chain.from_iterable(leaves)
-            if not set(map(type, leaves)) <= allowed:
-                return None
-            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
-                return np.array(value, dtype=np.int64 if self.integers else np.float32)
-        except (TypeError, ValueError, OverflowError):
-            return None
-
-    def _fits(self, array: np.ndarray, axes: list[str], expected: Expected) -> bool:
-        if array.ndim != len(axes) or array.size == 0:
-            return False
-        if any(expected.sizes.get(axis, size) != size for axis, size in zip(axes, array.shape, strict=True)):
-            return False
-        if self.integers:
-            return bool((array >= 0).all() and (array < expected.sizes.get("vocabulary", np.inf)).all())
-        return bool((~np.isinf(array)).all()) if self.nulls else bool(np.isfinite(array).all())
-
-    def _wrong(
-        self, value: Any, axes: list[str], expected: Expected, owner: str, loc: Loc, usual: int | None = None
-    ) -> Iterator[Place]:
-        """Every place where something does not fit; `usual` is the length of the first sibling."""
-        if not axes:
-            if message := self._wrong_leaf(value, expected):
-                yield Place(loc, message)
-            return
-        if message := _wrong_list(value, axes[0], expected, owner, usual):
-            yield Place(loc, message)
-            return
-        first = len(value[0]) if isinstance(value[0], list) else None
-        one, _ = _ONE_AND_MANY[axes[0]]
-        for index, item in enumerate(value):
-            yield from self._wrong(item, axes[1:], expected, one, (*loc, index), first)
-
-    def _wrong_leaf(self, value: Any, expected: Expected) -> str | None:
-        if value is None and self.nulls:
-            return None
-        if self.integers:
-            return _wrong_token(value, expected)
-        if type(value) not in (int, float):
-            return f"must be a number, not {_shown(value)}"
-        if not abs(value) <= FLOAT32_MAX:  # NaN compares false
-            return f"must be a finite float32 number, not {value:.6g}"
-        return None
+        Raises:
+            ShapeError: with the places.
+        """
+        axes = self.names.split()
+        nested = unnest(value, axes, expected, owner, ragged=axes[1:2])
+        rows = self.leaves.read(nested, expected).reshape(-1, *(int(lengths[0]) for lengths in nested.lengths[2:]))
+        lengths = nested.lengths[1].tolist()
+        ends = np.cumsum(nested.lengths[1]).tolist()
+        return [rows[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """A validator that reads the model's sizes from the validation's context."""
@@ -158,53 +80,70 @@ class Axes:
 
     def json_schema(self) -> dict[str, Any]:
         """Nested arrays, each titled with its axis."""
-        leaf: dict[str, Any] = {"type": "integer", "minimum": 0} if self.integers else {"type": "number"}
-        if self.nulls:
-            leaf = {"anyOf": [leaf, {"type": "null"}]}
-        for axis in reversed(self.names.split()):
-            leaf = {"type": "array", "minItems": 1, "title": axis, "items": leaf}
-        return leaf
+        axes = self.names.split()
+        whole = self._json_schema(axes)
+        if not self.optional_batch:
+            return whole
+        choices = (whole | {"title": " × ".join(axes)}, self._json_schema(axes[1:]) | {"title": " × ".join(axes[1:])})
+        return {"anyOf": list(choices)}
+
+    def _json_schema(self, axes: list[str]) -> dict[str, Any]:
+        schema = self.leaves.json_schema()
+        for axis in reversed(axes):
+            schema = {"type": "array", "minItems": 1, "title": axis, "items": schema}
+        return schema
 
 
 BATCHES = {
     ("features", "batch_time_feature"): Axes("batch time feature"),
     ("features", "time_batch_feature"): Axes("time batch feature"),
-    ("tokens", "batch_time_feature"): Axes("batch time", integers=True),
-    ("tokens", "time_batch_feature"): Axes("time batch", integers=True),
+    ("tokens", "batch_time_feature"): Axes("batch time", TOKENS),
+    ("tokens", "time_batch_feature"): Axes("time batch", TOKENS),
 }
 """What `inputs` is, by what the model takes and the layout of the request."""
 
-SEQUENCES = {"features": Axes("time feature"), "tokens": Axes("time", integers=True)}
+SEQUENCES = {"features": Axes("time feature"), "tokens": Axes("time", TOKENS)}
 """One sequence of it."""
 
 
-class Sequences:
-    """The pydantic type of `inputs`: a batch that may be ragged in time, or a lone sequence.
+class Sequences(list[np.ndarray]):
+    """`inputs`: a batch that may be ragged in time, or a lone sequence, as arrays (time, feature) or (time,).
 
-    It becomes a list of arrays, (time, feature) or (time,) each, and needs the field `layout` before it.
+    A pydantic type; it needs the field `layout` before it. It remembers how it was sent.
     """
 
-    @staticmethod
-    def parse(value: Any, layout: str, expected: Expected) -> list[np.ndarray]:
+    def __init__(self, sequences: Iterable[np.ndarray], *, alone: bool = False, time_first: bool = False) -> None:
+        super().__init__(sequences)
+        self.alone, self.time_first = alone, time_first
+
+    def loc(self, row: int | str, *within: int | str) -> Loc:
+        """Where in what was sent a sequence stands, or a time step of it, or a feature of that."""
+        if self.alone:
+            return within
+        if not self.time_first:
+            return (row, *within)
+        return (within[0], row, *within[1:]) if within else ()
+
+    @classmethod
+    def parse(cls, value: Any, layout: str, expected: Expected) -> Sequences:
         """One array per sequence.
 
         Raises:
             ShapeError: with the places.
         """
         alone = SEQUENCES[expected.kind]
-        if isinstance(value, list) and _depth(value) == len(alone.names.split()):
-            return [alone.parse(value, expected, "the sequence")]
+        if isinstance(value, list) and depth_of(value) == len(alone.names.split()):
+            return cls([alone.parse(value, expected, "the sequence")], alone=True)
+        axes = BATCHES[expected.kind, layout]
         if layout == "time_batch_feature":
-            return list(BATCHES[expected.kind, layout].parse(value, expected, "inputs").swapaxes(0, 1))
-        if message := _wrong_list(value, "batch", expected, "inputs", None):
-            raise ShapeError(Place((), message))
-        return [alone.parse(sequence, expected, "sequence", (index,)) for index, sequence in enumerate(value)]
+            return cls(axes.parse(value, expected, "inputs").swapaxes(0, 1), time_first=True)
+        return cls(axes.parse_ragged(value, expected, "inputs"))
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """A validator that reads `layout` from the request and the model's sizes from the context."""
 
-        def validate(value: Any, info: ValidationInfo) -> list[np.ndarray]:
+        def validate(value: Any, info: ValidationInfo) -> Sequences:
             with located():
                 return cls.parse(value, info.data.get("layout", "batch_time_feature"), _context(info))
 
@@ -236,40 +175,3 @@ def located() -> Iterator[None]:
             for loc, message in error.places
         ]
         raise ValidationError.from_exception_data("array", lines) from None
-
-
-def _wrong_list(value: Any, axis: str, expected: Expected, owner: str, usual: int | None) -> str | None:
-    one, many = _ONE_AND_MANY[axis]
-    if not isinstance(value, list):
-        return f"{owner} must be a list of {many}, not {_shown(value)}"
-    if not value:
-        return f"{owner} has no {many}"
-    has = f"{owner} has {len(value)} {one if len(value) == 1 else many}"
-    wanted = expected.sizes.get(axis)
-    if wanted is not None:
-        return None if len(value) == wanted else f"{has}; model '{expected.model}' takes {wanted}"
-    return None if usual in (None, len(value)) else f"{has}; the first one has {usual}"
-
-
-def _wrong_token(value: Any, expected: Expected) -> str | None:
-    size = expected.sizes["vocabulary"]
-    if type(value) is not int:
-        return f"must be a token id, a whole number, not {_shown(value)}"
-    if not 0 <= value < size:
-        return f"token id {value} is outside the vocabulary of model '{expected.model}', 0 to {size - 1}"
-    return None
-
-
-def _depth(value: Any) -> int:
-    depth = 0
-    while isinstance(value, list):
-        depth += 1
-        value = value[0] if value else None
-    return depth
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return f"the string {value[:20]!r}"
-    kinds = {list: "a list", dict: "an object", bool: str(value).lower(), type(None): "null"}
-    return kinds.get(type(value), f"{value}")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from app.api import problems
-from app.api.arrays import Expected
+from app.api import context, problems
+from app.api.nested import Expected
 from app.errors import BodyTooLarge, InvalidInput, InvalidJSON, Place, UnsupportedMediaType
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+LONGEST_NUMBER = 18  # digits; what has more is too large for whatever it counts
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 async def read(request: Request, schema: type[Schema], expected: Expected, max_bytes: int) -> Schema:
@@ -26,19 +33,22 @@ async def read(request: Request, schema: type[Schema], expected: Expected, max_b
         max_bytes: the most that is read.
 
     Raises:
-        UnsupportedMediaType: it does not come as JSON.
+        UnsupportedMediaType: it does not come as JSON, or comes compressed.
         BodyTooLarge: it has more than `max_bytes`.
         InvalidJSON: it is not JSON.
         InvalidInput: it does not fit the schema; every place is named.
     """
     _check_media_type(request.headers.get("content-type"))
-    value = _parse(await _bytes(request, max_bytes))
+    _check_encoding(request.headers.get("content-encoding"))
+    content = await _bytes(request, max_bytes)
+    with _without_collector():
+        value = _parse(content)
     if not isinstance(value, dict):
         raise InvalidInput.at(Place(("body",), "the body must be a JSON object"))
     try:
-        return schema.model_validate(value, context=expected)
+        return schema.model_validate(value, context=expected.within(context.of(request).limits))
     except ValidationError as error:
-        raise problems.from_validation(error, schema.model_fields) from None
+        raise problems.from_validation(error) from None
 
 
 def _check_media_type(given: str | None) -> None:
@@ -49,10 +59,15 @@ def _check_media_type(given: str | None) -> None:
         raise UnsupportedMediaType(f"send the body with 'Content-Type: application/json', not {given or 'without one'}")
 
 
+def _check_encoding(given: str | None) -> None:
+    if (given or "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {given}'")
+
+
 async def _bytes(request: Request, max_bytes: int) -> bytes:
     too_large = BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that this server takes")
     stated = request.headers.get("content-length", "0")
-    if stated.isdecimal() and int(stated) > max_bytes:
+    if stated.isdecimal() and (len(stated) > LONGEST_NUMBER or int(stated) > max_bytes):
         raise too_large
     chunks, size = [], 0
     async for chunk in request.stream():
@@ -63,16 +78,36 @@ async def _bytes(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """JSON has no cycles, and to look for some over and over, while millions of lists are made, takes seconds."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _parse(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        return _parse_leniently(body, error)
+        if b"NaN" in body or b"Infinity" in body or "infinity" in str(error):
+            return _parse_leniently(body, error)
+        raise InvalidJSON(f"the body is not JSON: {error}") from None
 
 
 def _parse_leniently(body: bytes, strict: orjson.JSONDecodeError) -> Any:
-    """Take NaN and Infinity, which JSON does not have but Python writes: the schema then says where they stand."""
+    """Take NaN and Infinity, which JSON does not have but Python writes: the schema then says where they stand.
+
+    Half a surrogate pair, which Python would also take, cannot be written back: here no escaped ones are read.
+    """
+    not_json = InvalidJSON(f"the body is not JSON: {strict}")
+    if b"\\ud" in body.lower():
+        raise not_json
     try:
-        return json.loads(body)
+        return json.loads(body.decode(), parse_int=float if _LONG_NUMBER.search(body) else int)
     except (ValueError, RecursionError):
-        raise InvalidJSON(f"the body is not JSON: {strict}") from None
+        raise not_json from None

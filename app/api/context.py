@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from app.api.limits import Limits
-from app.errors import InvalidInput, Place
+from app.errors import DeadlineExceeded, InvalidInput, Place
 from app.serving.engine import Engine
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+_MILLISECONDS = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,51 @@ def of(request: Request) -> Context:
     return context
 
 
+@asynccontextmanager
+async def deadline(request: Request) -> AsyncIterator[float]:
+    """Hold a request to its deadline, reading included; gives the seconds it may take.
+
+    Raises:
+        DeadlineExceeded: they are over.
+        InvalidInput: the header is no positive number of milliseconds.
+    """
+    seconds = timeout_s(request)
+    try:
+        async with asyncio.timeout(seconds):
+            yield seconds
+    except TimeoutError:
+        raise DeadlineExceeded(f"there was no answer within {seconds:g} seconds") from None
+
+
+@asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Cancel what is done inside when the client leaves; the body must have been read before.
+
+    Raises:
+        ClientDisconnect: it has left.
+    """
+    here, left = asyncio.current_task(), False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        if here is not None:
+            here.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not left or here is None:
+            raise
+        here.uncancel()
+        raise ClientDisconnect from None
+    finally:
+        watcher.cancel()
+
+
 def timeout_s(request: Request) -> float:
     """Seconds that this request may take: what its header asks for, at most what the operator allows.
 
@@ -37,7 +88,7 @@ def timeout_s(request: Request) -> float:
     given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
         return most
-    if not given.isdecimal() or int(given) == 0:
-        message = f"must be a positive whole number of milliseconds, not {given!r}"
+    if not _MILLISECONDS.fullmatch(given) or int(given) == 0:
+        message = f"must be a positive whole number of milliseconds, of at most 15 digits, not {given[:20]!r}"
         raise InvalidInput.at(Place(("header", TIMEOUT_HEADER), message))
     return min(int(given) / 1000, most)

@@ -1,4 +1,4 @@
-"""Around every request: its id, its key, its log line and metrics, and a clean answer to whatever goes wrong."""
+"""Around every request: its id, its log line and metrics, a clean answer to whatever goes wrong, and its key."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import problems
@@ -18,11 +20,15 @@ from app.errors import Unauthorized
 log = structlog.get_logger("gatescope.access")
 
 REQUEST_ID = "X-Request-ID"
+EXPOSED = (REQUEST_ID, "Retry-After")
+"""Headers that pages of other origins may read."""
+
+CLIENT_LEFT = 499  # nobody reads it; logs and metrics do
 _PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}")
 
 
 class Observed:
-    """Echo or make `X-Request-ID`, count and log the request, answer 500 to an unforeseen error."""
+    """Echo or make `X-Request-ID`, count and log the request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -44,12 +50,7 @@ class Observed:
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, send_with_id)
-            except Exception:  # the last resort: whatever it is, the client gets an answer and the log the trace
-                log.exception("request failed", method=scope["method"], path=scope["path"])
-                if status == 0:
-                    await problems.internal()(scope, receive, send_with_id)
+            await self._app(scope, receive, send_with_id)
             self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
@@ -58,6 +59,36 @@ class Observed:
         if not scope["path"].startswith("/health"):
             milliseconds = round(seconds * 1000, 2)
             log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
+
+
+class Guarded:
+    """Answer 500 to an unforeseen error, and end the request of a client that has left."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except ClientDisconnect:
+            log.info("the client left", method=scope["method"], path=scope["path"])
+            if not started:
+                await Response(status_code=CLIENT_LEFT)(scope, receive, send)
+        except Exception:  # the last resort: whatever it is, the client gets an answer and the log the trace
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if not started:
+                await problems.internal()(scope, receive, send)
 
 
 class Keyed:

@@ -9,14 +9,23 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.api import parameters
+from app.api.middleware import REQUEST_ID
 from app.api.problems import Problem
 from app.api.routes import ROUTES
 
 EXAMPLES = {
     "PredictRequest": {"text": "I love China"},
+    "ExplainRequest": {"text": "I love China", "time_step": 1, "unit": 0},
     "TraceRequest": {"text": "I love China", "signals": ["forget_gate"], "units": "0:4"},
 }
 """Bodies that work when pasted, for a model of text; /v1/models has complete ones of every model."""
+
+KEYS: dict[str, dict[str, str]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+}
+"""The two ways to send a key."""
 
 
 def document(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -29,12 +38,23 @@ def document(app: FastAPI) -> Callable[[], dict[str, Any]]:
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             for name, definition in _definitions().items():
                 schemas.setdefault(name, definition)
-            schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            schema["security"] = [{}, {"key": []}]  # a server without keys is open
+            schema["components"]["securitySchemes"] = KEYS
+            schema["security"] = [{}, *({name: []} for name in KEYS)]  # a server without keys is open
+            _describe_headers(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     return openapi
+
+
+def _describe_headers(schema: dict[str, Any]) -> None:
+    """Name on every operation the headers that it knows; a deadline is for what computes."""
+    schema["components"]["parameters"] = parameters.HEADERS
+    for methods in schema["paths"].values():
+        for method, operation in methods.items():
+            known = parameters.HEADERS if method == "post" else [REQUEST_ID]
+            references = [{"$ref": f"#/components/parameters/{name}"} for name in known]
+            operation.setdefault("parameters", []).extend(references)
 
 
 def _definitions() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from app import errors
+from app.api.nested import MAX_PLACES
 from app.errors import AppError, InvalidInput, Place
 
 MEDIA_TYPE = "application/problem+json"
@@ -23,6 +23,7 @@ STATUS: dict[type[AppError], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.ReplyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TraceTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -94,22 +95,14 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return _response(status, status.phrase.title().replace(" ", ""), detail, headers=error.headers)
 
 
-def from_validation(error: ValidationError, fields: Mapping[str, Any]) -> InvalidInput:
-    """What pydantic found wrong with a body, in our words where its own do not help.
-
-    Args:
-        error: of validating a request's body.
-        fields: the names that the schema knows, for the nearest name to an unknown one.
-    """
-    return InvalidInput.at(*(_place(line, fields) for line in error.errors(include_url=False, include_input=False)))
+def from_validation(error: ValidationError) -> InvalidInput:
+    """What pydantic found wrong with a body, at up to `MAX_PLACES` places, in our words where its own do not help."""
+    lines = error.errors(include_url=False, include_input=False, include_context=False)
+    return InvalidInput.at(*map(_place, lines[:MAX_PLACES]))
 
 
-def _place(line: Mapping[str, Any], fields: Mapping[str, Any]) -> Place:
+def _place(line: Mapping[str, Any]) -> Place:
     loc = ("body", *line["loc"])
-    if line["type"] == "extra_forbidden":
-        near = get_close_matches(str(loc[-1]), fields, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(fields))}"
-        return Place(loc, f"unknown field '{loc[-1]}'; {hint}")
     if line["type"] == "missing":
         return Place(loc, f"'{loc[-1]}' is missing")
     return Place(loc, line["msg"].removeprefix("Value error, "))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from app.api.arrays import Expected
 from app.api.limits import Limits
-from app.api.schemas import InitialState, PredictRequest, TraceRequest
-from app.errors import InvalidInput, Place, TraceTooLarge
+from app.api.nested import Expected, Loc
+from app.api.schemas import ExplainRequest, InitialState, PredictRequest, TraceRequest
+from app.errors import InvalidInput, Place, ReplyTooLarge, TraceTooLarge
 from app.lstm import SIGNALS, LSTMSpec, Selection, State, batch
+from app.lstm.explain import Point
 from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Query
 from app.pipeline.vocabulary import UnknownToken, Vocabulary
 from app.repository.model import Model
+from app.serving.chunks import in_order
 
 FLOAT_BYTES = 4
+LONGEST_TOKEN = 50  # in messages
 
 
 def expected(model: Model) -> Expected:
@@ -41,12 +45,13 @@ def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
 
     Raises:
         InvalidInput: fields that do not go together or do not fit the model; the place is named.
+        ReplyTooLarge: the answer would have more bytes than the server makes.
     """
     sequences = _sequences(request, model, limits)
     _check_lengths([len(sequence) for sequence in sequences], request, limits)
     inputs, lengths = batch.pad([torch.from_numpy(np.ascontiguousarray(sequence)) for sequence in sequences])
     wanted = _outputs(request, model)
-    return Query(
+    query = Query(
         inputs=inputs,
         sequence_lengths=lengths,
         initial_state=_initial_state(request.initial_state, len(sequences)),
@@ -56,37 +61,50 @@ def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
         output="output" in wanted,
         final_state="final_state" in wanted,
     )
+    _check_reply_size(query, model, limits)
+    return query
 
 
 def to_selection(request: TraceRequest, spec: LSTMSpec, query: Query, limits: Limits) -> Selection:
-    """The part of the trace that a trace request asks for.
+    """The part of the trace that a trace request asks for, which the server makes at once.
 
     Raises:
         InvalidInput: it names what the model does not have.
         TraceTooLarge: it has more bytes than the server makes.
     """
-    selection = Selection(
-        SIGNALS if request.signals is None else tuple(request.signals),
-        None if request.layers is None else tuple(request.layers),
-        None if request.directions is None else tuple(request.directions),
-        _units(request.units, spec),
-        _time(request),
-    )
+    selection = _selected(request, spec, query)
+    _check_trace_size(selection.shape(len(query.inputs), _longest(query)), selection, limits)
+    return selection
+
+
+def to_streamed_selection(request: TraceRequest, spec: LSTMSpec, query: Query, limits: Limits) -> Selection:
+    """The same for a trace that is made in chunks: where it can be, only one time step must not be too large.
+
+    Raises:
+        InvalidInput: it names what the model does not have.
+        TraceTooLarge: what must be made at once has more bytes than the server makes.
+    """
+    selection = _selected(request, spec, query)
+    batch, layers, directions, steps, units = selection.shape(len(query.inputs), _longest(query))
+    at_once = 1 if in_order(spec, selection) else steps
+    _check_trace_size((batch, layers, directions, at_once, units), selection, limits)
+    return selection
+
+
+def to_point(request: ExplainRequest, spec: LSTMSpec, query: Query) -> Point:
+    """The unit and time step that an explain request asks for.
+
+    Raises:
+        InvalidInput: there is more than one sequence, or it names what the model or the sequence does not have.
+    """
+    if len(query.inputs) != 1:
+        message = f"there are {len(query.inputs)} sequences; a walk-through is of one"
+        _refuse(message, "inputs" if request.text is None else "text")
+    point = Point(request.layer, request.direction, request.time_step, request.unit)
     try:
-        resolved = selection.resolve(spec)
+        return point.resolve(spec, _longest(query))
     except InvalidInput as error:
-        raise InvalidInput.at(*(Place(("body", *place.loc), place.message) for place in error.places)) from None
-    longest = int(query.sequence_lengths.max()) + query.horizon
-    shape = resolved.shape(len(query.inputs), longest)
-    if 0 in shape:
-        _refuse(f"selects none of the {longest} time steps", "time")
-    size = int(np.prod(shape)) * len(resolved.signals) * FLOAT_BYTES
-    if size > limits.max_trace_bytes:
-        raise TraceTooLarge(
-            f"the trace has {size:,} bytes ({len(resolved.signals)} signals of shape {list(shape)}); this server makes "
-            f"at most {limits.max_trace_bytes:,}: ask for fewer signals, layers, directions, units or time steps"
-        )
-    return resolved
+        raise _in_body(error) from None
 
 
 def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
@@ -98,6 +116,66 @@ def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
     return [[model.vocabulary.entries[index] for index in sequence] for sequence in _cut(request)]
 
 
+def _selected(request: TraceRequest, spec: LSTMSpec, query: Query) -> Selection:
+    """The part of the trace that a trace request asks for, however large.
+
+    Raises:
+        InvalidInput: it names what the model does not have.
+    """
+    selection = Selection(
+        SIGNALS if request.signals is None else tuple(request.signals),
+        None if request.layers is None else tuple(request.layers),
+        None if request.directions is None else tuple(request.directions),
+        _units(request.units, spec),
+        _time(request),
+    )
+    try:
+        resolved = selection.resolve(spec)
+    except InvalidInput as error:
+        raise _in_body(error) from None
+    if 0 in resolved.shape(len(query.inputs), _longest(query)):
+        _refuse(f"selects none of the {_longest(query)} time steps", "time")
+    return resolved
+
+
+def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
+    """Refuse to make a prediction, output and states that are together larger than the server makes."""
+    spec, head = model.spec, model.pipeline.head
+    batch_size, steps = len(query.inputs), query.horizon or int(query.sequence_lengths.max())
+    floats = 0
+    if query.prediction and head is not None:
+        predictions = steps if head.per_step or query.horizon else 1
+        floats += predictions * head.output_size * (2 if model.labels else 1)  # scores, and their probabilities
+    if query.output:
+        floats += _longest(query) * spec.output_size
+    if query.final_state:
+        floats += spec.num_layers * spec.num_directions * (spec.hidden_size + spec.hidden_state_size)
+    size = batch_size * floats * FLOAT_BYTES
+    if size > limits.max_trace_bytes:
+        raise ReplyTooLarge(
+            f"the answer would have {size:,} bytes of numbers; this server makes at most {limits.max_trace_bytes:,}: "
+            "send fewer or shorter sequences at a time, or ask for fewer outputs"
+        )
+
+
+def _check_trace_size(shape: tuple[int, ...], selection: Selection, limits: Limits) -> None:
+    """Refuse to make arrays of this shape, one per selected signal, when they are larger than the server makes.
+
+    Raises:
+        TraceTooLarge: they are.
+    """
+    size = int(np.prod(shape)) * len(selection.signals) * FLOAT_BYTES
+    if size > limits.max_trace_bytes:
+        raise TraceTooLarge(
+            f"the trace has {size:,} bytes ({len(selection.signals)} signals of shape {list(shape)}); this server "
+            f"makes at most {limits.max_trace_bytes:,}: ask for fewer signals, layers, directions, units or time steps"
+        )
+
+
+def _longest(query: Query) -> int:
+    return int(query.sequence_lengths.max()) + query.horizon
+
+
 def _sequences(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:
     if request.inputs is None and request.text is None:
         _refuse("'inputs' is missing" if model.vocabulary is None else "give either 'inputs' or 'text'", "inputs")
@@ -106,13 +184,13 @@ def _sequences(request: PredictRequest, model: Model, limits: Limits) -> list[np
     if request.text is not None:
         return _encode(request, model, limits)
     sequences = _cut(request)
-    _check_categories(sequences, model)
+    _check_categories(sequences, request, model)
     return sequences
 
 
 def _cut(request: PredictRequest) -> list[np.ndarray]:
     """The sequences of `inputs`, without the padding where `sequence_lengths` says that there is some."""
-    sequences = request.inputs or []
+    sequences: list[np.ndarray] = request.inputs or []
     lengths = request.sequence_lengths
     if lengths is None:
         return sequences
@@ -134,37 +212,53 @@ def _encode(request: PredictRequest, model: Model, limits: Limits) -> list[np.nd
         _refuse(f"model '{model.name}' reads features, not text: give 'inputs'", "text")
     if request.sequence_lengths is not None:
         _refuse("goes beside a padded 'inputs', not beside 'text'", "sequence_lengths")
-    texts = _texts(request.text or [])
+    texts = _texts(request.text if request.text is not None else [])
     if not texts:
         _refuse("text has no sequences", "text")
     characters = sum(map(len, texts))
     if characters > limits.max_batch_steps:
         _refuse(f"has {characters:,} characters; this server takes at most {limits.max_batch_steps:,}", "text")
-    alone = isinstance(request.text, str)
-    return [_ids(text, model.vocabulary, () if alone else (index,)) for index, text in enumerate(texts)]
+    return [_ids(text, model.vocabulary, _sent(request, index)) for index, text in enumerate(texts)]
 
 
-def _ids(text: str, vocabulary: Vocabulary, loc: tuple[int, ...]) -> np.ndarray:
+def _ids(text: str, vocabulary: Vocabulary, loc: Loc) -> np.ndarray:
     tokens = vocabulary.split(text)
     if not tokens:
-        _refuse("the text has no tokens", "text", *loc)
+        _refuse("the text has no tokens", *loc)
     try:
         return np.array(vocabulary.encode(tokens), dtype=np.int64)
     except UnknownToken as error:
         what = "character" if vocabulary.kind == "characters" else "word"
-        _refuse(f"{what} {error.token!r} at position {error.index} is not in the model's vocabulary", "text", *loc)
+        token = error.token[:LONGEST_TOKEN]
+        _refuse(f"{what} {token!r} at position {error.index} is not in the model's vocabulary", *loc)
 
 
 def _texts(text: str | list[str]) -> list[str]:
     return [text] if isinstance(text, str) else text
 
 
-def _check_categories(sequences: list[np.ndarray], model: Model) -> None:
-    if not isinstance(model.manifest.input, FeatureInputs):
-        return
-    for index, sequence in enumerate(sequences):
-        if place := model.manifest.input.unknown_category(sequence):
-            _refuse(place.message, "inputs", index, *place.loc)
+def _check_categories(sequences: list[np.ndarray], request: PredictRequest, model: Model) -> None:
+    inputs = model.manifest.input
+    if isinstance(inputs, FeatureInputs) and (place := _unknown_category(sequences, inputs)):
+        _refuse(place.message, *_sent(request, *place.loc))
+
+
+def _unknown_category(sequences: Sequence[np.ndarray], inputs: FeatureInputs) -> Place | None:
+    """The same as of one sequence, of all at once; its place is (row, step, feature)."""
+    place = inputs.unknown_category(np.concatenate(sequences))
+    if place is None:
+        return None
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    step, feature = (int(index) for index in place.loc)
+    row = int(np.searchsorted(ends, step, side="right"))
+    return Place((row, step - int(ends[row]) + len(sequences[row]), feature), place.message)
+
+
+def _sent(request: PredictRequest, row: int | str, *within: int | str) -> Loc:
+    """Where in what was sent a sequence stands, or a time step of it, or a feature of that."""
+    if request.inputs is not None:
+        return ("inputs", *request.inputs.loc(row, *within))
+    return ("text",) if isinstance(request.text, str) else ("text", row)
 
 
 def _check_lengths(lengths: list[int], request: PredictRequest, limits: Limits) -> None:
@@ -177,7 +271,7 @@ def _check_lengths(lengths: list[int], request: PredictRequest, limits: Limits) 
         message = (
             f"sequence has {longest:,} time steps{with_horizon}; this server takes at most {limits.max_time_steps:,}"
         )
-        _refuse(message, field, index)
+        _refuse(message, *_sent(request, index))
     if longest * len(lengths) > limits.max_batch_steps:
         _refuse(
             f"{len(lengths):,} sequences of up to {longest:,} time steps{with_horizon} make a batch of "
@@ -220,8 +314,6 @@ def _horizon(request: PredictRequest, model: Model) -> int:
     )
     if model.spec.bidirectional and reads_back:
         _refuse(f"model '{model.name}' reads both ways: a step added at the end would change all before it", "horizon")
-    if request.outputs is not None and "prediction" not in request.outputs:
-        _refuse("needs 'prediction' among the outputs", "horizon")
     return request.horizon
 
 
@@ -242,24 +334,31 @@ def _future_inputs(request: PredictRequest, model: Model, sequences: int) -> Ten
         if unknown:
             _refuse(f"is missing: model '{model.name}' needs {', '.join(unknown)} of each future step", "future_inputs")
         return None
-    _check_future(future, request.horizon, sequences, names, fed_back)
-    for index, rows in enumerate(future):
-        if place := manifest.input.unknown_category(rows):
-            _refuse(place.message, "future_inputs", index, *place.loc)
-    return torch.from_numpy(future)
+    alone = future.ndim == 2  # noqa: PLR2004
+    rows = future[None] if alone else future  # (batch, step, feature)
+    _check_future_shape(rows, request.horizon, sequences)
+    place = _unknown_future(rows, names, fed_back) or _unknown_category(list(rows), manifest.input)
+    if place is not None:
+        _refuse(place.message, "future_inputs", *place.loc[alone:])
+    return torch.from_numpy(rows)
 
 
-def _check_future(future: np.ndarray, horizon: int, sequences: int, names: list[str], fed_back: dict[int, int]) -> None:
+def _check_future_shape(future: np.ndarray, horizon: int, sequences: int) -> None:
     if len(future) != sequences:
         _refuse(f"has a batch of {len(future)}, but there are {sequences} sequences", "future_inputs")
     if future.shape[1] != horizon:
         _refuse(f"has {future.shape[1]} steps, but the horizon is {horizon}", "future_inputs")
+
+
+def _unknown_future(future: np.ndarray, names: list[str], fed_back: dict[int, int]) -> Place | None:
+    """The first null where no prediction is fed back."""
     nulls = np.isnan(future)
     nulls[..., list(fed_back)] = False
-    if nulls.any():
-        row, step, feature = (int(index) for index in np.argwhere(nulls)[0])
-        message = f"'{names[feature]}' is null, but no prediction is fed back into it: it must be known"
-        _refuse(message, "future_inputs", row, step, feature)
+    if not nulls.any():
+        return None
+    row, step, feature = (int(index) for index in np.argwhere(nulls)[0])
+    message = f"'{names[feature]}' is null, but no prediction is fed back into it: it must be known"
+    return Place((row, step, feature), message)
 
 
 def _units(units: list[int] | str | None, spec: LSTMSpec) -> tuple[int, ...] | None:
@@ -273,6 +372,10 @@ def _time(request: TraceRequest) -> slice:
     if request.time is None:
         return slice(None)
     return slice(request.time.start, request.time.stop, request.time.step)
+
+
+def _in_body(error: InvalidInput) -> InvalidInput:
+    return InvalidInput.at(*(Place(("body", *place.loc), place.message) for place in error.places))
 
 
 def _refuse(message: str, *loc: str | int) -> NoReturn:

@@ -1,8 +1,8 @@
-"""The engine's `Answer` -> a reply: ragged JSON, or padded binary arrays."""
+"""The engine's `Answer` -> a reply: ragged JSON, or padded binary arrays. `ndjson.py` has the fourth format."""
 
 from __future__ import annotations
 
-import io
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,16 +10,18 @@ import numpy as np
 import orjson
 import torch
 from fastapi import Response
-from safetensors.numpy import save as save_safetensors
 from torch import Tensor
 
-from app.errors import NotAcceptable
-from app.lstm import State
+from app.api import binary
+from app.lstm import Selection, State
 from app.pipeline.query import Answer, Prediction
 from app.repository.model import Model
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
 JSON, SAFETENSORS, NPZ = "application/json", "application/vnd.safetensors", "application/x-npz"
+NDJSON = "application/x-ndjson"
+TRACE_FORMATS = (JSON, SAFETENSORS, NPZ, NDJSON)
+"""What a trace is written as; the first where the client has no wish."""
 
 Reply = dict[str, Any]
 
@@ -44,97 +46,77 @@ def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply
     trace = answer.trace
     if trace is None:
         raise TypeError("the answer holds no trace")
-    selection = trace.selection
-    return prediction(answer, model, tokens) | {
+    described = description(trace.selection, answer, trace.initial_state)
+    signals = {name: values.numpy() for name, values in trace.signals.items()}
+    ending = {"final_state": _state(trace.final_state), "residual": np.float32(trace.residual), "signals": signals}
+    return prediction(answer, model, tokens) | described | ending
+
+
+def description(selection: Selection, answer: Answer, initial_state: State) -> Reply:
+    """What a trace reply says of its axes and of where it began."""
+    return {
         "axes": AXES,
         "layers": selection.layers,
         "directions": selection.directions,
         "units": selection.units,
-        "time_steps": selection.time_steps(int(trace.sequence_lengths.max())),
-        "initial_state": _state(trace.initial_state),
-        "final_state": _state(trace.final_state),
-        "residual": np.float32(trace.residual),
-        "signals": {name: values.numpy() for name, values in trace.signals.items()},
+        "time_steps": selection.time_steps(int(answer.sequence_lengths.max())),
+        "initial_state": _state(initial_state),
     }
 
 
-def respond(reply: Reply, accept: str | None = None) -> Response:
-    """The reply in the first format of the `Accept` header that there is.
-
-    Raises:
-        NotAcceptable: there is none of them.
-    """
-    media_type = JSON if accept is None or "signals" not in reply else _choose(accept)
+def respond(reply: Reply, media_type: str = JSON) -> Response:
+    """The reply in this format; the binary ones are for traces only."""
     return Response(_ENCODERS[media_type](reply), media_type=media_type)
-
-
-def check_acceptable(accept: str | None) -> None:
-    """Refuse a format that there is none of before anything is computed.
-
-    Raises:
-        NotAcceptable: none of the media types that are asked for can be written.
-    """
-    if accept is not None:
-        _choose(accept)
-
-
-def _choose(accept: str) -> str:
-    for media_type in _by_preference(accept):
-        if media_type in _ENCODERS:
-            return media_type
-        if media_type in ("*/*", "application/*"):
-            return JSON
-    raise NotAcceptable(f"a trace is written as {', '.join(_ENCODERS)}; asked for was {accept}")
-
-
-def _by_preference(accept: str) -> list[str]:
-    weighted = []
-    for part in accept.split(","):
-        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weight = next((piece.removeprefix("q=") for piece in parameters if piece.startswith("q=")), "1")
-        try:
-            weighted.append((float(weight), media_type))
-        except ValueError:
-            continue
-    ordered = sorted(weighted, key=lambda pair: -pair[0])
-    return [media_type for weight, media_type in ordered if weight > 0]
 
 
 def _json(reply: Reply) -> bytes:
     if "signals" in reply:
-        steps, lengths = np.array(reply["time_steps"]), reply["sequence_lengths"]
-        reply = reply | {"signals": {name: _cut(values, steps, lengths) for name, values in reply["signals"].items()}}
+        parts = _unpadded(reply["time_steps"], reply["sequence_lengths"])
+        reply = reply | {"signals": {name: _cut(values, parts) for name, values in reply["signals"].items()}}
     return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _cut(values: np.ndarray, steps: np.ndarray, lengths: list[int]) -> list[np.ndarray]:
-    """(batch, layer, direction, time, unit) without the padding, one array per sequence."""
-    return [np.ascontiguousarray(row[:, :, steps < length]) for row, length in zip(values, lengths, strict=True)]
+def _unpadded(steps: list[int], lengths: list[int]) -> list[slice]:
+    """Which part of the time axis each sequence has; the steps go up or down."""
+    upwards = steps[0] <= steps[-1]
+    ordered = steps if upwards else steps[::-1]
+    counts = [bisect_left(ordered, length) for length in lengths]
+    return [slice(count) if upwards else slice(len(steps) - count, None) for count in counts]
 
 
-def _safetensors(reply: Reply) -> bytes:
-    rest = {name: _text(value) for name, value in reply.items() if name not in ("signals", "sequence_lengths")}
-    return save_safetensors(_arrays(reply), metadata=rest)
+def _cut(values: np.ndarray, parts: list[slice]) -> np.ndarray | list[np.ndarray]:
+    """(batch, layer, direction, time, unit) without the padding: as it is where it can be, else one array per sequence.
+
+    Only what does not lie together in memory is copied.
+    """
+    rows = [row[:, :, part] for row, part in zip(values, parts, strict=True)]
+    if values.flags.c_contiguous and all(row.shape == values.shape[1:] for row in rows):
+        return values
+    return [np.ascontiguousarray(row) for row in rows]
 
 
-def _npz(reply: Reply) -> bytes:
-    rest = {name: value for name, value in reply.items() if name not in ("signals", "sequence_lengths")}
-    file = io.BytesIO()
-    arrays: dict[str, Any] = _arrays(reply) | {"metadata": np.array(_text(rest))}
-    np.savez(file, **arrays)
-    return file.getvalue()
+def _safetensors(reply: Reply) -> memoryview:
+    return binary.safetensors(_arrays(reply), {name: _text(value) for name, value in _rest(reply).items()})
+
+
+def _npz(reply: Reply) -> memoryview:
+    return binary.npz(_arrays(reply) | {"metadata": np.array(_text(_rest(reply)))})
 
 
 def _arrays(reply: Reply) -> dict[str, np.ndarray]:
-    signals = {name: np.ascontiguousarray(values) for name, values in reply["signals"].items()}
-    return signals | {"sequence_lengths": np.array(reply["sequence_lengths"], dtype=np.int64)}
+    signals: dict[str, np.ndarray] = reply["signals"]
+    return {"sequence_lengths": np.array(reply["sequence_lengths"], dtype=np.int64)} | signals
+
+
+def _rest(reply: Reply) -> Reply:
+    return {name: value for name, value in reply.items() if name not in ("signals", "sequence_lengths")}
 
 
 def _text(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-_ENCODERS: Mapping[str, Callable[[Reply], bytes]] = {JSON: _json, SAFETENSORS: _safetensors, NPZ: _npz}
+_ENCODERS: Mapping[str, Callable[[Reply], bytes | memoryview]] = {JSON: _json, SAFETENSORS: _safetensors, NPZ: _npz}
 
 
 def _ragged(values: Tensor, lengths: list[int]) -> list[np.ndarray]:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.datastructures import Default
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
-from app.api import health, metrics, reply
+from app.api import health, metrics, parameters, reply
 from app.api.problems import MEDIA_TYPE, Problem
-from app.api.schemas import PredictReply, PredictRequest, TraceReply, TraceRequest
-from app.api.v1 import models, predict
+from app.api.schemas import ExplainReply, ExplainRequest, PredictReply, PredictRequest, TraceReply, TraceRequest
+from app.api.v1 import explain, models, predict
+
+TEXT = "text/plain"
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,17 @@ def _of_model(route: Route) -> tuple[Route, Route]:
     return route, Route(**(vars(route) | {"path": versioned}))
 
 
-_TRACE_FORMATS = (reply.JSON, reply.SAFETENSORS, reply.NPZ)
-
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models", models.list_models, "models"),
     *_of_model(Route("GET", "/v1/models/{name}", models.get_model, "models")),
     *_of_model(Route("POST", "/v1/models/{name}/predict", predict.predict, "predict", PredictRequest, PredictReply)),
     *_of_model(
-        Route("POST", "/v1/models/{name}/trace", predict.trace, "trace", TraceRequest, TraceReply, _TRACE_FORMATS)
+        Route("POST", "/v1/models/{name}/trace", predict.trace, "trace", TraceRequest, TraceReply, reply.TRACE_FORMATS)
     ),
+    *_of_model(Route("POST", "/v1/models/{name}/explain", explain.explain, "explain", ExplainRequest, ExplainReply)),
     Route("GET", "/health/live", health.live, "health"),
     Route("GET", "/health/ready", health.ready, "health"),
-    Route("GET", "/metrics", metrics.exposition, "health"),
+    Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,)),
 )
 
 
@@ -53,16 +56,20 @@ def router() -> APIRouter:
     """The routes as FastAPI takes them."""
     result = APIRouter()
     for route in ROUTES:
+        endpoint = parameters.on_path(route.endpoint, route.path)
         result.add_api_route(
             route.path,
-            route.endpoint,
+            endpoint,
             methods=[route.method],
             tags=[route.tag],
             operation_id=f"{route.endpoint.__name__}{'_version' if '{version}' in route.path else ''}",
             response_model_exclude_none=False,
             responses=_responses(route),
+            response_class=PlainTextResponse if route.media_types == (TEXT,) else Default(JSONResponse),
             openapi_extra=_request_body(route),
         )
+        if route.method == "GET":
+            result.add_api_route(route.path, endpoint, methods=["HEAD"], include_in_schema=False)
     return result
 
 
@@ -70,10 +77,9 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     problem = {"description": "What is wrong, and where", "content": {MEDIA_TYPE: {"schema": _reference(Problem)}}}
     if route.writes is None:
         return {"default": problem}
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    content = {
-        kind: {"schema": _reference(route.writes)} if kind == reply.JSON else binary for kind in route.media_types
-    }
+    text, binary = {"schema": {"type": "string"}}, {"schema": {"type": "string", "format": "binary"}}
+    schemas = {reply.JSON: {"schema": _reference(route.writes)}, reply.NDJSON: text}
+    content = {kind: schemas.get(kind, binary) for kind in route.media_types}
     return {200: {"description": "The answer", "content": content}, "default": problem}
 
 

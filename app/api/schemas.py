@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.arrays import Axes, Sequences
+from app.api import fields
+from app.api.arrays import Axes, Sequences, located
+from app.api.leaves import FLOATS_OR_NULL
+from app.api.text import Text
+from app.api.units import Units
 
 Signal = Literal["input_gate", "forget_gate", "cell_candidate", "output_gate", "cell_state", "hidden_state"]
 Output = Literal["prediction", "output", "final_state"]
@@ -19,6 +23,14 @@ class Body(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, use_attribute_docstrings=True, arbitrary_types_allowed=True, frozen=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_field(cls, value: Any) -> Any:
+        """Stop at unknown fields: they may be many."""
+        with located():
+            fields.check(value if isinstance(value, dict) else {}, cls.model_fields)
+        return value
 
 
 class InitialState(Body):
@@ -37,26 +49,26 @@ class PredictRequest(Body):
     layout: Literal["batch_time_feature", "time_batch_feature"] = "batch_time_feature"
     """The order of the axes of `inputs`; `time_batch_feature` is `nn.LSTM`'s own default layout."""
 
-    inputs: Annotated[list[np.ndarray], Sequences] | None = None
+    inputs: Sequences | None = None
     """A batch of sequences of time steps of features (they may differ in length), one sequence alone, or token ids."""
 
-    text: str | list[str] | None = None
+    text: Annotated[str | list[str], Text] | None = None
     """Instead of `inputs`, for models that read text: one text or several."""
 
-    sequence_lengths: list[int] | None = Field(default=None, min_length=1)
+    sequence_lengths: list[int] | None = Field(default=None, min_length=1, fail_fast=True)
     """The true length of each sequence of a padded, rectangular `inputs`."""
 
     initial_state: InitialState | None = None
     """Where the LSTM starts; zeros when not given."""
 
-    outputs: list[Output] | None = Field(default=None, min_length=1)
+    outputs: list[Output] | None = Field(default=None, min_length=1, max_length=3)
     """What to answer: the `prediction` by default, or the `output` of a model without a head."""
 
     horizon: int | None = Field(default=None, ge=1)
     """Feed predictions back for this many further steps: a forecast, or text that writes itself."""
 
-    future_inputs: Annotated[np.ndarray, Axes("batch step feature", nulls=True, optional_batch=True)] | None = None
-    """The known features of those steps; null where the prediction is fed back."""
+    future_inputs: Annotated[np.ndarray, Axes("batch step feature", FLOATS_OR_NULL, optional_batch=True)] | None = None
+    """The known features of those steps, of each sequence or of a lone one; null where the prediction is fed back."""
 
 
 class TimeSlice(Body):
@@ -73,20 +85,39 @@ class TimeSlice(Body):
 class TraceRequest(PredictRequest):
     """A predict request and which part of its trace is wanted; replies keep the order asked for."""
 
-    signals: list[Signal] | None = Field(default=None, min_length=1)
+    signals: list[Signal] | None = Field(default=None, min_length=1, max_length=6)
     """All six by default."""
 
-    layers: list[int] | None = None
+    layers: list[int] | None = Field(default=None, max_length=1000, fail_fast=True)
     """Counted from 0; all by default."""
 
-    directions: list[Literal["forward", "reverse"]] | None = None
+    directions: list[Literal["forward", "reverse"]] | None = Field(default=None, max_length=2)
     """All by default."""
 
-    units: list[int] | Annotated[str, Field(pattern=r"^\d*:\d*(:[1-9]\d*)?$")] | None = None
+    units: Annotated[list[int] | str, Units] | None = None
     """A list such as `[3, 17]` or a slice such as `"0:16"`; all by default."""
 
     time: TimeSlice | None = None
     """All steps by default."""
+
+
+class ExplainRequest(PredictRequest):
+    """A predict request of one sequence, and which unit to walk through which time step.
+
+    It is answered with the walk-through alone, whatever `outputs` says.
+    """
+
+    layer: int = 0
+    """Counted from 0."""
+
+    direction: Literal["forward", "reverse"] = "forward"
+    """Which of the layer's directions."""
+
+    time_step: int
+    """In input time; negative counts from the end, also over the steps of the horizon."""
+
+    unit: int
+    """Of the cell, counted from 0."""
 
 
 class ModelName(BaseModel):
@@ -138,6 +169,83 @@ class TraceReply(PredictReply):
     residual: float = Field(
         description="max |hidden_state of the fused kernel − output_gate·tanh(cell_state)| over the whole trace"
     )
+
+
+class ContributionReply(BaseModel):
+    """What one input, or one unit of the step before, adds to a gate."""
+
+    name: str
+    value: float = Field(description="what comes in: x as the LSTM is fed it, or h")
+    weight: float
+    contribution: float = Field(description="weight · value")
+
+
+class GateReply(BaseModel):
+    """One gate: activation(W_i·x_t + W_h·h_{t−1} + biases)."""
+
+    input_contribution: float = Field(description="W_i·x_t")
+    recurrent_contribution: float = Field(description="W_h·h_{t−1}")
+    bias_input: float | None = Field(description="null for an LSTM without bias")
+    bias_recurrent: float | None = Field(description="null for an LSTM without bias")
+    sum: float
+    activation: Literal["sigmoid", "tanh"]
+    value: float
+    formula: str = Field(description="the same in numbers, rounded")
+    largest_inputs: list[ContributionReply] = Field(description="at most 8, the largest first")
+    largest_recurrent: list[ContributionReply] = Field(description="at most 8, the largest first")
+
+
+class GatesReply(BaseModel):
+    """The four gates."""
+
+    input_gate: GateReply
+    forget_gate: GateReply
+    cell_candidate: GateReply
+    output_gate: GateReply
+
+
+class CellUpdateReply(BaseModel):
+    """c_t = f·c_{t−1} + i·g."""
+
+    forget_gate: float
+    previous_cell_state: float
+    kept: float = Field(description="f·c_{t−1}")
+    input_gate: float
+    cell_candidate: float
+    written: float = Field(description="i·g")
+    cell_state: float
+    formula: str
+
+
+class HiddenUpdateReply(BaseModel):
+    """h_t = o·tanh(c_t)."""
+
+    output_gate: float
+    cell_state: float
+    tanh_cell_state: float
+    hidden_state: float | None = Field(description="o·tanh(c_t); null where a projection mixes the units")
+    unprojected_hidden_state: float | None = Field(description="o·tanh(c_t) before the projection; null without one")
+    projected_hidden_state: list[float] | None = Field(description="what all units give after it; null without one")
+    formula: str
+
+
+class ExplainReply(BaseModel):
+    """One unit at one time step, with every number."""
+
+    model: ModelName
+    layer: int
+    direction: Literal["forward", "reverse"]
+    time_step: int = Field(description="counted from the start")
+    previous_time_step: int | None = Field(
+        description="the step that h_{t−1} and c_{t−1} come from, the later one for `reverse`; null: the initial state"
+    )
+    unit: int
+    inputs: dict[str, float] | None = Field(description="the raw features of this step; null for a model of tokens")
+    token: str | None = Field(description="the token of this step; null for a model of features")
+    gates: GatesReply
+    cell_update: CellUpdateReply
+    hidden_update: HiddenUpdateReply
+    residual: float = Field(description="max |walk-through − trace| of this unit's cell state and hidden state")
 
 
 class LSTMInfo(BaseModel):

@@ -15,15 +15,15 @@ warnings.filterwarnings("ignore", message="LSTM with projections is not supporte
 
 
 class Run(NamedTuple):
-    """What the kernel gives: every hidden state, and both states after the last (padded) step."""
+    """What the kernel gives: every hidden state, and both states after the last step."""
 
-    output: Tensor  # (batch, time, proj_size or hidden_size)
+    output: Tensor  # (time, batch, proj_size or hidden_size)
     hidden_state: Tensor  # (batch, proj_size or hidden_size)
     cell_state: Tensor  # (batch, hidden_size)
 
 
 def run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Run:
-    """Run one layer forward over (batch, time, feature) from h0 (batch, P) and c0 (batch, H)."""
+    """Run one layer over (time, batch, feature) from h0 (batch, P) and c0 (batch, H)."""
     output, hidden_state, cell_state = torch.lstm(
         inputs,
         (h0[None], c0[None]),
@@ -33,6 +33,6 @@ def run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Run:
         dropout=0.0,
         train=False,
         bidirectional=False,
-        batch_first=True,
+        batch_first=False,
     )
     return Run(output, hidden_state[0], cell_state[0])

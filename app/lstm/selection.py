@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from app.errors import InvalidInput, Place
@@ -11,6 +12,7 @@ from app.lstm.equations import Step
 from app.lstm.spec import LSTMSpec
 
 SIGNALS: tuple[str, ...] = Step._fields
+MAX_PLACES = 10
 
 T = TypeVar("T", int, str)
 
@@ -65,19 +67,21 @@ def _known(axis: str, wanted: tuple[T, ...] | None, available: Sequence[T]) -> t
         return tuple(available)
     if not wanted and axis != "signals":
         raise InvalidInput.at(Place((axis,), f"{axis} is empty; this model has {_listed(available)}"))
-    places = [
-        Place((axis, index), f"{axis} has no {value!r}; this model has {_listed(available)}")
-        for index, value in enumerate(wanted)
-        if value not in available
-    ]
-    places += [
-        Place((axis, index), f"{value!r} is asked for twice")
-        for index, value in enumerate(wanted)
-        if value in wanted[:index]
-    ]
-    if places:
+    if len(wanted) > len(available):
+        raise InvalidInput.at(Place((axis,), f"{len(wanted)} are asked for; this model has {_listed(available)}"))
+    if places := list(islice(_wrong(axis, wanted, available), MAX_PLACES)):
         raise InvalidInput.at(*places)
     return wanted
+
+
+def _wrong(axis: str, wanted: tuple[T, ...], available: Sequence[T]) -> Iterator[Place]:
+    seen: set[T] = set()
+    for index, value in enumerate(wanted):
+        if value not in available:
+            yield Place((axis, index), f"{axis} has no {value!r}; this model has {_listed(available)}")
+        elif value in seen:
+            yield Place((axis, index), f"{value!r} is asked for twice")
+        seen.add(value)
 
 
 def _listed(available: Sequence[object]) -> str:

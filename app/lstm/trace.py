@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from app.errors import InvalidInput, Place
-from app.lstm import batch
-from app.lstm.equations import Step
-from app.lstm.replay import replay
+from app.lstm import batch, method, workspace
+from app.lstm.method import METHODS
+from app.lstm.order import Order
+from app.lstm.recorder import Recorder
 from app.lstm.selection import Selection
 from app.lstm.spec import LSTMSpec
 from app.lstm.state import State
 from app.lstm.weights import Weights
+from app.lstm.workspace import LayoutChanged
+
+_BLOCK = 32_768  # floats
+_RESIDUAL = ("output_gate", "cell_state", "hidden_state")
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,23 @@ class Trace:
     output: Tensor  # (batch, time, directions · unit), as nn.LSTM's with batch_first; NaN in the padding
     initial_state: State
     final_state: State  # each row's at its own last step
-    gap: Tensor  # scalar tensor behind `residual`, so that a GPU need not be waited for
+    gap: Tensor | None  # scalar behind `residual`; None where the signals kept here are enough to compute it
+    method: str  # the way to the gates that was taken, as `app/lstm/method.py` names them
 
-    @property
+    @cached_property
     def residual(self) -> float:
-        """Max |fused hidden_state − output_gate·tanh(cell_state)| (projected), over the whole trace."""
-        return float(self.gap)
+        """Max |fused hidden_state − output_gate·tanh(cell_state)| (projected), over the whole trace.
+
+        Computed when it is first asked for, where the signals are there: a tanh over a trace costs as much as a copy.
+        """
+        if self.gap is not None:
+            return float(self.gap)
+        triples = zip(*(self.signals[name].flatten(0, 2) for name in _RESIDUAL), strict=True)  # (time, unit) each
+        return max(float(_gap(o[:, None], c[:, None], h[:, None], None).max()) for o, c, h in triples)
+
+    def settled(self) -> Trace:
+        """The same with its residual computed, here and now."""
+        return replace(self, gap=torch.tensor(self.residual))
 
     @property
     def input_gate(self) -> Tensor:
@@ -95,72 +112,88 @@ def trace(
     parameter = next(module.parameters())
     padded, lengths = _padded(inputs, sequence_lengths)
     _check(padded, lengths, spec)
-    padded, lengths = padded.to(parameter.device, parameter.dtype), lengths.to(parameter.device)
+    padded = padded.to(parameter.device, parameter.dtype)
     state = _state(initial_state, spec, padded)
     with torch.no_grad():
-        return _trace(module, spec, padded, lengths, state, selection)
+        try:
+            return _trace(module, padded, lengths, state, selection)
+        except LayoutChanged as error:
+            method.distrust("workspace", str(error))
+            return _trace(module, padded, lengths, state, selection)
 
 
-def _trace(
-    module: nn.LSTM, spec: LSTMSpec, inputs: Tensor, lengths: Tensor, initial: State, selection: Selection
-) -> Trace:
-    padding = ~batch.is_valid(lengths, inputs.shape[1])  # (batch, time)
-    kept = _Kept(selection, spec, padding)
-    final_hidden, final_cell, gaps = [], [], []
-    layer_input = inputs
-    for layer in range(spec.num_layers):
-        outputs = []
-        for d, direction in enumerate(spec.directions):
-            entry = layer * spec.num_directions + d
-            read = layer_input if direction == "forward" else batch.reverse(layer_input, lengths)
-            weights = Weights.of(module, layer, direction)
-            signals, gap = replay(weights, read, initial.hidden_state[entry], initial.cell_state[entry])
-            final_hidden.append(batch.at_last_step(signals.hidden_state, lengths))
-            final_cell.append(batch.at_last_step(signals.cell_state, lengths))
-            gaps.append(gap.masked_fill(padding, 0).max())
-            if direction == "reverse":
-                signals = Step(*(batch.reverse(signal, lengths) for signal in signals))
-            kept.keep(layer, direction, signals)
-            outputs.append(signals.hidden_state)
-        layer_input = torch.cat(outputs, dim=-1)  # (batch, time, directions · unit)
+def _trace(module: nn.LSTM, inputs: Tensor, lengths: Tensor, initial: State, selection: Selection) -> Trace:
+    spec, name = LSTMSpec.from_module(module), method.method_of(module)
+    order = Order(lengths, inputs.shape[1], inputs.device)
+    kept = Recorder(selection, spec, order, inputs)
+    tracer = _Tracer(module, spec, initial, order, kept)
+    output = tracer.run(inputs, name)
+    gap = None if kept.holds_all else torch.stack(tracer.gaps).max()
+    if name == "workspace" and gap is not None:
+        workspace.check(float(gap))
     return Trace(
         signals=kept.signals,
         selection=selection,
         sequence_lengths=lengths,
-        output=layer_input.masked_fill(padding[..., None], torch.nan),
+        output=output,
         initial_state=initial,
-        final_state=State(torch.stack(final_hidden), torch.stack(final_cell)),
-        gap=torch.stack(gaps).max(),
+        final_state=tracer.final,
+        gap=gap,
+        method=name,
     )
 
 
-class _Kept:
-    """The selected part of the signals, filled layer by layer."""
+class _Tracer:
+    """One run of a module: layer by layer, direction by direction, chunk by chunk."""
 
-    def __init__(self, selection: Selection, spec: LSTMSpec, padding: Tensor) -> None:
-        self._selection, self._padding = selection, padding
-        self._time_steps = selection.time_steps(padding.shape[1])
-        self._units = {signal: selection.units_of(signal, spec) for signal in selection.signals}
-        self._parts: dict[str, dict[tuple[int, str], Tensor]] = {signal: {} for signal in selection.signals}
+    def __init__(self, module: nn.LSTM, spec: LSTMSpec, initial: State, order: Order, kept: Recorder) -> None:
+        self._module, self._spec, self._initial = module, spec, initial
+        self._order, self._kept = order, kept
+        self.final = State(torch.empty_like(initial.hidden_state), torch.empty_like(initial.cell_state))
+        self.gaps = [initial.cell_state.new_zeros(())]
 
-    def keep(self, layer: int, direction: str, signals: Step) -> None:
-        """Take what is selected of one layer and direction, in input time."""
-        if layer not in (self._selection.layers or ()) or direction not in (self._selection.directions or ()):
-            return
-        for signal, units in self._units.items():
-            values = getattr(signals, signal).masked_fill(self._padding[..., None], torch.nan)  # (batch, time, unit)
-            self._parts[signal][layer, direction] = values[:, self._time_steps][..., units]
+    def run(self, inputs: Tensor, name: str) -> Tensor:
+        """(batch, time, feature) -> the top layer's output (batch, time, directions · unit)."""
+        layer_input = self._order.clean(inputs.transpose(0, 1))  # (time, batch, feature)
+        for layer in range(self._spec.num_layers):
+            outputs = [self._run(layer, direction, layer_input, name) for direction in self._spec.directions]
+            layer_input = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        return self._order.mask(layer_input.transpose(0, 1))
 
-    @property
-    def signals(self) -> dict[str, Tensor]:
-        """Each selected signal, (batch, layer, direction, time, unit)."""
-        layers, directions = self._selection.layers or (), self._selection.directions or ()
-        axes = (len(layers), len(directions))
-        order = [(layer, direction) for layer in layers for direction in directions]
-        return {
-            signal: torch.unflatten(torch.stack([parts[key] for key in order], dim=1), 1, axes)
-            for signal, parts in self._parts.items()
-        }
+    def _run(self, layer: int, direction: str, layer_input: Tensor, name: str) -> Tensor:
+        """One layer and direction over (time, batch, feature): its hidden states (time, batch, unit) in input time."""
+        entry = layer * self._spec.num_directions + self._spec.directions.index(direction)
+        weights = Weights.of(self._module, layer, direction).detached()
+        read = layer_input if direction == "forward" else self._order.reversed(layer_input)
+        hidden = []
+        for chunk in METHODS[name](weights, read, self._initial.hidden_state[entry], self._initial.cell_state[entry]):
+            self._order.take_last(chunk, self.final.hidden_state[entry], self.final.cell_state[entry])
+            if self._kept.wants(layer, direction):
+                self._kept.record(layer, direction, chunk)
+                if not self._kept.holds_all:
+                    _, _, _, output_gate, cell_state, hidden_state = chunk.signals
+                    gap = _gap(output_gate, cell_state, hidden_state, weights.weight_hr)
+                    self.gaps.append(self._order.valid(chunk, gap).max())
+            hidden.append(chunk.hidden_state)
+        together = hidden[0] if len(hidden) == 1 else torch.cat(hidden)
+        return together if direction == "forward" else self._order.reversed(together)
+
+
+def _gap(output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_hr: Tensor | None) -> Tensor:
+    """Max |hidden_state − output_gate·tanh(cell_state)|, projected, at each (time, batch).
+
+    In blocks of time that stay in the processor's cache.
+    """
+    time, batch_size, units = cell_state.shape
+    steps = max(1, _BLOCK // (batch_size * units))
+    blocks = []
+    for start in range(0, time, steps):
+        span = slice(start, start + steps)
+        rebuilt = cell_state[span].tanh().mul_(output_gate[span])
+        if weight_hr is not None:
+            rebuilt = rebuilt @ weight_hr.T
+        blocks.append(rebuilt.sub_(hidden_state[span]).abs_().amax(dim=-1))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
 def _padded(inputs: Tensor | Sequence[Tensor], lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, Tensor]:
@@ -189,7 +222,8 @@ def _check(inputs: Tensor, lengths: Tensor, spec: LSTMSpec) -> None:
     if lengths.shape != inputs.shape[:1]:
         message = f"there are {inputs.shape[0]} sequences, but sequence_lengths has shape {tuple(lengths.shape)}"
         raise InvalidInput.at(Place(("sequence_lengths",), message))
-    if int(lengths.min()) < 1 or int(lengths.max()) > inputs.shape[1]:
+    given = lengths.tolist()
+    if min(given) < 1 or max(given) > inputs.shape[1]:
         message = f"each sequence length must lie in 1…{inputs.shape[1]}; given were {lengths.tolist()}"
         raise InvalidInput.at(Place(("sequence_lengths",), message))
 

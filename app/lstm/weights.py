@@ -28,9 +28,13 @@ class Weights(NamedTuple):
         """The effective bias b_ih + b_hh (4H,), or None without one."""
         return None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
 
+    def detached(self) -> Weights:
+        """The same parameters without their gradients."""
+        return Weights(*(None if parameter is None else parameter.detach() for parameter in self))  # type: ignore[arg-type]
+
     def to(self, like: Tensor) -> Weights:
         """The same parameters on the device and of the type of `like`, without their gradients."""
-        moved = (None if parameter is None else parameter.detach().to(like) for parameter in self)
+        moved = (None if parameter is None else parameter.to(like) for parameter in self.detached())
         return Weights(*moved)  # type: ignore[arg-type]
 
     def flat(self) -> list[Tensor]:

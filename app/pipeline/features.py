@@ -50,6 +50,13 @@ class Feature(Config):
         """How many of the LSTM's inputs it fills."""
         return len(self.categories) or (2 if self.period else 1)
 
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the LSTM's inputs that it fills: `rain`, `gauge=7`, or `hour (sin)` and `hour (cos)`."""
+        if self.categories:
+            return [f"{self.name}={category:.10g}" for category in self.categories]
+        return [f"{self.name} (sin)", f"{self.name} (cos)"] if self.period else [self.name]
+
 
 class FeatureInputs(Config):
     """The model takes numbers: (batch, time, feature)."""
@@ -75,6 +82,11 @@ class FeatureInputs(Config):
     def width(self) -> int:
         """The LSTM's input size."""
         return sum(feature.width for feature in self.features)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the LSTM's inputs, in the order in which the encoder fills them."""
+        return [name for feature in self.features for name in feature.input_names]
 
     def unknown_category(self, sequence: np.ndarray) -> Place | None:
         """The first value of a (time, feature) sequence that is none of its feature's categories; NaN passes."""

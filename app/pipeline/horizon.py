@@ -51,6 +51,7 @@ def _feed_back(pipeline: Pipeline, query: Query) -> _Further:
     next_row, rows = _rows(pipeline, query), []
     one_step = torch.ones_like(query.sequence_lengths)
     for step in range(query.horizon):
+        query.go_on()
         rows.append(next_row(step, values[-1]))  # (batch, feature), or (batch,) of tokens
         if len(values) < query.horizon:
             output, state = forward(pipeline.lstm, pipeline.encoder(rows[-1][:, None]), one_step, state)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from app.errors import ManifestError, WeightsError
 from app.lstm import LSTMSpec, State, Trace, trace
+from app.lstm.explain import explain
 from app.lstm.forward import forward
 from app.pipeline import horizon
 from app.pipeline.features import FeatureEncoder, FeatureInputs
@@ -78,16 +79,21 @@ class Pipeline(nn.Module):
         return self._scaled(self.head.layers(output))
 
     def _answer(self, query: Query) -> Answer:
+        query.go_on()
         inputs, lengths, prediction = query.inputs, query.sequence_lengths, None
         if query.horizon:
             inputs, lengths, prediction = horizon.extend(self, query)
+        if query.explain is not None:
+            encoded = self.encoder(inputs)
+            explained = explain(self.lstm, encoded[0], self.initial_state(query, encoded), query.explain)
+            return Answer(lengths, inputs, query.horizon, explained=explained)
         needs_steps = query.output or query.final_state or query.trace is not None
         if not needs_steps and (prediction is not None or not query.prediction):
             return Answer(lengths, inputs, query.horizon, prediction if query.prediction else None)
         encoded = self.encoder(inputs)
         traced, state = None, self.initial_state(query, encoded)
         if query.trace is not None:
-            traced = trace(self.lstm, encoded, lengths, state, query.trace)
+            traced = trace(self.lstm, encoded, lengths, state, query.trace).settled()
             output, final_state = traced.output, traced.final_state
         else:
             output, final_state = forward(self.lstm, encoded, lengths, state)

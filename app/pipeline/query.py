@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from app.errors import DeadlineExceeded
 from app.lstm import Selection, State, Trace
+from app.lstm.explain import Explained, Point
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,13 @@ class Query:
     output: bool = False
     final_state: bool = False
     trace: Selection | None = None
+    explain: Point | None = None  # of a batch of one; nothing else is answered beside it
+    abandoned: threading.Event | None = None  # set when nobody waits for the answer any more
+
+    def go_on(self) -> None:
+        """Raise `DeadlineExceeded` if nobody waits any more; long computations ask now and then."""
+        if self.abandoned is not None and self.abandoned.is_set():
+            raise DeadlineExceeded("nobody waits for this answer any more")
 
 
 @dataclass(frozen=True)
@@ -44,3 +54,4 @@ class Answer:
     output: Tensor | None = None  # (batch, time, directions · unit), NaN in the padding
     final_state: State | None = None
     trace: Trace | None = None
+    explained: Explained | None = None

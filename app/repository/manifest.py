@@ -120,8 +120,12 @@ class Manifest(Config):
             ManifestError: it is missing, is not TOML, or a field does not fit; the field is named.
         """
         try:
-            return cls.model_validate(tomllib.loads((folder / FILE).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            return cls.model_validate(tomllib.loads((folder / FILE).read_text(encoding="utf-8-sig")))
+        except OSError as error:
+            raise ManifestError(f"{folder.name}/{FILE} cannot be read: {error.strerror}") from error
+        except RecursionError:
+            raise ManifestError(f"{folder.name}/{FILE} cannot be read: it is nested too deeply") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ManifestError(f"{folder.name}/{FILE} cannot be read: {error}") from error
         except ValidationError as error:
             raise ManifestError(f"{folder.name}/{FILE}: {_first(error)}") from error
@@ -149,9 +153,17 @@ class Manifest(Config):
         """The examples as ModelInfo shows them: title and complete request.
 
         Raises:
-            ManifestError: an example's file cannot be read or is no JSON object.
+            ManifestError: an example's file cannot be read or is no JSON object, or a request cannot be shown as JSON.
         """
-        return [{"title": example.title, "request": _request(folder, example)} for example in self.examples]
+        return [{"title": example.title, "request": _shown(folder, example)} for example in self.examples]
+
+
+def _shown(folder: Path, example: Example) -> Any:
+    """The request with nothing but what JSON has: TOML has dates and NaN, and can be nested deeper than a reply."""
+    try:
+        return orjson.loads(orjson.dumps(_request(folder, example)))
+    except TypeError as error:
+        raise ManifestError(f"{folder.name}: the example '{example.title}' cannot be shown as JSON: {error}") from error
 
 
 def _request(folder: Path, example: Example) -> Any:
@@ -168,7 +180,7 @@ def _request(folder: Path, example: Example) -> Any:
 
 def _text(folder: Path, name: str) -> str:
     try:
-        return _read_beside(folder, name).decode("utf-8")
+        return _read_beside(folder, name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{folder.name}/{name} cannot be read: {error}") from error
 

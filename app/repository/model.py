@@ -83,8 +83,11 @@ class Model:
 def _read_weights(path: Path) -> dict[str, Tensor]:
     shown = "/".join(path.parts[-3:])
     try:
+        path.open("rb").close()  # safetensors calls every file that it may not read a missing one
         weights = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise WeightsError(f"{shown} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise WeightsError(f"{shown} cannot be read: {error}") from error
     for name, value in weights.items():
         if not value.is_floating_point():

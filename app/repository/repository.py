@@ -10,7 +10,7 @@ from typing import Literal
 import structlog
 import torch
 
-from app.errors import AppError, ManifestError, ModelNotFound, ModelUnavailable, NotReady, VersionNotFound
+from app.errors import AppError, ModelNotFound, ModelUnavailable, NotFound, NotReady, VersionNotFound
 from app.repository import manifest as manifests
 from app.repository.manifest import Manifest
 from app.repository.model import FILE, Model
@@ -51,12 +51,17 @@ class Entry:
         return "loading" if self.reason(version) is None else "unavailable"
 
     def reason(self, version: str | None) -> str | None:
-        """Why that version is unavailable."""
-        return self.reasons.get(self.version(version)) or self.reasons.get(None)
+        """Why that version is unavailable; None while it is ready or still to be loaded."""
+        named = self.version(version)
+        return None if named in self.loaded else self.reasons.get(named) or self.reasons.get(None)
 
 
 class Repository:
-    """Reads `models/`: every folder with a `model.toml` is a model, every folder in it with weights is a version."""
+    """Reads `models/`: every folder with a `model.toml` is a model, every folder in it with weights is a version.
+
+    Raises:
+        NotFound: `models/` is missing, or is no folder.
+    """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self._folder = folder
@@ -106,11 +111,8 @@ class Repository:
     def _load(self, entry: Entry, version: str) -> None:
         try:
             entry.loaded[version] = Model.load(self._folder / entry.name, version, self.device)
-        except AppError as error:
-            entry.reasons[version] = str(error)
-        except Exception as error:  # a broken model must not stop the others, whatever is wrong with it
-            log.exception("model failed to load", model=entry.name, version=version)
-            entry.reasons[version] = f"{type(error).__name__} while loading it; the log has the details"
+        except Exception as error:  # noqa: BLE001 - a broken model must not stop the others, whatever is wrong with it
+            entry.reasons[version] = _reason(error, entry.name, version)
         else:
             log.info("model loaded", model=entry.name, version=version, device=str(self.device))
             return
@@ -118,23 +120,52 @@ class Repository:
 
 
 def _model_folders(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob(f"*/{manifests.FILE}"))
+    if not folder.is_dir():
+        raise NotFound(f"the folder of models '{folder}' {'is no folder' if folder.exists() else 'does not exist'}")
+    return _folders_with(manifests.FILE, folder)
+
+
+def _folders_with(file: str, folder: Path) -> list[Path]:
+    """Every folder in this one that has such a file, or cannot be looked into: what is hidden must not go missing."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _may_have(file, path))
+
+
+def _may_have(file: str, folder: Path) -> bool:
+    try:
+        return (folder / file).exists()
+    except OSError:
+        return True
 
 
 def _entry(folder: Path) -> Entry:
-    versions = sorted((path.parent.name for path in folder.glob(f"*/{FILE}")), key=_age)
-    entry = Entry(folder.name, versions, versions[-1] if versions else None)
-    if not versions:
-        entry.reasons[None] = f"it has no weights: {folder.name}/<version>/{FILE} is missing"
+    entry = Entry(folder.name, [])
     try:
-        pinned = Manifest.read(folder).default_version
-    except ManifestError as error:
-        entry.reasons[None] = str(error)
-        return entry
-    if pinned is not None and pinned not in versions:
-        entry.reasons[None] = f"its manifest pins version '{pinned}', which has no weights"
-    entry.default_version = pinned or entry.default_version
+        _describe(entry, folder)
+    except Exception as error:  # noqa: BLE001 - as when it is loaded
+        entry.reasons[None] = _reason(error, folder.name)
     return entry
+
+
+def _describe(entry: Entry, folder: Path) -> None:
+    entry.versions = sorted((path.name for path in _folders_with(FILE, folder)), key=_age)
+    if entry.versions:
+        entry.default_version = entry.versions[-1]
+    else:
+        entry.reasons[None] = f"it has no weights: {folder.name}/<version>/{FILE} is missing"
+    pinned = Manifest.read(folder).default_version
+    if pinned is not None and pinned not in entry.versions:
+        entry.reasons[pinned] = f"its manifest pins version '{pinned}', which has no weights"
+    entry.default_version = pinned or entry.default_version
+
+
+def _reason(error: Exception, model: str, version: str | None = None) -> str:
+    """What ModelInfo says of this error; of one that nobody foresaw, the log says all."""
+    if isinstance(error, AppError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{model} cannot be read: {error.strerror}"
+    log.error("model failed to load", model=model, version=version, exc_info=error)
+    return f"{type(error).__name__} while loading it; the log has the details"
 
 
 def _age(version: str) -> tuple[int, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 from app.errors import DeadlineExceeded, NotReady, Overloaded
@@ -42,7 +44,7 @@ class LocalEngine:
         self._repository = repository
         self._max_queue_size = max_queue_size
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
-        self._open = 0
+        self._open: set[threading.Event] = set()
         self._ready = asyncio.Event()
         self._closed = False
 
@@ -52,9 +54,11 @@ class LocalEngine:
         self._ready.set()
 
     async def stop(self) -> None:
-        """Take no more queries and let the worker finish what it is at."""
+        """Take no more queries, give up those that are open, and let the worker come to the end of its step."""
         self._ready.clear()
         self._closed = True
+        for abandoned in self._open:
+            abandoned.set()
         await asyncio.to_thread(self._worker.shutdown, wait=True, cancel_futures=True)
 
     @property
@@ -88,14 +92,16 @@ class LocalEngine:
         """
         if self._closed:
             raise NotReady("the service is shutting down")
-        if self._open > self._max_queue_size:
+        if len(self._open) > self._max_queue_size:
             raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
-        self._open += 1
-        future = asyncio.get_running_loop().run_in_executor(self._worker, model.pipeline.answer, query)
+        abandoned = threading.Event()
+        watched = replace(query, abandoned=abandoned)
+        self._open.add(abandoned)
         try:
             async with asyncio.timeout(timeout_s):
-                return await future
+                return await asyncio.get_running_loop().run_in_executor(self._worker, model.pipeline.answer, watched)
         except TimeoutError:
             raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
         finally:
-            self._open -= 1
+            abandoned.set()
+            self._open.discard(abandoned)

@@ -166,7 +166,7 @@ def test_what_is_not_there_is_a_problem_too(client, method, path, status, title,
         (
             "river",
             {"inputs": [[[1.0, 7]]], "horizon": 1, "future_inputs": [[None, 7]]},
-            ["future_inputs", 0, 0, 0],
+            ["future_inputs", 0, 0],
             "'rain' is null",
         ),
         (

@@ -24,6 +24,24 @@ def slow(monkeypatch):
     return delay
 
 
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Every step of a horizon takes 10 ms; `taken` counts them."""
+    from types import SimpleNamespace  # noqa: PLC0415
+
+    from app.pipeline.horizon import _TokenRows  # noqa: PLC0415
+
+    count, draw = SimpleNamespace(taken=0), _TokenRows.__call__
+
+    def slowly(self, step, predicted):
+        count.taken += 1
+        time.sleep(0.01)
+        return draw(self, step, predicted)
+
+    monkeypatch.setattr(_TokenRows, "__call__", slowly)
+    return count
+
+
 def test_health_tells_alive_from_ready(client):
     assert client.get("/health/live").json() == {"status": "live"}
     assert client.get("/health/ready").json() == {"status": "ready"}
@@ -158,4 +176,37 @@ def test_clients_that_leave_in_the_middle_of_a_request_harm_nobody(serve, slow):
         for _ in range(5):
             with pytest.raises(httpx.ReadTimeout):
                 client.post(PREDICT, json=GOOD, timeout=0.01)
+        assert client.post(PREDICT, json=GOOD).status_code == 200
+
+
+def test_a_horizon_that_nobody_waits_for_any_more_is_given_up(serve, slow_steps):
+    with serve() as client:
+        long = {"text": "a", "horizon": 5000}  # a minute's work
+        late = client.post("/v1/models/letters/predict", json=long, headers={"X-Request-Timeout-Ms": "200"})
+        assert late.status_code == 504
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/models/letters/predict", json=long, timeout=0.2)
+        started = time.monotonic()
+        assert client.post(PREDICT, json=GOOD, headers={"X-Request-Timeout-Ms": "20000"}).status_code == 200
+        assert slow_steps.taken < 2000
+        assert time.monotonic() - started < 20
+
+
+def test_the_deadline_counts_the_reading_of_the_body_too(serve):
+    def trickle():
+        yield b'{"inputs": '
+        time.sleep(2)
+        yield b"[[1, 2, 3, 4, 5]]}"
+
+    headers = {"X-Request-Timeout-Ms": "200", "Content-Type": "application/json"}
+    with serve() as client:
+        assert client.post(PREDICT, content=trickle(), headers=headers).status_code == 504
+        assert client.post(PREDICT, json=GOOD).status_code == 200
+
+
+def test_an_answer_too_large_to_make_is_refused_before_the_work(serve):
+    with serve(max_trace_bytes=1000) as client:
+        large = client.post(PREDICT, json={"inputs": [[1.0, 2.0, 3.0, 4.0, 5.0]] * 100})
+        assert (large.status_code, large.json()["title"]) == (413, "ReplyTooLarge")
+        assert f"{100 * 6 * 4:,} bytes" in large.json()["detail"]
         assert client.post(PREDICT, json=GOOD).status_code == 200

@@ -1,15 +1,19 @@
 """The command `gatescope`, started as a user starts it."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from app import plot, sequences
 from app.cli import main
+from app.errors import InvalidInput
 
 ROOT = Path(__file__).parents[2]
 GATESCOPE = Path(sys.executable).with_name("gatescope")
@@ -115,7 +119,14 @@ def test_a_trace_is_written_as_safetensors_npz_netcdf_and_a_picture(tmp_path, ru
         (["predict", "brackets", "--text", "abc"], "character 'a' at position 0"),
         (["predict", "river", "--input", "missing.csv"], "missing.csv cannot be read"),
         (["predict", "river", "--input", "README.md"], "files end in .csv"),
+        (["predict", "brackets", "--text", "\udcff"], "--text is not valid UTF-8"),
         (["trace", "brackets", "--text", "x", "--out", "t.xlsx"], "not as '.xlsx'"),
+        (["trace", "brackets", "--text", "x", "--plot", "t.gif"], "not as '.gif'"),
+        (["trace", "brackets", "--text", "x", "--out", "no/t.npz"], "--out no/t.npz: there is no folder 'no'"),
+        (["trace", "brackets", "--text", "x", "--plot", "no/t.png"], "--plot no/t.png: there is no folder 'no'"),
+        (["predict", "brackets", "--text", "x", "--models", "nowhere"], "'nowhere' does not exist"),
+        (["predict", "brackets", "--text", "x", "--url", "http://a:b"], "--url http://a:b: Invalid port"),
+        (["predict", "\udcff?#", "--text", "x"], "ModelNotFound: there is no model"),
         (["predict", "brackets", "--text", "x", "--url", "http://127.0.0.1:9"], "no answer from"),
     ],
 )
@@ -129,6 +140,68 @@ def test_a_csv_with_a_wrong_cell_names_line_and_column(tmp_path, refusal):
     (tmp_path / "bad.csv").write_text("1,2,3,4,5,6,1022500\n1,2,three,4,5,6,1022500\n")
     line = refusal("predict", "river", "--input", tmp_path / "bad.csv")
     assert "bad.csv, line 2, column 'tmax_c': 'three' is not a number" in line
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy", "json"])
+def test_a_number_that_is_none_is_refused_at_its_place(tmp_path, refusal, kind):
+    row = [1, 2, 3, 4, 5, 6, 1022500]
+    rows = [row, [1, 2, float("nan"), *row[3:]]]
+    (tmp_path / "bad.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    (tmp_path / "bad.json").write_text(json.dumps(rows))
+    np.save(tmp_path / "bad.npy", rows)
+    line = refusal("predict", "river", "--input", tmp_path / f"bad.{kind}")
+    assert re.search(r"body\.inputs\.(0\.)?1\.2: ", line)
+    assert len(line.splitlines()) == 1
+
+
+def test_tokens_in_a_csv_stand_an_id_a_line(tmp_path, answer):
+    (tmp_path / "ids.csv").write_text("0\n\n2.0\n1\n")
+    assert answer("predict", "brackets", "--input", tmp_path / "ids.csv")["tokens"] == [["(", "x", ")"]]
+
+
+@pytest.mark.parametrize("cell", ["nan", "1.7", "inf", "x", "1,2"])
+def test_what_is_no_token_is_refused_with_its_line(tmp_path, refusal, cell):
+    (tmp_path / "ids.csv").write_text(f"0\n\n{cell}\n")
+    line = refusal("predict", "brackets", "--input", tmp_path / "ids.csv")
+    assert "ids.csv, line 3" in line
+    assert ("column 'id'" in line) == ("," not in cell)
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array([1j]), np.array([True]), np.zeros(0, "datetime64[s]")])
+def test_an_array_of_something_else_is_refused(tmp_path, array):
+    np.save(tmp_path / "bad.npy", array)
+    with pytest.raises(InvalidInput, match=f"is no .npy array of numbers: it holds {re.escape(str(array.dtype))}"):
+        sequences.read_request(tmp_path / "bad.npy", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("deep.json", "[" * 100_000), ("zero.npy", ""), ("nul.csv", '"a' * 100_000), ("latin.csv", b"\xe9")],
+)
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InvalidInput, match=name):
+        sequences.read_request(tmp_path / name, ["a"])
+
+
+def test_dollars_are_no_formula_in_a_picture(tmp_path):
+    values = [[[[[0.5], [0.25]]]]]
+    reply = {
+        "model": {"name": "$a$_^", "version": "1"},
+        "layers": [0],
+        "directions": ["forward"],
+        "time_steps": [0, 1],
+        "sequence_lengths": [2],
+        "tokens": [["$\\frac$", "$_$"]],
+        "signals": {"input_gate": values},
+        "residual": 0.0,
+    }
+    plot.save(reply, tmp_path / "t.svg")
+    assert (tmp_path / "t.svg").stat().st_size
+
+
+def test_the_version_is_that_of_the_package(run):
+    assert run("--version") == (0, f"gatescope {version('gatescope')}\n", "")
 
 
 def test_the_command_itself_ends_with_status_1_and_nothing_on_standard_output():

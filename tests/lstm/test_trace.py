@@ -1,17 +1,25 @@
 import itertools
+from functools import cache
 
 import pytest
 import torch
 from torch import nn
 
 from app.errors import InvalidInput
-from app.lstm import SIGNALS, LSTMSpec, State, equations, fused, trace
+from app.lstm import SIGNALS, LSTMSpec, State, equations, fused, method, trace
 from app.lstm.batch import pad
 
 LENGTHS = (7, 1, 4)
 GRID = [
     {"num_layers": num_layers, "bidirectional": bidirectional, "bias": bias, "proj_size": proj_size}
     for num_layers, bidirectional, bias, proj_size in itertools.product((1, 2, 3), (False, True), (False, True), (0, 3))
+]
+CASES = [
+    (name, dtype, arguments)
+    for name, dtype, arguments in itertools.product(
+        ("workspace", "replay", "loop"), (torch.float32, torch.float64), GRID
+    )
+    if name != "workspace" or (dtype == torch.float32 and not arguments["proj_size"])  # what oneDNN runs
 ]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
@@ -53,12 +61,12 @@ def assert_same(given, expected, tolerance=0.0):
         torch.testing.assert_close(mine, other, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "dtype", "arguments"), CASES, ids=str)
 @pytest.mark.parametrize("given_state", [False, True], ids=["zeros", "given state"])
-@pytest.mark.parametrize("arguments", GRID, ids=lambda arguments: "-".join(map(str, arguments.values())))
 def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch(
-    seeded_lstm, random, sequences, arguments, given_state, dtype
+    seeded_lstm, random, sequences, arguments, given_state, dtype, name, using
 ):
+    using(name)
     module = seeded_lstm(3, 5, **arguments).to(dtype)
     sequences = [sequence.to(dtype) for sequence in sequences]
     state = random_state(module, len(LENGTHS), random).to(sequences[0])
@@ -158,8 +166,8 @@ def test_padding_beyond_the_longest_sequence_is_padding_too(bidirectional, seque
     wider = torch.cat((padded, torch.full((3, 2, 3), 9.0)), dim=1)
     traced, expected = trace(bidirectional, wider, lengths), trace(bidirectional, padded, lengths)
     assert traced.output[:, 7:].isnan().all()
-    torch.testing.assert_close(traced.output[:, :7], expected.output, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(traced.final_state.cell_state, expected.final_state.cell_state, rtol=0, atol=0)
+    torch.testing.assert_close(traced.output[:, :7], expected.output, rtol=0, atol=1e-7, equal_nan=True)
+    torch.testing.assert_close(traced.final_state.cell_state, expected.final_state.cell_state, rtol=0, atol=1e-6)
 
 
 def test_without_lengths_every_step_is_valid(bidirectional, sequences):
@@ -202,7 +210,12 @@ def test_inputs_and_states_are_left_as_they_were(bidirectional, sequences, rando
 
 
 class TestResidual:
-    """Max |fused hidden_state − output_gate·tanh(cell_state)|, over the valid steps."""
+    """Max |fused hidden_state − output_gate·tanh(cell_state)|, over the valid steps; replay rebuilds it from inputs."""
+
+    @pytest.fixture(autouse=True)
+    def replayed(self, using, monkeypatch):
+        using("replay")
+        monkeypatch.setattr(method, "_proved", cache(lambda *_: True))  # no probe between a test and its error
 
     @pytest.fixture
     def perturb(self, monkeypatch):
@@ -214,7 +227,7 @@ class TestResidual:
             def wrong(*args):
                 result = right(*args)
                 if next(calls) == call:
-                    result.output[row, step, unit] += 0.25
+                    result.output[step, row, unit] += 0.25
                 return result
 
             monkeypatch.setattr(fused, "run", wrong)

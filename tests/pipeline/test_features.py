@@ -35,6 +35,18 @@ def test_each_feature_is_expanded_in_place_in_the_order_listed():
     assert INPUTS.names == ["gauge", "rain", "half_hour", "plain"]
 
 
+def test_the_lstms_inputs_are_named_after_the_features_that_fill_them():
+    assert INPUTS.input_names == [
+        "gauge=1022500",
+        "gauge=3015500",
+        "gauge=7",
+        "rain",
+        "half_hour (sin)",
+        "half_hour (cos)",
+        "plain",
+    ]
+
+
 def test_a_phase_comes_round_after_its_period():
     encoder = FeatureEncoder(FeatureInputs(kind="features", features=(Feature(name="hour", period=24),)))
     hours = torch.arange(24.0)[None, :, None]

@@ -35,6 +35,7 @@ def test_a_linear_head_is_applied_to_every_step(output, bias):
 @pytest.mark.parametrize(("name", "activation"), [("relu", nn.ReLU), ("tanh", nn.Tanh)])
 def test_an_mlp_has_its_activation_between_the_layers_only(output, name, activation):
     layers = nn.Sequential(nn.Linear(4, 6), activation(), nn.Linear(6, 5), activation(), nn.Linear(5, 2))
+    layers[-1].bias.data.fill_(-1.0)
     head = Head(HeadConfig(activation=name), weights_of(layers))
     expected = layers(output)
     torch.testing.assert_close(head(output, LENGTHS), expected, rtol=0, atol=1e-6, equal_nan=True)

@@ -75,6 +75,12 @@ class TestReading:
         assert manifest.default_version is None
         assert manifest.examples == ()
 
+    def test_a_byte_order_mark_is_no_part_of_it(self, folder):
+        path = folder(("\ufeff" + WORDS).encode(), vocabulary_txt="\ufeff" + ENTRIES)
+        manifest = Manifest.read(path)
+        assert manifest.description == "words"
+        assert manifest.read_vocabulary(path).entries[0] == "I"
+
     def test_the_lstm_alone_needs_neither_task_nor_head(self, folder):
         manifest = Manifest.read(folder(changed('task = "tagging"', "", "[head]", "")))
         assert (manifest.task, manifest.head) == (None, None)
@@ -246,6 +252,18 @@ class TestExamples:
         with pytest.raises(ManifestError) as refused:
             self.read(path)
         assert message in str(refused.value)
+
+    def test_a_request_shows_nothing_but_what_json_has(self, folder):
+        more = '[[examples]]\ntitle = "day"\nrequest = { inputs = [nan, 2000-01-01] }\n'
+        assert self.read(folder(changed(more=more)))[0]["request"] == {"inputs": [None, "2000-01-01"]}
+
+    def test_a_request_that_no_reply_could_hold_is_refused(self, folder):
+        path = folder(
+            changed(more='[[examples]]\ntitle = "deep"\nfile = "deep.json"\n'),
+            deep_json=f'{{"inputs": {"[" * 300}{"]" * 300}}}',
+        )
+        with pytest.raises(ManifestError, match="river: the example 'deep' cannot be shown as JSON"):
+            self.read(path)
 
     @pytest.mark.parametrize("place", ["../week.json", "/etc/hostname"])
     def test_a_path_outside_the_folder_is_refused(self, folder, place):

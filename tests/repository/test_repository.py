@@ -1,9 +1,12 @@
+import errno
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from app.errors import ModelNotFound, ModelUnavailable, NotReady, VersionNotFound
+from app.errors import ModelNotFound, ModelUnavailable, NotFound, NotReady, VersionNotFound
+from app.repository.manifest import Manifest
 from app.repository.model import Model
 from app.repository.repository import Repository
 
@@ -43,9 +46,60 @@ def test_every_folder_with_a_manifest_is_a_model_by_name(model_folder, repositor
 
 
 def test_an_empty_folder_is_a_repository_without_models(repository, tmp_path):
+    (tmp_path / "models").mkdir()
     assert repository().entries() == []
     with pytest.raises(ModelNotFound, match="none"):
         repository().model("river")
+
+
+def test_a_folder_that_is_not_there_is_refused(repository, tmp_path):
+    with pytest.raises(NotFound, match=r"models' does not exist"):
+        repository()
+    (tmp_path / "models").touch()
+    with pytest.raises(NotFound, match=r"models' is no folder"):
+        repository()
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """`locked(path)`: from here on it cannot be read, as if its permissions said so (which root would not feel)."""
+
+    def guard(path, name):
+        right = getattr(Path, name)
+
+        def guarded(self, *arguments, **more):
+            if path in (self, *self.parents):
+                raise PermissionError(errno.EACCES, "Permission denied", str(self))
+            return right(self, *arguments, **more)
+
+        monkeypatch.setattr(Path, name, guarded)
+
+    def lock(path):
+        for name in ("exists", "iterdir", "open"):
+            guard(path, name)
+
+    return lock
+
+
+class TestPermissions:
+    def test_a_model_that_may_not_be_read_is_listed_with_the_true_reason(self, model_folder, repository, locked):
+        model_folder("demand")
+        locked(model_folder("river").path)
+        made = repository()
+        assert [entry.name for entry in made.entries()] == ["demand", "river"]
+        assert made.model("demand").name == "demand"
+        assert "river cannot be read: Permission denied" in unavailable(made, "river")
+
+    def test_so_is_a_manifest(self, model_folder, repository, locked):
+        locked(model_folder("river").path / "model.toml")
+        assert "river/model.toml cannot be read: Permission denied" in unavailable(repository(), "river")
+
+    @pytest.mark.parametrize("part", ["1", "1/model.safetensors"])
+    def test_so_are_weights(self, model_folder, repository, locked, part):
+        locked(model_folder("river").path / part)
+        made = repository()
+        assert made.entry("river").versions == ["1"]
+        assert "river/1/model.safetensors cannot be read: Permission denied" in unavailable(made, "river")
 
 
 class TestFailures:
@@ -67,12 +121,13 @@ class TestFailures:
         [
             (lambda folder: folder.edit('"regression"', '"regresion"'), "task"),
             (lambda folder: folder.edit("[head]", "[head"), "model.toml cannot be read"),
+            (lambda folder: folder.append("a = " + "[" * 3000), "model.toml cannot be read: it is nested too deeply"),
             (lambda folder: folder.weights().write_bytes(b"x"), "model.safetensors cannot be read"),
             (lambda folder: folder.edit('["x", "y"]', '["x"]'), "head gives 2 values"),
             (lambda folder: shutil.rmtree(folder.path / "1"), "no weights"),
             (lambda folder: folder.save({"head.0.weight": torch.zeros(2, 4)}), "no nn.LSTM"),
         ],
-        ids=["manifest", "no TOML", "weights", "contradiction", "no version", "no LSTM"],
+        ids=["manifest", "no TOML", "deep TOML", "weights", "contradiction", "no version", "no LSTM"],
     )
     def test_a_model_that_fails_says_why_and_stops_no_other(self, broken, harm, reason):
         made = broken(harm)
@@ -95,6 +150,18 @@ class TestFailures:
         made = broken(lambda _: None)
         assert "MemoryError while loading it" in unavailable(made, "b-broken")
         assert made.model("c-last").name == "c-last"
+
+    def test_nor_does_one_while_the_folder_is_read(self, broken, monkeypatch):
+        def read(folder):
+            if folder.name == "b-broken":
+                raise MemoryError
+            return right(folder)
+
+        right = Manifest.read
+        monkeypatch.setattr(Manifest, "read", read)
+        made = broken(lambda _: None)
+        assert [entry.state(None) for entry in made.entries()] == ["ready", "unavailable", "ready"]
+        assert "MemoryError while loading it" in unavailable(made, "b-broken")
 
     def test_a_broken_version_leaves_the_others_of_its_model(self, model_folder, repository):
         folder = model_folder("river")
@@ -158,6 +225,7 @@ class TestVersions:
         assert "pins version '3'" in unavailable(made, "river")
         assert made.entry("river").state(None) == "unavailable"
         assert made.model("river", "10").version == "10"
+        assert (made.entry("river").state("10"), made.entry("river").reason("10")) == ("ready", None)
 
     @pytest.mark.usefixtures("river")
     def test_an_unknown_version_is_refused_with_those_there_are(self, repository):

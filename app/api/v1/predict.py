@@ -6,31 +6,40 @@ from dataclasses import replace
 
 from fastapi import Request, Response
 
-from app.api import body, context, query, reply
+from app.api import accept, body, context, ndjson, query, reply
 from app.api.schemas import PredictRequest, TraceRequest
+from app.serving import chunks
+from app.serving.turns import Turns
 
 
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
     """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text."""
     engine, limits = context.of(request).engine, context.of(request).limits
-    timeout_s = context.timeout_s(request)
-    model = engine.model(name, version)
-    asked = await body.read(request, PredictRequest, query.expected(model), limits.max_body_bytes)
-    answer = await engine.answer(model, query.to_query(asked, model, limits), timeout_s)
-    return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)))
+    async with context.deadline(request) as timeout_s:
+        model = engine.model(name, version)
+        asked = await body.read(request, PredictRequest, query.expected(model), limits.max_body_bytes)
+        async with context.while_connected(request):
+            answer = await engine.answer(model, query.to_query(asked, model, limits), timeout_s)
+        return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)))
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Response:
     """Every gate and state at every time step, layer, direction and unit, or the part that is asked for.
 
-    As `Accept` asks: JSON, ragged; `application/vnd.safetensors` or `application/x-npz`, padded with NaN.
+    As `Accept` asks: JSON, ragged; `application/vnd.safetensors` or `application/x-npz`, padded with NaN;
+    `application/x-ndjson`, one line per time step as it is computed, for long sequences.
     """
     engine, limits = context.of(request).engine, context.of(request).limits
-    timeout_s, accept = context.timeout_s(request), request.headers.get("accept")
-    reply.check_acceptable(accept)
-    model = engine.model(name, version)
-    asked = await body.read(request, TraceRequest, query.expected(model), limits.max_body_bytes)
-    untraced = query.to_query(asked, model, limits)
-    selection = query.to_selection(asked, model.spec, untraced, limits)
-    answer = await engine.answer(model, replace(untraced, trace=selection), timeout_s)
-    return reply.respond(reply.trace(answer, model, query.tokens_of(asked, model)), accept)
+    async with context.deadline(request) as timeout_s:
+        model = engine.model(name, version)
+        media_type = accept.choose(",".join(request.headers.getlist("accept")) or None, reply.TRACE_FORMATS)
+        asked = await body.read(request, TraceRequest, query.expected(model), limits.max_body_bytes)
+        untraced, tokens = query.to_query(asked, model, limits), query.tokens_of(asked, model)
+        if media_type == reply.NDJSON:
+            selection = query.to_streamed_selection(asked, model.spec, untraced, limits)
+            turns = Turns(engine, model, timeout_s)
+            return await ndjson.respond(await chunks.begin(turns, untraced, selection, limits.max_trace_bytes), tokens)
+        selection = query.to_selection(asked, model.spec, untraced, limits)
+        async with context.while_connected(request):
+            answer = await engine.answer(model, replace(untraced, trace=selection), timeout_s)
+        return reply.respond(reply.trace(answer, model, tokens), media_type)

@@ -1,0 +1,125 @@
+"""Named arrays as one file in memory, safetensors or npz; strided arrays are copied once, straight to their place."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import orjson
+
+_ALIGNMENT = 8  # of the header and so of every number behind it
+_CODES = {"float32": "F32", "int64": "I64"}
+_DIRECTORY_BYTES = 1024  # more than the headers of one array in a zip file take
+
+
+def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> memoryview:
+    """A file as https://huggingface.co/docs/safetensors describes it.
+
+    Args:
+        arrays: float32 or int64, of any strides; the widest numbers must come first, so that all are aligned.
+        metadata: what stands in `__metadata__`.
+    """
+    header = _header(arrays, metadata)
+    buffer = np.empty(len(header) + _size(arrays), dtype=np.uint8)  # not zeroed: every byte is written below
+    buffer[: len(header)] = np.frombuffer(header, dtype=np.uint8)
+    position = len(header)
+    for array in arrays.values():
+        place = buffer[position : position + array.nbytes]
+        np.copyto(place.view(array.dtype).reshape(array.shape), array)
+        position += array.nbytes
+    return buffer.data
+
+
+def npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
+    """An uncompressed file that `np.load` reads."""
+    file = _Buffer(_size(arrays) + _DIRECTORY_BYTES * (len(arrays) + 1))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980: the same trace makes the same file
+            with archive.open(entry, "w", force_zip64=True) as member:
+                member.write(_npy_header(array))
+                for block in _blocks(array):
+                    member.write(block)
+    return file.written()
+
+
+def _header(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The length of the rest in eight bytes, then JSON, padded with spaces."""
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    start = 0
+    for name, array in arrays.items():
+        stop = start + array.nbytes
+        entries[name] = {
+            "dtype": _CODES[array.dtype.name],
+            "shape": array.shape,
+            "data_offsets": (start, stop),
+        }
+        start = stop
+    text = orjson.dumps(entries)
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _npy_header(array: np.ndarray) -> bytes:
+    header = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    return header.getvalue()
+
+
+def _blocks(array: np.ndarray) -> Iterator[memoryview]:
+    """The bytes of an array in C order, in the largest blocks that lie together in memory."""
+    if not array.size:
+        return
+    if array.flags.c_contiguous:
+        yield array.reshape(-1).view(np.uint8).data
+    elif array.ndim == 1:
+        yield np.ascontiguousarray(array).view(np.uint8).data
+    else:
+        for part in array:
+            yield from _blocks(part)
+
+
+def _size(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
+class _Buffer(io.RawIOBase):
+    """A file of at most so many bytes, in memory that is neither zeroed nor moved as it grows."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._bytes = np.empty(size, dtype=np.uint8)
+        self._position = self._end = 0
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is: a zip file's sums are written back before the data."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next byte goes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._end}[whence]
+        self._position = base + offset
+        return self._position
+
+    def write(self, data: memoryview | bytes) -> int:  # type: ignore[override]
+        """Put the data here."""
+        values = np.frombuffer(data, dtype=np.uint8)
+        self._bytes[self._position : self._position + len(values)] = values
+        self._position += len(values)
+        self._end = max(self._end, self._position)
+        return len(values)
+
+    def written(self) -> memoryview:
+        """All of it."""
+        return self._bytes[: self._end].data

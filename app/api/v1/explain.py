@@ -1,0 +1,144 @@
+"""`POST /v1/models/{name}/explain`: one unit at one time step, with every number and the names of what moved it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from fastapi import Request, Response
+
+from app.api import body, context, query, reply
+from app.api.schemas import ExplainRequest
+from app.lstm.explain import Explained, Point
+from app.lstm.walkthrough import CellUpdate, Gate, HiddenUpdate, Term
+from app.pipeline.features import FeatureInputs
+from app.pipeline.query import Answer
+from app.pipeline.tokens import TokenEncoder
+from app.repository.model import Model
+
+LARGEST = 8  # contributors that are named, per gate and kind
+
+
+async def explain(request: Request, name: str, version: str | None = None) -> Response:
+    """Walk one unit of one layer and direction through one time step of one sequence."""
+    engine, limits = context.of(request).engine, context.of(request).limits
+    async with context.deadline(request) as timeout_s:
+        model = engine.model(name, version)
+        asked = await body.read(request, ExplainRequest, query.expected(model), limits.max_body_bytes)
+        unexplained = query.to_query(asked, model, limits)
+        point = query.to_point(asked, model.spec, unexplained)
+        async with context.while_connected(request):
+            answer = await engine.answer(model, replace(unexplained, explain=point), timeout_s)
+        return reply.respond(_explained(answer, model, query.tokens_of(asked, model)))
+
+
+def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:
+    """The reply as `ExplainReply` describes it; `tokens` is what a model of tokens read."""
+    explained = answer.explained
+    if explained is None:
+        raise TypeError("the answer explains nothing")
+    point, walked = explained.point, explained.walkthrough
+    return {
+        "model": {"name": model.name, "version": model.version},
+        "layer": point.layer,
+        "direction": point.direction,
+        "time_step": point.time_step,
+        "previous_time_step": explained.previous_time_step,
+        "unit": point.unit,
+        "inputs": _raw_features(answer, model, point),
+        "token": None if tokens is None else _token(answer, model, tokens[0], point),
+        "gates": _gates(explained, model),
+        "cell_update": _cell_update(walked.cell_update),
+        "hidden_update": _hidden_update(walked.hidden_update),
+        "residual": explained.residual,
+    }
+
+
+def _raw_features(answer: Answer, model: Model, point: Point) -> dict[str, np.float32] | None:
+    inputs = model.manifest.input
+    if not isinstance(inputs, FeatureInputs):
+        return None
+    return dict(zip(inputs.names, answer.inputs[0, point.time_step].numpy(), strict=True))
+
+
+def _token(answer: Answer, model: Model, read: list[str], point: Point) -> str:
+    """The token of this step: as it was sent, or behind that as the model wrote it."""
+    if point.time_step < len(read) or model.vocabulary is None:
+        return read[point.time_step]
+    return model.vocabulary.entries[int(answer.inputs[0, point.time_step])]
+
+
+def _gates(explained: Explained, model: Model) -> dict[str, Any]:
+    inputs = _input_names(model, explained.point.layer)
+    units = [f"unit {unit}" for unit in range(model.spec.hidden_state_size)]
+    return {name: _gate(gate, inputs, units) for name, gate in explained.walkthrough.gates.items()}
+
+
+def _gate(gate: Gate, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
+    return {
+        "input_contribution": gate.inputs.total,
+        "recurrent_contribution": gate.recurrent.total,
+        "bias_input": _float32(gate.bias_input),
+        "bias_recurrent": _float32(gate.bias_recurrent),
+        "sum": gate.sum,
+        "activation": gate.activation,
+        "value": gate.value,
+        "formula": gate.formula,
+        "largest_inputs": [_named(term, inputs) for term in gate.inputs.largest(LARGEST)],
+        "largest_recurrent": [_named(term, units) for term in gate.recurrent.largest(LARGEST)],
+    }
+
+
+def _named(term: Term, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": names[term.index],
+        "value": _float32(term.value),
+        "weight": _float32(term.weight),
+        "contribution": term.contribution,
+    }
+
+
+def _cell_update(update: CellUpdate) -> dict[str, Any]:
+    return {
+        "forget_gate": update.forget_gate,
+        "previous_cell_state": _float32(update.previous_cell_state),
+        "kept": update.kept,
+        "input_gate": update.input_gate,
+        "cell_candidate": update.cell_candidate,
+        "written": update.written,
+        "cell_state": update.cell_state,
+        "formula": update.formula,
+    }
+
+
+def _hidden_update(update: HiddenUpdate) -> dict[str, Any]:
+    projected = update.projected
+    return {
+        "output_gate": update.output_gate,
+        "cell_state": update.cell_state,
+        "tanh_cell_state": update.tanh_cell_state,
+        "hidden_state": update.value if projected is None else None,
+        "unprojected_hidden_state": None if projected is None else update.value,
+        "projected_hidden_state": None if projected is None else projected.tolist(),
+        "formula": update.formula,
+    }
+
+
+def _input_names(model: Model, layer: int) -> Sequence[str]:
+    """What the inputs of a layer are called."""
+    if layer:
+        units = range(model.spec.hidden_state_size)
+        return [f"layer {layer - 1} {direction} unit {unit}" for direction in model.spec.directions for unit in units]
+    inputs, encoder = model.manifest.input, model.pipeline.encoder
+    if isinstance(inputs, FeatureInputs):
+        return inputs.input_names
+    if model.vocabulary is None or (isinstance(encoder, TokenEncoder) and encoder.embedding is not None):
+        return [f"embedding {index}" for index in range(encoder.width)]
+    return model.vocabulary.entries
+
+
+def _float32(value: float | None) -> np.float32 | None:
+    """What the model and its trace hold in float32, so that it is printed as short as it is; the rest is float64."""
+    return None if value is None else np.float32(value)

@@ -1,0 +1,144 @@
+"""A long trace in chunks of time, the state carried from one to the next: it never stands whole in memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+from torch import Tensor
+
+from app.lstm import SIGNALS, LSTMSpec, Selection
+from app.pipeline.query import Answer, Query
+from app.serving.turns import Turns
+from app.serving.whole import Whole
+
+CHUNK_BYTES = 2 * 1024 * 1024
+"""How large the arrays of a chunk are, about."""
+
+LEAST_STEPS = 32
+"""So many steps a chunk has even where they are larger: fewer would cost more than they save."""
+
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some time steps of those sequences of a batch that have not ended."""
+
+    rows: list[int]  # the sequences, as indices of the batch
+    time_steps: list[int]  # those selected, as indices of the whole
+    signals: dict[str, Tensor]  # each (row, layer, direction, time, unit)
+
+
+def in_order(spec: LSTMSpec, selection: Selection) -> bool:
+    """Whether a trace can be made from its first step to its last.
+
+    A reverse direction begins at the end, so a bidirectional LSTM is traced whole; so is what is wanted backwards.
+    """
+    return not spec.bidirectional and (selection.time.step or 1) > 0
+
+
+async def begin(turns: Turns, query: Query, selection: Selection, max_trace_bytes: int) -> ChunkedTrace:
+    """A trace in chunks; with a horizon it is predicted first, and then traced as inputs like any other.
+
+    Args:
+        turns: at the engine.
+        query: what is to be traced.
+        selection: the part that is wanted, resolved.
+        max_trace_bytes: the most that is made at once.
+
+    Raises:
+        Overloaded, DeadlineExceeded, NotReady: as the engine does.
+    """
+    if not query.horizon:
+        return ChunkedTrace(turns, query, selection, max_trace_bytes, None)
+    ahead = await turns.answer(replace(query, output=False, final_state=False))
+    extended = replace(
+        query,
+        inputs=ahead.inputs,
+        sequence_lengths=ahead.sequence_lengths,
+        horizon=0,
+        future_inputs=None,
+        prediction=False,
+    )
+    return ChunkedTrace(turns, extended, selection, max_trace_bytes, ahead)
+
+
+class ChunkedTrace:
+    """One traced query as several queries of the engine, each computed when its chunk is asked for."""
+
+    def __init__(
+        self, turns: Turns, query: Query, selection: Selection, max_trace_bytes: int, ahead: Answer | None
+    ) -> None:
+        self.selection = selection
+        self.whole = Whole(query, ahead)
+        self.model = turns.model
+        self._turns, self._query, self._max_trace_bytes = turns, query, max_trace_bytes
+        self._in_order = in_order(self.model.spec, selection)
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """The trace from chunk to chunk; `whole` has the rest when they are through.
+
+        Raises:
+            Overloaded, DeadlineExceeded, NotReady: as the engine does.
+        """
+        for start, stop in self._spans():
+            rows = (self._query.sequence_lengths > start).nonzero()[:, 0]
+            steps = self._steps(start, stop)
+            answer = await self._turns.answer(self._part(rows, start, stop, steps))
+            if answer.trace is None:
+                raise TypeError("the answer holds no trace")
+            self.whole.take(answer, answer.trace, rows, slice(start, stop))
+            yield Chunk(rows.tolist(), list(steps), answer.trace.signals)
+        if self._summarizes:
+            # a mean or maximum over all steps is in no chunk: the LSTM runs once more, whole but without a trace
+            untraced = await self._turns.answer(replace(self._query, output=False, final_state=False))
+            self.whole.predict(untraced.prediction)
+
+    @property
+    def _summarizes(self) -> bool:
+        head = self.model.manifest.head
+        return self._in_order and self._query.prediction and head is not None and head.steps in ("mean", "max")
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        longest = self._query.inputs.shape[1]
+        at_once = self._steps_at_once() if self._in_order else longest
+        for start in range(0, longest, at_once):
+            yield start, min(start + at_once, longest)
+
+    def _steps_at_once(self) -> int:
+        batch = len(self._query.inputs)
+        kept = step_bytes(self.selection, batch)
+        computed = batch * self.model.spec.hidden_size * len(SIGNALS) * _FLOAT_BYTES  # of a layer, kept or not
+        wanted = max(LEAST_STEPS, CHUNK_BYTES // max(kept, computed))
+        return max(1, min(wanted, self._max_trace_bytes // kept))
+
+    def _steps(self, start: int, stop: int) -> range:
+        """The selected time steps from start up to stop."""
+        selected = range(self._query.inputs.shape[1])[self.selection.time]
+        if not self._in_order:
+            return selected
+        return selected[bisect_left(selected, start) : bisect_left(selected, stop)]
+
+    def _part(self, rows: Tensor, start: int, stop: int, steps: range) -> Query:
+        query, selection = self._query, self.selection
+        if not steps:
+            selection = replace(selection, signals=())  # these steps are only passed
+        elif self._in_order:
+            selection = replace(selection, time=slice(steps.start - start, steps.stop - start, steps.step))
+        return replace(
+            query,
+            inputs=query.inputs[rows, start:stop],
+            sequence_lengths=(query.sequence_lengths[rows] - start).clamp(max=stop - start),
+            initial_state=self.whole.state_of(rows),
+            prediction=query.prediction and not self._summarizes,
+            trace=selection,
+        )
+
+
+def step_bytes(selection: Selection, batch: int) -> int:
+    """How large one time step of a trace is, as float32 arrays; the selection must be resolved."""
+    axes = (selection.signals, selection.layers, selection.directions, selection.units)
+    return batch * _FLOAT_BYTES * prod(len(axis or ()) for axis in axes)

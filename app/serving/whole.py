@@ -1,0 +1,84 @@
+"""`Whole`: what the chunks of a trace amount to when they are put together, all but the signals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from app.lstm import State, Trace
+from app.pipeline.query import Answer, Prediction, Query
+
+
+class Whole:
+    """Filled in chunk by chunk.
+
+    Args:
+        query: the batch.
+        ahead: the answer that has the prediction already, where the batch ends in a horizon.
+    """
+
+    def __init__(self, query: Query, ahead: Answer | None) -> None:
+        self._answer = ahead or Answer(query.sequence_lengths, query.inputs)
+        self._size = query.inputs.shape[:2]  # (batch, time)
+        self._initial_state = self._state = query.initial_state
+        self.residual = 0.0
+
+    def state_of(self, rows: Tensor) -> State | None:
+        """Where these sequences go on; None before the first chunk of a query without a state."""
+        return None if self._state is None else State(*(value[:, rows] for value in self._state))
+
+    def take(self, answer: Answer, trace: Trace, rows: Tensor, steps: slice) -> None:
+        """Put in the answer to a chunk: these sequences of the batch at these time steps."""
+        if self._state is None:  # the first chunk has every sequence
+            self._initial_state = self._state = trace.initial_state
+        self._state = State(
+            *(into.index_copy(1, rows, value) for into, value in zip(self._state, trace.final_state, strict=True))
+        )
+        self.residual = max(self.residual, trace.residual)
+        if answer.output is not None:
+            output = self._filled(self._answer.output, answer.output, rows, steps)
+            self._answer = replace(self._answer, output=output)
+        if answer.prediction is not None:
+            self.predict(self._joined(answer.prediction, rows, steps))
+
+    def predict(self, prediction: Prediction | None) -> None:
+        """Set the prediction."""
+        self._answer = replace(self._answer, prediction=prediction)
+
+    @property
+    def initial_state(self) -> State:
+        """Where the first chunk began."""
+        if self._initial_state is None:
+            raise TypeError("there was no chunk yet")
+        return self._initial_state
+
+    @property
+    def beginning(self) -> Answer:
+        """What the answer holds before anything is computed: what is read."""
+        return replace(self._answer, prediction=None, output=None)
+
+    @property
+    def answer(self) -> Answer:
+        """The answer for the whole batch, as far as the chunks have come."""
+        return replace(self._answer, final_state=self._state)
+
+    def _joined(self, part: Prediction, rows: Tensor, steps: slice) -> Prediction:
+        """A prediction per step joins those before it; one of the last step so far takes their place."""
+        so_far = self._answer.prediction
+        at = None if part.steps is None else steps
+        values = self._filled(None if so_far is None else so_far.values, part.values, rows, at)
+        choices = None
+        if part.choices is not None:
+            choices = self._filled(None if so_far is None else so_far.choices, part.choices, rows, at)
+        return Prediction(values, None if at is None else self._answer.sequence_lengths, choices)
+
+    def _filled(self, into: Tensor | None, part: Tensor, rows: Tensor, steps: slice | None) -> Tensor:
+        """Write (row, step, …) or, without steps, (row, …) into the batch's."""
+        if into is None:
+            size = self._size[: 1 if steps is None else 2]
+            nothing = torch.nan if part.is_floating_point() else 0
+            into = part.new_full((*size, *part.shape[len(size) :]), nothing)
+        into[(rows,) if steps is None else (rows, steps)] = part
+        return into
