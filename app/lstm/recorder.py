@@ -28,7 +28,7 @@ class Recorder:
         self._order = order
         self._layers, self._directions = selection.layers or (), selection.directions or ()
         self._steps = range(order.time)[selection.time]
-        self._is_whole = self._steps == range(order.time) and not order.is_ragged
+        self._is_whole = self._steps == range(order.time)
         self._columns = _columns(selection.units or (), spec.hidden_size)
         self._hidden_columns = _columns(selection.units or (), spec.hidden_state_size)
         self._kept = self._allocate(selection.signals, like)
@@ -47,6 +47,15 @@ class Recorder:
         """Each selected signal, (batch, layer, direction, time, unit)."""
         return {signal: values.permute(2, 0, 1, 3, 4) for signal, values in self._kept.items()}
 
+    def finish(self) -> None:
+        """Write NaN into the padding, over whatever the kernel computed there."""
+        if not self._order.is_ragged:
+            return
+        for row, length in enumerate(self._order.lengths.tolist()):
+            ended = _from(self._steps, length)
+            for values in self._kept.values():
+                values[:, :, row, ended] = torch.nan
+
     def wants(self, layer: int, direction: str) -> bool:
         """Whether anything of this layer and direction is selected."""
         return bool(self._kept) and layer in self._layers and direction in self._directions
@@ -54,9 +63,10 @@ class Recorder:
     def record(self, layer: int, direction: str, chunk: Chunk) -> None:
         """Keep what is selected of this chunk."""
         at = self._layers.index(layer), self._directions.index(direction)
-        copy = self._copy_whole if self._is_whole else self._copy_selected
+        in_blocks = self._is_whole and (direction == "forward" or not self._order.is_ragged)
+        copy = self._copy_whole if in_blocks else self._copy_selected
         signals, rest = chunk.signals, dict(self._kept)
-        if self._is_whole and self._has_packed_gates:
+        if in_blocks and self._has_packed_gates:
             self._copy_gates(at, direction, chunk)
             rest = {signal: kept for signal, kept in rest.items() if signal not in SIGNALS[:GATES]}
         for signal, kept in rest.items():
@@ -71,9 +81,6 @@ class Recorder:
         self._gates = together[:GATES]
         if "hidden_state" in signals:
             kept["hidden_state"] = like.new_empty(*axes, self._hidden_columns[0])
-        if self._order.is_ragged:
-            for values in kept.values():
-                values.fill_(torch.nan)
         return {signal: kept[signal] for signal in signals}
 
     def _copy_gates(self, at: tuple[int, int], direction: str, chunk: Chunk) -> None:
@@ -107,6 +114,13 @@ class Recorder:
             row = torch.arange(valid.shape[1], device=steps.device) * len(self._steps)
             self._indices[key] = source, (row + target).flatten()[source]
         return self._indices[key]
+
+
+def _from(steps: range, length: int) -> slice:
+    """Where in these steps those stand that a row of this length does not have: at the end, or first if they run back."""
+    if steps.step > 0:
+        return slice(len(range(steps.start, min(steps.stop, length), steps.step)), None)
+    return slice(0, len(range(steps.start, max(steps.stop, length - 1), steps.step)))
 
 
 def _columns(units: tuple[int, ...], width: int) -> tuple[int, slice | list[int]]:

@@ -49,8 +49,11 @@ class Trace:
         """
         if self.gap is not None:
             return float(self.gap)
-        triples = zip(*(self.signals[name].flatten(0, 2) for name in _RESIDUAL), strict=True)  # (time, unit) each
-        return max(float(_gap(o[:, None], c[:, None], h[:, None], None).max()) for o, c, h in triples)
+        gaps = []
+        for row, length in enumerate(self.sequence_lengths.tolist()):
+            o, c, h = (self.signals[name][row, :, :, :length].flatten(0, 1) for name in _RESIDUAL)  # (…, time, unit)
+            gaps.append(float(_gap(o, c, h, None).max()))
+        return max(gaps)
 
     def settled(self) -> Trace:
         """The same with its residual computed, here and now."""
@@ -128,6 +131,7 @@ def _trace(module: nn.LSTM, inputs: Tensor, lengths: Tensor, initial: State, sel
     kept = Recorder(selection, spec, order, inputs)
     tracer = _Tracer(module, spec, initial, order, kept)
     output = tracer.run(inputs, name)
+    kept.finish()
     gap = None if kept.holds_all else torch.stack(tracer.gaps).max()
     if name == "workspace" and gap is not None:
         workspace.check(float(gap))

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from app.lstm import LSTMSpec, State, chunk, equations, method, replay, trace, workspace
+from app.lstm import LSTMSpec, Selection, State, chunk, equations, method, replay, trace, workspace
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +168,15 @@ def test_traces_inside_inference_mode_are_the_same():
         inside = trace(module, inputs)
     assert inside.method == "workspace"
     assert torch.equal(inside.cell_state, trace(module, inputs).cell_state)
+
+
+@pytest.mark.parametrize(
+    "time", [slice(None, None, -1), slice(5, None, -2), slice(1, 6, 2), slice(-3, None), slice(6, 8)]
+)
+def test_any_slice_of_a_ragged_batchs_time_is_that_part_of_the_whole(time):
+    module = nn.LSTM(3, 4, bidirectional=True)
+    inputs, _ = random_run(module, (7, 2, 5))
+    whole, part = trace(module, inputs), trace(module, inputs, selection=Selection(time=time))
+    for signal, values in whole.signals.items():
+        expected = values[:, :, :, list(range(7))[time]]
+        torch.testing.assert_close(part.signals[signal], expected, rtol=0, atol=0, equal_nan=True)
