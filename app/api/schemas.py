@@ -296,6 +296,7 @@ class ModelInfo(BaseModel):
     device: str | None = None
     dtype: str | None = None
     parameters: int | None = None
+    trace_method: str | None = Field(default=None, description="the way to its gates: workspace, replay or loop")
     lstm: LSTMInfo | None = None
     input: InputInfo | None = None
     output: OutputInfo | None = None

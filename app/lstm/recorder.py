@@ -117,7 +117,7 @@ class Recorder:
 
 
 def _from(steps: range, length: int) -> slice:
-    """Where in these steps those stand that a row of this length does not have: at the end, or first if they run back."""
+    """Where those of the steps stand that a row of this length does not have: last, or first if they run backwards."""
     if steps.step > 0:
         return slice(len(range(steps.start, min(steps.stop, length), steps.step)), None)
     return slice(0, len(range(steps.start, max(steps.stop, length - 1), steps.step)))

@@ -9,6 +9,7 @@ it, and `trace` checks what it reads against the recurrence each time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,7 @@ def _run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, start: int) -
     (time, batch, features), hidden_size = inputs.shape, c0.shape[-1]
     zeros = inputs.new_zeros(GATES * hidden_size) if weights.bias_ih is None else None
     # the workspace is kept in gradient mode only; nothing here requires a gradient, so none is recorded
-    with torch.inference_mode(mode=False), torch.enable_grad():
+    with _outside_inference(), torch.enable_grad():
         output, h, c, workspace = torch.ops.aten.mkldnn_rnn_layer(
             inputs,
             weights.weight_ih,
@@ -101,6 +102,8 @@ def _run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, start: int) -
     floats = workspace.view(torch.float32)
     where = layout(time, batch, features, hidden_size)
     row = where.gates_row
+    if where.cell_state + time * batch * hidden_size > len(floats):
+        raise LayoutChanged("oneDNN's workspace is smaller than what is to be read from it")
     gates = floats.as_strided((time, batch, GATES * hidden_size), (batch * row, row, 1), where.gates)
     cell_state = floats.as_strided((time, batch, hidden_size), (batch * hidden_size, hidden_size, 1), where.cell_state)
     h, c = h.view(batch, hidden_size), c.view(batch, hidden_size)
@@ -109,11 +112,15 @@ def _run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, start: int) -
     return Chunk(start, gates, cell_state, output), h, c
 
 
+def _outside_inference() -> AbstractContextManager[None]:
+    return torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else nullcontext()
+
+
 def _check_last(gates: Tensor, before: Tensor, h: Tensor, c: Tensor) -> None:
     """Hold what was read of the last step against the states that the kernel gave apart."""
     i, f, g, o = gates.chunk(GATES, dim=-1)
-    gap = torch.addcmul(f * before, i, g).sub_(c).abs_().add_((o * c.tanh()).sub_(h).abs_())
-    if float(gap.max()) <= _TOLERANCE:
+    rebuilt = (f * before).addcmul_(i, g).addcmul_(o, c.tanh())  # both states in one: this runs with every chunk
+    if float(torch.linalg.vector_norm(rebuilt.sub_(c).sub_(h), ord=torch.inf)) <= _TOLERANCE:
         return
     if bool(c.isfinite().all() and h.isfinite().all()):  # else an overflow, which the kernel has seen too
         raise LayoutChanged("the last step read from oneDNN's workspace is not the one that the kernel computed")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from app.errors import ManifestError, WeightsError
 from app.lstm import LSTMSpec
+from app.lstm.method import method_of
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.vocabulary import Vocabulary
 from app.repository.manifest import Manifest, StatedLSTM
@@ -47,6 +48,11 @@ class Model:
     def parameters(self) -> int:
         """How many numbers were trained."""
         return sum(parameter.numel() for parameter in self.pipeline.parameters())
+
+    @property
+    def trace_method(self) -> str:
+        """The way to its gates: `workspace`, `replay` or `loop`."""
+        return method_of(self.pipeline.lstm)
 
     @property
     def device(self) -> str:

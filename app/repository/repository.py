@@ -114,7 +114,8 @@ class Repository:
         except Exception as error:  # noqa: BLE001 - a broken model must not stop the others, whatever is wrong with it
             entry.reasons[version] = _reason(error, entry.name, version)
         else:
-            log.info("model loaded", model=entry.name, version=version, device=str(self.device))
+            method = entry.loaded[version].trace_method  # the probe runs here, not at the first request
+            log.info("model loaded", model=entry.name, version=version, device=str(self.device), trace_method=method)
             return
         log.warning("model unavailable", model=entry.name, version=version, reason=entry.reasons[version])
 

@@ -29,6 +29,8 @@ def test_a_model_tells_what_it_is(client):
     }
     assert (info["version"], info["versions"], info["state"], info["reason"]) == ("1", ["1"], "ready", None)
     assert (info["device"], info["dtype"], info["task"]) == ("cpu", "float32", None)
+    assert info["trace_method"] == "replay"  # it is projected, which oneDNN does not run
+    assert info_of(client, "founding")["trace_method"] == "workspace"
     assert info["input"] == {
         "kind": "features",
         "feature_names": ["x", "y", "z"],

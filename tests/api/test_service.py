@@ -168,6 +168,7 @@ def test_metrics_count_requests_by_route_and_status(serve):
     assert predict % 200 in text
     assert predict % 422 in text
     assert 'route="unknown",status="404"} 1.0' in text
+    assert 'gatescope_trace_method{method="workspace",model="founding",version="1"} 1.0' in text
 
 
 def test_clients_that_leave_in_the_middle_of_a_request_harm_nobody(serve, slow):

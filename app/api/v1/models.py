@@ -42,6 +42,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "device": model.device,
         "dtype": model.dtype,
         "parameters": model.parameters,
+        "trace_method": model.trace_method,
         "lstm": LSTMInfo(**asdict(model.spec)),
         "input": _input(model),
         "output": _output(model),
