@@ -190,13 +190,14 @@ def _seed(module: nn.Module, seed: int, spread: float) -> None:
 @pytest.fixture
 def using(monkeypatch):
     """`using("replay")`: from here on traces go this way; what is proved or given up is forgotten after."""
-    method.trusted_again()
 
-    def choose(name: str) -> None:
-        monkeypatch.setattr(method, "ORDER", (name, "loop"))
+    def forget() -> None:
+        method._distrusted.clear()
+        method._proved.cache_clear()
 
-    yield choose
-    method.trusted_again()
+    forget()
+    yield lambda name: monkeypatch.setattr(method, "ORDER", (name, "loop"))
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -47,11 +47,6 @@ class Selection:
             self.time,
         )
 
-    def units_of(self, signal: str, spec: LSTMSpec) -> list[int]:
-        """The selected units that this signal has, in order; the selection must be resolved."""
-        width = spec.hidden_state_size if signal == "hidden_state" else spec.hidden_size
-        return [unit for unit in self.units or () if unit < width]
-
     def time_steps(self, longest: int) -> list[int]:
         """Indices of the selected time steps in a batch whose longest sequence has this many."""
         return list(range(longest)[self.time])
