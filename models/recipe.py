@@ -53,6 +53,14 @@ def progress(total: int, description: str) -> Iterator[tuple[int, Progress]]:
             bar.advance(task)
 
 
+def follow(average: nn.Module, module: nn.Module, step: int, most: float) -> None:
+    """Move a running mean of the weights towards those of this step; it keeps a part that grows to `most` of itself."""
+    keep = min(most, (step + 1) / (step + 10)) if step else 0.0
+    with torch.no_grad():
+        for mean, now in zip(average.parameters(), module.parameters(), strict=True):
+            mean.mul_(keep).add_(now, alpha=1 - keep)
+
+
 def save(module: nn.Module, name: str, version: str = "1") -> Path:
     """Write `models/<name>/<version>/model.safetensors` and say how far it lies from the file that was there."""
     path = MODELS / name / version / "model.safetensors"

@@ -76,13 +76,17 @@ class Vocabulary:
         raise UnknownToken(index, token)
 
     def _by_suffix(self, word: str) -> int:
-        lowered = word.lower()
-        endings = [f"{shape_of(word)} {lowered[-length:]}" for length in range(LONGEST_SUFFIX, 0, -1)]
-        candidates = [lowered, *endings, f"{shape_of(word)} "]
-        return next(self._ids[candidate] for candidate in candidates if candidate in self._ids)
+        return next(self._ids[candidate] for candidate in (word.lower(), *endings(word)) if candidate in self._ids)
 
 
 SHAPES = ("digit", "mark", "UPPER", "Title", "lower")
+
+
+def endings(word: str) -> list[str]:
+    """The entries "<shape> <ending>" that may stand for a word, longest ending first, the empty one last."""
+    shape, lowered = shape_of(word), word.lower()
+    longest = min(LONGEST_SUFFIX, len(lowered))
+    return [f"{shape} {lowered[len(lowered) - length :]}" for length in range(longest, -1, -1)]
 
 
 def shape_of(word: str) -> str:

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from app.pipeline.vocabulary import SHAPES, endings
 from models import recipe
 
 NAME = "pos-tagger"
 HERE = Path(__file__).parent
-SHAPES = ("digit", "mark", "UPPER", "Title", "lower")
-LONGEST_ENDING = 4
 PADDING = -100  # what cross_entropy leaves out by default
 
 Sentence = list[tuple[str, str]]  # (word, tag) pairs
@@ -55,24 +54,6 @@ class Settings:
 
 
 # --- words to ids -----------------------------------------------------------------------------------------------------
-
-
-def shape(word: str) -> str:
-    """The first of SHAPES that describes the word."""
-    letters = [character for character in word if character.isalpha()]
-    if any(character.isdigit() for character in word):
-        return "digit"
-    if not letters:
-        return "mark"
-    if len(letters) > 1 and all(letter.isupper() for letter in letters):
-        return "UPPER"
-    return "Title" if word[0].isupper() else "lower"
-
-
-def endings(word: str) -> list[str]:
-    """The `<shape> <ending>` entries to try, longest ending first, the empty one last."""
-    form, low = shape(word), word.lower()
-    return [f"{form} {low[len(low) - size :]}" for size in range(min(LONGEST_ENDING, len(low)), -1, -1)]
 
 
 def ending_id(word: str, vocabulary: dict[str, int]) -> int:

@@ -110,10 +110,7 @@ def train_part(seed: int, inputs: Tensor, measured: Tensor, days: Tensor, bar: P
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        keep = min(AVERAGE, (step + 1) / (step + 10)) if step else 0.0
-        with torch.no_grad():
-            for mean, now in zip(average.parameters(), model.parameters(), strict=True):
-                mean.mul_(keep).add_(now, alpha=1 - keep)
+        recipe.follow(average, model, step, AVERAGE)
         bar.update(bar.task_ids[0], loss=loss.item())
     return average
 
