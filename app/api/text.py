@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from app.api.arrays import located
 from app.api.nested import Nested, ShapeError, shown
+from app.api.parsed import Parsed
 from app.errors import Place
 
 
-class Text:
+class Text(Parsed):
     """The pydantic type of `text`: a string or a list of strings, with one message for whatever else comes."""
 
     @staticmethod
@@ -30,16 +30,6 @@ class Text:
             lambda texts: set(map(type, texts)) <= {str}, lambda text: None if isinstance(text, str) else _wrong(text)
         )
         return value
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """A validator without the names of a union's branches in its places."""
-
-        def validate(value: Any) -> str | list[str]:
-            with located():
-                return cls.parse(value)
-
-        return core_schema.no_info_plain_validator_function(validate)
 
     @classmethod
     def __get_pydantic_json_schema__(

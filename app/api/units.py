@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from app.api.arrays import located
 from app.api.nested import Nested, ShapeError, shown
+from app.api.parsed import Parsed
 from app.errors import Place
 
 PATTERN = r"^[0-9]{0,9}:[0-9]{0,9}(:[1-9][0-9]{0,8})?$"
@@ -17,7 +17,7 @@ PATTERN = r"^[0-9]{0,9}:[0-9]{0,9}(:[1-9][0-9]{0,8})?$"
 _SLICE = re.compile(PATTERN)
 
 
-class Units:
+class Units(Parsed):
     """The pydantic type of `units`: a list such as `[3, 17]` or a slice such as `"0:16"`."""
 
     @staticmethod
@@ -33,16 +33,6 @@ class Units:
         if isinstance(value, str) and _SLICE.fullmatch(value):
             return value
         raise ShapeError(Place((), f'must be a list such as [3, 17] or a slice such as "0:16", not {shown(value)}'))
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """A validator without the names of a union's branches in its places."""
-
-        def validate(value: Any) -> str | list[int]:
-            with located():
-                return cls.parse(value)
-
-        return core_schema.no_info_plain_validator_function(validate)
 
     @classmethod
     def __get_pydantic_json_schema__(
