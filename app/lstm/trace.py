@@ -53,7 +53,10 @@ class Trace:
         for row, length in enumerate(self.sequence_lengths.tolist()):
             o, c, h = (self.signals[name][row, :, :, :length].flatten(0, 1) for name in _RESIDUAL)  # (…, time, unit)
             gaps.append(float(_gap(o, c, h, None).max()))
-        return max(gaps)
+        residual = max(gaps)
+        if self.method == "workspace":
+            _give_up_unless_believable(residual)
+        return residual
 
     def settled(self) -> Trace:
         """The same with its residual computed, here and now."""
@@ -123,6 +126,14 @@ def trace(
         except LayoutChanged as error:
             method.distrust("workspace", str(error))
             return _trace(module, padded, lengths, state, selection)
+
+
+def _give_up_unless_believable(residual: float) -> None:
+    """A residual that is computed late can no more change its trace, but the next ones are made another way."""
+    try:
+        workspace.check(residual)
+    except LayoutChanged as error:
+        method.distrust("workspace", str(error))
 
 
 def _trace(module: nn.LSTM, inputs: Tensor, lengths: Tensor, initial: State, selection: Selection) -> Trace:

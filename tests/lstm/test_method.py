@@ -180,3 +180,13 @@ def test_any_slice_of_a_ragged_batchs_time_is_that_part_of_the_whole(time):
     for signal, values in whole.signals.items():
         expected = values[:, :, :, list(range(7))[time]]
         torch.testing.assert_close(part.signals[signal], expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_residual_that_is_asked_for_late_gives_the_workspace_up_too(caplog):
+    module = nn.LSTM(3, 5)
+    traced = trace(module, torch.randn(1, 4, 3))
+    traced.signals["cell_state"][0, 0, 0, 2, 1] += 1.0  # as a layout would that is right at a chunk's last step only
+    with caplog.at_level(logging.ERROR):
+        assert traced.residual > 1e-3
+    assert "given up" in caplog.text
+    assert method.method_of(module) == "replay"
