@@ -92,7 +92,7 @@ async def _remote(url: str, headers: dict[bytes, bytes]) -> AsyncIterator[httpx.
 
 @asynccontextmanager
 async def _in_process(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings.model_copy(update={"api_keys": ()}))
+    app = create_app(settings.model_copy(update={"api_keys": (), "admin_keys": (), "watch": False}))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in-process") as client,

@@ -13,13 +13,17 @@
     ├── NotFound
     │   ├── ModelNotFound
     │   └── VersionNotFound
+    ├── VersionExists              what is new must not replace what is there
     ├── Unavailable                the service, or one model, cannot answer now
     │   ├── NotReady
     │   ├── ModelUnavailable
     │   ├── Overloaded
     │   └── DeadlineExceeded
+    ├── ModuleFailed               a custom module's own code raised, or gave what it must not
     └── ModelError                 a model on disk cannot be served
+        ├── CheckpointError
         ├── ManifestError
+        ├── ModuleError
         └── WeightsError
 
 No HTTP in here: `app/api/problems.py` maps the tree to the wire.
@@ -105,6 +109,10 @@ class VersionNotFound(NotFound):
     """The model has no such version."""
 
 
+class VersionExists(AppError):
+    """The model has this version already."""
+
+
 class Unavailable(AppError):
     """The service, or one model, cannot answer now."""
 
@@ -125,12 +133,24 @@ class DeadlineExceeded(Unavailable):
     """The answer was not there in time."""
 
 
+class ModuleFailed(AppError):
+    """A custom module's own code failed, or gave what is no prediction."""
+
+
 class ModelError(AppError):
     """A model on disk cannot be served."""
 
 
+class CheckpointError(ModelError):
+    """The checkpoint cannot be read, is not safe to read, or holds no weights that can be served."""
+
+
 class ManifestError(ModelError):
     """`model.toml` cannot be read or contradicts the weights."""
+
+
+class ModuleError(ModelError):
+    """A custom module may not be used here, cannot be built, or does not keep to what is asked of one."""
 
 
 class WeightsError(ModelError):

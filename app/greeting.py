@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from app.repository.entry import Entry
 from app.repository.model import Model
-from app.repository.repository import Entry
 
 LONGEST = 300  # characters of a body that people still paste
 

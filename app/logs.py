@@ -33,7 +33,7 @@ def configure(log_format: str) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=rendered, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers, root.level = [handler], logging.INFO
-    for name in ("httpx", "asyncio", "matplotlib"):
+    for name in ("httpx", "asyncio", "matplotlib", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

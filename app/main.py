@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse
 
 from app.api import openapi, problems, routes
 from app.api.context import Context
+from app.api.keys import Administration, Keys
 from app.api.limits import Limits
 from app.api.metrics import Metrics
 from app.api.middleware import EXPOSED, Guarded, Keyed, Observed
@@ -32,8 +33,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    repository = Repository(settings.models_dir, device_of(settings.device))
-    engine = LocalEngine(repository, settings.max_queue_size)
+    repository = Repository(settings.models_dir, device_of(settings.device), allow_code=settings.allow_code)
+    engine = LocalEngine(repository, settings.max_queue_size, watch=settings.watch)
     app = FastAPIOffline(
         redoc_url=None,
         redirect_slashes=False,
@@ -42,8 +43,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan(engine),
         exception_handlers={AppError: problems.on_app_error, HTTPException: problems.on_http_exception},
     )
-    app.state.context = Context(engine, _limits(settings))
-    app.state.metrics = Metrics()
+    keys = Keys(settings.api_keys)
+    administration = Administration(Keys(settings.admin_keys), keys, settings.cors_origins)
+    app.state.context = Context(engine, _limits(settings), administration)
+    app.state.metrics = Metrics(engine.entries)
     app.include_router(routes.router())
     app.add_api_route("/", lambda: RedirectResponse("/docs"), methods=["GET", "HEAD"], include_in_schema=False)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
@@ -89,7 +92,7 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the outermost."""
     if settings.api_keys:
-        app.add_middleware(Keyed, keys=settings.api_keys)
+        app.add_middleware(Keyed, keys=Keys(settings.api_keys + settings.admin_keys))
     app.add_middleware(Guarded)  # inside CORS, so that pages can read its answers, too
     if settings.cors_origins:
         app.add_middleware(

@@ -60,7 +60,8 @@ def _heatmap(axes: Axes, signal: str, values: np.ndarray) -> Any:
 def _label_time(axes: Axes, reply: Mapping[str, Any], sequence: int) -> None:
     steps = [step for step in reply["time_steps"] if step < reply["sequence_lengths"][sequence]]
     tokens = reply.get("tokens")
-    if tokens and len(steps) <= MOST_TICKS:
+    aligned = tokens and len(tokens[sequence]) == reply["sequence_lengths"][sequence]  # not if its steps are its own
+    if tokens and aligned and len(steps) <= MOST_TICKS:
         shown = [tokens[sequence][step].replace("\n", "↵") for step in steps]
         rotation = 0 if max(map(len, shown)) < 3 else 45  # noqa: PLR2004
         axes.set_xticks(range(len(steps)), shown, rotation=rotation, fontsize=8, parse_math=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import structlog
 import uvicorn
@@ -61,6 +62,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
         said = str(error.strerror).partition(" (")[0]
         raise Unavailable(f"cannot listen on {host}, port {port}: {said}") from error
     return sockets
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches this socket."""
+    return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def url_of(listener: socket.socket) -> str:

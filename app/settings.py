@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     models_dir: Path = Path("models")
     """The folder of models: one folder per model, with a `model.toml` in it."""
 
+    watch: bool = True
+    """Whether models that appear, change or go on disk are loaded and unloaded while the service runs."""
+
     host: str = "127.0.0.1"
     """The address to listen on; `0.0.0.0` listens on every interface."""
 
@@ -38,6 +41,9 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body; a larger one is answered 413."""
+
+    max_upload_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
+    """The largest checkpoint that may be uploaded; a larger one is answered 413."""
 
     max_time_steps: int = Field(default=100_000, ge=1)
     """The longest sequence, steps of `horizon` included; a longer one is answered 422."""
@@ -57,13 +63,20 @@ class Settings(BaseSettings):
     api_keys: CommaSeparated = ()
     """Keys that clients must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`, comma-separated; none: open."""
 
+    admin_keys: CommaSeparated = ()
+    """Keys for loading, unloading and uploading models, comma-separated; they open the rest, too. None: nobody may
+    where there are API keys, anybody where there are none."""
+
+    allow_code: bool = False
+    """Whether a manifest may name a `factory`: whoever can write one can then run any code as this service."""
+
     cors_origins: CommaSeparated = ()
     """Origins whose pages may call the API from a browser, comma-separated; `*` for all."""
 
     log_format: Literal["auto", "console", "json"] = "auto"
     """`json` for machines, `console` for people, `auto` for `console` on a terminal and `json` elsewhere."""
 
-    @field_validator("api_keys", "cors_origins", mode="before")
+    @field_validator("api_keys", "admin_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

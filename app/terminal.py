@@ -14,6 +14,7 @@ from rich.text import Text
 
 MOST_ROWS = 60
 HEATMAP_ROWS = 16
+_MODULES = ("lstms", "embeddings", "linear_layers", "others")
 SIGNED = ("cell_candidate", "cell_state", "hidden_state")
 
 
@@ -42,6 +43,30 @@ def trace(reply: Mapping[str, Any], console: Console) -> RenderableType:
         )
     )
     return Group(*parts)
+
+
+def checkpoint(report: Mapping[str, Any]) -> RenderableType:
+    """What `gatescope inspect` found: a table of the modules, and what an import would make of them."""
+    table = Table("path", "what", "sizes", title=f"{report['parameters']:,} parameters", title_justify="left")
+    rows = [_row(part) for kind in _MODULES for part in report[kind]]
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*map(Text, row))
+    if len(rows) > MOST_ROWS:
+        table.caption = f"{len(rows) - MOST_ROWS} more; into a pipe all are written, as JSON"
+    made = report["import"]
+    says = made["notes"] if "notes" in made else [f"It cannot be imported as it is: {made['refused']}"]
+    return Group(*(Text(note) for note in report["notes"]), table, Text("Imported as it is:"), *map(_bullet, says))
+
+
+def _row(part: Mapping[str, Any]) -> tuple[str, str, str]:
+    kind = part.get("kind") or ("nn.Embedding" if "num_embeddings" in part else "nn.Linear")
+    sizes = {name: value for name, value in part.items() if name not in ("path", "kind", "shapes")}
+    said = [f"{name}={value}" for name, value in (sizes | part.get("shapes", {})).items() if value]
+    return part["path"] or "(top)", kind, ", ".join(said)
+
+
+def _bullet(note: str) -> Text:
+    return Text(f"- {note}")
 
 
 def _one(reply: Mapping[str, Any], info: Mapping[str, Any], row: int) -> RenderableType:

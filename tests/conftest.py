@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from app.lstm import method
+from app.lstm import method, workspace
 
 REGRESSION = """
 description = "two quantities from three features"
@@ -194,6 +194,7 @@ def using(monkeypatch):
     def forget() -> None:
         method._distrusted.clear()
         method._proved.cache_clear()
+        workspace._seen.clear()
 
     forget()
     yield lambda name: monkeypatch.setattr(method, "ORDER", (name, "loop"))

@@ -4,12 +4,14 @@ import json
 import re
 import shlex
 import tomllib
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from safetensors.torch import save_model
 
 from app import errors
 from app.api.routes import ROUTES
@@ -21,13 +23,17 @@ from app.api.schemas import (
     PredictRequest,
     TraceReply,
     TraceRequest,
+    UploadReply,
 )
 from app.cli import cli, main
+from app.connection import Connection
+from app.lstm import Selection
 from app.pipeline.features import Feature, FeatureInputs
 from app.pipeline.head import HeadConfig
 from app.pipeline.output import OutputConfig
 from app.pipeline.query import Query
 from app.pipeline.tokens import TokenInputs
+from app.repository.importers.options import Options
 from app.repository.manifest import Example, Manifest, StatedLSTM
 from app.repository.model import Model
 from app.settings import Settings
@@ -51,11 +57,16 @@ def test_every_route_is_documented(route):
 
 @pytest.mark.parametrize(
     "schema",
-    [PredictRequest, TraceRequest, ExplainRequest, PredictReply, TraceReply, ExplainReply, ModelInfo],
+    [PredictRequest, TraceRequest, ExplainRequest, PredictReply, TraceReply, ExplainReply, ModelInfo, UploadReply],
 )
 def test_every_field_of_the_wire_is_documented(schema):
     for name in schema.model_fields:
         assert re.search(rf"`{name}[`.]", doc("api.md")), name
+
+
+@pytest.mark.parametrize("name", Options.__dataclass_fields__)
+def test_every_parameter_of_an_upload_is_documented(name):
+    assert re.search(rf"^\|.*`{name}`.*\|.*\|$", doc("api.md").partition("## Administration")[2], re.MULTILINE)
 
 
 def test_every_error_is_documented():
@@ -103,7 +114,8 @@ def test_the_manifests_in_the_documentation_are_valid():
 
 
 def test_the_model_in_the_documentation_is_served_as_it_stands(tmp_path, monkeypatch):
-    manifest, code = (re.search(rf"```{kind}\n(.*?)```", doc("models.md"), re.DOTALL)[1] for kind in ("toml", "python"))
+    section = doc("models.md").partition("## The weights")[2]
+    manifest, code = (re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)[1] for kind in ("toml", "python"))
     monkeypatch.chdir(tmp_path)
     exec(code, {})  # noqa: S102 - our own documentation
     Path("models/mine/model.toml").write_text(manifest)
@@ -111,6 +123,77 @@ def test_the_model_in_the_documentation_is_served_as_it_stands(tmp_path, monkeyp
     inputs = torch.tensor(model.examples[0]["request"]["inputs"])
     answer = model.pipeline.answer(Query(inputs, torch.tensor([2])))
     assert answer.prediction.values.shape == (1, 2, 1)
+
+
+def blocks(section, kind):
+    return re.findall(rf"```{kind}\n(.*?)```", section, re.DOTALL)
+
+
+def of_the_forecaster(model, body):
+    """What its own forward says of the hours ahead, each read back as the next one's input."""
+    scaled = (torch.tensor(body["inputs"]) - 20.0) / 3.6
+    for _ in range(body["horizon"]):
+        scaled = torch.cat((scaled, model(scaled)[:, -1:]), dim=1)
+    return scaled[:, -body["horizon"] :] * 3.6 + 20.0
+
+
+def of_the_classifier(model, body):
+    words = Path("words.txt").read_text().split()
+    return model(torch.tensor([[words.index(word) for word in body["text"].split()]]))
+
+
+def of_the_tagger(model, body):
+    return model(torch.tensor(body["inputs"]))
+
+
+def shape_of(reply):
+    """A reply without its numbers, which differ between processors."""
+    if isinstance(reply, dict):
+        return {key: shape_of(value) for key, value in reply.items()}
+    return (
+        [shape_of(item) for item in reply] if isinstance(reply, list) else float if isinstance(reply, float) else reply
+    )
+
+
+@pytest.mark.parametrize("own", [of_the_forecaster, of_the_classifier, of_the_tagger], ids=lambda own: own.__name__)
+def test_the_walk_throughs_lead_from_a_script_to_the_answers_of_its_own_forward(own, tmp_path, monkeypatch, capsys):
+    title = own.__name__.replace("of_the_", "### A ")
+    section = doc("models.md").partition(f"{title}\n")[2].partition("\n### ")[0]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(blocks(section, "python")[0], names)  # noqa: S102 - our own documentation
+    importing, asking = blocks(section, "bash")
+    monkeypatch.setattr("sys.argv", shlex.split(importing))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, capsys.readouterr().err
+    words = shlex.split(asking.replace("\\\n", " "))
+    path, body = next(word for word in words if word.startswith("http")), json.loads(words[words.index("-d") + 1])
+    for manifest in blocks(section, "toml"):
+        (Path("models") / path.split("/")[-2] / "model.toml").write_text(manifest)
+    with Connection(None, Settings()) as connection:
+        reply = json.loads(connection.post("/" + path.split("/", 3)[3], body))
+    assert shape_of(reply) == shape_of(json.loads(blocks(section, "json")[0]))
+    with torch.no_grad():
+        expected = own(names["model"].eval(), body)
+    torch.testing.assert_close(torch.tensor(reply["prediction"]["values"]), expected, rtol=0, atol=1e-5)
+
+
+def test_the_custom_module_in_the_documentation_is_served_as_it_stands(tmp_path, monkeypatch):
+    section = doc("models.md").partition("## Custom modules")[2]
+    manifest, code = (re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)[1] for kind in ("toml", "python"))
+    (tmp_path / "classifiers.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = import_module("classifiers").Attention(hidden=16).eval()
+    folder = tmp_path / "models" / "steps"
+    (folder / "1").mkdir(parents=True)
+    (folder / "model.toml").write_text(manifest)
+    save_model(module, folder / "1" / "model.safetensors")
+    model = Model.load(folder, "1", torch.device("cpu"), allow_code=True)
+    inputs = torch.randn(1, 20, 3)
+    answer = model.pipeline.answer(Query(inputs, torch.tensor([20]), trace=Selection()))
+    torch.testing.assert_close(answer.prediction.values, module(inputs).detach(), atol=1e-5, rtol=0)
+    assert answer.trace.residual < 1e-6
 
 
 def test_every_command_is_documented_and_every_documented_option_exists():

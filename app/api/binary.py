@@ -12,6 +12,7 @@ import orjson
 _ALIGNMENT = 8  # of the header and so of every number behind it
 _CODES = {"float32": "F32", "int64": "I64"}
 _DIRECTORY_BYTES = 1024  # more than the headers of one array in a zip file take
+_BLOCK_BYTES = 1024 * 1024
 
 
 def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> memoryview:
@@ -70,13 +71,13 @@ def _npy_header(array: np.ndarray) -> bytes:
 
 
 def _blocks(array: np.ndarray) -> Iterator[memoryview]:
-    """The bytes of an array in C order, in the largest blocks that lie together in memory."""
+    """The bytes of an array in C order: as they lie, where they lie together, else copied some at a time."""
     if not array.size:
         return
     if array.flags.c_contiguous:
         yield array.reshape(-1).view(np.uint8).data
-    elif array.ndim == 1:
-        yield np.ascontiguousarray(array).view(np.uint8).data
+    elif array.ndim == 1 or array.nbytes <= _BLOCK_BYTES:
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     else:
         for part in array:
             yield from _blocks(part)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.api import context, problems
 from app.api.nested import Expected
-from app.errors import BodyTooLarge, InvalidInput, InvalidJSON, Place, UnsupportedMediaType
+from app.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, InvalidJSON, Place, UnsupportedMediaType
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -39,8 +40,7 @@ async def read(request: Request, schema: type[Schema], expected: Expected, max_b
         InvalidInput: it does not fit the schema; every place is named.
     """
     _check_media_type(request.headers.get("content-type"))
-    _check_encoding(request.headers.get("content-encoding"))
-    content = await _bytes(request, max_bytes)
+    content = b"".join([chunk async for chunk in chunks(request, max_bytes)])
     with _without_collector():
         value = _parse(content)
     if not isinstance(value, dict):
@@ -64,18 +64,38 @@ def _check_encoding(given: str | None) -> None:
         raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {given}'")
 
 
-async def _bytes(request: Request, max_bytes: int) -> bytes:
+async def chunks(request: Request, max_bytes: int, patience_s: float | None = None) -> AsyncIterator[bytes]:
+    """The body as it arrives.
+
+    Args:
+        request: with any body.
+        max_bytes: the most that is read.
+        patience_s: seconds that the next chunk may take; None waits for ever.
+
+    Raises:
+        UnsupportedMediaType: it comes compressed.
+        BodyTooLarge: it has more than `max_bytes`.
+        DeadlineExceeded: nothing came for so long.
+    """
+    _check_encoding(request.headers.get("content-encoding"))
     too_large = BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that this server takes")
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and (len(stated) > LONGEST_NUMBER or int(stated) > max_bytes):
         raise too_large
-    chunks, size = [], 0
-    async for chunk in request.stream():
+    arriving, size = request.stream(), 0
+    while (chunk := await _next(arriving, patience_s)) is not None:
         size += len(chunk)
         if size > max_bytes:
             raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
+        yield chunk
+
+
+async def _next(arriving: AsyncIterator[bytes], patience_s: float | None) -> bytes | None:
+    try:
+        async with asyncio.timeout(patience_s):
+            return await anext(arriving, None)
+    except TimeoutError:
+        raise DeadlineExceeded(f"no more of the body came within {patience_s:g} seconds") from None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from app.api.keys import Administration
 from app.api.limits import Limits
 from app.errors import DeadlineExceeded, InvalidInput, Place
 from app.serving.engine import Engine
@@ -21,10 +22,11 @@ _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 
 @dataclass(frozen=True)
 class Context:
-    """The engine behind the API and the operator's bounds."""
+    """The engine behind the API, the operator's bounds, and who may change what is served."""
 
     engine: Engine
     limits: Limits
+    administration: Administration
 
 
 def of(request: Request) -> Context:
@@ -78,17 +80,38 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
         watcher.cancel()
 
 
+@asynccontextmanager
+async def own_deadline(request: Request) -> AsyncIterator[None]:
+    """Hold a request to the deadline that its header asks for, where it does: loading takes as long as it takes.
+
+    Raises:
+        DeadlineExceeded: it has passed.
+        InvalidInput: the header is no positive number of milliseconds.
+    """
+    seconds = _asked_s(request)
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded(f"this was not done within {seconds:g} seconds; what has begun goes on") from None
+
+
 def timeout_s(request: Request) -> float:
     """Seconds that this request may take: what its header asks for, at most what the operator allows.
 
     Raises:
         InvalidInput: the header is no positive number of milliseconds.
     """
-    most = of(request).limits.request_timeout_s
+    most, asked = of(request).limits.request_timeout_s, _asked_s(request)
+    return most if asked is None else min(asked, most)
+
+
+def _asked_s(request: Request) -> float | None:
+    """Seconds that the request's header asks for."""
     given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
-        return most
+        return None
     if not _MILLISECONDS.fullmatch(given) or int(given) == 0:
         message = f"must be a positive whole number of milliseconds, of at most 15 digits, not {given[:20]!r}"
         raise InvalidInput.at(Place(("header", TIMEOUT_HEADER), message))
-    return min(int(given) / 1000, most)
+    return int(given) / 1000

@@ -13,4 +13,5 @@ class Limits:
     max_time_steps: int
     max_batch_steps: int
     max_trace_bytes: int
+    max_upload_bytes: int
     request_timeout_s: float

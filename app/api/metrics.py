@@ -1,45 +1,59 @@
-"""`/metrics`: counts and durations of requests, for Prometheus."""
+"""`/metrics`: counts and durations of requests, and what is served, for Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from app.api import context
-from app.repository.repository import Entry
+from app.repository.entry import Entry
 
 
 class Metrics:
-    """The service's own registry, so that two applications in one process do not mix."""
+    """The service's own registry, so that two applications in one process do not mix.
 
-    def __init__(self) -> None:
+    Args:
+        entries: the models, whenever somebody asks.
+    """
+
+    def __init__(self, entries: Callable[[], list[Entry]]) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self.requests = Counter("gatescope_requests", "Requests answered", labels, registry=self.registry)
-        self.methods = Gauge(
-            "gatescope_trace_method",
-            "1 for the way to each model's gates",
-            ("model", "version", "method"),
-            registry=self.registry,
-        )
         self.seconds = Histogram("gatescope_request_seconds", "Time to answer", labels[:2], registry=self.registry)
+        self.registry.register(_Models(entries))
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the path's template, never the path that was sent."""
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
-    def tell_methods(self, entries: Iterable[Entry]) -> None:
-        """Set which way to its gates every loaded model takes now."""
-        self.methods.clear()
-        for model in (model for entry in entries for model in entry.loaded.values()):
-            self.methods.labels(model.name, model.version, model.trace_method).set(1)
+
+class _Models(Collector):
+    """What the entries say at the moment; models come and go."""
+
+    def __init__(self, entries: Callable[[], list[Entry]]) -> None:
+        self._entries = entries
+
+    def collect(self) -> Iterator[Metric]:
+        methods = GaugeMetricFamily(
+            "gatescope_trace_method", "1 for the way to each model's gates", labels=("model", "version", "method")
+        )
+        loaded = GaugeMetricFamily("gatescope_versions_loaded", "Versions that answer", labels=("model",))
+        loads = CounterMetricFamily("gatescope_loads", "Versions loaded, or not", labels=("model", "outcome"))
+        for entry in self._entries():
+            for version, model in entry.loaded.items():
+                methods.add_metric((entry.name, version, model.trace_method), 1)
+            loaded.add_metric((entry.name,), len(entry.loaded))
+            loads.add_metric((entry.name, "loaded"), entry.loads)
+            loads.add_metric((entry.name, "failed"), entry.failures)
+        yield from (methods, loaded, loads)
 
 
 async def exposition(request: Request) -> Response:
-    """Counts and durations of requests in Prometheus's text format."""
+    """Counts and durations of requests, and what is served, in Prometheus's text format."""
     metrics: Metrics = request.app.state.metrics
-    metrics.tell_methods(context.of(request).engine.entries())
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -52,7 +52,7 @@ def _describe_headers(schema: dict[str, Any]) -> None:
     schema["components"]["parameters"] = parameters.HEADERS
     for methods in schema["paths"].values():
         for method, operation in methods.items():
-            known = parameters.HEADERS if method == "post" else [REQUEST_ID]
+            known = [REQUEST_ID] if method == "get" else parameters.HEADERS
             references = [{"$ref": f"#/components/parameters/{name}"} for name in known]
             operation.setdefault("parameters", []).extend(references)
 

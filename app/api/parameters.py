@@ -21,6 +21,26 @@ _IN_PATH: dict[str, Any] = {
     ],
 }
 
+UPLOAD = {
+    "version": "The version's name; the next whole number by default.",
+    "prefix": "The path of the LSTM inside the checkpoint, or of several that are stacked in this order.",
+    "embedding": "The path of the embedding, or `none`.",
+    "head": "The paths of the head's linear layers, or `none` to serve the LSTM alone.",
+    "task": "`regression`, `classification`, `tagging` or `next_token`.",
+    "steps": "Which steps the head reads: `all`, `last`, `final`, `mean` or `max`.",
+    "activation": "What stands between the head's layers.",
+    "features": "The names of the LSTM's inputs.",
+    "outputs": "The names of a regression's outputs.",
+    "labels": "The labels of a classification or a tagging.",
+    "characters": "The vocabulary of characters, in the order of their ids.",
+    "vocabulary": "The vocabulary's entries, in the order of their ids.",
+    "description": "One line: what it predicts, from what.",
+}
+"""Of the query of an upload: the fields of `Options`."""
+
+LISTS = ("prefix", "head", "features", "outputs", "labels", "vocabulary")
+"""Those of them that may have several values."""
+
 HEADERS: dict[str, dict[str, Any]] = {
     REQUEST_ID: {
         "name": REQUEST_ID,
@@ -38,6 +58,22 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
 }
 """As OpenAPI describes them."""
+
+
+def of_upload(path: str) -> list[dict[str, Any]]:
+    """The query of an upload to this path, as OpenAPI describes it."""
+    text = {"type": "string"}
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": description + (" Separated by commas, or given one by one." if name in LISTS else ""),
+            "schema": {"type": "array", "items": text} if name in LISTS else text,
+        }
+        for name, description in UPLOAD.items()
+        if f"{{{name}}}" not in path
+    ]
 
 
 def on_path(endpoint: Callable[..., Awaitable[Any]], path: str) -> Callable[..., Awaitable[Any]]:

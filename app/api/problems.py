@@ -21,6 +21,7 @@ STATUS: dict[type[AppError], HTTPStatus] = {
     errors.InvalidJSON: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.VersionExists: HTTPStatus.CONFLICT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ReplyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

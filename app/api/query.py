@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from math import prod
 from typing import NoReturn
 
 import numpy as np
@@ -12,16 +16,16 @@ from torch import Tensor
 from app.api.limits import Limits
 from app.api.nested import Expected, Loc
 from app.api.schemas import ExplainRequest, InitialState, PredictRequest, TraceRequest
-from app.errors import InvalidInput, Place, ReplyTooLarge, TraceTooLarge
+from app.errors import InvalidInput, Place
 from app.lstm import SIGNALS, LSTMSpec, Selection, State, batch
 from app.lstm.explain import Point
+from app.pipeline import size
 from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Query
 from app.pipeline.vocabulary import UnknownToken, Vocabulary
 from app.repository.model import Model
 from app.serving.chunks import in_order
 
-FLOAT_BYTES = 4
 LONGEST_TOKEN = 50  # in messages
 
 
@@ -54,44 +58,48 @@ def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
     query = Query(
         inputs=inputs,
         sequence_lengths=lengths,
-        initial_state=_initial_state(request.initial_state, len(sequences)),
+        initial_state=_initial_state(request.initial_state, model, len(sequences)),
         horizon=_horizon(request, model),
         future_inputs=_future_inputs(request, model, len(sequences)),
         prediction="prediction" in wanted,
         output="output" in wanted,
         final_state="final_state" in wanted,
+        module=_module(request, model),
+        most_bytes=limits.max_trace_bytes,
     )
     _check_reply_size(query, model, limits)
     return query
 
 
-def to_selection(request: TraceRequest, spec: LSTMSpec, query: Query, limits: Limits) -> Selection:
+def to_selection(request: TraceRequest, model: Model, query: Query, limits: Limits) -> Selection:
     """The part of the trace that a trace request asks for, which the server makes at once.
 
     Raises:
         InvalidInput: it names what the model does not have.
         TraceTooLarge: it has more bytes than the server makes.
     """
-    selection = _selected(request, spec, query)
-    _check_trace_size(selection.shape(len(query.inputs), _longest(query)), selection, limits)
+    selection = _selected(request, model, query)
+    if (longest := _longest_run(model, query)) is not None:
+        size.check_trace(selection.shape(len(query.inputs), longest), selection, limits.max_trace_bytes)
     return selection
 
 
-def to_streamed_selection(request: TraceRequest, spec: LSTMSpec, query: Query, limits: Limits) -> Selection:
+def to_streamed_selection(request: TraceRequest, model: Model, query: Query, limits: Limits) -> Selection:
     """The same for a trace that is made in chunks: where it can be, only one time step must not be too large.
 
     Raises:
         InvalidInput: it names what the model does not have.
         TraceTooLarge: what must be made at once has more bytes than the server makes.
     """
-    selection = _selected(request, spec, query)
-    batch, layers, directions, steps, units = selection.shape(len(query.inputs), _longest(query))
-    at_once = 1 if in_order(spec, selection) else steps
-    _check_trace_size((batch, layers, directions, at_once, units), selection, limits)
+    selection = _selected(request, model, query)
+    if not in_order(model, selection):
+        return to_selection(request, model, query, limits)
+    shape = replace(selection, time=slice(1)).shape(len(query.inputs), 1)
+    size.check_trace(shape, selection, limits.max_trace_bytes)
     return selection
 
 
-def to_point(request: ExplainRequest, spec: LSTMSpec, query: Query) -> Point:
+def to_point(request: ExplainRequest, model: Model, query: Query) -> Point:
     """The unit and time step that an explain request asks for.
 
     Raises:
@@ -101,10 +109,18 @@ def to_point(request: ExplainRequest, spec: LSTMSpec, query: Query) -> Point:
         message = f"there are {len(query.inputs)} sequences; a walk-through is of one"
         _refuse(message, "inputs" if request.text is None else "text")
     point = Point(request.layer, request.direction, request.time_step, request.unit)
+    longest = _longest_run(model, query)
+    with in_body():
+        return point if longest is None else point.resolve(model.pipeline.spec_of(query.module), longest)
+
+
+@contextmanager
+def in_body() -> Iterator[None]:
+    """Say of what is wrong with a query in the request's own words: its places stand in the body."""
     try:
-        return point.resolve(spec, _longest(query))
+        yield
     except InvalidInput as error:
-        raise _in_body(error) from None
+        raise InvalidInput.at(*(Place(("body", *place.loc), place.message) for place in error.places)) from None
 
 
 def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
@@ -116,12 +132,13 @@ def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
     return [[model.vocabulary.entries[index] for index in sequence] for sequence in _cut(request)]
 
 
-def _selected(request: TraceRequest, spec: LSTMSpec, query: Query) -> Selection:
+def _selected(request: TraceRequest, model: Model, query: Query) -> Selection:
     """The part of the trace that a trace request asks for, however large.
 
     Raises:
         InvalidInput: it names what the model does not have.
     """
+    spec, longest = model.pipeline.spec_of(query.module), _longest_run(model, query)
     selection = Selection(
         SIGNALS if request.signals is None else tuple(request.signals),
         None if request.layers is None else tuple(request.layers),
@@ -129,56 +146,40 @@ def _selected(request: TraceRequest, spec: LSTMSpec, query: Query) -> Selection:
         _units(request.units, spec),
         _time(request),
     )
-    try:
+    with in_body():
         resolved = selection.resolve(spec)
-    except InvalidInput as error:
-        raise _in_body(error) from None
-    if 0 in resolved.shape(len(query.inputs), _longest(query)):
-        _refuse(f"selects none of the {_longest(query)} time steps", "time")
+        if longest is not None:
+            size.check_steps(resolved, longest)
     return resolved
 
 
 def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
     """Refuse to make a prediction, output and states that are together larger than the server makes."""
-    spec, head = model.spec, model.pipeline.head
-    batch_size, steps = len(query.inputs), query.horizon or int(query.sequence_lengths.max())
-    floats = 0
-    if query.prediction and head is not None:
-        predictions = steps if head.per_step or query.horizon else 1
-        floats += predictions * head.output_size * (2 if model.labels else 1)  # scores, and their probabilities
+    spec, batch_size = model.pipeline.spec_of(query.module), len(query.inputs)
+    floats, shape = 0, model.pipeline.prediction_shape(int(query.sequence_lengths.max()))
+    if query.prediction and shape is not None:
+        *steps, width = shape
+        floats += prod([query.horizon] if query.horizon else steps) * width
+        floats *= 2 if model.labels else 1  # scores, and their probabilities
     if query.output:
         floats += _longest(query) * spec.output_size
     if query.final_state:
         floats += spec.num_layers * spec.num_directions * (spec.hidden_size + spec.hidden_state_size)
-    size = batch_size * floats * FLOAT_BYTES
-    if size > limits.max_trace_bytes:
-        raise ReplyTooLarge(
-            f"the answer would have {size:,} bytes of numbers; this server makes at most {limits.max_trace_bytes:,}: "
-            "send fewer or shorter sequences at a time, or ask for fewer outputs"
-        )
-
-
-def _check_trace_size(shape: tuple[int, ...], selection: Selection, limits: Limits) -> None:
-    """Refuse to make arrays of this shape, one per selected signal, when they are larger than the server makes.
-
-    Raises:
-        TraceTooLarge: they are.
-    """
-    size = int(np.prod(shape)) * len(selection.signals) * FLOAT_BYTES
-    if size > limits.max_trace_bytes:
-        raise TraceTooLarge(
-            f"the trace has {size:,} bytes ({len(selection.signals)} signals of shape {list(shape)}); this server "
-            f"makes at most {limits.max_trace_bytes:,}: ask for fewer signals, layers, directions, units or time steps"
-        )
+    size.check_reply(batch_size * floats, limits.max_trace_bytes)
 
 
 def _longest(query: Query) -> int:
     return int(query.sequence_lengths.max()) + query.horizon
 
 
+def _longest_run(model: Model, query: Query) -> int | None:
+    """Steps that the LSTM runs over; None where its time axis is its own, and shows only when it runs."""
+    return _longest(query) if model.pipeline.reading(query.module).aligned else None
+
+
 def _sequences(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:
     if request.inputs is None and request.text is None:
-        _refuse("'inputs' is missing" if model.vocabulary is None else "give either 'inputs' or 'text'", "inputs")
+        _refuse("give either 'inputs' or 'text'" if model.reads_text else "'inputs' is missing", "inputs")
     if request.inputs is not None and request.text is not None:
         _refuse("give either 'inputs' or 'text', not both", "text")
     if request.text is not None:
@@ -208,8 +209,9 @@ def _cut(request: PredictRequest) -> list[np.ndarray]:
 
 
 def _encode(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:
-    if model.vocabulary is None:
-        _refuse(f"model '{model.name}' reads features, not text: give 'inputs'", "text")
+    if model.vocabulary is None or not model.vocabulary.reads_text:
+        reads = "features" if model.vocabulary is None else "token ids"
+        _refuse(f"model '{model.name}' reads {reads}, not text: give 'inputs'", "text")
     if request.sequence_lengths is not None:
         _refuse("goes beside a padded 'inputs', not beside 'text'", "sequence_lengths")
     texts = _texts(request.text if request.text is not None else [])
@@ -282,16 +284,28 @@ def _check_lengths(lengths: list[int], request: PredictRequest, limits: Limits) 
 
 def _outputs(request: PredictRequest, model: Model) -> list[str]:
     if request.outputs is None:
-        return ["prediction"] if model.manifest.head else ["output"]
-    if "prediction" in request.outputs and model.manifest.head is None:
+        return ["prediction"] if model.manifest.task else ["output"]
+    if "prediction" in request.outputs and model.manifest.task is None:
         message = f"model '{model.name}' is an LSTM without a head: it has output and final_state, no prediction"
         _refuse(message, "outputs", request.outputs.index("prediction"))
     return list(request.outputs)
 
 
-def _initial_state(given: InitialState | None, sequences: int) -> State | None:
+def _module(request: PredictRequest, model: Model) -> str | None:
+    """The LSTM that the request names."""
+    known = model.pipeline.lstms
+    if request.module is not None and request.module not in known:
+        near = get_close_matches(request.module, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(map(repr, known))}"
+        _refuse(f"model '{model.name}' has no LSTM '{request.module[:LONGEST_TOKEN]}'; {hint}", "module")
+    return request.module
+
+
+def _initial_state(given: InitialState | None, model: Model, sequences: int) -> State | None:
     if given is None:
         return None
+    if not model.pipeline.takes_initial_state:
+        _refuse(f"model '{model.name}' takes none: its forward has no parameter of this name", "initial_state")
     for name in State._fields:
         batch_size = getattr(given, name).shape[1]
         if batch_size != sequences:
@@ -304,16 +318,8 @@ def _initial_state(given: InitialState | None, sequences: int) -> State | None:
 def _horizon(request: PredictRequest, model: Model) -> int:
     if request.horizon is None:
         return 0
-    manifest = model.manifest
-    runs_on = manifest.task in ("regression", "next_token")
-    if not runs_on or manifest.head is None or manifest.head.steps not in ("all", "last"):
-        task = manifest.task or "an LSTM without a head"
-        _refuse(f"model '{model.name}' ({task}) has no prediction that could run on", "horizon")
-    reads_back = (
-        manifest.task == "next_token" or manifest.output.predicts == "next_step" or manifest.head.steps == "last"
-    )
-    if model.spec.bidirectional and reads_back:
-        _refuse(f"model '{model.name}' reads both ways: a step added at the end would change all before it", "horizon")
+    if model.pipeline.horizon_refusal:
+        _refuse(f"model '{model.name}' {model.pipeline.horizon_refusal}", "horizon")
     return request.horizon
 
 
@@ -372,10 +378,6 @@ def _time(request: TraceRequest) -> slice:
     if request.time is None:
         return slice(None)
     return slice(request.time.start, request.time.stop, request.time.step)
-
-
-def _in_body(error: InvalidInput) -> InvalidInput:
-    return InvalidInput.at(*(Place(("body", *place.loc), place.message) for place in error.places))
 
 
 def _refuse(message: str, *loc: str | int) -> NoReturn:

@@ -55,6 +55,7 @@ def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply
 def description(selection: Selection, answer: Answer, initial_state: State) -> Reply:
     """What a trace reply says of its axes and of where it began."""
     return {
+        "module": answer.module,
         "axes": AXES,
         "layers": selection.layers,
         "directions": selection.directions,
@@ -131,9 +132,10 @@ def _state(state: State) -> dict[str, np.ndarray]:
 def _with_written(tokens: list[list[str]], answer: Answer, model: Model) -> list[list[str]]:
     """What was read, and behind it what the model wrote itself and read on."""
     entries = model.vocabulary.entries if model.vocabulary else ()
-    ids, lengths = answer.inputs.tolist(), answer.sequence_lengths.tolist()
+    ids, further = answer.inputs.tolist(), answer.horizon
     return [
-        [*read, *(entries[index] for index in ids[row][len(read) : lengths[row]])] for row, read in enumerate(tokens)
+        [*read, *(entries[index] for index in ids[row][len(read) : len(read) + further])]
+        for row, read in enumerate(tokens)
     ]
 
 
@@ -144,7 +146,7 @@ def _prediction(prediction: Prediction, answer: Answer, model: Model) -> Reply:
         chosen = cut(prediction.choices)
         reply["labels"] = [_named(row, model.labels) for row in chosen]
         reply["probabilities"] = cut(torch.softmax(prediction.values, dim=-1))
-        if answer.horizon and model.vocabulary is not None:
+        if answer.horizon and model.vocabulary is not None and model.reads_text:
             reply["text"] = [model.vocabulary.join(row) for row in chosen]
     return reply
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.datastructures import Default
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
@@ -14,14 +15,17 @@ from pydantic import BaseModel
 from app.api import health, metrics, parameters, reply
 from app.api.problems import MEDIA_TYPE, Problem
 from app.api.schemas import ExplainReply, ExplainRequest, PredictReply, PredictRequest, TraceReply, TraceRequest
-from app.api.v1 import explain, models, predict
+from app.api.v1 import admin, explain, models, predict
 
 TEXT = "text/plain"
 
 
 @dataclass(frozen=True)
 class Route:
-    """One endpoint; `reads` and `writes` describe bodies that it reads and writes itself, past the framework."""
+    """One endpoint; `reads` and `writes` describe bodies that it reads and writes itself, past the framework.
+
+    One that `administers` changes what is served, which not everybody may.
+    """
 
     method: str
     path: str
@@ -30,6 +34,7 @@ class Route:
     reads: type[BaseModel] | None = None
     writes: type[BaseModel] | None = None
     media_types: tuple[str, ...] = (reply.JSON,)
+    administers: bool = False
 
 
 def _of_model(route: Route) -> tuple[Route, Route]:
@@ -46,6 +51,9 @@ ROUTES: tuple[Route, ...] = (
         Route("POST", "/v1/models/{name}/trace", predict.trace, "trace", TraceRequest, TraceReply, reply.TRACE_FORMATS)
     ),
     *_of_model(Route("POST", "/v1/models/{name}/explain", explain.explain, "explain", ExplainRequest, ExplainReply)),
+    *_of_model(Route("POST", "/v1/models/{name}/load", admin.load, "administration", administers=True)),
+    *_of_model(Route("POST", "/v1/models/{name}/unload", admin.unload, "administration", administers=True)),
+    *_of_model(Route("PUT", "/v1/models/{name}", admin.upload, "administration", administers=True)),
     Route("GET", "/health/live", health.live, "health"),
     Route("GET", "/health/ready", health.ready, "health"),
     Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,)),
@@ -61,12 +69,14 @@ def router() -> APIRouter:
             route.path,
             endpoint,
             methods=[route.method],
+            status_code=HTTPStatus.CREATED if route.method == "PUT" else HTTPStatus.OK,
             tags=[route.tag],
+            dependencies=[Depends(admin.authorized)] if route.administers else [],
             operation_id=f"{route.endpoint.__name__}{'_version' if '{version}' in route.path else ''}",
             response_model_exclude_none=False,
             responses=_responses(route),
             response_class=PlainTextResponse if route.media_types == (TEXT,) else Default(JSONResponse),
-            openapi_extra=_request_body(route),
+            openapi_extra=_request(route),
         )
         if route.method == "GET":
             result.add_api_route(route.path, endpoint, methods=["HEAD"], include_in_schema=False)
@@ -83,7 +93,10 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The answer", "content": content}, "default": problem}
 
 
-def _request_body(route: Route) -> dict[str, Any] | None:
+def _request(route: Route) -> dict[str, Any] | None:
+    if route.method == "PUT":
+        file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
     if route.reads is None:
         return None
     return {"requestBody": {"required": True, "content": {reply.JSON: {"schema": _reference(route.reads)}}}}

@@ -64,6 +64,9 @@ class PredictRequest(Body):
     outputs: list[Output] | None = Field(default=None, min_length=1, max_length=3)
     """What to answer: the `prediction` by default, or the `output` of a model without a head."""
 
+    module: str | None = None
+    """Of a model with several LSTMs: which one is looked at; the first that runs when not given."""
+
     horizon: int | None = Field(default=None, ge=1)
     """Feed predictions back for this many further steps: a forecast, or text that writes itself."""
 
@@ -157,6 +160,7 @@ class PredictReply(BaseModel):
 class TraceReply(PredictReply):
     """The answer to a trace request."""
 
+    module: str = Field(description="the LSTM that was traced, as ModelInfo names it")
     axes: list[str]
     layers: list[int]
     directions: list[str]
@@ -233,6 +237,7 @@ class ExplainReply(BaseModel):
     """One unit at one time step, with every number."""
 
     model: ModelName
+    module: str = Field(description="the LSTM that is explained, as ModelInfo names it")
     layer: int
     direction: Literal["forward", "reverse"]
     time_step: int = Field(description="counted from the start")
@@ -257,6 +262,12 @@ class LSTMInfo(BaseModel):
     bias: bool
     bidirectional: bool
     proj_size: int
+
+
+class NamedLSTMInfo(LSTMInfo):
+    """One of the model's LSTMs; `module` in a request chooses it."""
+
+    name: str
 
 
 class InputInfo(BaseModel):
@@ -290,7 +301,7 @@ class ModelInfo(BaseModel):
     version: str | None
     versions: list[str]
     state: Literal["ready", "loading", "unavailable"]
-    reason: str | None = None
+    reason: str | None = Field(default=None, description="why it is not ready, or not what lies on disk")
     description: str | None = None
     task: str | None = None
     device: str | None = None
@@ -298,9 +309,16 @@ class ModelInfo(BaseModel):
     parameters: int | None = None
     trace_method: str | None = Field(default=None, description="the way to its gates: workspace, replay or loop")
     lstm: LSTMInfo | None = None
+    lstms: list[NamedLSTMInfo] = Field(default=[], description="all of them; `lstm` is the first")
     input: InputInfo | None = None
     output: OutputInfo | None = None
     examples: list[ExampleInfo] = []
+
+
+class UploadReply(ModelInfo):
+    """The version that an upload made."""
+
+    notes: list[str] = Field(description="what was found in the checkpoint, and what was guessed")
 
 
 class ModelList(BaseModel):

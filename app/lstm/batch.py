@@ -19,16 +19,6 @@ def is_valid(lengths: Tensor, time: int) -> Tensor:
     return torch.arange(time, device=lengths.device) < lengths[:, None]
 
 
-def reverse(values: Tensor, lengths: Tensor) -> Tensor:
-    """Turn each row of (batch, time, …) around within its own length; its padding stays where it is.
-
-    Applied twice it gives the values back, so it also brings a reverse layer's results into input time.
-    """
-    time = torch.arange(values.shape[1], device=values.device)
-    steps = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)  # (batch, time)
-    return values.take_along_dim(steps.reshape(*steps.shape, *[1] * (values.dim() - 2)), dim=1)
-
-
 def at_last_step(values: Tensor, lengths: Tensor) -> Tensor:
     """Each row's values at its own last step: (batch, time, unit) -> (batch, unit)."""
     rows = torch.arange(values.shape[0], device=values.device)

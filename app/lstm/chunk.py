@@ -15,8 +15,7 @@ from app.lstm.equations import Step
 from app.lstm.spec import GATES
 from app.lstm.weights import Weights
 
-LEAST_STEPS = 64  # a kernel call reorders the weights first, which costs as much as some time steps
-MOST_FLOATS = 16_000_000  # 64 MB, of which about half is written
+MOST_FLOATS = 16_000_000  # 64 MB, of which about half is written; a kernel call reorders the weights first: not too few
 FLOATS_PER_UNIT = 16  # what oneDNN's workspace holds per step, row and unit, its unused parts included
 
 
@@ -44,8 +43,10 @@ Method = Callable[[Weights, Tensor, Tensor, Tensor], Iterator[Chunk]]
 """A way to the gates: weights, inputs (time, batch, feature), h0 (batch, P), c0 (batch, H) -> chunks in order."""
 
 
-def spans(time: int, batch: int, width: int) -> Iterator[slice]:
-    """Cut so many time steps into chunks; `width` is the larger of a step's input and hidden size."""
-    steps = max(LEAST_STEPS, MOST_FLOATS // (FLOATS_PER_UNIT * batch * width))
-    for start in range(0, time, steps):
-        yield slice(start, min(start + steps, time))
+def parts(inputs: Tensor, hidden_size: int) -> Iterator[tuple[int, Tensor]]:
+    """Cut (time, batch, feature) into chunks of time: each with its first step."""
+    time, batch, features = inputs.shape
+    steps = max(1, MOST_FLOATS // (FLOATS_PER_UNIT * batch * max(features, hidden_size)))
+    if steps >= time:
+        return iter([(0, inputs)])
+    return ((start, inputs[start : start + steps]) for start in range(0, time, steps))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -54,7 +55,12 @@ class Kind(NamedTuple):
 
 def method_of(module: nn.LSTM) -> str:
     """The fastest method that is proved for every layer and direction of this module."""
-    kinds = {Kind.of(Weights.of(module, layer, "forward")) for layer in range(min(module.num_layers, 2))}
+    return fastest([Weights.of(module, layer, "forward") for layer in range(module.num_layers)])
+
+
+def fastest(weights: Iterable[Weights]) -> str:
+    """The fastest method that is proved for all of these weights."""
+    kinds = {Kind.of(each) for each in weights}
     return next(name for name in ORDER if name not in _distrusted and all(_proved(name, kind) for kind in kinds))
 
 

@@ -2,73 +2,117 @@
 
 Forward layers read a row as it stands; reverse layers read it from its own last step back to its first. Either way the
 padding comes last, so no row ever sees it and nothing need be packed.
+
+Batches lie in memory time first, so that a (time, batch) place is one block of units. Places are numbered through,
+`step * batch + row`, and whole blocks are moved by such numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
-from app.lstm import batch
 from app.lstm.chunk import Chunk
+from app.lstm.state import State
 
 
 class Order:
     """The order of one batch.
 
     Args:
-        lengths: (batch,) how many steps each row has.
+        lengths: how many steps each row has.
         time: steps of the padded batch.
         device: where the values lie.
     """
 
-    def __init__(self, lengths: Tensor, time: int, device: torch.device) -> None:
-        self.lengths, self.time = lengths.to(device), time
-        self._last_steps = [length - 1 for length in lengths.tolist()]
-        self.is_ragged = min(self._last_steps) < time - 1
+    def __init__(self, lengths: Sequence[int], time: int, device: torch.device) -> None:
+        self.lengths, self.time, self.batch = lengths, time, len(lengths)
+        self.is_ragged = min(lengths) < time
+        self._device = device
 
     def clean(self, inputs: Tensor) -> Tensor:
         """(time, batch, feature), contiguous, with zeros in the padding whatever stood there."""
-        if self.is_ragged:
-            inputs = inputs.masked_fill(~self._valid().T[..., None], 0)
-        return inputs.contiguous()
+        if not self.is_ragged:
+            return inputs.contiguous()
+        return inputs.flatten(0, 1).index_fill(0, self._padding, 0).view(inputs.shape)
 
-    def mask(self, values: Tensor) -> Tensor:
-        """(batch, time, unit) with NaN in the padding."""
-        return values.masked_fill(~self._valid()[..., None], torch.nan) if self.is_ragged else values
+    def blank(self, values: Tensor) -> None:
+        """Write NaN into the padding of (…, time, batch, unit)."""
+        if self.is_ragged:
+            places = values.view(*values.shape[:-3], self.time * self.batch, values.shape[-1])
+            places.index_fill_(-2, self._padding, torch.nan)
 
     def reversed(self, values: Tensor) -> Tensor:
         """(time, batch, …) with each row turned around within its own length; applied twice it changes nothing."""
-        if not self.is_ragged:
-            return values.flip(0)
-        return batch.reverse(values.transpose(0, 1), self.lengths).transpose(0, 1).contiguous()
+        turned = torch.empty_like(values)
+        self.place(values, turned, "reverse", 0)
+        return turned
 
-    def take_last(self, chunk: Chunk, hidden: Tensor, cell: Tensor) -> None:
-        """Copy the states of the rows whose last step lies in this chunk into hidden and cell (batch, unit)."""
-        if not self.is_ragged:
-            if chunk.stop == self.time:
-                hidden.copy_(chunk.hidden_state[-1])
-                cell.copy_(chunk.cell_state[-1])
+    def place(self, values: Tensor, into: Tensor, direction: str, start: int) -> None:
+        """Write the steps from `start`, as a direction reads them, to their own time: (time, batch, unit) both."""
+        if direction == "forward":
+            into[start : start + len(values)] = values
             return
-        rows = [row for row, step in enumerate(self._last_steps) if chunk.start <= step < chunk.stop]
-        steps = [self._last_steps[row] - chunk.start for row in rows]
-        hidden[rows] = chunk.hidden_state[steps, rows]
-        cell[rows] = chunk.cell_state[steps, rows]
+        blocks, places = values.flatten(0, 1), self._turned[start * self.batch : (start + len(values)) * self.batch]
+        if len(values) == self.time and into.is_contiguous():
+            torch.index_select(
+                blocks, 0, places, out=into.view(blocks.shape)
+            )  # turning undoes itself, and this is faster
+        else:
+            into.view(-1, blocks.shape[-1]).index_copy_(0, places, blocks)
+
+    def take_last(self, chunk: Chunk, final: State | None) -> State:
+        """The states (batch, unit) at each row's last step, as far as they lie in this chunk or stand in `final`."""
+        if not self.is_ragged:
+            return State(chunk.hidden_state[-1], chunk.cell_state[-1])
+        rows = [row for row, length in enumerate(self.lengths) if chunk.start < length <= chunk.stop]
+        steps = [self.lengths[row] - 1 - chunk.start for row in rows]
+        ended = State(chunk.hidden_state[steps, rows], chunk.cell_state[steps, rows])
+        if final is None:
+            final = State(*(torch.empty_like(value[0]) for value in (chunk.hidden_state, chunk.cell_state)))
+        for into, value in zip(final, ended, strict=True):
+            into[rows] = value
+        return final
 
     def valid(self, chunk: Chunk, values: Tensor) -> Tensor:
         """(time, batch) values of a chunk with zeros in the padding."""
-        return values.masked_fill(~self._steps(chunk)[1], 0) if self.is_ragged else values
+        if not self.is_ragged:
+            return values
+        return values.masked_fill(~self._valid[chunk.start : chunk.stop].to(self._device), 0)
 
-    def input_steps(self, chunk: Chunk, direction: str) -> tuple[Tensor, Tensor]:
-        """The input time of each (time, batch) of this chunk, and whether its row has such a step at all."""
-        step, valid = self._steps(chunk)
-        steps = step.expand_as(valid) if direction == "forward" else self.lengths - 1 - step
-        return steps, valid
+    def moves(self, chunk: Chunk, direction: str, steps: range) -> tuple[Tensor, Tensor]:
+        """Places of a chunk, as its direction reads it, that are of these steps, and their places in (steps, batch)."""
+        kept = torch.full((self.time,), -1)
+        kept[list(steps)] = torch.arange(len(steps))
+        read = slice(chunk.start, chunk.stop)
+        step = torch.where(self._valid[read], kept[self._own_time(direction)[read]], -1)  # (time, batch)
+        source = (step >= 0).flatten().nonzero()[:, 0]
+        target = (step * self.batch + torch.arange(self.batch)).flatten()[source]
+        return source.to(self._device), target.to(self._device)
 
-    def _steps(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        """(time, 1) steps of a chunk as it reads, and (time, batch) whether a row has them."""
-        step = torch.arange(chunk.start, chunk.stop, device=self.lengths.device)[:, None]
-        return step, step < self.lengths
+    # all of these are made on the CPU, where the lengths are known, so that a GPU need not be waited for
 
+    @cached_property
     def _valid(self) -> Tensor:
-        return batch.is_valid(self.lengths, self.time)
+        """(time, batch), false in the padding."""
+        return torch.arange(self.time)[:, None] < torch.tensor(self.lengths)
+
+    @cached_property
+    def _padding(self) -> Tensor:
+        """The places of the padding, numbered through."""
+        return (~self._valid).flatten().nonzero()[:, 0].to(self._device)
+
+    @cached_property
+    def _turned(self) -> Tensor:
+        """(time · batch,) the place whose block stands at each place when every row is turned around."""
+        return (self._own_time("reverse") * self.batch + torch.arange(self.batch)).flatten().to(self._device)
+
+    def _own_time(self, direction: str) -> Tensor:
+        """(time, batch) the time of what a direction reads at each of its steps; padding keeps its own."""
+        steps = torch.arange(self.time)[:, None].expand(self.time, self.batch)
+        return (
+            steps if direction == "forward" else torch.where(self._valid, torch.tensor(self.lengths) - 1 - steps, steps)
+        )

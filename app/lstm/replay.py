@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 
 from app.lstm import fused
-from app.lstm.chunk import Chunk, spans
+from app.lstm.chunk import Chunk, parts
 from app.lstm.spec import GATES
 from app.lstm.weights import Weights
 
 
 def chunks(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Iterator[Chunk]:
     """Run the fused kernel over (time, batch, feature), then compute what it hid; a `Method`."""
-    time, batch, features = inputs.shape
     h, c = h0, c0
-    for span in spans(time, batch, max(features, c0.shape[-1])):
-        chunk = _replay(weights, inputs[span], h, c, span.start)
+    for start, part in parts(inputs, c0.shape[-1]):
+        chunk = _replay(weights, part, h, c, start)
         yield chunk
         h, c = chunk.hidden_state[-1], chunk.cell_state[-1]
 

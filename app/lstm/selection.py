@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ class Selection:
     layers: tuple[int, ...] | None = None
     directions: tuple[str, ...] | None = None
     units: tuple[int, ...] | None = None
-    time: slice = field(default_factory=lambda: slice(None))
+    time: slice = field(default_factory=lambda: slice(None), hash=False)  # Python 3.11 has no hash for it
 
     def resolve(self, spec: LSTMSpec) -> Selection:
         """The same selection with every None replaced by what this LSTM has.
@@ -37,15 +38,7 @@ class Selection:
         Raises:
             InvalidInput: a name or an index that this LSTM does not have, or one given twice.
         """
-        if self.time.step == 0:
-            raise InvalidInput.at(Place(("time", "step"), "a step of 0 goes nowhere"))
-        return Selection(
-            _known("signals", self.signals, SIGNALS),
-            _known("layers", self.layers, range(spec.num_layers)),
-            _known("directions", self.directions, spec.directions),
-            _known("units", self.units, range(spec.hidden_size)),
-            self.time,
-        )
+        return _resolved(self, spec)
 
     def time_steps(self, longest: int) -> list[int]:
         """Indices of the selected time steps in a batch whose longest sequence has this many."""
@@ -55,6 +48,19 @@ class Selection:
         """(batch, layer, direction, time, unit) of each signal selected here; the selection must be resolved."""
         axes: Sequence[Iterable[object]] = (self.layers or (), self.directions or (), self.time_steps(longest))
         return (batch, *(len(list(axis)) for axis in axes), len(self.units or ()))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=256)
+def _resolved(selection: Selection, spec: LSTMSpec) -> Selection:
+    if selection.time.step == 0:
+        raise InvalidInput.at(Place(("time", "step"), "a step of 0 goes nowhere"))
+    return Selection(
+        _known("signals", selection.signals, SIGNALS),
+        _known("layers", selection.layers, range(spec.num_layers)),
+        _known("directions", selection.directions, spec.directions),
+        _known("units", selection.units, range(spec.hidden_size)),
+        selection.time,
+    )
 
 
 def _known(axis: str, wanted: tuple[T, ...] | None, available: Sequence[T]) -> tuple[T, ...]:

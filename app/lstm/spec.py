@@ -47,12 +47,16 @@ class LSTMSpec:
         """Width of `nn.LSTM`'s output: the directions' hidden states side by side."""
         return self.num_directions * self.hidden_state_size
 
+    @property
+    def state_entries(self) -> int:
+        """Layers · directions: how many states stand in `nn.LSTM`'s h0 and c0."""
+        return self.num_layers * self.num_directions
+
     def state_shapes(self, batch: int) -> dict[str, tuple[int, int, int]]:
         """Shapes of `hidden_state` and `cell_state` in `nn.LSTM`'s layout (layers · directions, batch, size)."""
-        entries = self.num_layers * self.num_directions
         return {
-            "hidden_state": (entries, batch, self.hidden_state_size),
-            "cell_state": (entries, batch, self.hidden_size),
+            "hidden_state": (self.state_entries, batch, self.hidden_state_size),
+            "cell_state": (self.state_entries, batch, self.hidden_size),
         }
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:

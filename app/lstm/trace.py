@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from app.errors import InvalidInput, Place
 from app.lstm import batch, method, workspace
+from app.lstm.chunk import Chunk, Method
 from app.lstm.method import METHODS
 from app.lstm.order import Order
 from app.lstm.recorder import Recorder
@@ -21,6 +22,7 @@ from app.lstm.weights import Weights
 from app.lstm.workspace import LayoutChanged
 
 _BLOCK = 32_768  # floats
+_EVERYTHING = Selection()
 _RESIDUAL = ("output_gate", "cell_state", "hidden_state")
 
 
@@ -29,7 +31,8 @@ class Trace:
     """The signals of a batch, each (batch, layer, direction, time, unit), float, NaN in the padding.
 
     Values of the reverse direction stand in input time: index t belongs to input t. `hidden_state` is the fused
-    kernel's own; with `proj_size` it is narrower than the rest. A signal that was not selected is missing.
+    kernel's own; with `proj_size` it is narrower than the rest. A signal that was not selected is missing. The
+    tensors may share memory: whoever writes into one clones it first.
     """
 
     signals: dict[str, Tensor]
@@ -114,18 +117,18 @@ def trace(
             there.
     """
     spec = LSTMSpec.from_module(module)
-    selection = (selection or Selection()).resolve(spec)
-    parameter = next(module.parameters())
+    selection = (selection or _EVERYTHING).resolve(spec)
     padded, lengths = _padded(inputs, sequence_lengths)
     _check(padded, lengths, spec)
-    padded = padded.to(parameter.device, parameter.dtype)
-    state = _state(initial_state, spec, padded)
     with torch.no_grad():
+        weights = Weights.of_all(module, spec.directions)
+        padded = padded.to(weights[0].weight_ih)
+        run = spec, weights, padded, lengths, _state(initial_state, spec, padded), selection
         try:
-            return _trace(module, padded, lengths, state, selection)
+            return _trace(*run)
         except LayoutChanged as error:
             method.distrust("workspace", str(error))
-            return _trace(module, padded, lengths, state, selection)
+            return _trace(*run)
 
 
 def _give_up_unless_believable(residual: float) -> None:
@@ -136,62 +139,76 @@ def _give_up_unless_believable(residual: float) -> None:
         method.distrust("workspace", str(error))
 
 
-def _trace(module: nn.LSTM, inputs: Tensor, lengths: Tensor, initial: State, selection: Selection) -> Trace:
-    spec, name = LSTMSpec.from_module(module), method.method_of(module)
-    order = Order(lengths, inputs.shape[1], inputs.device)
-    kept = Recorder(selection, spec, order, inputs)
-    tracer = _Tracer(module, spec, initial, order, kept)
-    output = tracer.run(inputs, name)
-    kept.finish()
-    gap = None if kept.holds_all else torch.stack(tracer.gaps).max()
+def _trace(
+    spec: LSTMSpec, weights: list[Weights], inputs: Tensor, lengths: Tensor, initial: State, selection: Selection
+) -> Trace:
+    name = method.fastest(weights)
+    order = Order(lengths.tolist(), inputs.shape[1], inputs.device)
+    kept = Recorder(selection, spec, order)
+    one = _Pass(spec, weights, initial, order, kept)
+    output = one.output(inputs, METHODS[name])  # (time, batch, directions · unit)
+    gap = None if kept.holds_all else torch.stack([*one.gaps, initial.cell_state.new_zeros(())]).max()
     if name == "workspace" and gap is not None:
         workspace.check(float(gap))
+    signals = kept.finish()
+    order.blank(output)
+    hidden_states, cell_states = zip(*one.finals, strict=True)
     return Trace(
-        signals=kept.signals,
+        signals=signals,
         selection=selection,
         sequence_lengths=lengths,
-        output=output,
+        output=output.transpose(0, 1),
         initial_state=initial,
-        final_state=tracer.final,
+        final_state=State(torch.stack(hidden_states), torch.stack(cell_states)),
         gap=gap,
         method=name,
     )
 
 
-class _Tracer:
-    """One run of a module: layer by layer, direction by direction, chunk by chunk."""
+class _Pass:
+    """One pass through an LSTM: layer by layer, direction by direction, chunk by chunk."""
 
-    def __init__(self, module: nn.LSTM, spec: LSTMSpec, initial: State, order: Order, kept: Recorder) -> None:
-        self._module, self._spec, self._initial = module, spec, initial
+    def __init__(self, spec: LSTMSpec, weights: list[Weights], initial: State, order: Order, kept: Recorder) -> None:
+        self._spec, self._weights, self._initial = spec, weights, initial
         self._order, self._kept = order, kept
-        self.final = State(torch.empty_like(initial.hidden_state), torch.empty_like(initial.cell_state))
-        self.gaps = [initial.cell_state.new_zeros(())]
+        self.finals: list[State] = []  # of every layer and direction, (batch, unit) each
+        self.gaps: list[Tensor] = []
 
-    def run(self, inputs: Tensor, name: str) -> Tensor:
-        """(batch, time, feature) -> the top layer's output (batch, time, directions · unit)."""
+    def output(self, inputs: Tensor, way: Method) -> Tensor:
+        """(batch, time, feature) -> the top layer's output (time, batch, directions · unit)."""
         layer_input = self._order.clean(inputs.transpose(0, 1))  # (time, batch, feature)
         for layer in range(self._spec.num_layers):
-            outputs = [self._run(layer, direction, layer_input, name) for direction in self._spec.directions]
-            layer_input = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
-        return self._order.mask(layer_input.transpose(0, 1))
+            hidden = [self._hidden(layer, direction, layer_input, way) for direction in self._spec.directions]
+            layer_input = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=-1)
+        return layer_input
 
-    def _run(self, layer: int, direction: str, layer_input: Tensor, name: str) -> Tensor:
+    def _hidden(self, layer: int, direction: str, layer_input: Tensor, way: Method) -> Tensor:
         """One layer and direction over (time, batch, feature): its hidden states (time, batch, unit) in input time."""
-        entry = layer * self._spec.num_directions + self._spec.directions.index(direction)
-        weights = Weights.of(self._module, layer, direction).detached()
+        entry = len(self.finals)
+        weights, h0, c0 = self._weights[entry], self._initial.hidden_state[entry], self._initial.cell_state[entry]
         read = layer_input if direction == "forward" else self._order.reversed(layer_input)
-        hidden = []
-        for chunk in METHODS[name](weights, read, self._initial.hidden_state[entry], self._initial.cell_state[entry]):
-            self._order.take_last(chunk, self.final.hidden_state[entry], self.final.cell_state[entry])
+        hidden = final = None
+        for chunk in way(weights, read, h0, c0):
+            final = self._order.take_last(chunk, final)
             if self._kept.wants(layer, direction):
-                self._kept.record(layer, direction, chunk)
-                if not self._kept.holds_all:
-                    _, _, _, output_gate, cell_state, hidden_state = chunk.signals
-                    gap = _gap(output_gate, cell_state, hidden_state, weights.weight_hr)
-                    self.gaps.append(self._order.valid(chunk, gap).max())
-            hidden.append(chunk.hidden_state)
-        together = hidden[0] if len(hidden) == 1 else torch.cat(hidden)
-        return together if direction == "forward" else self._order.reversed(together)
+                self._record(layer, direction, chunk, weights)
+            if direction == "forward" and len(chunk.hidden_state) == self._order.time:
+                hidden = chunk.hidden_state
+                continue
+            if hidden is None:
+                hidden = chunk.hidden_state.new_empty(self._order.time, *chunk.hidden_state.shape[1:])
+            self._order.place(chunk.hidden_state, hidden, direction, chunk.start)
+        if final is None or hidden is None:
+            raise TypeError("there was no time step")
+        self.finals.append(final)
+        return hidden
+
+    def _record(self, layer: int, direction: str, chunk: Chunk, weights: Weights) -> None:
+        self._kept.record(layer, direction, chunk)
+        if not self._kept.holds_all:
+            _, _, _, output_gate, cell_state, hidden_state = chunk.signals
+            gap = _gap(output_gate, cell_state, hidden_state, weights.weight_hr)
+            self.gaps.append(self._order.valid(chunk, gap).max())
 
 
 def _gap(output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_hr: Tensor | None) -> Tensor:
@@ -215,7 +232,7 @@ def _padded(inputs: Tensor | Sequence[Tensor], lengths: Tensor | Sequence[int] |
     if not isinstance(inputs, Tensor):
         return _pad(inputs, lengths)
     if lengths is None:
-        lengths = [inputs.shape[1]] * len(inputs) if inputs.dim() > 1 else []
+        return inputs, torch.full(inputs.shape[:1], inputs.shape[1] if inputs.dim() > 1 else 0)
     return inputs, torch.as_tensor(lengths)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,8 +20,23 @@ class Weights(NamedTuple):
     def of(cls, module: nn.LSTM, layer: int, direction: str) -> Weights:
         """The parameters of one layer and direction of this module."""
         suffix = f"l{layer}" + ("_reverse" if direction == "reverse" else "")
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return cls(*(getattr(module, f"{name}_{suffix}", None) for name in names))  # type: ignore[arg-type]
+
+        def parameter(name: str, *, there: bool = True) -> Any:
+            return getattr(module, f"{name}_{suffix}") if there else None
+
+        return cls(
+            parameter("weight_ih"),
+            parameter("weight_hh"),
+            parameter("bias_ih", there=module.bias),
+            parameter("bias_hh", there=module.bias),
+            parameter("weight_hr", there=module.proj_size > 0),
+        )
+
+    @classmethod
+    def of_all(cls, module: nn.LSTM, directions: tuple[str, ...]) -> list[Weights]:
+        """Those of every layer and direction, as `nn.LSTM` orders its states, without their gradients."""
+        layers = range(module.num_layers)
+        return [cls.of(module, layer, direction).detached() for layer in layers for direction in directions]
 
     @property
     def bias(self) -> Tensor | None:

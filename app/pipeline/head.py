@@ -14,6 +14,9 @@ from app.errors import WeightsError
 from app.lstm import batch
 from app.pipeline.config import Config
 
+Steps = Literal["all", "last", "final", "mean", "max"]
+Activation = Literal["relu", "tanh"]
+
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 _LAYER = re.compile(r"head\.(\d+)\.weight")
 
@@ -21,20 +24,20 @@ _LAYER = re.compile(r"head\.(\d+)\.weight")
 class HeadConfig(Config):
     """A linear layer, or several with an activation between; how many and how wide stands in the weights."""
 
-    steps: Literal["all", "last", "mean", "max"] = "all"
+    steps: Steps = "all"
     """Which steps of the LSTM's output it reads: `all` (a prediction per time step), each sequence's `last`, or their
-    `mean` or `max` (one prediction per sequence)."""
+    `mean` or `max` (one prediction per sequence); `final` is `nn.LSTM`'s h_n: where each direction came to its end."""
 
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: Activation = "relu"
     """What stands between the layers of an MLP."""
 
 
 class Head(nn.Module):
-    """Linear layers over all time steps, or over one summary of them."""
+    """Linear layers over all time steps of an output of one or two directions, or over one summary of them."""
 
-    def __init__(self, config: HeadConfig, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, config: HeadConfig, weights: Mapping[str, Tensor], directions: int = 1) -> None:
         super().__init__()
-        self.steps = config.steps
+        self.steps, self._directions = config.steps, directions
         numbers = sorted(int(match[1]) for name in weights if (match := _LAYER.fullmatch(name)))
         linear = [_linear(weights[f"head.{n}.weight"], weights.get(f"head.{n}.bias"), n) for n in numbers]
         if not linear:
@@ -61,11 +64,19 @@ class Head(nn.Module):
         """(batch, time, unit) with NaN in the padding -> (batch, time, value), or (batch, value) for a summary."""
         if self.steps == "last":
             output = batch.at_last_step(output, lengths)
+        elif self.steps == "final":
+            output = _final(output, lengths, self._directions)
         elif self.steps == "mean":
             output = output.nanmean(dim=1)
         elif self.steps == "max":
             output = torch.where(output.isnan(), -torch.inf, output).amax(dim=1)
         return self.layers(output)  # type: ignore[no-any-return]
+
+
+def _final(output: Tensor, lengths: Tensor, directions: int) -> Tensor:
+    """(batch, time, directions · unit) -> (batch, directions · unit): the forward's last, the reverse's first."""
+    forward, *reverse = output.chunk(directions, dim=-1)
+    return torch.cat([batch.at_last_step(forward, lengths), *(each[:, 0] for each in reverse)], dim=-1)
 
 
 def _linear(weight: Tensor, bias: Tensor | None, number: int) -> nn.Linear:

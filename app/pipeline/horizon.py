@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from app.lstm import batch
-from app.lstm.forward import forward
 from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Prediction, Query
 
@@ -37,27 +36,21 @@ _Further = tuple[Tensor, Tensor, Tensor, Tensor | None]  # inputs, lengths, valu
 def _read_ahead(pipeline: Pipeline, query: Query) -> _Further:
     if query.future_inputs is None:
         raise TypeError("a model of the same step needs the inputs of the further steps")
-    inputs, lengths = _append(query.inputs, query.sequence_lengths, query.future_inputs)
-    encoded = pipeline.encoder(inputs)
-    output, _ = forward(pipeline.lstm, encoded, lengths, pipeline.initial_state(query, encoded))
-    steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
-    return inputs, lengths, pipeline.predict_steps(output.take_along_dim(steps[..., None], dim=1)), None
+    inputs, lengths = append(query.inputs, query.sequence_lengths, query.future_inputs)
+    return inputs, lengths, pipeline.predict_further(query, inputs, lengths), None
 
 
 def _feed_back(pipeline: Pipeline, query: Query) -> _Further:
-    encoded = pipeline.encoder(query.inputs)
-    output, state = forward(pipeline.lstm, encoded, query.sequence_lengths, pipeline.initial_state(query, encoded))
-    values = [pipeline.predict_steps(batch.at_last_step(output, query.sequence_lengths))]  # (batch, value) each
+    predicted = pipeline.predict_on(query)
+    values = [next(predicted)]  # (batch, value) each
     next_row, rows = _rows(pipeline, query), []
-    one_step = torch.ones_like(query.sequence_lengths)
     for step in range(query.horizon):
         query.go_on()
         rows.append(next_row(step, values[-1]))  # (batch, feature), or (batch,) of tokens
         if len(values) < query.horizon:
-            output, state = forward(pipeline.lstm, pipeline.encoder(rows[-1][:, None]), one_step, state)
-            values.append(pipeline.predict_steps(output[:, 0]))
+            values.append(predicted.send(rows[-1]))
     further = torch.stack(rows, dim=1)
-    inputs, lengths = _append(query.inputs, query.sequence_lengths, further)
+    inputs, lengths = append(query.inputs, query.sequence_lengths, further)
     return inputs, lengths, torch.stack(values, dim=1), further if pipeline.task == "next_token" else None
 
 
@@ -109,7 +102,7 @@ class _TokenRows:
         return (predicted / self._temperature - noise).argmax(dim=-1)
 
 
-def _append(inputs: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def append(inputs: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Put rows (batch, horizon, …) behind each sequence's own last step."""
     sequences = [torch.cat((inputs[b, :length], rows[b])) for b, length in enumerate(lengths.tolist())]
     padded, longer = batch.pad(sequences)

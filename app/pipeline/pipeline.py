@@ -1,62 +1,93 @@
-"""`Pipeline`: raw request values -> features -> `nn.LSTM` -> head -> prediction, as one module."""
+"""`Pipeline`: raw request values -> prediction, output, states and trace, as one module."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from app.errors import ManifestError, WeightsError
-from app.lstm import LSTMSpec, State, Trace, trace
-from app.lstm.explain import explain
-from app.lstm.forward import forward
+from app.lstm import LSTMSpec, State, Trace
 from app.pipeline import horizon
-from app.pipeline.features import FeatureEncoder, FeatureInputs
-from app.pipeline.head import Head, HeadConfig
+from app.pipeline.features import FeatureInputs
 from app.pipeline.output import OutputConfig, OutputScale, Task
 from app.pipeline.query import Answer, Prediction, Query
-from app.pipeline.tokens import TokenEncoder, TokenInputs
+from app.pipeline.tokens import TokenInputs
 
 
-class Pipeline(nn.Module):
+@dataclass(frozen=True)
+class Reading:
+    """What an LSTM of a pipeline reads."""
+
+    aligned: bool
+    """Whether its time step t reads the inputs' time step t, and no other."""
+
+    names: Sequence[str] | None
+    """What its inputs are called; None for one-hot tokens, which the vocabulary names."""
+
+
+class Pipeline(nn.Module, ABC):
     """A trained model as it is served; it holds no request's state.
 
     Args:
         inputs: what the model takes.
         vocabulary_size: how many tokens there are, for token inputs.
-        task: what the head's values mean; None without a head.
-        head: how the head reads the LSTM's output; None serves the LSTM alone.
-        output: the meaning of the head's values.
-        weights: `lstm.*`, and where they are part of the model `embedding.weight` and `head.*`.
-
-    Raises:
-        WeightsError: the weights are not an LSTM's, or a part is missing, surplus or of the wrong shape.
-        ManifestError: the parts do not fit together; both sizes are shown.
+        task: what the values of a prediction mean; None where there is none.
+        output: their names, labels and scale.
     """
 
+    lstm: nn.LSTM
+    """The LSTM that is looked into where none is named."""
+
+    lstms: Mapping[str, nn.LSTM]
+    """Every `nn.LSTM` that can be looked into, by name; the first where none is named."""
+
+    takes_initial_state: bool
+    """Whether a request may say where the LSTM starts."""
+
+    runs_in_parts: bool
+    """Whether a sequence may be run part by part, the LSTM's state carried from one to the next."""
+
+    sums_up: bool
+    """Whether a prediction needs all steps of a sequence at once, so that no part of it is enough for one."""
+
+    horizon_refusal: str | None
+    """Why predictions cannot run on beyond the inputs, as the end of a sentence; None where they can."""
+
     def __init__(
-        self,
-        inputs: FeatureInputs | TokenInputs,
-        vocabulary_size: int | None,
-        task: Task | None,
-        head: HeadConfig | None,
-        output: OutputConfig,
-        weights: Mapping[str, Tensor],
+        self, inputs: FeatureInputs | TokenInputs, vocabulary_size: int | None, task: Task | None, output: OutputConfig
     ) -> None:
         super().__init__()
         self.inputs, self.task, self.output_config = inputs, task, output
-        self.spec = LSTMSpec.from_state_dict(weights, prefix="lstm.")
-        self.encoder = _encoder(inputs, vocabulary_size, weights)
-        self.lstm = self.spec.build()
-        self.lstm.load_state_dict({name: weights[f"lstm.{name}"] for name in self.spec.parameter_shapes()})
-        self.head = None if head is None else Head(head, weights)
+        self.vocabulary_size = vocabulary_size
         self.scale = OutputScale(output) if task == "regression" else None
-        self._check_widths(vocabulary_size)
-        _refuse_surplus(self, weights)
-        self.eval()
+
+    @abstractmethod
+    def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
+        """The shape of the prediction of one sequence of so many steps: (step, value) or (value,); None without one."""
+
+    @abstractmethod
+    def reading(self, module: str | None = None) -> Reading:
+        """What this LSTM reads."""
+
+    @abstractmethod
+    def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
+        """Give the prediction behind the last step (batch, value); for each row of inputs sent, that behind it."""
+
+    @abstractmethod
+    def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """The predictions (batch, horizon, value) of the further steps, which end each row of inputs."""
+
+    @abstractmethod
+    def warm(self) -> None:
+        """Compute something, so that the first request need not wait for what happens once."""
+
+    @abstractmethod
+    def _run(self, query: Query) -> Answer:
+        """All that is asked for, but the horizon."""
 
     def answer(self, query: Query) -> Answer:
         """Compute what is asked for, on the device of the weights; the answer's tensors lie on the CPU."""
@@ -64,113 +95,44 @@ class Pipeline(nn.Module):
             return _to_cpu(self._answer(_to_device(query, next(self.lstm.parameters()))))
 
     @property
+    def spec(self) -> LSTMSpec:
+        """The arguments of the first LSTM."""
+        return self.spec_of(None)
+
+    def lstm_of(self, module: str | None) -> nn.LSTM:
+        """The LSTM of this name, the first without one."""
+        return self.lstm if module is None else self.lstms[module]
+
+    def spec_of(self, module: str | None) -> LSTMSpec:
+        """The arguments of the LSTM of this name, of the first without one."""
+        return LSTMSpec.from_module(self.lstm_of(module))
+
+    @property
     def predicts_next_step(self) -> bool:
         """Whether the prediction at step t is of step t + 1, so that it can be fed back."""
         return self.task == "next_token" or self.output_config.predicts == "next_step"
 
-    def initial_state(self, query: Query, encoded: Tensor) -> State:
-        """The state that the query starts from."""
-        return query.initial_state or State.zeros(self.spec, len(encoded), encoded)
-
-    def predict_steps(self, output: Tensor) -> Tensor:
-        """The head's values (…, value) from the LSTM's output at some steps (…, unit)."""
-        if self.head is None:
-            raise TypeError("a model without a head predicts nothing")
-        return self._scaled(self.head.layers(output))
-
     def _answer(self, query: Query) -> Answer:
         query.go_on()
-        inputs, lengths, prediction = query.inputs, query.sequence_lengths, None
-        if query.horizon:
-            inputs, lengths, prediction = horizon.extend(self, query)
-        if query.explain is not None:
-            encoded = self.encoder(inputs)
-            explained = explain(self.lstm, encoded[0], self.initial_state(query, encoded), query.explain)
-            return Answer(lengths, inputs, query.horizon, explained=explained)
-        needs_steps = query.output or query.final_state or query.trace is not None
-        if not needs_steps and (prediction is not None or not query.prediction):
-            return Answer(lengths, inputs, query.horizon, prediction if query.prediction else None)
-        encoded = self.encoder(inputs)
-        traced, state = None, self.initial_state(query, encoded)
-        if query.trace is not None:
-            traced = trace(self.lstm, encoded, lengths, state, query.trace).settled()
-            output, final_state = traced.output, traced.final_state
-        else:
-            output, final_state = forward(self.lstm, encoded, lengths, state)
-        if query.prediction and prediction is None:
-            prediction = self._prediction(output, lengths)
-        return Answer(
-            sequence_lengths=lengths,
-            inputs=inputs,
-            horizon=query.horizon,
-            prediction=prediction if query.prediction else None,
-            output=output if query.output else None,
-            final_state=final_state if query.final_state else None,
-            trace=traced,
-        )
+        if not query.horizon:
+            return self._run(query)
+        inputs, lengths, prediction = horizon.extend(self, query)
+        extended = replace(query, inputs=inputs, sequence_lengths=lengths, prediction=False)
+        return replace(self._run(extended), horizon=query.horizon, prediction=prediction if query.prediction else None)
 
-    def _prediction(self, output: Tensor, lengths: Tensor) -> Prediction | None:
-        if self.head is None:
-            return None
-        values = self._scaled(self.head(output, lengths))
-        choices = None if self.task == "regression" else values.argmax(dim=-1)
-        return Prediction(values, lengths if self.head.per_step else None, choices)
+    def _prediction(self, values: Tensor, steps: Tensor | None) -> Prediction:
+        return Prediction(values, steps, None if self.task == "regression" else values.argmax(dim=-1))
 
     def _scaled(self, values: Tensor) -> Tensor:
         return values if self.scale is None else self.scale(values)
 
-    def _check_widths(self, vocabulary_size: int | None) -> None:
-        if self.encoder.width != self.spec.input_size:
-            raise ManifestError(
-                f"the manifest's inputs fill {self.encoder.width} values a time step, but the weights' nn.LSTM has "
-                f"input_size {self.spec.input_size}"
-            )
-        if self.head is None:
-            return
-        if self.head.input_size != self.spec.output_size:
-            raise ManifestError(
-                f"the head takes {self.head.input_size} values, but the nn.LSTM's output has {self.spec.output_size}"
-            )
-        kind, count = self._outputs(vocabulary_size)
-        if self.head.output_size != count:
-            raise ManifestError(f"the head gives {self.head.output_size} values, but there are {count} {kind}")
-
-    def _outputs(self, vocabulary_size: int | None) -> tuple[str, int | None]:
+    def _values_wanted(self) -> tuple[str, int | None]:
+        """What the values of a prediction stand for, and how many there must be."""
         if self.task == "next_token":
-            return "vocabulary entries", vocabulary_size
+            return "vocabulary entries", self.vocabulary_size
         if self.task == "regression":
             return "output.names", len(self.output_config.names)
         return "output.labels", len(self.output_config.labels)
-
-
-def _encoder(
-    inputs: FeatureInputs | TokenInputs, vocabulary_size: int | None, weights: Mapping[str, Tensor]
-) -> FeatureEncoder | TokenEncoder:
-    if isinstance(inputs, FeatureInputs):
-        return FeatureEncoder(inputs)
-    embedding = weights.get("embedding.weight")
-    if vocabulary_size is None:
-        raise ManifestError("a model of tokens needs a vocabulary")
-    if embedding is not None and embedding.dim() != 2:  # noqa: PLR2004
-        raise WeightsError(f"'embedding.weight' must be a matrix, but has shape {list(embedding.shape)}")
-    if embedding is not None and len(embedding) != vocabulary_size:
-        raise ManifestError(
-            f"'embedding.weight' has {len(embedding)} rows, but the vocabulary has {vocabulary_size} entries"
-        )
-    return TokenEncoder(vocabulary_size, embedding)
-
-
-def _refuse_surplus(pipeline: Pipeline, weights: Mapping[str, Tensor]) -> None:
-    used = {f"lstm.{name}" for name in pipeline.spec.parameter_shapes()}
-    if isinstance(pipeline.encoder, TokenEncoder):
-        used.add("embedding.weight")
-    if pipeline.head is not None:
-        used |= pipeline.head.names
-    if surplus := sorted(weights.keys() - used):
-        raise WeightsError(
-            f"the weights hold '{surplus[0]}', which the manifest gives no place: "
-            "the service reads lstm.*, embedding.weight for tokens, and head.* with a [head]"
-        )
 
 
 def _to_device(query: Query, like: Tensor) -> Query:

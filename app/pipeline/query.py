@@ -11,6 +11,9 @@ from app.errors import DeadlineExceeded
 from app.lstm import Selection, State, Trace
 from app.lstm.explain import Explained, Point
 
+LSTM = "lstm"
+"""What the LSTM of a plain module is called."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -24,9 +27,16 @@ class Query:
     prediction: bool = True
     output: bool = False
     final_state: bool = False
+    module: str | None = None  # which LSTM is looked at; the first where none is named
     trace: Selection | None = None
     explain: Point | None = None  # of a batch of one; nothing else is answered beside it
+    most_bytes: int | None = None  # of what is made where its size shows only on the way
     abandoned: threading.Event | None = None  # set when nobody waits for the answer any more
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether more than the prediction is wanted."""
+        return self.output or self.final_state or self.trace is not None or self.explain is not None
 
     def go_on(self) -> None:
         """Raise `DeadlineExceeded` if nobody waits any more; long computations ask now and then."""
@@ -48,7 +58,9 @@ class Answer:
     """What was asked for; the rest is None. With a horizon all but the prediction covers the further steps too."""
 
     sequence_lengths: Tensor  # (batch,) steps that the LSTM ran over
-    inputs: Tensor  # what it ran over, as in the query, with the steps fed back
+    inputs: Tensor  # what the model ran over, as in the query, with the steps fed back
+    module: str = LSTM  # the LSTM that was looked at
+    aligned: bool = True  # whether its time step t reads the inputs' time step t, and no other
     horizon: int = 0
     prediction: Prediction | None = None
     output: Tensor | None = None  # (batch, time, directions · unit), NaN in the padding

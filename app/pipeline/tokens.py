@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from app.pipeline.config import Config
 from app.pipeline.vocabulary import Kind, Unknown
 
+MOST_IDS = 10_000_000  # more than any vocabulary has
+
 
 class TokenInputs(Config):
-    """The model takes tokens: ids (batch, time), or text that its vocabulary splits."""
+    """The model takes tokens: ids (batch, time), or text where its vocabulary can split it."""
 
     kind: Literal["tokens"]
     """`tokens`."""
 
     vocabulary: Kind
-    """What a token is: `characters`, or `words` (and punctuation marks)."""
+    """What a token is: `characters`, `words` (and punctuation marks), or just `ids`: then no text is read."""
 
     characters: str | None = None
     """The vocabulary of characters, in the order of their ids."""
 
     file: str | None = None
     """The file with the vocabulary, beside the manifest: one entry a line, in the order of their ids."""
+
+    size: int | None = Field(default=None, ge=1, le=MOST_IDS)
+    """With `vocabulary = "ids"`: how many ids there are."""
 
     unknown: Unknown = "refuse"
     """What happens to a token outside the vocabulary: `refuse` (422), `token` (read as `unknown_token`), or `suffix`
@@ -36,7 +41,11 @@ class TokenInputs(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> TokenInputs:
-        if (self.characters is None) == (self.file is None):
+        if (self.vocabulary == "ids") != (self.size is not None):
+            raise ValueError('`size` goes with `vocabulary = "ids"`, and only with it')
+        if self.vocabulary == "ids" and self.model_fields_set & {"characters", "file", "unknown", "unknown_token"}:
+            raise ValueError("a vocabulary of ids has a `size`, and neither entries nor a rule for unknown ones")
+        if self.vocabulary != "ids" and (self.characters is None) == (self.file is None):
             raise ValueError("give the vocabulary as either `characters` or `file`")
         if self.vocabulary == "words" and self.file is None:
             raise ValueError("a vocabulary of words comes from a `file`")

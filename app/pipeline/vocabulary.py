@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.pipeline import words
 
-Kind = Literal["characters", "words"]
+Kind = Literal["characters", "words", "ids"]
 Unknown = Literal["refuse", "token", "suffix"]
 
 LONGEST_SUFFIX = 4
@@ -48,6 +48,16 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @classmethod
+    def of_ids(cls, size: int) -> Vocabulary:
+        """The vocabulary of a model of which only the number of tokens is known: each entry is its own id, written."""
+        return cls([str(index) for index in range(size)], "ids")
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether a text can be split into its tokens."""
+        return self.kind != "ids"
 
     def split(self, text: str) -> list[str]:
         """The tokens of a text: its characters, or its words and marks."""

@@ -66,6 +66,15 @@ class Manifest(Config):
     """What the head's values mean: `regression`, `classification` (one label per sequence), `tagging` (one per step)
     or `next_token`. Left out together with [head], the LSTM alone is served."""
 
+    factory: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*$")
+    """A module with code of its own: `package.module:function`, which makes it. Needs `GATESCOPE_ALLOW_CODE=true`."""
+
+    factory_arguments: dict[str, Any] = Field(default={})
+    """Given to the factory by name."""
+
+    trial_steps: int = Field(default=32, ge=1, le=100_000)
+    """How many time steps a custom module is tried with when it is loaded."""
+
     default_version: str | None = None
     """The version that answers where none is named; the newest when left out."""
 
@@ -86,8 +95,7 @@ class Manifest(Config):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Manifest:
-        if (self.task is None) != (self.head is None):
-            raise ValueError("`task` and [head] go together: state both, or neither to serve the LSTM alone")
+        self._check_factory()
         if self.task == "regression" and not self.output.names:
             raise ValueError("a regression needs output.names")
         if self.task in ("classification", "tagging") and not self.output.labels:
@@ -100,6 +108,15 @@ class Manifest(Config):
             self._check_feedback(self.input)
         return self
 
+    def _check_factory(self) -> None:
+        if self.factory is None:
+            if surplus := sorted(self.model_fields_set & {"factory_arguments", "trial_steps"}):
+                raise ValueError(f"`{surplus[0]}` goes with `factory`, and only with it")
+            if (self.task is None) != (self.head is None):
+                raise ValueError("`task` and [head] go together: state both, or neither to serve the LSTM alone")
+        elif self.head is not None:
+            raise ValueError("the module that `factory` makes has its own head: leave [head] out")
+
     def _check_feedback(self, inputs: FeatureInputs) -> None:
         for index in self.output.fed_back(inputs.names):
             feature = inputs.features[index]
@@ -110,7 +127,13 @@ class Manifest(Config):
         if task in ("tagging", "next_token") and head.steps != "all":
             raise ValueError(f"{task} gives a prediction per time step: head.steps must be 'all', not '{head.steps}'")
         if task == "classification" and head.steps == "all":
-            raise ValueError("classification gives one label per sequence: head.steps must be last, mean or max")
+            raise ValueError("classification gives one label per sequence: head.steps must be last, final, mean or max")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files beside the manifest that the model is made of: its vocabulary and examples."""
+        vocabulary = None if isinstance(self.input, FeatureInputs) else self.input.file
+        return tuple(file for file in (vocabulary, *(example.file for example in self.examples)) if file is not None)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -139,6 +162,8 @@ class Manifest(Config):
         if isinstance(self.input, FeatureInputs):
             return None
         stated = self.input
+        if stated.size is not None:
+            return Vocabulary.of_ids(stated.size)
         if stated.file is not None:
             text = _text(folder, stated.file)
             entries: list[str] = text.removesuffix("\n").split("\n")

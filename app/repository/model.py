@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
-from app.errors import ManifestError, WeightsError
+from app.errors import ManifestError, ModuleError, WeightsError
 from app.lstm import LSTMSpec
 from app.lstm.method import method_of
+from app.pipeline.custom import CustomPipeline
 from app.pipeline.pipeline import Pipeline
+from app.pipeline.plain import PlainPipeline
 from app.pipeline.vocabulary import Vocabulary
+from app.repository import factory
 from app.repository.manifest import Manifest, StatedLSTM
 
 FILE = "model.safetensors"
@@ -34,7 +37,7 @@ class Model:
 
     @property
     def spec(self) -> LSTMSpec:
-        """The arguments of its `nn.LSTM`."""
+        """The arguments of its `nn.LSTM`, of the first if there are several."""
         return self.pipeline.spec
 
     @property
@@ -43,6 +46,11 @@ class Model:
         if self.manifest.task == "next_token" and self.vocabulary is not None:
             return self.vocabulary.entries
         return self.manifest.output.labels
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it takes text in place of numbers."""
+        return self.vocabulary is not None and self.vocabulary.reads_text
 
     @property
     def parameters(self) -> int:
@@ -64,41 +72,71 @@ class Model:
         """The precision of its weights."""
         return str(self.pipeline.lstm.weight_ih_l0.dtype).removeprefix("torch.")
 
+    def warm(self) -> None:
+        """Prove the way to its gates and compute one step, so that the first request need not wait for it."""
+        method_of(self.pipeline.lstm)
+        self.pipeline.warm()
+
     @classmethod
-    def load(cls, folder: Path, version: str, device: torch.device) -> Model:
+    def load(cls, folder: Path, version: str, device: torch.device, *, allow_code: bool = False) -> Model:
         """Read `<folder>/model.toml` and `<folder>/<version>/model.safetensors`.
+
+        Args:
+            folder: of the model.
+            version: which one.
+            device: where it is to live.
+            allow_code: whether its manifest may name a factory, that is, have code run.
 
         Raises:
             ManifestError: the manifest cannot be read, or contradicts the weights.
-            WeightsError: the weights cannot be read, are not finite numbers, or are not an `nn.LSTM`'s.
+            WeightsError: the weights cannot be read, are not finite numbers, or are not the module's.
+            ModuleError: the manifest names a factory, and that may not be, or its module cannot be served.
         """
         manifest = Manifest.read(folder)
         vocabulary = manifest.read_vocabulary(folder)
-        pipeline = Pipeline(
-            manifest.input,
-            None if vocabulary is None else len(vocabulary),
-            manifest.task,
-            manifest.head,
-            manifest.output,
-            _read_weights(folder / version / FILE),
-        )
+        size = None if vocabulary is None else len(vocabulary)
+        path = folder / version / FILE
+        if manifest.factory is None:
+            pipeline = _plain(manifest, size, path)
+        elif allow_code:
+            pipeline = _custom(manifest, manifest.factory, size, path, device)
+        else:
+            raise ModuleError(
+                f"its manifest names the factory '{manifest.factory}', and this server runs no code for models: set "
+                "GATESCOPE_ALLOW_CODE=true if everyone who can write a manifest here may run any code as this server"
+            )
         _check_stated(manifest.lstm, pipeline.spec)
         return cls(folder.name, version, manifest, vocabulary, manifest.read_examples(folder), pipeline.to(device))
 
 
+def _plain(manifest: Manifest, vocabulary_size: int | None, path: Path) -> Pipeline:
+    weights = _read_weights(path)
+    for name, value in weights.items():
+        if not value.is_floating_point():
+            raise WeightsError(f"{_shown(path)}: '{name}' holds {value.dtype}, not floating-point numbers")
+    return PlainPipeline(manifest.input, vocabulary_size, manifest.task, manifest.head, manifest.output, weights)
+
+
+def _custom(manifest: Manifest, named: str, vocabulary_size: int | None, path: Path, device: torch.device) -> Pipeline:
+    module = factory.build(named, manifest.factory_arguments, _read_weights(path), path.parents[2]).to(device)
+    return CustomPipeline(manifest.input, vocabulary_size, manifest.task, manifest.output, module, manifest.trial_steps)
+
+
+def _shown(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    shown = "/".join(path.parts[-3:])
+    """The tensors of the file, those of floating-point numbers as float32."""
+    shown = _shown(path)
     try:
-        path.open("rb").close()  # safetensors calls every file that it may not read a missing one
-        weights = load_file(path)
+        weights = load(path.read_bytes())  # not mapped into memory: whoever writes to the file must not change a model
     except OSError as error:
         raise WeightsError(f"{shown} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise WeightsError(f"{shown} cannot be read: {error}") from error
     for name, value in weights.items():
-        if not value.is_floating_point():
-            raise WeightsError(f"{shown}: '{name}' holds {value.dtype}, not floating-point numbers")
-        weights[name] = value.float()
+        weights[name] = value.float() if value.is_floating_point() else value
         if not bool(torch.isfinite(weights[name]).all()):
             raise WeightsError(f"{shown}: '{name}' holds NaN or Infinity, or what float32 cannot hold")
     return weights

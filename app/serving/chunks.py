@@ -9,8 +9,9 @@ from math import prod
 
 from torch import Tensor
 
-from app.lstm import SIGNALS, LSTMSpec, Selection
+from app.lstm import SIGNALS, Selection, Trace
 from app.pipeline.query import Answer, Query
+from app.repository.model import Model
 from app.serving.turns import Turns
 from app.serving.whole import Whole
 
@@ -32,12 +33,13 @@ class Chunk:
     signals: dict[str, Tensor]  # each (row, layer, direction, time, unit)
 
 
-def in_order(spec: LSTMSpec, selection: Selection) -> bool:
+def in_order(model: Model, selection: Selection) -> bool:
     """Whether a trace can be made from its first step to its last.
 
-    A reverse direction begins at the end, so a bidirectional LSTM is traced whole; so is what is wanted backwards.
+    A reverse direction begins at the end, so a bidirectional LSTM is traced whole; so is what is wanted backwards, and
+    what cannot be run in parts.
     """
-    return not spec.bidirectional and (selection.time.step or 1) > 0
+    return model.pipeline.runs_in_parts and not model.spec.bidirectional and (selection.time.step or 1) > 0
 
 
 async def begin(turns: Turns, query: Query, selection: Selection, max_trace_bytes: int) -> ChunkedTrace:
@@ -52,7 +54,7 @@ async def begin(turns: Turns, query: Query, selection: Selection, max_trace_byte
     Raises:
         Overloaded, DeadlineExceeded, NotReady: as the engine does.
     """
-    if not query.horizon:
+    if not query.horizon or not in_order(turns.model, selection):
         return ChunkedTrace(turns, query, selection, max_trace_bytes, None)
     ahead = await turns.answer(replace(query, output=False, final_state=False))
     extended = replace(
@@ -76,7 +78,7 @@ class ChunkedTrace:
         self.whole = Whole(query, ahead)
         self.model = turns.model
         self._turns, self._query, self._max_trace_bytes = turns, query, max_trace_bytes
-        self._in_order = in_order(self.model.spec, selection)
+        self._in_order = in_order(self.model, selection)
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         """The trace from chunk to chunk; `whole` has the rest when they are through.
@@ -84,27 +86,38 @@ class ChunkedTrace:
         Raises:
             Overloaded, DeadlineExceeded, NotReady: as the engine does.
         """
+        if not self._in_order:
+            yield await self._all()
+            return
         for start, stop in self._spans():
             rows = (self._query.sequence_lengths > start).nonzero()[:, 0]
             steps = self._steps(start, stop)
-            answer = await self._turns.answer(self._part(rows, start, stop, steps))
-            if answer.trace is None:
-                raise TypeError("the answer holds no trace")
-            self.whole.take(answer, answer.trace, rows, slice(start, stop))
-            yield Chunk(rows.tolist(), list(steps), answer.trace.signals)
+            answer, trace = await self._answer(self._part(rows, start, stop, steps))
+            self.whole.take(answer, trace, rows, slice(start, stop))
+            yield Chunk(rows.tolist(), list(steps), trace.signals)
         if self._summarizes:
             # a mean or maximum over all steps is in no chunk: the LSTM runs once more, whole but without a trace
             untraced = await self._turns.answer(replace(self._query, output=False, final_state=False))
             self.whole.predict(untraced.prediction)
 
+    async def _all(self) -> Chunk:
+        answer, trace = await self._answer(replace(self._query, trace=self.selection))
+        self.whole.take_all(answer, trace)
+        steps = self.selection.time_steps(int(answer.sequence_lengths.max()))
+        return Chunk(list(range(len(answer.sequence_lengths))), steps, trace.signals)
+
+    async def _answer(self, query: Query) -> tuple[Answer, Trace]:
+        answer = await self._turns.answer(query)
+        if answer.trace is None:
+            raise TypeError("the answer holds no trace")
+        return answer, answer.trace
+
     @property
     def _summarizes(self) -> bool:
-        head = self.model.manifest.head
-        return self._in_order and self._query.prediction and head is not None and head.steps in ("mean", "max")
+        return self._query.prediction and self.model.pipeline.sums_up
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        longest = self._query.inputs.shape[1]
-        at_once = self._steps_at_once() if self._in_order else longest
+        longest, at_once = self._query.inputs.shape[1], self._steps_at_once()
         for start in range(0, longest, at_once):
             yield start, min(start + at_once, longest)
 
@@ -118,15 +131,13 @@ class ChunkedTrace:
     def _steps(self, start: int, stop: int) -> range:
         """The selected time steps from start up to stop."""
         selected = range(self._query.inputs.shape[1])[self.selection.time]
-        if not self._in_order:
-            return selected
         return selected[bisect_left(selected, start) : bisect_left(selected, stop)]
 
     def _part(self, rows: Tensor, start: int, stop: int, steps: range) -> Query:
         query, selection = self._query, self.selection
         if not steps:
             selection = replace(selection, signals=())  # these steps are only passed
-        elif self._in_order:
+        else:
             selection = replace(selection, time=slice(steps.start - start, steps.stop - start, steps.step))
         return replace(
             query,

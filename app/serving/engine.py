@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.pipeline.query import Answer, Query
+from app.repository.entry import Entry
+from app.repository.importers.importer import Imported, import_checkpoint
+from app.repository.importers.options import Options
 from app.repository.model import Model
-from app.repository.repository import Entry, Repository
+from app.repository.repository import Repository
+from app.serving.loader import Loader
+from app.serving.upload import received, unwritable
 
 
 class Engine(Protocol):
@@ -36,29 +43,49 @@ class Engine(Protocol):
     async def answer(self, model: Model, query: Query, timeout_s: float) -> Answer:
         """What the query asks for; raises `Overloaded`, `DeadlineExceeded`, `NotReady`."""
 
+    async def load(self, name: str, version: str | None) -> Entry:
+        """Read a model or one version anew; raises `ModelNotFound`, `VersionNotFound`, `ModelError`, `Unavailable`."""
+
+    async def unload(self, name: str, version: str | None) -> Entry:
+        """Serve a model or one version no more; raises `ModelNotFound`, `VersionNotFound`."""
+
+    async def upload(self, name: str, checkpoint: AsyncIterator[bytes], options: Options) -> Imported:
+        """Make a checkpoint a version that is served; raises `InvalidInput`, `VersionExists`, `ModelError` and more."""
+
 
 class LocalEngine:
-    """Computes in this process, on one worker thread: torch releases the GIL, and a device has one owner."""
+    """Computes in this process, on one worker thread: torch releases the GIL, and a device has one owner.
 
-    def __init__(self, repository: Repository, max_queue_size: int) -> None:
+    Models are loaded on another thread, beside those that answer.
+
+    Args:
+        repository: the models.
+        max_queue_size: how many queries may wait.
+        watch: whether what changes on disk is loaded without being asked to.
+    """
+
+    def __init__(self, repository: Repository, max_queue_size: int, *, watch: bool = False) -> None:
         self._repository = repository
         self._max_queue_size = max_queue_size
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._loader = Loader(repository, watch=watch)
         self._open: set[threading.Event] = set()
         self._ready = asyncio.Event()
         self._closed = False
+        repository.warm = lambda model: self._worker.submit(model.warm).result()
 
     async def start(self) -> None:
-        """Load the models; queries for those that are there already are answered after it."""
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._repository.load)
+        """Load the models, and keep up with the disk from then on."""
+        await self._loader.start()
         self._ready.set()
 
     async def stop(self) -> None:
-        """Take no more queries, give up those that are open, and let the worker come to the end of its step."""
+        """Take no more queries, give up those that are open, and let both threads come to the end of their step."""
         self._ready.clear()
         self._closed = True
         for abandoned in self._open:
             abandoned.set()
+        await self._loader.stop()
         await asyncio.to_thread(self._worker.shutdown, wait=True, cancel_futures=True)
 
     @property
@@ -105,3 +132,32 @@ class LocalEngine:
         finally:
             abandoned.set()
             self._open.discard(abandoned)
+
+    async def load(self, name: str, version: str | None) -> Entry:
+        """Read a model or one version anew, beside what answers; see `Repository.load_model`."""
+        return await self._loader.run(self._repository.load_model, name, version)
+
+    async def unload(self, name: str, version: str | None) -> Entry:
+        """Serve a model or one version no more; see `Repository.unload_model`."""
+        return await self._loader.run(self._repository.unload_model, name, version)
+
+    async def upload(self, name: str, checkpoint: AsyncIterator[bytes], options: Options) -> Imported:
+        """Take a checkpoint to the disk, make it a version and serve it.
+
+        Raises:
+            InvalidInput: the name or an option cannot be.
+            VersionExists: the model has this version already.
+            ModelError: it is no checkpoint, or cannot be served.
+            Unavailable: it cannot be written.
+        """
+        async with received(checkpoint, self._repository.folder, self._loader) as file:
+            return await self._loader.run(self._import, file, name, options)
+
+    def _import(self, checkpoint: Path, name: str, options: Options) -> Imported:
+        folder, allow_code = self._repository.folder, self._repository.allow_code
+        try:
+            imported = import_checkpoint(checkpoint, folder, name, options, allow_code=allow_code)
+        except OSError as error:
+            raise unwritable(error) from error
+        self._repository.load_model(name, imported.version)
+        return imported

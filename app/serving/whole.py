@@ -43,6 +43,12 @@ class Whole:
         if answer.prediction is not None:
             self.predict(self._joined(answer.prediction, rows, steps))
 
+    def take_all(self, answer: Answer, trace: Trace) -> None:
+        """Take the answer to the whole query, its own lengths included."""
+        self._initial_state, self._state = trace.initial_state, trace.final_state
+        self.residual = trace.residual
+        self._answer = replace(answer, trace=None)
+
     def predict(self, prediction: Prediction | None) -> None:
         """Set the prediction."""
         self._answer = replace(self._answer, prediction=prediction)

@@ -85,6 +85,15 @@ MANIFESTS = {
         [output]
         labels = ["glad", "sad", "neither"]
     """,
+    "ids": """
+        description = "the next of six tokens that nobody has named"
+        task = "next_token"
+        [input]
+        kind = "tokens"
+        vocabulary = "ids"
+        size = 6
+        [head]
+    """,
     "contradicting": """
         description = "says 7 units, has 6"
         [input]
@@ -102,9 +111,10 @@ LSTMS = {
     "river": (3, 8),
     "letters": (4, 8),
     "mood": (5, 8),
+    "ids": (5, 8),
     "contradicting": (5, 6),
 }
-HEADS = {"forecaster": 1, "river": 1, "letters": 4, "mood": 3}
+HEADS = {"forecaster": 1, "river": 1, "letters": 4, "mood": 3, "ids": 6}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,7 +137,7 @@ def _network(name):
     torch.manual_seed(len(name))
     arguments = LSTMS[name]
     lstm = nn.LSTM(**arguments) if isinstance(arguments, dict) else nn.LSTM(*arguments)
-    return Network(lstm, HEADS.get(name), 6 if name == "mood" else None).eval()
+    return Network(lstm, HEADS.get(name), 6 if name in ("mood", "ids") else None).eval()
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +165,7 @@ def serving(models_dir, **settings):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    app = create_app(Settings(models_dir=models_dir, **settings))
+    app = create_app(Settings(models_dir=models_dir, **{"watch": False} | settings))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -189,6 +199,12 @@ def client(models_dir):
 def serve(models_dir):
     """`with serve(max_queue_size=1) as client:` — a server of its own with other settings."""
     return lambda **settings: serving(models_dir, **settings)
+
+
+@pytest.fixture(scope="session")
+def serve_models():
+    """`with serve_models(folder, watch=True) as client:` — a server of its own with models of its own."""
+    return serving
 
 
 @pytest.fixture(scope="session")

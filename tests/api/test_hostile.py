@@ -222,7 +222,7 @@ def test_no_path_is_redirected_to_another(client):
 def test_a_version_stands_in_the_path_alone(client):
     document = orjson.loads(client.get("/openapi.json").content)
     for path, methods in document["paths"].items():
-        for operation in methods.values():
+        for operation in (operation for method, operation in methods.items() if method != "put"):
             named = {item["name"]: item for item in operation["parameters"] if "name" in item}
             assert named.keys() == {name for name in ("name", "version") if f"{{{name}}}" in path}
             assert all(item["in"] == "path" and item["schema"]["type"] == "string" for item in named.values())

@@ -2,6 +2,8 @@
 
 import re
 
+import torch
+
 from app.api.routes import ROUTES
 
 
@@ -13,7 +15,7 @@ def info_of(client, name):
 
 def test_every_folder_with_a_manifest_is_listed(client):
     models = {model["name"]: model["state"] for model in client.get("/v1/models").json()["models"]}
-    ready = dict.fromkeys(("founding", "both-ways", "forecaster", "river", "letters", "mood"), "ready")
+    ready = dict.fromkeys(("founding", "both-ways", "forecaster", "river", "letters", "mood", "ids"), "ready")
     assert models == ready | {"contradicting": "unavailable", "weightless": "unavailable"}
 
 
@@ -47,6 +49,20 @@ def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):
     assert mood["output"] == {"kind": "classification", "names": None, "labels": ["glad", "sad", "neither"]}
     assert forecaster["output"] == {"kind": "regression", "names": ["level"], "labels": None}
     assert mood["parameters"] == sum(parameter.numel() for parameter in networks["mood"].parameters())
+
+
+def test_tokens_of_which_only_the_number_is_known_are_told_by_their_ids(client, call, networks):
+    info = info_of(client, "ids")
+    assert info["input"] == {"kind": "tokens", "feature_names": None, "vocabulary_size": 6, "text": False}
+    assert info["output"]["labels"] == list("012345")
+    reply = call("ids/predict", {"inputs": [[5, 0, 3]], "horizon": 4})
+    assert reply.tokens[0][:3] == ["5", "0", "3"]
+    assert set(reply.prediction["labels"][0]) <= set("012345")
+    assert "text" not in reply.prediction
+    network = networks["ids"]
+    with torch.no_grad():
+        expected = network.head(network.lstm(network.embedding(torch.tensor([5, 0, 3])))[0])[-1]
+    torch.testing.assert_close(torch.tensor(reply.prediction["values"][0][0]), expected, rtol=0, atol=1e-5)
 
 
 def test_examples_are_complete_requests(client, call):

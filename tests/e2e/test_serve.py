@@ -112,11 +112,22 @@ class TestRefusals:
             assert (status, said) == (1, f"gatescope: the folder of models '{tmp_path / name}' {why}\n")
 
     def test_an_empty_folder_of_models_is_served_with_a_warning(self, tmp_path, serve, monkeypatch):
-        monkeypatch.setattr("app.cli.Server.run", lambda _, sockets: sockets[0].close())  # which leaves it unstarted
+        monkeypatch.setattr("app.server.Server.run", lambda _, sockets: sockets[0].close())  # which leaves it unstarted
         status, said = serve("--models", tmp_path, "--port", 0)
         assert status == 1
         assert "there is no model in the folder of models" in said
         assert "warning" in said
+
+    @pytest.mark.parametrize(
+        ("host", "keys", "warned"),
+        [("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", "API", False), ("0.0.0.0", "ADMIN", False)],  # noqa: S104
+    )
+    def test_whoever_may_change_the_models_is_warned_of(self, model_folder, serve, monkeypatch, host, keys, warned):
+        monkeypatch.setattr("app.cli.serve.Server.run", lambda _, sockets: sockets[0].close())
+        if keys:
+            monkeypatch.setenv(f"GATESCOPE_{keys}_KEYS", "secret")
+        _, said = serve("--models", model_folder().models_dir, "--port", 0, "--host", host)
+        assert ("GATESCOPE_ADMIN_KEYS would keep them out" in said) == warned
 
     def test_a_gpu_where_there_is_none(self, model_folder, serve, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -122,6 +122,24 @@ def test_a_layout_that_changes_in_use_is_noticed_given_up_and_the_trace_right_al
     assert method.method_of(module) == "replay"  # from now on
 
 
+def test_a_step_in_the_middle_that_is_wrong_is_noticed_the_first_time_that_a_shape_is_run(monkeypatch, caplog):
+    module = nn.LSTM(4, 8)
+    assert method.method_of(module) == "workspace"  # proved
+    right = workspace.Chunk
+
+    def spoilt(start, gates, cell_state, output):
+        gates[len(gates) // 2, 0, 3] += 0.01
+        return right(start, gates, cell_state, output)
+
+    monkeypatch.setattr(workspace, "Chunk", spoilt)
+    inputs, state = random_run(module, (19, 19))
+    with caplog.at_level(logging.ERROR):
+        traced = trace(module, inputs, initial_state=state)
+    assert traced.method == "replay"
+    assert worst_difference(module, traced, inputs, state) <= 2e-5
+    assert "given up" in caplog.text
+
+
 def test_a_kernel_that_is_gone_or_takes_other_arguments_is_replaced(monkeypatch, caplog):
     def gone(*args):
         raise TypeError("unexpected keyword argument 'train'")
@@ -148,8 +166,7 @@ def test_chunks_of_time_make_the_same_trace_as_one(using, monkeypatch, name):
     module = nn.LSTM(4, 8, 2, bidirectional=True)
     inputs, state = random_run(module, (50, 13, 40))
     whole = trace(module, inputs, initial_state=state)
-    monkeypatch.setattr(chunk, "LEAST_STEPS", 7)
-    monkeypatch.setattr(chunk, "MOST_FLOATS", 1)
+    monkeypatch.setattr(chunk, "MOST_FLOATS", 7 * chunk.FLOATS_PER_UNIT * 3 * 16)
     cut = trace(module, inputs, initial_state=state)
     for signal, values in whole.signals.items():
         torch.testing.assert_close(cut.signals[signal], values, rtol=0, atol=1e-6, equal_nan=True)

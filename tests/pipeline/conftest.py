@@ -11,7 +11,7 @@ from app.lstm.batch import pad
 from app.pipeline.features import Feature, FeatureInputs
 from app.pipeline.head import HeadConfig
 from app.pipeline.output import OutputConfig
-from app.pipeline.pipeline import Pipeline
+from app.pipeline.plain import PlainPipeline
 from app.pipeline.query import Answer, Query
 from app.pipeline.tokens import TokenInputs
 
@@ -31,7 +31,7 @@ TOKENS = TokenInputs(kind="tokens", vocabulary="characters", characters=VOCABULA
 class Case:
     """A pipeline beside the module whose weights it serves."""
 
-    pipeline: Pipeline
+    pipeline: PlainPipeline
     module: nn.Module
 
     def ask(self, sequences: list[Tensor], **wanted: Any) -> Answer:
@@ -71,7 +71,7 @@ def case(plain) -> Callable[..., Case]:
         config = None if head is None else HeadConfig(steps=steps, activation=activation)
         meaning = OutputConfig(**output or ({"names": ("x", "y")} if task == "regression" else {}))
         size_or_none = None if kind == "features" else len(VOCABULARY)
-        return Case(Pipeline(inputs, size_or_none, task, config, meaning, module.state_dict()), module)
+        return Case(PlainPipeline(inputs, size_or_none, task, config, meaning, module.state_dict()), module)
 
     return make
 

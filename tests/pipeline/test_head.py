@@ -71,6 +71,24 @@ def test_a_summary_reads_each_rows_own_steps_only(output, steps, pool):
     torch.testing.assert_close(head(output, LENGTHS), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_final_reads_h_n_of_the_top_layer(seeded_lstm, random, layers, bidirectional):
+    lstm = seeded_lstm(3, 4, layers, bidirectional=bidirectional, batch_first=True)
+    directions = 2 if bidirectional else 1
+    linear = nn.Sequential(nn.Linear(4 * directions, 2))
+    rows = [torch.randn(length, 3, generator=random) for length in LENGTHS]
+    padded = torch.full((len(rows), max(LENGTHS), 4 * directions), torch.nan)
+    expected = []
+    for index, row in enumerate(rows):
+        output, (h_n, _) = lstm(row[None])
+        padded[index, : len(row)] = output[0]
+        expected.append(linear(torch.cat(list(h_n[-directions:, 0]))))
+    head = Head(HeadConfig(steps="final"), weights_of(linear), directions)
+    assert not head.per_step
+    torch.testing.assert_close(head(padded, LENGTHS), torch.stack(expected), rtol=0, atol=1e-6)
+
+
 def test_no_layers_are_refused():
     with pytest.raises(WeightsError, match=r"no 'head\.0\.weight'"):
         Head(HeadConfig(), {"lstm.weight_ih_l0": torch.zeros(4, 1)})

@@ -8,7 +8,7 @@ from app.lstm import SIGNALS, Selection, equations
 from app.pipeline.features import Feature, FeatureInputs
 from app.pipeline.head import HeadConfig
 from app.pipeline.output import OutputConfig
-from app.pipeline.pipeline import Pipeline
+from app.pipeline.plain import PlainPipeline
 from app.pipeline.query import Query
 from app.pipeline.tokens import TokenInputs
 
@@ -173,7 +173,7 @@ class TestRefusals:
             features = tuple(Feature(name=name) for name in "abc")
             weights = dict(plain(**arguments).state_dict())
             weights |= change
-            return Pipeline(
+            return PlainPipeline(
                 inputs or FeatureInputs(kind="features", features=features),
                 size,
                 task,

@@ -31,6 +31,12 @@ def test_without_an_embedding_ids_are_one_hot():
         ({"vocabulary": "characters", "characters": "ab", "unknown_token": "a"}, "unknown_token"),
         ({"vocabulary": "characters", "characters": "ab", "unknown": "suffix"}, "a rule for words"),
         ({"vocabulary": "syllables", "file": "v.txt"}, "vocabulary"),
+        ({"vocabulary": "ids"}, "`size` goes with"),
+        ({"vocabulary": "ids", "size": 0}, "size"),
+        ({"vocabulary": "ids", "size": 10**9}, "size"),
+        ({"vocabulary": "words", "file": "v.txt", "size": 3}, "`size` goes with"),
+        ({"vocabulary": "ids", "size": 3, "characters": "abc"}, "neither entries nor a rule"),
+        ({"vocabulary": "ids", "size": 3, "unknown": "refuse"}, "neither entries nor a rule"),
     ],
     ids=str,
 )

@@ -108,3 +108,10 @@ def test_an_entry_listed_twice_is_named():
 def test_an_unknown_token_that_is_no_entry_is_refused():
     with pytest.raises(ValueError, match="'<unk>' is not in the vocabulary"):
         Vocabulary(["a"], "words", "token", "<unk>")
+
+
+def test_ids_alone_are_written_as_they_are_and_read_no_text():
+    vocabulary = Vocabulary.of_ids(12)
+    assert (len(vocabulary), vocabulary.entries[11]) == (12, "11")
+    assert not vocabulary.reads_text
+    assert Vocabulary("ab", "characters").reads_text

@@ -136,7 +136,7 @@ class TestContradictions:
             (changed('"tagging"', '"regression"'), "a regression needs output.names"),
             (changed('labels = ["NOUN", "VERB"]', ""), "tagging needs output.labels"),
             (changed("[head]", '[head]\nsteps = "last"'), "head.steps must be 'all', not 'last'"),
-            (changed('"tagging"', '"classification"'), "head.steps must be last, mean or max"),
+            (changed('"tagging"', '"classification"'), "head.steps must be last, final, mean or max"),
             (changed(more="mean = [1.0]\n"), "output.mean has 1 numbers for 0 names"),
             (changed("[head]", '[head]\nsteps = "mean"', manifest=TOKENS), "head.steps must be 'all', not 'mean'"),
             (changed('file = "vocabulary.txt"', 'characters = "abc"'), "a vocabulary of words comes from a `file`"),

@@ -141,10 +141,10 @@ class TestFailures:
     def test_an_unforeseen_error_stops_no_other_either(self, broken, monkeypatch):
         right = Model.load.__func__
 
-        def load(cls, folder, version, device):
+        def load(cls, folder, version, device, **more):
             if folder.name == "b-broken":
                 raise MemoryError
-            return right(cls, folder, version, device)
+            return right(cls, folder, version, device, **more)
 
         monkeypatch.setattr(Model, "load", classmethod(load))
         made = broken(lambda _: None)
@@ -170,9 +170,10 @@ class TestFailures:
         made = repository()
         assert made.model("river", "1").version == "1"
         assert "river/2/model.safetensors" in unavailable(made, "river", "2")
-        assert "river/2/model.safetensors" in unavailable(made, "river")  # the newest is the one that answers
+        assert made.model("river").version == "1"  # the newest that can answer
         entry = made.entry("river")
-        assert [entry.state(version) for version in ("1", "2", None)] == ["ready", "unavailable", "unavailable"]
+        assert [entry.state(version) for version in ("1", "2", None)] == ["ready", "unavailable", "ready"]
+        assert "version '1' answers, because version '2' is unavailable: river/2/model" in entry.reason(None)
         assert entry.reason("1") is None
 
 

@@ -15,7 +15,6 @@ from app.lstm.explain import Explained, Point
 from app.lstm.walkthrough import CellUpdate, Gate, HiddenUpdate, Term
 from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Answer
-from app.pipeline.tokens import TokenEncoder
 from app.repository.model import Model
 
 LARGEST = 8  # contributors that are named, per gate and kind
@@ -28,9 +27,10 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
         model = engine.model(name, version)
         asked = await body.read(request, ExplainRequest, query.expected(model), limits.max_body_bytes)
         unexplained = query.to_query(asked, model, limits)
-        point = query.to_point(asked, model.spec, unexplained)
+        point = query.to_point(asked, model, unexplained)
         async with context.while_connected(request):
-            answer = await engine.answer(model, replace(unexplained, explain=point), timeout_s)
+            with query.in_body():
+                answer = await engine.answer(model, replace(unexplained, explain=point), timeout_s)
         return reply.respond(_explained(answer, model, query.tokens_of(asked, model)))
 
 
@@ -42,14 +42,15 @@ def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
     point, walked = explained.point, explained.walkthrough
     return {
         "model": {"name": model.name, "version": model.version},
+        "module": answer.module,
         "layer": point.layer,
         "direction": point.direction,
         "time_step": point.time_step,
         "previous_time_step": explained.previous_time_step,
         "unit": point.unit,
         "inputs": _raw_features(answer, model, point),
-        "token": None if tokens is None else _token(answer, model, tokens[0], point),
-        "gates": _gates(explained, model),
+        "token": None if tokens is None or not answer.aligned else _token(answer, model, tokens[0], point),
+        "gates": _gates(answer, explained, model),
         "cell_update": _cell_update(walked.cell_update),
         "hidden_update": _hidden_update(walked.hidden_update),
         "residual": explained.residual,
@@ -58,7 +59,7 @@ def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
 
 def _raw_features(answer: Answer, model: Model, point: Point) -> dict[str, np.float32] | None:
     inputs = model.manifest.input
-    if not isinstance(inputs, FeatureInputs):
+    if not answer.aligned or not isinstance(inputs, FeatureInputs):
         return None
     return dict(zip(inputs.names, answer.inputs[0, point.time_step].numpy(), strict=True))
 
@@ -70,9 +71,9 @@ def _token(answer: Answer, model: Model, read: list[str], point: Point) -> str:
     return model.vocabulary.entries[int(answer.inputs[0, point.time_step])]
 
 
-def _gates(explained: Explained, model: Model) -> dict[str, Any]:
-    inputs = _input_names(model, explained.point.layer)
-    units = [f"unit {unit}" for unit in range(model.spec.hidden_state_size)]
+def _gates(answer: Answer, explained: Explained, model: Model) -> dict[str, Any]:
+    inputs = _input_names(model, answer.module, explained.point.layer)
+    units = [f"unit {unit}" for unit in range(model.pipeline.spec_of(answer.module).hidden_state_size)]
     return {name: _gate(gate, inputs, units) for name, gate in explained.walkthrough.gates.items()}
 
 
@@ -126,17 +127,14 @@ def _hidden_update(update: HiddenUpdate) -> dict[str, Any]:
     }
 
 
-def _input_names(model: Model, layer: int) -> Sequence[str]:
+def _input_names(model: Model, module: str, layer: int) -> Sequence[str]:
     """What the inputs of a layer are called."""
     if layer:
-        units = range(model.spec.hidden_state_size)
-        return [f"layer {layer - 1} {direction} unit {unit}" for direction in model.spec.directions for unit in units]
-    inputs, encoder = model.manifest.input, model.pipeline.encoder
-    if isinstance(inputs, FeatureInputs):
-        return inputs.input_names
-    if model.vocabulary is None or (isinstance(encoder, TokenEncoder) and encoder.embedding is not None):
-        return [f"embedding {index}" for index in range(encoder.width)]
-    return model.vocabulary.entries
+        spec = model.pipeline.spec_of(module)
+        units = range(spec.hidden_state_size)
+        return [f"layer {layer - 1} {direction} unit {unit}" for direction in spec.directions for unit in units]
+    named = model.pipeline.reading(module).names
+    return (model.vocabulary.entries if model.vocabulary else ()) if named is None else named
 
 
 def _float32(value: float | None) -> np.float32 | None:

@@ -7,32 +7,33 @@ from dataclasses import asdict
 from fastapi import Request
 
 from app.api import context
-from app.api.schemas import ExampleInfo, InputInfo, LSTMInfo, ModelInfo, ModelList, OutputInfo
+from app.api.schemas import ExampleInfo, InputInfo, LSTMInfo, ModelInfo, ModelList, NamedLSTMInfo, OutputInfo
 from app.pipeline.features import FeatureInputs
+from app.repository.entry import Entry
 from app.repository.model import Model
-from app.repository.repository import Entry
 
 
 async def list_models(request: Request) -> ModelList:
     """Every model of the server, also those that could not be loaded, with the reason."""
-    return ModelList(models=[_info(entry, None) for entry in context.of(request).engine.entries()])
+    return ModelList(models=[info(entry, None) for entry in context.of(request).engine.entries()])
 
 
 async def get_model(request: Request, name: str, version: str | None = None) -> ModelInfo:
     """One model: the arguments of its LSTM, what it takes and gives, and examples that are complete predict bodies."""
-    return _info(context.of(request).engine.entry(name), version)
+    return info(context.of(request).engine.entry(name), version)
 
 
-def _info(entry: Entry, version: str | None) -> ModelInfo:
+def info(entry: Entry, version: str | None) -> ModelInfo:
+    """What there is to know of a version, None for the one that answers by default."""
     chosen = entry.version(version)
-    info = ModelInfo(
+    told = ModelInfo(
         name=entry.name,
         version=chosen,
         versions=entry.versions,
         state=entry.state(version),
         reason=entry.reason(version),
     )
-    return info if chosen not in entry.loaded else info.model_copy(update=_of_loaded(entry.loaded[chosen]))
+    return told if chosen not in entry.loaded else told.model_copy(update=_of_loaded(entry.loaded[chosen]))
 
 
 def _of_loaded(model: Model) -> dict[str, object]:
@@ -44,6 +45,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "parameters": model.parameters,
         "trace_method": model.trace_method,
         "lstm": LSTMInfo(**asdict(model.spec)),
+        "lstms": [NamedLSTMInfo(name=name, **asdict(model.pipeline.spec_of(name))) for name in model.pipeline.lstms],
         "input": _input(model),
         "output": _output(model),
         "examples": [ExampleInfo(**example) for example in model.examples],
@@ -54,7 +56,7 @@ def _input(model: Model) -> InputInfo:
     inputs = model.manifest.input
     if isinstance(inputs, FeatureInputs):
         return InputInfo(kind="features", feature_names=inputs.names, text=False)
-    return InputInfo(kind="tokens", vocabulary_size=len(model.vocabulary or ()), text=True)
+    return InputInfo(kind="tokens", vocabulary_size=len(model.vocabulary or ()), text=model.reads_text)
 
 
 def _output(model: Model) -> OutputInfo:

@@ -18,8 +18,10 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     async with context.deadline(request) as timeout_s:
         model = engine.model(name, version)
         asked = await body.read(request, PredictRequest, query.expected(model), limits.max_body_bytes)
+        wanted = query.to_query(asked, model, limits)
         async with context.while_connected(request):
-            answer = await engine.answer(model, query.to_query(asked, model, limits), timeout_s)
+            with query.in_body():
+                answer = await engine.answer(model, wanted, timeout_s)
         return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)))
 
 
@@ -36,10 +38,13 @@ async def trace(request: Request, name: str, version: str | None = None) -> Resp
         asked = await body.read(request, TraceRequest, query.expected(model), limits.max_body_bytes)
         untraced, tokens = query.to_query(asked, model, limits), query.tokens_of(asked, model)
         if media_type == reply.NDJSON:
-            selection = query.to_streamed_selection(asked, model.spec, untraced, limits)
+            selection = query.to_streamed_selection(asked, model, untraced, limits)
             turns = Turns(engine, model, timeout_s)
-            return await ndjson.respond(await chunks.begin(turns, untraced, selection, limits.max_trace_bytes), tokens)
-        selection = query.to_selection(asked, model.spec, untraced, limits)
+            with query.in_body():
+                traced = await chunks.begin(turns, untraced, selection, limits.max_trace_bytes)
+                return await ndjson.respond(traced, tokens)
+        selection = query.to_selection(asked, model, untraced, limits)
         async with context.while_connected(request):
-            answer = await engine.answer(model, replace(untraced, trace=selection), timeout_s)
+            with query.in_body():
+                answer = await engine.answer(model, replace(untraced, trace=selection), timeout_s)
         return reply.respond(reply.trace(answer, model, tokens), media_type)

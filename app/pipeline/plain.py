@@ -1,0 +1,191 @@
+"""`PlainPipeline`: features or tokens -> `nn.LSTM` -> head, built from the names and shapes of the weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from app.errors import ManifestError, WeightsError
+from app.lstm import LSTMSpec, State, batch, trace
+from app.lstm.explain import explain
+from app.lstm.forward import forward
+from app.pipeline.features import FeatureEncoder, FeatureInputs
+from app.pipeline.head import Head, HeadConfig
+from app.pipeline.output import OutputConfig, Task
+from app.pipeline.pipeline import Pipeline, Reading
+from app.pipeline.query import LSTM, Answer, Prediction, Query
+from app.pipeline.tokens import TokenEncoder, TokenInputs
+
+
+class PlainPipeline(Pipeline):
+    """A plain module: its LSTM reads the inputs step by step, its head reads the LSTM.
+
+    Args:
+        inputs: what the model takes.
+        vocabulary_size: how many tokens there are, for token inputs.
+        task: what the head's values mean; None without a head.
+        head: how the head reads the LSTM's output; None serves the LSTM alone.
+        output: the meaning of the head's values.
+        weights: `lstm.*`, and where they are part of the model `embedding.weight` and `head.*`.
+
+    Raises:
+        WeightsError: the weights are not an LSTM's, or a part is missing, surplus or of the wrong shape.
+        ManifestError: the parts do not fit together; both sizes are shown.
+    """
+
+    takes_initial_state = True
+    runs_in_parts = True
+
+    def __init__(
+        self,
+        inputs: FeatureInputs | TokenInputs,
+        vocabulary_size: int | None,
+        task: Task | None,
+        head: HeadConfig | None,
+        output: OutputConfig,
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        super().__init__(inputs, vocabulary_size, task, output)
+        spec = LSTMSpec.from_state_dict(weights, prefix="lstm.")
+        self.encoder = _encoder(inputs, vocabulary_size, weights)
+        self.lstm = spec.build()
+        self.lstm.load_state_dict({name: weights[f"lstm.{name}"] for name in spec.parameter_shapes()})
+        self.head = None if head is None else Head(head, weights, spec.num_directions)
+        self.lstms = {LSTM: self.lstm}
+        self.sums_up = self.head is not None and self.head.steps in ("mean", "max")
+        self.horizon_refusal = _horizon_refusal(self)
+        self._check_widths()
+        _refuse_surplus(self, weights)
+        self.eval()
+
+    def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
+        """As the head gives it."""
+        if self.head is None:
+            return None
+        return (steps, self.head.output_size) if self.head.per_step else (self.head.output_size,)
+
+    def reading(self, module: str | None = None) -> Reading:  # noqa: ARG002 - there is but one
+        """Features by name, the entries of an embedding by number."""
+        if isinstance(self.inputs, FeatureInputs):
+            return Reading(True, self.inputs.input_names)
+        if isinstance(self.encoder, TokenEncoder) and self.encoder.embedding is None:
+            return Reading(True, None)
+        return Reading(True, [f"embedding {index}" for index in range(self.encoder.width)])
+
+    def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
+        """The LSTM's state is carried, so each further row costs one step."""
+        encoded = self.encoder(query.inputs)
+        output, state = forward(self.lstm, encoded, query.sequence_lengths, self._initial_state(query, encoded))
+        row = yield self._predicted(batch.at_last_step(output, query.sequence_lengths))
+        one_step = torch.ones_like(query.sequence_lengths)
+        while True:
+            output, state = forward(self.lstm, self.encoder(row[:, None]), one_step, state)
+            row = yield self._predicted(output[:, 0])
+
+    def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """The head, whatever it reads else, reads each further step."""
+        encoded = self.encoder(inputs)
+        output, _ = forward(self.lstm, encoded, lengths, self._initial_state(query, encoded))
+        steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
+        return self._predicted(output.take_along_dim(steps[..., None], dim=1))
+
+    def warm(self) -> None:
+        """Read one step."""
+        sizes = (1, 1, len(self.inputs.features)) if isinstance(self.inputs, FeatureInputs) else (1, 1)
+        inputs = torch.zeros(sizes, dtype=torch.float32 if len(sizes) > 2 else torch.int64)  # noqa: PLR2004
+        self.answer(Query(inputs, torch.ones(1, dtype=torch.int64), output=True))
+
+    def _run(self, query: Query) -> Answer:
+        lengths, traced = query.sequence_lengths, None
+        answer = Answer(lengths, query.inputs)
+        if not query.looks_inside and not query.prediction:
+            return answer
+        encoded = self.encoder(query.inputs)
+        state = self._initial_state(query, encoded)
+        if query.explain is not None:
+            return replace(answer, explained=explain(self.lstm, encoded[0], state, query.explain))
+        if query.trace is not None:
+            traced = trace(self.lstm, encoded, lengths, state, query.trace).settled()
+            output, final_state = traced.output, traced.final_state
+        else:
+            output, final_state = forward(self.lstm, encoded, lengths, state)
+        return replace(
+            answer,
+            prediction=self._of(output, lengths) if query.prediction else None,
+            output=output if query.output else None,
+            final_state=final_state if query.final_state else None,
+            trace=traced,
+        )
+
+    def _of(self, output: Tensor, lengths: Tensor) -> Prediction | None:
+        if self.head is None:
+            return None
+        return self._prediction(self._scaled(self.head(output, lengths)), lengths if self.head.per_step else None)
+
+    def _predicted(self, output: Tensor) -> Tensor:
+        """The head's values (…, value) from the LSTM's output at some steps (…, unit)."""
+        if self.head is None:
+            raise TypeError("a model without a head predicts nothing")
+        return self._scaled(self.head.layers(output))
+
+    def _initial_state(self, query: Query, encoded: Tensor) -> State:
+        return query.initial_state or State.zeros(self.spec, len(encoded), encoded)
+
+    def _check_widths(self) -> None:
+        if self.encoder.width != self.spec.input_size:
+            raise ManifestError(
+                f"the manifest's inputs fill {self.encoder.width} values a time step, but the weights' nn.LSTM has "
+                f"input_size {self.spec.input_size}"
+            )
+        if self.head is None:
+            return
+        if self.head.input_size != self.spec.output_size:
+            raise ManifestError(
+                f"the head takes {self.head.input_size} values, but the nn.LSTM's output has {self.spec.output_size}"
+            )
+        kind, count = self._values_wanted()
+        if self.head.output_size != count:
+            raise ManifestError(f"the head gives {self.head.output_size} values, but there are {count} {kind}")
+
+
+def _encoder(
+    inputs: FeatureInputs | TokenInputs, vocabulary_size: int | None, weights: Mapping[str, Tensor]
+) -> FeatureEncoder | TokenEncoder:
+    if isinstance(inputs, FeatureInputs):
+        return FeatureEncoder(inputs)
+    embedding = weights.get("embedding.weight")
+    if vocabulary_size is None:
+        raise ManifestError("a model of tokens needs a vocabulary")
+    if embedding is not None and embedding.dim() != 2:  # noqa: PLR2004
+        raise WeightsError(f"'embedding.weight' must be a matrix, but has shape {list(embedding.shape)}")
+    if embedding is not None and len(embedding) != vocabulary_size:
+        raise ManifestError(
+            f"'embedding.weight' has {len(embedding)} rows, but the vocabulary has {vocabulary_size} entries"
+        )
+    return TokenEncoder(vocabulary_size, embedding)
+
+
+def _refuse_surplus(pipeline: PlainPipeline, weights: Mapping[str, Tensor]) -> None:
+    used = {f"lstm.{name}" for name in pipeline.spec.parameter_shapes()}
+    if isinstance(pipeline.encoder, TokenEncoder):
+        used.add("embedding.weight")
+    if pipeline.head is not None:
+        used |= pipeline.head.names
+    if surplus := sorted(weights.keys() - used):
+        raise WeightsError(
+            f"the weights hold '{surplus[0]}', which the manifest gives no place: "
+            "the service reads lstm.*, embedding.weight for tokens, and head.* with a [head]"
+        )
+
+
+def _horizon_refusal(pipeline: PlainPipeline) -> str | None:
+    """A head must predict where the sequence ends; what reads back must not read both ways."""
+    task, head = pipeline.task, pipeline.head
+    if task not in ("regression", "next_token") or head is None or head.steps in ("mean", "max"):
+        return f"({task or 'an LSTM without a head'}) has no prediction that could run on"
+    if pipeline.spec.bidirectional and (pipeline.predicts_next_step or head.steps != "all"):
+        return "reads both ways: a step added at the end would change all before it"
+    return None

@@ -1,0 +1,182 @@
+"""`gatescope inspect` and `gatescope import`, as a user has them: from a checkpoint to an answer."""
+
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from app import terminal
+from app.cli import main
+from app.repository.importers.report import report
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 3)
+        self.lstm = nn.LSTM(3, 4, 2)
+        self.fc = nn.Linear(4, 2)
+        self.extra = nn.GRU(9, 9)
+
+    def forward(self, ids):
+        return self.fc(self.lstm(self.embed(ids))[0])
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A training script's working directory."""
+    monkeypatch.chdir(tmp_path)
+    module = Tagger().eval()
+    torch.save({"model_state_dict": module.state_dict(), "epoch": 3}, "last.ckpt")
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process: exit status, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gatescope", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def imported(run):
+    def run_import(*arguments):
+        status, out, err = run("import", *arguments)
+        assert (status, err) == (0, "")
+        return out
+
+    return run_import
+
+
+def test_inspect_into_a_pipe_is_json(trained, run):
+    status, out, err = run("inspect", "last.ckpt")
+    found = json.loads(out)
+    assert (status, err) == (0, "")
+    assert found["lstms"][0]["num_layers"] == 2
+    assert found["embeddings"] == [{"path": "embed", "num_embeddings": 7, "embedding_dim": 3}]
+    assert found["linear_layers"] == [{"path": "fc", "in_features": 4, "out_features": 2, "bias": True}]
+    assert [(part["path"], part["kind"], part["reason"]) for part in found["others"]] == [("extra", "nn.GRU", None)]
+    assert found["others"][0]["shapes"]["weight_ih_l0"] == [27, 9]
+    assert found["import"]["unused"] == ["fc", "extra"]
+    assert run("inspect", "last.ckpt", "--json")[1] == out
+    assert list(Path().iterdir()) == [Path("last.ckpt")]
+
+
+def test_inspect_on_a_terminal_is_a_table(trained):
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(terminal.checkpoint(report(Path("last.ckpt"))))
+    drawn = console.export_text()
+    for said in (
+        "nn.LSTM",
+        "input_size=3, hidden_size=4, num_layers=2",
+        "nn.Embedding",
+        "nn.GRU",
+        "weight_ih_l0=[27, 9]",
+        "No head: ",
+    ):
+        assert said in drawn
+
+
+def test_what_cannot_be_imported_as_it_is_is_still_inspected(trained, run):
+    torch.save({"a": nn.LSTM(3, 4), "b": nn.LSTM(3, 5)}["a"].state_dict(), "one.pt")
+    torch.save(nn.ModuleDict({"a": nn.LSTM(3, 4), "b": nn.LSTM(3, 5)}).state_dict(), "two.pt")
+    found = json.loads(run("inspect", "two.pt")[1])
+    assert [lstm["path"] for lstm in found["lstms"]] == ["a", "b"]
+    assert "name the one to serve" in found["import"]["refused"]
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(terminal.checkpoint(found))
+    assert "It cannot be imported as it is: prefix: " in console.export_text()
+
+
+def test_the_commands_that_an_import_prints_give_the_models_answer(trained, imported, run):
+    out = imported("last.ckpt", "--name", "mine", "--head", "fc", "--task", "tagging", "--labels", "a, b")
+    predict, curl = (shlex.split(line) for line in out.splitlines()[-2:])
+    assert "- Embedding: 'embed' (7 × 3)" in out
+    status, reply, err = run(*predict[1:])
+    assert status == 0, err
+    request = json.loads(curl[curl.index("-d") + 1])
+    expected = trained(torch.tensor(request["inputs"][0])).detach()
+    torch.testing.assert_close(torch.tensor(json.loads(reply)["prediction"]["values"][0]), expected, rtol=0, atol=1e-5)
+    command = [Path(sys.executable).with_name("gatescope"), "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = next(line for line in process.stderr if "Try:" in line)
+            url = re.search(r"http://[\d.:]+", line)[0]
+            path = next(word for word in curl if word.startswith("http")).split("/", 3)[3]
+            served = httpx.post(f"{url}/{path}", json=request).json()
+            assert served["prediction"] == json.loads(reply)["prediction"]
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def test_a_second_import_prints_what_asks_the_new_version(trained, imported, run):
+    imported("last.ckpt", "--name", "mine", "--head", "none", "--models", "elsewhere")
+    out = imported("last.ckpt", "--name", "mine", "--models", "elsewhere")
+    assert out.startswith("version 2 of 'mine' is in elsewhere/mine\n")
+    assert "/v1/models/mine/versions/2/predict" in out
+    predict = next(shlex.split(line) for line in out.splitlines() if line.startswith("  gatescope predict"))
+    assert json.loads(run(*predict[1:])[1])["model"] == {"name": "mine", "version": "2"}
+
+
+def test_a_long_request_is_posted_from_its_file(trained, imported):
+    torch.save(nn.LSTM(40, 3).state_dict(), "wide.pt")
+    assert "-d @models/wide/examples/random.json" in imported("wide.pt", "--name", "wide")
+
+
+def test_a_model_of_text_is_asked_with_a_text(trained, imported, run):
+    torch.save(nn.ModuleDict({"lstm": nn.LSTM(3, 4), "fc": nn.Linear(4, 3)}).state_dict(), "letters.pt")
+    out = imported("letters.pt", "--name", "letters", "--characters", "a'\n")
+    predict = re.search(r"^  (gatescope predict .*?)^  curl ", out, re.MULTILINE | re.DOTALL)[1]
+    status, reply, _ = run(*shlex.split(predict)[1:])
+    assert (status, len(json.loads(reply)["tokens"][0])) == (0, 6)
+
+
+@pytest.mark.parametrize("content", ["<unk>\nsun\nrain\n", "\ufeff<unk>\r\nsun\r\nrain"])
+def test_a_vocabulary_is_a_file_of_lines(trained, imported, content):
+    torch.save(nn.ModuleDict({"emb": nn.Embedding(3, 4), "lstm": nn.LSTM(4, 5)}).state_dict(), "words.pt")
+    Path("words.txt").write_bytes(content.encode())
+    imported("words.pt", "--name", "words", "--vocabulary", "words.txt")
+    assert Path("models/words/vocabulary.txt").read_text() == "<unk>\nsun\nrain\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["last.ckpt", "--name", "../up"], "--name: must be letters, digits"),
+        (["last.ckpt", "--name", "mine", "--task", "tagging"], "--task: is about a head, but there is none"),
+        (["last.ckpt", "--name", "a b", "--version", "c/d"], "--name: .*; --version: "),
+        (["missing.pt", "--name", "mine"], "missing.pt: it cannot be read: No such file"),
+        (["last.ckpt", "--name", "mine", "--vocabulary", "none.txt"], "none.txt: No such file"),
+        (["last.ckpt", "--name", "mine", "--vocabulary", "last.ckpt"], "--vocabulary last.ckpt is not UTF-8"),
+        (["last.ckpt", "--name", "mine", "--models", "no/such/place"], "no/such/place: No such file"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_nothing_is_written(trained, run, arguments, message):
+    status, out, err = run("import", *arguments)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert re.match(f"gatescope: {message}", err)
+    assert list(Path().iterdir()) == [Path("last.ckpt")]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_inspected(trained, run):
+    Path("bad.pt").write_bytes(b"nonsense")
+    status, out, err = run("inspect", "bad.pt")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("gatescope: bad.pt: ")
