@@ -53,15 +53,16 @@ _PAIRS = (
 
 
 def _signals(layers: int, directions: int, lengths: tuple[int, ...], units: int) -> dict[str, np.ndarray]:
-    """(batch, layer, direction, time, unit) each, stored as (layer, direction, batch, time, unit), padded with NaN."""
+    """(batch, layer, direction, time, unit) each, stored time first and the gates side by side, padded with NaN."""
     random = np.random.default_rng(0)
-    signals = {}
-    for name in SIGNALS:
-        stored = random.standard_normal((layers, directions, len(lengths), max(lengths), units), dtype=np.float32)
+    axes = layers, directions, max(lengths), len(lengths)
+    gates = random.standard_normal((*axes, 4 * units), dtype=np.float32)
+    states = [random.standard_normal((*axes, units), dtype=np.float32) for _ in range(2)]
+    for stored in (gates, *states):
         for row, length in enumerate(lengths):
-            stored[:, :, row, length:] = np.nan
-        signals[name] = np.moveaxis(stored, 2, 0)
-    return signals
+            stored[:, :, length:, row] = np.nan
+    parts = (*np.split(gates, 4, axis=-1), *states)
+    return {name: np.moveaxis(part, 3, 0) for name, part in zip(SIGNALS, parts, strict=True)}
 
 
 def _ways(signals: Mapping[str, np.ndarray], lengths: list[int]) -> dict[str, Callable[[], object]]:
