@@ -35,7 +35,7 @@ class Recorder:
         self._parts = _parts(selection.signals, selection.units or (), spec)
         self._values: list[Tensor] = []  # (layer, direction, time, batch, column) of each part
         self._moves: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
-        has_every_unit = self._has_every_step and _has_every_unit(selection, spec)
+        has_every_unit = self._has_every_step and _is_every_unit(selection.units or (), spec.hidden_size)
         self.holds_all = has_every_unit and not spec.proj_size and set(selection.signals) >= _RESIDUAL
         """Whether what is kept is enough to compute the residual of the whole trace."""
         self._is_one_run = has_every_unit and len(selection.signals) == len(SIGNALS) and spec.state_entries == 1
@@ -109,7 +109,7 @@ def _parts(signals: tuple[str, ...], units: tuple[int, ...], spec: LSTMSpec) -> 
     """What to keep of an LSTM's chunks for these signals and units."""
     gates, size = SIGNALS[:GATES], spec.hidden_size
     widths = {"cell_state": size, "hidden_state": spec.hidden_state_size}
-    if set(gates) <= set(signals) and units == tuple(range(size)):
+    if set(gates) <= set(signals) and _is_every_unit(units, size):
         return [_Part(gates, "gates"), *(_Part((name,), name) for name in widths if name in signals)]
     states = [_Part((name,), name, _columns(units, width)) for name, width in widths.items() if name in signals]
     gate_columns = {gate: _columns(units, size, number * size) for number, gate in enumerate(gates)}
@@ -125,5 +125,5 @@ def _columns(units: tuple[int, ...], width: int, start: int = 0) -> slice | list
 
 
 @lru_cache(maxsize=256)
-def _has_every_unit(selection: Selection, spec: LSTMSpec) -> bool:
-    return selection.units == tuple(range(spec.hidden_size))
+def _is_every_unit(units: tuple[int, ...], hidden_size: int) -> bool:
+    return units == tuple(range(hidden_size))

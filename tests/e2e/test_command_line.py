@@ -12,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from app import plot, sequences
-from app.cli import main
 from app.errors import InvalidInput
 
 ROOT = Path(__file__).parents[2]
@@ -25,19 +24,10 @@ def gatescope(*arguments, **kwargs):
     )
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: exit status, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    """Where the shipped models are found."""
     monkeypatch.chdir(ROOT)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gatescope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return run
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from rich.console import Console
 from torch import nn
 
 from app import terminal
-from app.cli import main
 from app.repository.importers.report import report
 
 
@@ -38,20 +37,6 @@ def trained(tmp_path, monkeypatch):
     module = Tagger().eval()
     torch.save({"model_state_dict": module.state_dict(), "epoch": 3}, "last.ckpt")
     return module
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: exit status, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gatescope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return run
 
 
 @pytest.fixture
