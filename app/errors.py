@@ -12,12 +12,21 @@
     ├── Unauthorized
     ├── NotFound
     │   ├── ModelNotFound
-    │   └── VersionNotFound
-    ├── VersionExists              what is new must not replace what is there
+    │   ├── VersionNotFound
+    │   ├── SessionNotFound
+    │   └── TraceNotFound
+    ├── Conflict                   what is asked for does not go with what is there
+    │   ├── VersionExists
+    │   ├── SessionExists
+    │   ├── SessionBusy
+    │   ├── StepConflict
+    │   └── ModelReplaced
     ├── Unavailable                the service, or one model, cannot answer now
     │   ├── NotReady
     │   ├── ModelUnavailable
     │   ├── Overloaded
+    │   │   └── TooManySessions
+    │   ├── StoreUnavailable
     │   └── DeadlineExceeded
     ├── ModuleFailed               a custom module's own code raised, or gave what it must not
     └── ModelError                 a model on disk cannot be served
@@ -109,8 +118,36 @@ class VersionNotFound(NotFound):
     """The model has no such version."""
 
 
-class VersionExists(AppError):
+class SessionNotFound(NotFound):
+    """There is no such session, or no more: it was ended, or idle for too long."""
+
+
+class TraceNotFound(NotFound):
+    """There is no such stored trace, or no more."""
+
+
+class Conflict(AppError):
+    """What is asked for does not go with what is there."""
+
+
+class VersionExists(Conflict):
     """The model has this version already."""
+
+
+class SessionExists(Conflict):
+    """There is a session of this name already."""
+
+
+class SessionBusy(Conflict):
+    """Other steps of the session came first, time and again."""
+
+
+class StepConflict(Conflict):
+    """The step is not the session's next one."""
+
+
+class ModelReplaced(Conflict):
+    """The version that the session began with has other weights now."""
 
 
 class Unavailable(AppError):
@@ -127,6 +164,14 @@ class ModelUnavailable(Unavailable):
 
 class Overloaded(Unavailable):
     """Too many requests wait already."""
+
+
+class TooManySessions(Overloaded):
+    """As many sessions are open as the service keeps."""
+
+
+class StoreUnavailable(Unavailable):
+    """Where sessions are kept cannot be reached."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -23,6 +23,11 @@ from app.api.middleware import EXPOSED, Guarded, Keyed, Observed
 from app.errors import AppError, InvalidInput
 from app.repository.repository import Repository
 from app.serving.engine import LocalEngine
+from app.serving.sessions import Sessions
+from app.serving.stores.memory import MemoryStore
+from app.serving.stores.redis import RedisStore
+from app.serving.stores.store import SessionStore
+from app.serving.traces import Traces
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -34,18 +39,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     repository = Repository(settings.models_dir, device_of(settings.device), allow_code=settings.allow_code)
-    engine = LocalEngine(repository, settings.max_queue_size, watch=settings.watch)
+    engine = LocalEngine(repository, settings.max_queue_size, settings.max_batch_size, watch=settings.watch)
+    sessions = Sessions(engine, _session_store(settings), settings.session_idle_timeout_s)
+    traces = Traces(settings.trace_store_bytes, settings.trace_store_timeout_s)
     app = FastAPIOffline(
         redoc_url=None,
         redirect_slashes=False,
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
-        lifespan=_lifespan(engine),
+        lifespan=_lifespan(engine, sessions),
         exception_handlers={AppError: problems.on_app_error, HTTPException: problems.on_http_exception},
     )
     keys = Keys(settings.api_keys)
     administration = Administration(Keys(settings.admin_keys), keys, settings.cors_origins)
-    app.state.context = Context(engine, _limits(settings), administration)
+    app.state.context = Context(engine, _limits(settings), administration, sessions, traces)
     app.state.metrics = Metrics(engine.entries)
     app.include_router(routes.router())
     app.add_api_route("/", lambda: RedirectResponse("/docs"), methods=["GET", "HEAD"], include_in_schema=False)
@@ -72,7 +79,22 @@ def _limits(settings: Settings) -> Limits:
     return Limits(**{name: getattr(settings, name) for name in Limits.__dataclass_fields__})
 
 
-def _lifespan(engine: LocalEngine) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _session_store(settings: Settings) -> SessionStore:
+    """Where the setting says.
+
+    Raises:
+        InvalidInput: it is neither `memory` nor the address of a Redis.
+    """
+    if settings.session_store == "memory":
+        return MemoryStore(settings.max_sessions)
+    try:
+        return RedisStore(settings.session_store, settings.max_sessions, settings.session_idle_timeout_s)
+    except ValueError as error:
+        message = "GATESCOPE_SESSION_STORE is 'memory' or the address of a Redis, redis://host:port/database"
+        raise InvalidInput(f"{message}: {error}") from error
+
+
+def _lifespan(engine: LocalEngine, sessions: Sessions) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(engine.start())
@@ -80,6 +102,7 @@ def _lifespan(engine: LocalEngine) -> Callable[[FastAPI], AbstractAsyncContextMa
         yield
         loading.cancel()
         await engine.stop()
+        await sessions.stop()
 
     return lifespan
 

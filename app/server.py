@@ -28,7 +28,15 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, settings: Settings, greet: Callable[[str], None]) -> None:
         patience = settings.shutdown_timeout_s
-        super().__init__(uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=patience))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                access_log=False,
+                log_config=None,
+                timeout_graceful_shutdown=patience,
+                ws_max_size=settings.max_body_bytes,
+            )
+        )
         self._engine = app.state.context.engine
         self._greet = greet
         self._greeting: asyncio.Task[None] | None = None

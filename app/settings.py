@@ -36,8 +36,11 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0)
     """Threads that torch computes with; 0 leaves the choice to torch."""
 
-    max_queue_size: int = Field(default=256, ge=1)
+    max_queue_size: int = Field(default=1024, ge=1)
     """Requests that may wait for the device; one more is answered 429."""
+
+    max_batch_size: int = Field(default=64, ge=1)
+    """Sequences that are computed together at most; what waits while the device is busy is the next batch."""
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body; a larger one is answered 413."""
@@ -53,6 +56,21 @@ class Settings(BaseSettings):
 
     max_trace_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """The largest trace or prediction, as float32 arrays; a larger one is answered 413."""
+
+    session_store: str = "memory"
+    """Where sessions are kept: `memory`, or the address of a Redis, `redis://host:port/database`."""
+
+    max_sessions: int = Field(default=10_000, ge=1)
+    """Sessions that may be open; one more is answered 429."""
+
+    session_idle_timeout_s: float = Field(default=3600.0, gt=0)
+    """Seconds after its last step until a session ends."""
+
+    trace_store_bytes: int = Field(default=512 * 1024 * 1024, ge=0)
+    """How large all stored traces may be together; the one that was not looked at for longest goes first."""
+
+    trace_store_timeout_s: float = Field(default=3600.0, gt=0)
+    """Seconds after the last look at it until a stored trace is dropped."""
 
     request_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds until a request without `X-Request-Timeout-Ms` is answered 504; also the most that header may ask for."""

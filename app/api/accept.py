@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fastapi import Request
+
 from app.errors import NotAcceptable
+
+
+def of(request: Request, formats: Sequence[str]) -> str:
+    """What this request's reply is written as; raises `NotAcceptable`."""
+    return choose(",".join(request.headers.getlist("accept")) or None, formats)
 
 
 def choose(accept: str | None, formats: Sequence[str]) -> str:
@@ -15,7 +22,7 @@ def choose(accept: str | None, formats: Sequence[str]) -> str:
     """
     if accept is None or not accept.strip():
         return formats[0]
-    for media_type in _by_preference(accept):
+    for media_type in by_preference(accept):
         if media_type in formats:
             return media_type
         if media_type in ("*/*", "application/*"):
@@ -23,7 +30,8 @@ def choose(accept: str | None, formats: Sequence[str]) -> str:
     raise NotAcceptable(f"this is written as {', '.join(formats)}; asked for was {accept}")
 
 
-def _by_preference(accept: str) -> list[str]:
+def by_preference(accept: str) -> list[str]:
+    """What an `Accept` header or one of its kind names, the most preferred first, without what it rules out."""
     weighted = []
     for part in accept.split(","):
         media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))

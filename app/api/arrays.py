@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
+from app.api import rectangular
 from app.api.leaves import FLOATS, TOKENS, Floats, Tokens
 from app.api.nested import Expected, Loc, ShapeError, depth_of, unnest
 
@@ -47,6 +48,9 @@ class Axes:
         axes = self.names.split()
         if self.optional_batch and depth_of(value) == len(axes) - 1:
             axes = axes[1:]
+        if isinstance(value, np.ndarray):
+            rectangular.check(value, axes, expected, owner)
+            return self.leaves.convert(value, expected)
         nested = unnest(value, axes, expected, owner)
         return self.leaves.read(nested, expected).reshape(nested.shape)
 
@@ -56,6 +60,8 @@ class Axes:
         Raises:
             ShapeError: with the places.
         """
+        if isinstance(value, np.ndarray):
+            return list(self.parse(value, expected, owner))
         axes = self.names.split()
         nested = unnest(value, axes, expected, owner, ragged=axes[1:2])
         rows = self.leaves.read(nested, expected).reshape(-1, *(int(lengths[0]) for lengths in nested.lengths[2:]))
@@ -132,7 +138,7 @@ class Sequences(list[np.ndarray]):
             ShapeError: with the places.
         """
         alone = SEQUENCES[expected.kind]
-        if isinstance(value, list) and depth_of(value) == len(alone.names.split()):
+        if depth_of(value) == len(alone.names.split()):
             return cls([alone.parse(value, expected, "the sequence")], alone=True)
         axes = BATCHES[expected.kind, layout]
         if layout == "time_batch_feature":

@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded bytes -> JSON -> a validated schema, with the right error at each step."""
+"""Reading a request's body: bounded bytes -> fields -> a validated schema, with the right error at each step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,11 +14,12 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from app.api import context, problems
+from app.api import context, problems, tensors
 from app.api.nested import Expected
 from app.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, InvalidJSON, Place, UnsupportedMediaType
 
 Schema = TypeVar("Schema", bound=BaseModel)
+Fields = dict[str, Any]
 
 LONGEST_NUMBER = 18  # digits; what has more is too large for whatever it counts
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
@@ -28,35 +29,53 @@ async def read(request: Request, schema: type[Schema], expected: Expected, max_b
     """The request's body as this schema.
 
     Args:
-        request: with a JSON body.
+        request: with a body in JSON, or in safetensors.
         schema: what it must be.
         expected: the lengths of the model's axes.
         max_bytes: the most that is read.
 
     Raises:
-        UnsupportedMediaType: it does not come as JSON, or comes compressed.
+        UnsupportedMediaType: it comes in another format, or compressed.
         BodyTooLarge: it has more than `max_bytes`.
         InvalidJSON: it is not JSON.
         InvalidInput: it does not fit the schema; every place is named.
     """
-    _check_media_type(request.headers.get("content-type"))
-    content = b"".join([chunk async for chunk in chunks(request, max_bytes)])
+    return checked(await fields_of(request, max_bytes), schema, expected.within(context.of(request).limits))
+
+
+async def fields_of(request: Request, max_bytes: int) -> Fields:
+    """The request's body as its fields, before any is looked at; raises what `read` raises."""
+    decode = _decoder(request.headers.get("content-type"))
+    return decode(b"".join([chunk async for chunk in chunks(request, max_bytes)]))
+
+
+def from_json(content: bytes | str) -> Fields:
+    """A JSON object's fields; raises `InvalidJSON`, `InvalidInput`."""
     with _without_collector():
-        value = _parse(content)
+        value = _parse(content.encode() if isinstance(content, str) else content)
     if not isinstance(value, dict):
         raise InvalidInput.at(Place(("body",), "the body must be a JSON object"))
+    return value
+
+
+def checked(given: Fields, schema: type[Schema], expected: Expected) -> Schema:
+    """These fields as this schema; raises `InvalidInput`, every place is named."""
     try:
-        return schema.model_validate(value, context=expected.within(context.of(request).limits))
+        return schema.model_validate(given, context=expected)
     except ValidationError as error:
         raise problems.from_validation(error) from None
 
 
-def _check_media_type(given: str | None) -> None:
-    media_type = (given or "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
-        raise UnsupportedMediaType(f"send the body with 'Content-Type: application/json', not {given or 'without one'}")
+def _decoder(content_type: str | None) -> Callable[[bytes], Fields]:
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    if media_type == tensors.MEDIA_TYPE:
+        return tensors.fields_of
+    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+        return from_json
+    raise UnsupportedMediaType(
+        f"send the body with 'Content-Type: application/json' or '{tensors.MEDIA_TYPE}', not "
+        f"{content_type or 'without one'}"
+    )
 
 
 def _check_encoding(given: str | None) -> None:
@@ -64,20 +83,24 @@ def _check_encoding(given: str | None) -> None:
         raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {given}'")
 
 
-async def chunks(request: Request, max_bytes: int, patience_s: float | None = None) -> AsyncIterator[bytes]:
+async def chunks(
+    request: Request, max_bytes: int, patience_s: float | None = None, *, encoded: bool = False
+) -> AsyncIterator[bytes]:
     """The body as it arrives.
 
     Args:
         request: with any body.
         max_bytes: the most that is read.
         patience_s: seconds that the next chunk may take; None waits for ever.
+        encoded: whether it may come compressed, and is then read as it comes.
 
     Raises:
         UnsupportedMediaType: it comes compressed.
         BodyTooLarge: it has more than `max_bytes`.
         DeadlineExceeded: nothing came for so long.
     """
-    _check_encoding(request.headers.get("content-encoding"))
+    if not encoded:
+        _check_encoding(request.headers.get("content-encoding"))
     too_large = BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that this server takes")
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and (len(stated) > LONGEST_NUMBER or int(stated) > max_bytes):

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from app.api.keys import Administration
 from app.api.limits import Limits
 from app.errors import DeadlineExceeded, InvalidInput, Place
 from app.serving.engine import Engine
+from app.serving.sessions import Sessions
+from app.serving.traces import Traces
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 _MILLISECONDS = re.compile(r"[0-9]{1,15}")
@@ -22,15 +24,17 @@ _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 
 @dataclass(frozen=True)
 class Context:
-    """The engine behind the API, the operator's bounds, and who may change what is served."""
+    """The engine, the sessions and the stored traces behind the API, the operator's bounds, and who may change what is served."""
 
     engine: Engine
     limits: Limits
     administration: Administration
+    sessions: Sessions
+    traces: Traces
 
 
-def of(request: Request) -> Context:
-    """The context of the application that serves this request."""
+def of(request: HTTPConnection) -> Context:
+    """The context of the application that serves this request, or this WebSocket."""
     context: Context = request.app.state.context
     return context
 

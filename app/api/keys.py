@@ -65,6 +65,17 @@ class Administration:
                 "name it in GATESCOPE_CORS_ORIGINS, or set GATESCOPE_ADMIN_KEYS"
             )
 
+    def check_page(self, headers: Headers) -> None:
+        """Let a WebSocket with these headers pass: browsers open it for any page, without asking whose it is.
+
+        Raises:
+            Unauthorized: it is of a page that may not call the API.
+        """
+        if "*" not in self.origins and self._is_foreign(headers.get("origin"), headers.get("host", "")):
+            raise Unauthorized(
+                f"no page of {headers['origin']} may open a stream here: name it in GATESCOPE_CORS_ORIGINS"
+            )
+
     def _is_foreign(self, origin: str | None, host: str) -> bool:
         """Whether a page sent this that is not ours; only browsers say where a request comes from."""
         if origin is None or origin in self.origins:

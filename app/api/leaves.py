@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from app.api.nested import Expected, Nested, shown
+from app.api.nested import Expected, Nested, ShapeError, shown
+from app.errors import Place
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,20 @@ class Floats:
         if array is None:
             raise nested.error(lambda leaves: self._array(leaves) is not None, self._wrong)
         return array
+
+    def convert(self, array: np.ndarray, _: Expected) -> np.ndarray:
+        """The numbers of an array that came as such; NaN is null.
+
+        Raises:
+            ShapeError: with the first place of what is none.
+        """
+        with np.errstate(over="ignore"):
+            numbers = array.astype(np.float32, copy=False)
+        wrong = np.isinf(numbers) if self.nulls else ~np.isfinite(numbers)
+        if wrong.any():
+            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
+            raise ShapeError(Place(loc, f"must be a finite float32 number, not {array[loc]:.6g}"))
+        return numbers
 
     def json_schema(self) -> dict[str, Any]:
         """What one of them is."""
@@ -67,6 +82,21 @@ class Tokens:
             lambda leaf: _wrong_token(leaf, size, expected.model),
         )
         return np.array(nested.items, dtype=np.int64)
+
+    def convert(self, array: np.ndarray, expected: Expected) -> np.ndarray:
+        """The ids of an array that came as such.
+
+        Raises:
+            ShapeError: with the first place of what is none.
+        """
+        if array.dtype.kind != "i":
+            raise ShapeError(Place((), f"token ids are whole numbers (int64 or int32), not {array.dtype}"))
+        size = expected.sizes["vocabulary"]
+        wrong = (array < 0) | (array >= size)
+        if wrong.any():
+            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
+            raise ShapeError(Place(loc, str(_wrong_token(int(array[loc]), size, expected.model))))
+        return array.astype(np.int64, copy=False)
 
     def json_schema(self) -> dict[str, Any]:
         """What one of them is."""

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from app.api import problems
 from app.api.keys import HOW, Keys
@@ -88,13 +89,13 @@ class Guarded:
         except Exception:  # the last resort: whatever it is, the client gets an answer and the log the trace
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if not started:
-                await problems.internal()(scope, receive, send)
+                await problems.internal(scope["path"])(scope, receive, send)
 
 
 class Keyed:
     """Let in only requests that carry one of the keys; health and the documentation are open."""
 
-    OPEN = ("/health/live", "/health/ready", "/", "/docs", "/openapi.json")
+    OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json")
     STATIC = "/static-offline-docs/"
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
@@ -102,10 +103,14 @@ class Keyed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or self._is_open(scope["path"]) or self._keys.fit(Headers(scope=scope)):
+        if scope["type"] == "lifespan" or self._is_open(scope["path"]) or self._keys.fit(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        await problems.response(Unauthorized(f"send one of this server's keys {HOW}"))(scope, receive, send)
+        refused = problems.response(Unauthorized(f"send one of this server's keys {HOW}"), scope["path"])
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(refused)
+        else:
+            await refused(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:
         return path in self.OPEN or path.startswith(self.STATIC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
 import orjson
@@ -21,8 +21,6 @@ log = structlog.get_logger(__name__)
 PIECE_BYTES = 256 * 1024
 """So much of the arrays is written in one go, about; then the event loop turns to others."""
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-
 
 async def respond(trace: ChunkedTrace, tokens: list[list[str]] | None) -> Response:
     """The reply, begun when the first chunk is there: an error before that has its own status.
@@ -33,9 +31,20 @@ async def respond(trace: ChunkedTrace, tokens: list[list[str]] | None) -> Respon
         trace: to write.
         tokens: what a model of tokens read.
     """
-    lines = _lines(trace, tokens)
-    header = await anext(lines)
-    return StreamingResponse(_after(header, lines), media_type=reply.NDJSON)
+    chunks = trace.chunks()
+    first = await anext(chunks)
+    return stream(_header(trace, tokens), _behind(first, chunks), lambda: _end(trace))
+
+
+def stream(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], Reply]) -> Response:
+    """A reply line by line.
+
+    Args:
+        header: what is known before the first step.
+        chunks: of the batch, each asked for when the client has taken the lines of the one before.
+        end: what is known after the last one.
+    """
+    return StreamingResponse(_lines(header, chunks, end), media_type=reply.NDJSON)
 
 
 def steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
@@ -58,25 +67,20 @@ def steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
         )
 
 
-async def _after(first: bytes, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _behind(first: Chunk, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
     yield first
-    async for piece in lines:
-        yield piece
-        await asyncio.sleep(0)  # sending to a fast reader waits for nothing, so others would never get their turn
+    async for chunk in chunks:
+        yield chunk
 
 
-async def _lines(trace: ChunkedTrace, tokens: list[list[str]] | None) -> AsyncIterator[bytes]:
-    chunks = trace.chunks()
-    chunk = await anext(chunks)
-    lengths = trace.whole.beginning.sequence_lengths.tolist()
-    yield _line(_header(trace, tokens))
+async def _lines(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], Reply]) -> AsyncIterator[bytes]:
+    yield _line(header)
     try:
-        for piece in steps(chunk, lengths):
-            yield piece
         async for chunk in chunks:
-            for piece in steps(chunk, lengths):
+            for piece in steps(chunk, header["sequence_lengths"]):
                 yield piece
-        yield _line(_end(trace))
+                await asyncio.sleep(0)  # sending to a fast reader waits for nothing: others would never get their turn
+        yield _line(end())
     except AppError as error:
         yield _line({"error": orjson.Fragment(problems.response(error).body)})
     except Exception:  # the status is sent: the last resort of the middleware would come too late
@@ -110,4 +114,4 @@ def _step(step: int, signals: dict[str, np.ndarray], rows: list[int], lengths: l
 
 
 def _line(value: Reply) -> bytes:
-    return orjson.dumps(value, option=_OPTIONS)
+    return reply.dumps(value, end=True)

@@ -128,7 +128,7 @@ def unnest(
         nested.check(rule.fine, rule.wrong)
         lengths = np.fromiter(map(len, nested.items), dtype=np.int64, count=len(nested.items))
         if depth == 1:
-            _check_total(int(lengths.sum()), axes[:2], expected, owner)
+            check_total(int(lengths.sum()), axes[:2], expected, owner)
         nested = Nested(list(chain.from_iterable(nested.items)), (*nested.lengths, lengths))
     return nested
 
@@ -143,6 +143,8 @@ def suspects(items: list[Any], fine: Callable[[list[Any]], bool]) -> Iterator[tu
 
 def depth_of(value: Any) -> int:
     """How deep the first leaf lies."""
+    if isinstance(value, np.ndarray):
+        return value.ndim
     depth = 0
     while isinstance(value, list):
         depth += 1
@@ -181,12 +183,12 @@ class _Rule:
 
     def wrong(self, item: Any) -> str | None:
         """What is wrong with one of them."""
-        one, many = _ONE_AND_MANY[self.axis]
+        many = _ONE_AND_MANY[self.axis][1]
         if not isinstance(item, list):
             return f"{self.owner} must be a list of {many}, not {shown(item)}"
         if not item:
             return f"{self.owner} has no {many}"
-        has = f"{self.owner} has {len(item):,} {one if len(item) == 1 else many}"
+        has = f"{self.owner} has {counted(len(item), self.axis)}"
         most = self.expected.most.get(self.axis)
         if most is not None and len(item) > most:
             return f"{has}; this server takes at most {most:,}"
@@ -205,7 +207,13 @@ def _length_of_first(items: list[Any]) -> int | None:
     return len(items[0]) or None if isinstance(items[0], list) else None
 
 
-def _check_total(total: int, axes: Sequence[str], expected: Expected, owner: str) -> None:
+def counted(length: int, axis: str) -> str:
+    """So many of what this axis counts, for a message."""
+    one, many = _ONE_AND_MANY[axis]
+    return f"{length:,} {one if length == 1 else many}"
+
+
+def check_total(total: int, axes: Sequence[str], expected: Expected, owner: str) -> None:
     """Refuse a batch of too many steps; it counts those that are there, not the padding."""
     most = expected.most.get("batch")
     if most is not None and all(axis in expected.most for axis in axes) and total > most:

@@ -19,6 +19,8 @@ _IN_PATH: dict[str, Any] = {
     "version": Annotated[
         str, Path(description="One of the model's `versions`.", openapi_examples={"1": {"value": "1"}})
     ],
+    "trace_id": Annotated[str, Path(description="As storing the trace answered.")],
+    "session_id": Annotated[str, Path(description="One of /v1/sessions.")],
 }
 
 UPLOAD = {

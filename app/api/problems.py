@@ -1,4 +1,4 @@
-"""Errors on the wire: `application/problem+json` (RFC 9457), from one table."""
+"""Errors on the wire, from one table: `application/problem+json` (RFC 9457), or what Open Inference clients read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from app import errors
 from app.api.nested import MAX_PLACES
 from app.errors import AppError, InvalidInput, Place
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE, PROTOCOL_TYPE = "application/problem+json", "application/json"
 
 STATUS: dict[type[AppError], HTTPStatus] = {
     errors.InvalidJSON: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.NotFound: HTTPStatus.NOT_FOUND,
-    errors.VersionExists: HTTPStatus.CONFLICT,
+    errors.Conflict: HTTPStatus.CONFLICT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ReplyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -41,6 +41,18 @@ HEADERS: dict[type[AppError], dict[str, str]] = {
     errors.Overloaded: {"Retry-After": "1"},
     errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
 }
+"""As with the status, the nearest class decides."""
+
+CLOSE_CODES = 4000
+
+PROTOCOL = "/v2"
+"""Under this path every error is `{"error": "…"}`: its clients read nothing else."""
+
+PROTOCOL_STATUS = {
+    HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST,
+    HTTPStatus.CONFLICT: HTTPStatus.BAD_REQUEST,
+}
+"""The protocol has one status for all that is wrong with a request."""
 
 
 class ProblemPlace(BaseModel):
@@ -65,23 +77,29 @@ def status_of(error: AppError) -> HTTPStatus:
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
 
 
-def response(error: AppError) -> Response:
-    """The reply that carries this error."""
+def close_code(error: AppError) -> int:
+    """The code that closes a WebSocket on an error: those of applications begin at 4000."""
+    return CLOSE_CODES + status_of(error)
+
+
+def response(error: AppError, path: str = "") -> Response:
+    """The reply that carries this error to whoever asked for this path."""
     places = [{"loc": place.loc, "msg": place.message} for place in error.places]
-    return _response(status_of(error), type(error).__name__, error.detail, places, HEADERS.get(type(error)))
+    headers = next((HEADERS[ancestor] for ancestor in type(error).__mro__ if ancestor in HEADERS), None)
+    return _response(path, status_of(error), type(error).__name__, error.detail, places, headers)
 
 
-def internal() -> Response:
+def internal(path: str = "") -> Response:
     """The reply to an error that nobody foresaw; it says nothing of what happened inside."""
     detail = "something went wrong in the server; its log has the details under this request's X-Request-ID"
-    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", detail)
+    return _response(path, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", detail)
 
 
-async def on_app_error(_: Request, error: Exception) -> Response:
+async def on_app_error(request: Request, error: Exception) -> Response:
     """FastAPI's handler for the tree of `AppError`."""
     if not isinstance(error, AppError):
         raise error
-    return response(error)
+    return response(error, request.url.path)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -93,7 +111,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; /docs lists every route",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
     }.get(status, error.detail)
-    return _response(status, status.phrase.title().replace(" ", ""), detail, headers=error.headers)
+    return _response(request.url.path, status, status.phrase.title().replace(" ", ""), detail, headers=error.headers)
 
 
 def from_validation(error: ValidationError) -> InvalidInput:
@@ -110,12 +128,16 @@ def _place(line: Mapping[str, Any]) -> Place:
 
 
 def _response(
+    path: str,
     status: HTTPStatus,
     title: str,
     detail: str,
     places: list[dict[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
+        status = PROTOCOL_STATUS.get(status, status)
+        return Response(orjson.dumps({"error": detail}), status.value, dict(headers or {}), media_type=PROTOCOL_TYPE)
     problem: dict[str, Any] = {
         "type": f"urn:gatescope:{title}",
         "title": title,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app.api.limits import Limits
 from app.api.nested import Expected, Loc
-from app.api.schemas import ExplainRequest, InitialState, PredictRequest, TraceRequest
+from app.api.schemas import ExplainRequest, InitialState, PredictRequest, StepRequest, TraceSelection
 from app.errors import InvalidInput, Place
 from app.lstm import SIGNALS, LSTMSpec, Selection, State, batch
 from app.lstm.explain import Point
@@ -71,20 +71,27 @@ def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
     return query
 
 
-def to_selection(request: TraceRequest, model: Model, query: Query, limits: Limits) -> Selection:
-    """The part of the trace that a trace request asks for, which the server makes at once.
+def to_selection(request: TraceSelection, model: Model, query: Query, limits: Limits, *within: str) -> Selection:
+    """The part of the trace that a request asks for, which the server makes at once.
+
+    Args:
+        request: whatever asks for a trace.
+        model: is traced.
+        query: of the same request.
+        limits: the operator's.
+        within: where in the body the selection stands.
 
     Raises:
         InvalidInput: it names what the model does not have.
         TraceTooLarge: it has more bytes than the server makes.
     """
-    selection = _selected(request, model, query)
+    selection = _selected(request, model, query, *within)
     if (longest := _longest_run(model, query)) is not None:
         size.check_trace(selection.shape(len(query.inputs), longest), selection, limits.max_trace_bytes)
     return selection
 
 
-def to_streamed_selection(request: TraceRequest, model: Model, query: Query, limits: Limits) -> Selection:
+def to_streamed_selection(request: TraceSelection, model: Model, query: Query, limits: Limits) -> Selection:
     """The same for a trace that is made in chunks: where it can be, only one time step must not be too large.
 
     Raises:
@@ -114,13 +121,42 @@ def to_point(request: ExplainRequest, model: Model, query: Query) -> Point:
         return point if longest is None else point.resolve(model.pipeline.spec_of(query.module), longest)
 
 
+def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
+    """The query that a step of a session states; the session says where it begins.
+
+    Raises:
+        InvalidInput: as `to_query`, or there is more than one sequence, or a state.
+        ReplyTooLarge, TraceTooLarge: the answer would have more bytes than the server makes.
+    """
+    if request.initial_state is not None:
+        _refuse("a step begins where the session stands: PUT …/state moves it elsewhere", "initial_state")
+    query = to_query(request, model, limits)
+    if len(query.inputs) != 1:
+        message = f"there are {len(query.inputs)} sequences; a session is one stream"
+        _refuse(message, "inputs" if request.text is None else "text")
+    if request.trace is None:
+        return query
+    return replace(query, trace=to_selection(request.trace, model, query, limits, "trace"))
+
+
+def to_state(given: InitialState, *within: str) -> State:
+    """The state of one sequence; raises `InvalidInput` where there are several."""
+    for name in State._fields:
+        sequences = getattr(given, name).shape[1]
+        if sequences != 1:
+            message = f"has a batch of {sequences}, but a session is one stream; its axes are (layers, 1, unit)"
+            _refuse(message, *within, name)
+    return State(*(torch.from_numpy(getattr(given, name)) for name in State._fields))
+
+
 @contextmanager
-def in_body() -> Iterator[None]:
+def in_body(*within: str) -> Iterator[None]:
     """Say of what is wrong with a query in the request's own words: its places stand in the body."""
     try:
         yield
     except InvalidInput as error:
-        raise InvalidInput.at(*(Place(("body", *place.loc), place.message) for place in error.places)) from None
+        places = (Place(("body", *within, *place.loc), place.message) for place in error.places)
+        raise InvalidInput.at(*places) from None
 
 
 def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
@@ -132,7 +168,7 @@ def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
     return [[model.vocabulary.entries[index] for index in sequence] for sequence in _cut(request)]
 
 
-def _selected(request: TraceRequest, model: Model, query: Query) -> Selection:
+def _selected(request: TraceSelection, model: Model, query: Query, *within: str) -> Selection:
     """The part of the trace that a trace request asks for, however large.
 
     Raises:
@@ -143,10 +179,10 @@ def _selected(request: TraceRequest, model: Model, query: Query) -> Selection:
         SIGNALS if request.signals is None else tuple(request.signals),
         None if request.layers is None else tuple(request.layers),
         None if request.directions is None else tuple(request.directions),
-        _units(request.units, spec),
+        units_of(request.units, spec),
         _time(request),
     )
-    with in_body():
+    with in_body(*within):
         resolved = selection.resolve(spec)
         if longest is not None:
             size.check_steps(resolved, longest)
@@ -367,14 +403,15 @@ def _unknown_future(future: np.ndarray, names: list[str], fed_back: dict[int, in
     return Place((row, step, feature), message)
 
 
-def _units(units: list[int] | str | None, spec: LSTMSpec) -> tuple[int, ...] | None:
+def units_of(units: list[int] | str | None, spec: LSTMSpec) -> tuple[int, ...] | None:
+    """The units that a list or a slice names; None for all of them."""
     if isinstance(units, str):
         start, stop, step = (int(part) if part else None for part in (units + ":").split(":")[:3])
         return tuple(range(spec.hidden_size)[start:stop:step])
     return None if units is None else tuple(units)
 
 
-def _time(request: TraceRequest) -> slice:
+def _time(request: TraceSelection) -> slice:
     if request.time is None:
         return slice(None)
     return slice(request.time.start, request.time.stop, request.time.step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,26 @@ from app.repository.model import Model
 AXES = ["batch", "layer", "direction", "time", "unit"]
 JSON, SAFETENSORS, NPZ = "application/json", "application/vnd.safetensors", "application/x-npz"
 NDJSON = "application/x-ndjson"
+PREDICT_FORMATS = (JSON, SAFETENSORS)
+"""What a prediction is written as."""
 TRACE_FORMATS = (JSON, SAFETENSORS, NPZ, NDJSON)
 """What a trace is written as; the first where the client has no wish."""
 
 Reply = dict[str, Any]
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Values (batch, time, …) of sequences that may differ in length, NaN where one has ended."""
+
+    padded: np.ndarray
+    lengths: list[int]
+
+    def rows(self) -> list[np.ndarray]:
+        """One array per sequence, without the padding."""
+        return [np.ascontiguousarray(row[:length]) for row, length in zip(self.padded, self.lengths, strict=True)]
 
 
 def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply:
@@ -35,7 +52,7 @@ def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
     if answer.prediction is not None:
         reply["prediction"] = _prediction(answer.prediction, answer, model)
     if answer.output is not None:
-        reply["output"] = _ragged(answer.output, lengths)
+        reply["output"] = Ragged(answer.output.numpy(), lengths)
     if answer.final_state is not None:
         reply["final_state"] = _state(answer.final_state)
     return reply
@@ -43,13 +60,21 @@ def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
 
 def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply:
     """The reply to a trace request; its `signals` are still padded arrays, NaN where a sequence has ended."""
+    return prediction(answer, model, tokens) | inside(answer)
+
+
+def inside(answer: Answer) -> Reply:
+    """What a trace reply says beyond a prediction."""
     trace = answer.trace
     if trace is None:
         raise TypeError("the answer holds no trace")
     described = description(trace.selection, answer, trace.initial_state)
     signals = {name: values.numpy() for name, values in trace.signals.items()}
-    ending = {"final_state": _state(trace.final_state), "residual": np.float32(trace.residual), "signals": signals}
-    return prediction(answer, model, tokens) | described | ending
+    return described | {
+        "final_state": _state(trace.final_state),
+        "residual": np.float32(trace.residual),
+        "signals": signals,
+    }
 
 
 def description(selection: Selection, answer: Answer, initial_state: State) -> Reply:
@@ -65,16 +90,40 @@ def description(selection: Selection, answer: Answer, initial_state: State) -> R
     }
 
 
+def encode(reply: Reply, media_type: str = JSON) -> bytes | memoryview:
+    """The reply in this format."""
+    return _ENCODERS[media_type](reply)
+
+
 def respond(reply: Reply, media_type: str = JSON) -> Response:
-    """The reply in this format; the binary ones are for traces only."""
-    return Response(_ENCODERS[media_type](reply), media_type=media_type)
+    """The reply in this format, as a response."""
+    return Response(encode(reply, media_type), media_type=media_type)
+
+
+def dumps(value: Any, *, end: bool = False) -> bytes:
+    """A part of a reply as JSON, with a line's end behind it where one is wanted."""
+    return orjson.dumps(value, default=_rows, option=_OPTIONS | (orjson.OPT_APPEND_NEWLINE if end else 0))
 
 
 def _json(reply: Reply) -> bytes:
-    if "signals" in reply:
-        parts = _unpadded(reply["time_steps"], reply["sequence_lengths"])
-        reply = reply | {"signals": {name: _cut(values, parts) for name, values in reply["signals"].items()}}
-    return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
+    return dumps(_without_padding(reply))
+
+
+def _rows(value: object) -> list[np.ndarray]:
+    if isinstance(value, Ragged):
+        return value.rows()
+    raise TypeError(f"a reply holds a {type(value).__name__}")
+
+
+def _without_padding(reply: Reply) -> Reply:
+    if "trace" in reply:
+        lengths = {"sequence_lengths": reply["sequence_lengths"]}
+        inner = _without_padding(reply["trace"] | lengths)
+        return reply | {"trace": {name: value for name, value in inner.items() if name not in lengths}}
+    if "signals" not in reply:
+        return reply
+    parts = _unpadded(reply["time_steps"], reply["sequence_lengths"])
+    return reply | {"signals": {name: _cut(values, parts) for name, values in reply["signals"].items()}}
 
 
 def _unpadded(steps: list[int], lengths: list[int]) -> list[slice]:
@@ -97,7 +146,27 @@ def _cut(values: np.ndarray, parts: list[slice]) -> np.ndarray | list[np.ndarray
 
 
 def _safetensors(reply: Reply) -> memoryview:
+    if "signals" not in reply:
+        arrays, rest = _split(reply | {"sequence_lengths": np.array(reply["sequence_lengths"], dtype=np.int64)})
+        return binary.safetensors(arrays, {name: _text(value) for name, value in rest.items()})
     return binary.safetensors(_arrays(reply), {name: _text(value) for name, value in _rest(reply).items()})
+
+
+def _split(reply: Reply, *path: str) -> tuple[dict[str, np.ndarray], Reply]:
+    """The arrays of a reply, each under its path with dots, those of whole numbers first; and the rest."""
+    arrays: dict[str, np.ndarray] = {}
+    rest: Reply = {}
+    for name, value in reply.items():
+        if isinstance(value, dict):
+            inner, value = _split(value, *path, name)  # noqa: PLW2901 - what is left of it
+            arrays |= inner
+        if isinstance(value, Ragged):
+            arrays[".".join((*path, name))] = value.padded
+        elif isinstance(value, np.ndarray):
+            arrays[".".join((*path, name))] = value
+        elif value != {}:
+            rest[name] = value
+    return dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize)), rest
 
 
 def _npz(reply: Reply) -> memoryview:
@@ -114,15 +183,10 @@ def _rest(reply: Reply) -> Reply:
 
 
 def _text(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return dumps(value).decode()
 
 
 _ENCODERS: Mapping[str, Callable[[Reply], bytes | memoryview]] = {JSON: _json, SAFETENSORS: _safetensors, NPZ: _npz}
-
-
-def _ragged(values: Tensor, lengths: list[int]) -> list[np.ndarray]:
-    """(batch, time, …) without the padding, one array per sequence."""
-    return [np.ascontiguousarray(row[:length]) for row, length in zip(values.numpy(), lengths, strict=True)]
 
 
 def _state(state: State) -> dict[str, np.ndarray]:
@@ -143,7 +207,7 @@ def _prediction(prediction: Prediction, answer: Answer, model: Model) -> Reply:
     cut = _cutter(prediction)
     reply: Reply = {"values": cut(prediction.values)}
     if prediction.choices is not None:
-        chosen = cut(prediction.choices)
+        chosen = _chosen(prediction.choices, prediction.steps)
         reply["labels"] = [_named(row, model.labels) for row in chosen]
         reply["probabilities"] = cut(torch.softmax(prediction.values, dim=-1))
         if answer.horizon and model.vocabulary is not None and model.reads_text:
@@ -152,11 +216,15 @@ def _prediction(prediction: Prediction, answer: Answer, model: Model) -> Reply:
 
 
 def _cutter(prediction: Prediction) -> Callable[[Tensor], Any]:
-    """Cut (batch, step, …) to each row's own steps; leave (batch, …) as it is."""
+    """Mark (batch, step, …) with each row's own steps; leave (batch, …) as it is."""
     if prediction.steps is None:
-        return lambda values: values.numpy()
+        return Tensor.numpy
     lengths = prediction.steps.tolist()
-    return lambda values: _ragged(values, lengths)
+    return lambda values: Ragged(values.numpy(), lengths)
+
+
+def _chosen(choices: Tensor, steps: Tensor | None) -> np.ndarray | list[np.ndarray]:
+    return choices.numpy() if steps is None else Ragged(choices.numpy(), steps.tolist()).rows()
 
 
 def _named(choices: np.ndarray, labels: tuple[str, ...]) -> Any:

@@ -14,10 +14,26 @@ from pydantic import BaseModel
 
 from app.api import health, metrics, parameters, reply
 from app.api.problems import MEDIA_TYPE, Problem
-from app.api.schemas import ExplainReply, ExplainRequest, PredictReply, PredictRequest, TraceReply, TraceRequest
-from app.api.v1 import admin, explain, models, predict
+from app.api.schemas import (
+    ExplainReply,
+    ExplainRequest,
+    InitialState,
+    PredictReply,
+    PredictRequest,
+    SessionRequest,
+    StepReply,
+    StepRequest,
+    StoredTraceInfo,
+    StoreTraceRequest,
+    TraceReply,
+    TraceRequest,
+    TraceValuesReply,
+)
+from app.api.v1 import admin, explain, models, predict, sessions, stream, traces
 
 TEXT = "text/plain"
+WEBSOCKET = "WEBSOCKET"
+"""The method of a route that is one: OpenAPI does not know it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,7 @@ class Route:
     writes: type[BaseModel] | None = None
     media_types: tuple[str, ...] = (reply.JSON,)
     administers: bool = False
+    status: HTTPStatus = HTTPStatus.OK
 
 
 def _of_model(route: Route) -> tuple[Route, Route]:
@@ -46,14 +63,54 @@ def _of_model(route: Route) -> tuple[Route, Route]:
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models", models.list_models, "models"),
     *_of_model(Route("GET", "/v1/models/{name}", models.get_model, "models")),
-    *_of_model(Route("POST", "/v1/models/{name}/predict", predict.predict, "predict", PredictRequest, PredictReply)),
+    *_of_model(
+        Route(
+            "POST",
+            "/v1/models/{name}/predict",
+            predict.predict,
+            "predict",
+            PredictRequest,
+            PredictReply,
+            reply.PREDICT_FORMATS,
+        )
+    ),
     *_of_model(
         Route("POST", "/v1/models/{name}/trace", predict.trace, "trace", TraceRequest, TraceReply, reply.TRACE_FORMATS)
     ),
     *_of_model(Route("POST", "/v1/models/{name}/explain", explain.explain, "explain", ExplainRequest, ExplainReply)),
     *_of_model(Route("POST", "/v1/models/{name}/load", admin.load, "administration", administers=True)),
     *_of_model(Route("POST", "/v1/models/{name}/unload", admin.unload, "administration", administers=True)),
-    *_of_model(Route("PUT", "/v1/models/{name}", admin.upload, "administration", administers=True)),
+    *_of_model(
+        Route("PUT", "/v1/models/{name}", admin.upload, "administration", administers=True, status=HTTPStatus.CREATED)
+    ),
+    Route("POST", "/v1/sessions", sessions.open_session, "sessions", SessionRequest, status=HTTPStatus.CREATED),
+    Route("GET", "/v1/sessions", sessions.list_sessions, "sessions"),
+    Route("GET", "/v1/sessions/{session_id}", sessions.get_session, "sessions"),
+    Route("DELETE", "/v1/sessions/{session_id}", sessions.end_session, "sessions", status=HTTPStatus.NO_CONTENT),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/steps",
+        sessions.take_step,
+        "sessions",
+        StepRequest,
+        StepReply,
+        reply.PREDICT_FORMATS,
+    ),
+    Route("GET", "/v1/sessions/{session_id}/state", sessions.get_state, "sessions"),
+    Route("PUT", "/v1/sessions/{session_id}/state", sessions.put_state, "sessions", InitialState),
+    Route(WEBSOCKET, "/v1/sessions/{session_id}/stream", stream.stream, "sessions"),
+    Route("POST", "/v1/traces", traces.store_trace, "traces", StoreTraceRequest, status=HTTPStatus.CREATED),
+    Route("GET", "/v1/traces/{trace_id}", traces.get_trace, "traces", writes=StoredTraceInfo),
+    Route(
+        "GET",
+        "/v1/traces/{trace_id}/values",
+        traces.get_trace_values,
+        "traces",
+        writes=TraceValuesReply,
+        media_types=reply.TRACE_FORMATS,
+        query=VALUES,
+    ),
+    Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/health/live", health.live, "health"),
     Route("GET", "/health/ready", health.ready, "health"),
     Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,)),
@@ -64,12 +121,15 @@ def router() -> APIRouter:
     """The routes as FastAPI takes them."""
     result = APIRouter()
     for route in ROUTES:
+        if route.method == WEBSOCKET:
+            result.add_api_websocket_route(route.path, route.endpoint)
+            continue
         endpoint = parameters.on_path(route.endpoint, route.path)
         result.add_api_route(
             route.path,
             endpoint,
             methods=[route.method],
-            status_code=HTTPStatus.CREATED if route.method == "PUT" else HTTPStatus.OK,
+            status_code=route.status,
             tags=[route.tag],
             dependencies=[Depends(admin.authorized)] if route.administers else [],
             operation_id=f"{route.endpoint.__name__}{'_version' if '{version}' in route.path else ''}",
@@ -94,12 +154,13 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
 
 
 def _request(route: Route) -> dict[str, Any] | None:
-    if route.method == "PUT":
+    if route.endpoint is admin.upload:
         file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
     if route.reads is None:
         return None
-    return {"requestBody": {"required": True, "content": {reply.JSON: {"schema": _reference(route.reads)}}}}
+    content = {reply.JSON: {"schema": _reference(route.reads)}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _reference(schema: type[BaseModel]) -> dict[str, str]:

@@ -85,8 +85,8 @@ class TimeSlice(Body):
     """Every how many steps."""
 
 
-class TraceRequest(PredictRequest):
-    """A predict request and which part of its trace is wanted; replies keep the order asked for."""
+class TraceSelection(Body):
+    """Which part of a trace is wanted; replies keep the order asked for."""
 
     signals: list[Signal] | None = Field(default=None, min_length=1, max_length=6)
     """All six by default."""
@@ -102,6 +102,10 @@ class TraceRequest(PredictRequest):
 
     time: TimeSlice | None = None
     """All steps by default."""
+
+
+class TraceRequest(PredictRequest, TraceSelection):
+    """A predict request and which part of its trace is wanted."""
 
 
 class ExplainRequest(PredictRequest):
@@ -121,6 +125,42 @@ class ExplainRequest(PredictRequest):
 
     unit: int
     """Of the cell, counted from 0."""
+
+
+class SessionRequest(Body):
+    """A stateful stream that is to begin."""
+
+    model: str
+    """One that is not bidirectional."""
+
+    version: str | None = None
+    """The session stays on it; the one that answers by default when not given."""
+
+    session_id: str | None = None
+    """Up to 128 letters, digits or any of `_.:~-`; made up when not given."""
+
+    initial_state: InitialState | None = None
+    """Where the stream begins, with a batch of one; zeros when not given."""
+
+
+class StepRequest(PredictRequest):
+    """A predict request of one sequence: what is new of the stream, one time step or more."""
+
+    trace: TraceSelection | None = None
+    """Answer with the gates and states of these time steps, too."""
+
+    step_number: int | None = Field(default=None, ge=0)
+    """How many steps were taken before this one. The last one may be sent again: it is answered, not taken twice."""
+
+
+class StoreTraceRequest(PredictRequest):
+    """A predict request, whose trace is to be kept: all signals, layers, directions, units and time steps of it."""
+
+    model: str
+    """One of /v1/models."""
+
+    version: str | None = None
+    """The one that answers by default when not given."""
 
 
 class ModelName(BaseModel):
@@ -173,6 +213,76 @@ class TraceReply(PredictReply):
     residual: float = Field(
         description="max |hidden_state of the fused kernel − output_gate·tanh(cell_state)| over the whole trace"
     )
+
+
+class StoredTraceReply(BaseModel):
+    """A trace that is kept."""
+
+    trace_id: str
+    shape: list[int] = Field(description="(batch, layer, direction, time, unit)")
+    bytes: int = Field(description="all that is kept of it")
+    expires_at: float = Field(description="Unix seconds: when it is dropped if nobody looks at it until then")
+
+
+class StoredTraceInfo(StoredTraceReply, PredictReply):
+    """A trace reply without the signals."""
+
+    module: str = Field(description="the LSTM that was traced, as ModelInfo names it")
+    axes: list[str]
+    layers: list[int]
+    directions: list[str]
+    units: list[int]
+    time_steps: list[int]
+    initial_state: States
+    residual: float = Field(description="as in a trace reply, of the whole trace")
+
+
+class TraceValuesReply(TraceReply):
+    """The answer to a look at a stored trace."""
+
+    time_steps: list[int] = Field(description="with `bins`, the first step of each span")
+    bins: int | None = Field(default=None, description="how many spans there are; absent without `bins`")
+    reduce: Literal["mean", "min", "max"] | None = Field(default=None, description="absent without `bins`")
+
+
+class SessionReply(BaseModel):
+    """A stateful stream, as it stands."""
+
+    session_id: str
+    model: ModelName
+    steps: int = Field(description="how many were taken, which is the next one's `step_number`")
+    time_steps: int = Field(description="of all steps together")
+    created_at: float = Field(description="Unix seconds")
+    expires_at: float = Field(description="Unix seconds: when it ends, if there is no other step before that")
+
+
+class SessionList(BaseModel):
+    """Every session that is open."""
+
+    sessions: list[SessionReply]
+
+
+class StepTraceReply(BaseModel):
+    """What happened inside during a step."""
+
+    module: str
+    axes: list[str]
+    layers: list[int]
+    directions: list[str]
+    units: list[int]
+    time_steps: list[int] = Field(description="counted from the beginning of this step")
+    signals: dict[str, list[list[list[list[list[float]]]]]]
+    initial_state: States
+    final_state: States
+    residual: float
+
+
+class StepReply(PredictReply):
+    """The answer to a step."""
+
+    session_id: str
+    steps: int = Field(description="taken until now, this one included")
+    trace: StepTraceReply | None = None
 
 
 class ContributionReply(BaseModel):

@@ -76,13 +76,11 @@ class Run:
 
     def traced(self, module: nn.LSTM, selection: Selection) -> Trace:
         """The trace of this run; its residual also covers how far it is from what the calls gave."""
-        made = trace(module, self.inputs, initial_state=self.initial_state, selection=selection)
-        gaps = [
-            (made.output[row, : len(given)] - given).abs().max().to(torch.float64)
-            for row, given in enumerate(self.outputs)
-        ]
-        residual = torch.tensor(made.residual, dtype=torch.float64, device=gaps[0].device)
-        return replace(made, gap=torch.stack([residual, *gaps]).max())
+        made = trace(module, self.inputs, initial_state=self.initial_state, selection=selection).settled()
+        gaps = torch.stack(
+            [(made.output[row, : len(given)] - given).abs().max() for row, given in enumerate(self.outputs)]
+        )
+        return replace(made, gaps=gaps if made.gaps is None else torch.maximum(made.gaps, gaps))
 
 
 def _check_carried(name: str, spec: LSTMSpec, calls: Sequence[Call]) -> None:

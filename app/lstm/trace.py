@@ -41,7 +41,7 @@ class Trace:
     output: Tensor  # (batch, time, directions · unit), as nn.LSTM's with batch_first; NaN in the padding
     initial_state: State
     final_state: State  # each row's at its own last step
-    gap: Tensor | None  # scalar behind `residual`; None where the signals kept here are enough to compute it
+    gaps: Tensor | None  # (batch,) of each row; None where the signals kept here are enough to compute them
     method: str  # the way to the gates that was taken, as `app/lstm/method.py` names them
 
     @cached_property
@@ -50,20 +50,24 @@ class Trace:
 
         Computed when it is first asked for, where the signals are there: a tanh over a trace costs as much as a copy.
         """
-        if self.gap is not None:
-            return float(self.gap)
+        return float(self._gaps.max())
+
+    def settled(self) -> Trace:
+        """The same with its residual computed, here and now, row by row."""
+        return replace(self, gaps=self._gaps)
+
+    @cached_property
+    def _gaps(self) -> Tensor:
+        if self.gaps is not None:
+            return self.gaps
         gaps = []
         for row, length in enumerate(self.sequence_lengths.tolist()):
             o, c, h = (self.signals[name][row, :, :, :length].flatten(0, 1) for name in _RESIDUAL)  # (…, time, unit)
-            gaps.append(float(_gap(o, c, h, None).max()))
-        residual = max(gaps)
+            gaps.append(_gap(o, c, h, None).max())
+        result = torch.stack(gaps)
         if self.method == "workspace":
-            _give_up_unless_believable(residual)
-        return residual
-
-    def settled(self) -> Trace:
-        """The same with its residual computed, here and now."""
-        return replace(self, gap=torch.tensor(self.residual))
+            _give_up_unless_believable(float(result.max()))
+        return result
 
     @property
     def input_gate(self) -> Tensor:
@@ -147,9 +151,11 @@ def _trace(
     kept = Recorder(selection, spec, order)
     one = _Pass(spec, weights, initial, order, kept)
     output = one.output(inputs, METHODS[name])  # (time, batch, directions · unit)
-    gap = None if kept.holds_all else torch.stack([*one.gaps, initial.cell_state.new_zeros(())]).max()
-    if name == "workspace" and gap is not None:
-        workspace.check(float(gap))
+    gaps = None
+    if not kept.holds_all:
+        gaps = torch.stack([*one.gaps, initial.cell_state.new_zeros(len(lengths))]).amax(dim=0)
+        if name == "workspace":
+            workspace.check(float(gaps.max()))
     signals = kept.finish()
     order.blank(output)
     hidden_states, cell_states = zip(*one.finals, strict=True)
@@ -160,7 +166,7 @@ def _trace(
         output=output.transpose(0, 1),
         initial_state=initial,
         final_state=State(torch.stack(hidden_states), torch.stack(cell_states)),
-        gap=gap,
+        gaps=gaps,
         method=name,
     )
 
@@ -172,7 +178,7 @@ class _Pass:
         self._spec, self._weights, self._initial = spec, weights, initial
         self._order, self._kept = order, kept
         self.finals: list[State] = []  # of every layer and direction, (batch, unit) each
-        self.gaps: list[Tensor] = []
+        self.gaps: list[Tensor] = []  # of every row, layer by layer
 
     def output(self, inputs: Tensor, way: Method) -> Tensor:
         """(batch, time, feature) -> the top layer's output (time, batch, directions · unit)."""
@@ -208,7 +214,7 @@ class _Pass:
         if not self._kept.holds_all:
             _, _, _, output_gate, cell_state, hidden_state = chunk.signals
             gap = _gap(output_gate, cell_state, hidden_state, weights.weight_hr)
-            self.gaps.append(self._order.valid(chunk, gap).max())
+            self.gaps.append(self._order.valid(chunk, gap).amax(dim=0))
 
 
 def _gap(output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_hr: Tensor | None) -> Tensor:

@@ -51,6 +51,9 @@ class Pipeline(nn.Module, ABC):
     runs_in_parts: bool
     """Whether a sequence may be run part by part, the LSTM's state carried from one to the next."""
 
+    rows_are_independent: bool
+    """Whether a sequence is answered the same in any batch, so that requests may share one."""
+
     sums_up: bool
     """Whether a prediction needs all steps of a sequence at once, so that no part of it is enough for one."""
 

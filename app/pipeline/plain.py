@@ -38,6 +38,7 @@ class PlainPipeline(Pipeline):
 
     takes_initial_state = True
     runs_in_parts = True
+    rows_are_independent = True
 
     def __init__(
         self,

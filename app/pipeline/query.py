@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -31,7 +32,12 @@ class Query:
     trace: Selection | None = None
     explain: Point | None = None  # of a batch of one; nothing else is answered beside it
     most_bytes: int | None = None  # of what is made where its size shows only on the way
-    abandoned: threading.Event | None = None  # set when nobody waits for the answer any more
+    is_abandoned: Callable[[], bool] | None = None  # whether nobody waits for the answer any more
+
+    @cached_property
+    def steps(self) -> int:
+        """Time steps of all sequences, without the padding."""
+        return int(self.sequence_lengths.sum())
 
     @property
     def looks_inside(self) -> bool:
@@ -40,7 +46,7 @@ class Query:
 
     def go_on(self) -> None:
         """Raise `DeadlineExceeded` if nobody waits any more; long computations ask now and then."""
-        if self.abandoned is not None and self.abandoned.is_set():
+        if self.is_abandoned is not None and self.is_abandoned():
             raise DeadlineExceeded("nobody waits for this answer any more")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from app.repository import factory
 from app.repository.manifest import Manifest, StatedLSTM
 
 FILE = "model.safetensors"
+FINGERPRINT_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,20 @@ class Model:
         """The precision of its weights."""
         return str(self.pipeline.lstm.weight_ih_l0.dtype).removeprefix("torch.")
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its manifest, vocabulary and weights: equal for two models that compute the same in the same way."""
+        made = blake2b(self.manifest.model_dump_json().encode(), digest_size=FINGERPRINT_BYTES)
+        made.update("\0".join(self.vocabulary.entries if self.vocabulary else ()).encode())
+        for name, value in self.pipeline.state_dict().items():
+            made.update(name.encode())
+            made.update(value.cpu().reshape(-1).view(torch.uint8).numpy().data)
+        return made.hexdigest()
+
     def warm(self) -> None:
         """Prove the way to its gates and compute one step, so that the first request need not wait for it."""
         method_of(self.pipeline.lstm)
+        self.fingerprint  # noqa: B018 - computed once, and here nobody waits for it
         self.pipeline.warm()
 
     @classmethod

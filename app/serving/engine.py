@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from app.errors import DeadlineExceeded, NotReady, Overloaded
+from app.errors import DeadlineExceeded
 from app.pipeline.query import Answer, Query
 from app.repository.entry import Entry
 from app.repository.importers.importer import Imported, import_checkpoint
 from app.repository.importers.options import Options
 from app.repository.model import Model
 from app.repository.repository import Repository
+from app.serving.batcher import Batcher
 from app.serving.loader import Loader
+from app.serving.statistics import Statistics
 from app.serving.upload import received, unwritable
 
 
@@ -43,6 +42,13 @@ class Engine(Protocol):
     async def answer(self, model: Model, query: Query, timeout_s: float) -> Answer:
         """What the query asks for; raises `Overloaded`, `DeadlineExceeded`, `NotReady`."""
 
+    def statistics(self, model: Model) -> Statistics:
+        """What this version was asked, and how long that took."""
+
+    @property
+    def waiting(self) -> int:
+        """How many queries wait."""
+
     async def load(self, name: str, version: str | None) -> Entry:
         """Read a model or one version anew; raises `ModelNotFound`, `VersionNotFound`, `ModelError`, `Unavailable`."""
 
@@ -54,25 +60,25 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Computes in this process, on one worker thread: torch releases the GIL, and a device has one owner.
+    """Computes in this process: torch releases the GIL, and a device has one owner.
 
     Models are loaded on another thread, beside those that answer.
 
     Args:
         repository: the models.
         max_queue_size: how many queries may wait.
+        max_batch_size: how many sequences are computed together at most.
         watch: whether what changes on disk is loaded without being asked to.
     """
 
-    def __init__(self, repository: Repository, max_queue_size: int, *, watch: bool = False) -> None:
+    def __init__(
+        self, repository: Repository, max_queue_size: int, max_batch_size: int = 64, *, watch: bool = False
+    ) -> None:
         self._repository = repository
-        self._max_queue_size = max_queue_size
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._batcher = Batcher(max_queue_size, max_batch_size)
         self._loader = Loader(repository, watch=watch)
-        self._open: set[threading.Event] = set()
         self._ready = asyncio.Event()
-        self._closed = False
-        repository.warm = lambda model: self._worker.submit(model.warm).result()
+        repository.warm = lambda model: self._batcher.do(model.warm)
 
     async def start(self) -> None:
         """Load the models, and keep up with the disk from then on."""
@@ -82,11 +88,9 @@ class LocalEngine:
     async def stop(self) -> None:
         """Take no more queries, give up those that are open, and let both threads come to the end of their step."""
         self._ready.clear()
-        self._closed = True
-        for abandoned in self._open:
-            abandoned.set()
+        self._batcher.close()
         await self._loader.stop()
-        await asyncio.to_thread(self._worker.shutdown, wait=True, cancel_futures=True)
+        await self._batcher.stop()
 
     @property
     def ready(self) -> bool:
@@ -110,28 +114,27 @@ class LocalEngine:
         return self._repository.model(name, version)
 
     async def answer(self, model: Model, query: Query, timeout_s: float) -> Answer:
-        """Compute in the worker thread, in arrival order.
+        """Compute it, together with what waits beside it.
 
         Raises:
             Overloaded: `max_queue_size` queries wait already.
             DeadlineExceeded: the answer was not there after `timeout_s` seconds; a query that still waited is dropped.
             NotReady: the service is shutting down.
         """
-        if self._closed:
-            raise NotReady("the service is shutting down")
-        if len(self._open) > self._max_queue_size:
-            raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
-        abandoned = threading.Event()
-        watched = replace(query, abandoned=abandoned)
-        self._open.add(abandoned)
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._worker, model.pipeline.answer, watched)
+                return await self._batcher.answer(model, query)
         except TimeoutError:
             raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
-        finally:
-            abandoned.set()
-            self._open.discard(abandoned)
+
+    def statistics(self, model: Model) -> Statistics:
+        """What this version was asked, and how long that took."""
+        return self._batcher.statistics(model)
+
+    @property
+    def waiting(self) -> int:
+        """How many queries wait."""
+        return self._batcher.waiting
 
     async def load(self, name: str, version: str | None) -> Entry:
         """Read a model or one version anew, beside what answers; see `Repository.load_model`."""

@@ -17,12 +17,13 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     engine, limits = context.of(request).engine, context.of(request).limits
     async with context.deadline(request) as timeout_s:
         model = engine.model(name, version)
+        media_type = accept.of(request, reply.PREDICT_FORMATS)
         asked = await body.read(request, PredictRequest, query.expected(model), limits.max_body_bytes)
         wanted = query.to_query(asked, model, limits)
         async with context.while_connected(request):
             with query.in_body():
                 answer = await engine.answer(model, wanted, timeout_s)
-        return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)))
+        return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)), media_type)
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Response:
@@ -34,7 +35,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Resp
     engine, limits = context.of(request).engine, context.of(request).limits
     async with context.deadline(request) as timeout_s:
         model = engine.model(name, version)
-        media_type = accept.choose(",".join(request.headers.getlist("accept")) or None, reply.TRACE_FORMATS)
+        media_type = accept.of(request, reply.TRACE_FORMATS)
         asked = await body.read(request, TraceRequest, query.expected(model), limits.max_body_bytes)
         untraced, tokens = query.to_query(asked, model, limits), query.tokens_of(asked, model)
         if media_type == reply.NDJSON:

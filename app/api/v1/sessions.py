@@ -1,0 +1,109 @@
+"""`/v1/sessions`: stateful streams. A client sends what is new, and the state of what came before is kept for it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request, Response
+
+from app.api import accept, body, context, query, reply
+from app.api.context import Context
+from app.api.schemas import InitialState, ModelName, SessionList, SessionReply, SessionRequest, States, StepRequest
+from app.errors import InvalidInput, Place
+from app.repository.model import Model
+from app.serving.session import Session
+
+
+async def open_session(request: Request) -> SessionReply:
+    """Begin a stream of a model that is not bidirectional."""
+    here = context.of(request)
+    async with context.deadline(request):
+        fields = await body.fields_of(request, here.limits.max_body_bytes)
+        model = model_named_in(fields, here)
+        asked = body.checked(fields, SessionRequest, query.expected(model))
+        state = None if asked.initial_state is None else query.to_state(asked.initial_state, "initial_state")
+        return told(await here.sessions.open(model, asked.session_id, state))
+
+
+async def list_sessions(request: Request) -> SessionList:
+    """Every session that is open, the one that was used last comes last."""
+    return SessionList(sessions=[told(session) for session in await context.of(request).sessions.list()])
+
+
+async def get_session(request: Request, session_id: str) -> SessionReply:
+    """One session."""
+    return told(await context.of(request).sessions.get(session_id))
+
+
+async def end_session(request: Request, session_id: str) -> Response:
+    """End a stream, and forget its state."""
+    await context.of(request).sessions.close(session_id)
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def take_step(request: Request, session_id: str) -> Response:
+    """Predict for what is new of a stream, and trace it where that is wanted; the next step goes on from there."""
+    here = context.of(request)
+    async with context.deadline(request) as timeout_s:
+        media_type = accept.of(request, reply.PREDICT_FORMATS)
+        fields = await body.fields_of(request, here.limits.max_body_bytes)
+        async with context.while_connected(request):
+            return reply.respond(await taken(here, session_id, fields, timeout_s), media_type)
+
+
+async def get_state(request: Request, session_id: str) -> States:
+    """Where a stream stands, each (layers, 1, unit)."""
+    state = await context.of(request).sessions.state(session_id)
+    return States(hidden_state=state.hidden_state.tolist(), cell_state=state.cell_state.tolist())
+
+
+async def put_state(request: Request, session_id: str) -> SessionReply:
+    """Let a stream go on from another state."""
+    here = context.of(request)
+    async with context.deadline(request):
+        model = here.sessions.model(await here.sessions.get(session_id))
+        given = await body.read(request, InitialState, query.expected(model), here.limits.max_body_bytes)
+        return told(await here.sessions.set_state(session_id, query.to_state(given)))
+
+
+async def taken(here: Context, session_id: str, fields: body.Fields, timeout_s: float) -> reply.Reply:
+    """The reply to a step with these fields.
+
+    Raises:
+        InvalidInput: they do not fit the session's model.
+        AppError: what `Sessions.step` raises.
+    """
+    model = here.sessions.model(await here.sessions.get(session_id))
+    asked = body.checked(fields, StepRequest, query.expected(model).within(here.limits))
+    wanted = query.to_step(asked, model, here.limits)
+    session, answer = await here.sessions.step(session_id, wanted, timeout_s, asked.step_number)
+    told_of = {"session_id": session.session_id, "steps": session.steps}
+    traced = {} if answer.trace is None else {"trace": reply.inside(answer)}
+    return reply.prediction(answer, model, query.tokens_of(asked, model)) | told_of | traced
+
+
+def told(session: Session) -> SessionReply:
+    """What a client may know of a session."""
+    return SessionReply(
+        session_id=session.session_id,
+        model=ModelName(name=session.model, version=session.version),
+        steps=session.steps,
+        time_steps=session.time_steps,
+        created_at=session.created_at,
+        expires_at=session.expires_at,
+    )
+
+
+def model_named_in(fields: dict[str, Any], here: Context) -> Model:
+    """The model that a body names: what else stands there is checked against it.
+
+    Raises:
+        InvalidInput: it names none.
+        ModelNotFound, VersionNotFound, ModelUnavailable, NotReady: as the engine says.
+    """
+    name, version = fields.get("model"), fields.get("version")
+    if not isinstance(name, str):
+        message = "'model' is missing" if name is None else "must be the name of a model"
+        raise InvalidInput.at(Place(("body", "model"), message))
+    return here.engine.model(name, version if isinstance(version, str) else None)

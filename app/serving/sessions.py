@@ -1,0 +1,217 @@
+"""`Sessions`: stateful streams. A client sends what is new; the state of what came before is kept here."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from app.errors import DeadlineExceeded, InvalidInput, ModelReplaced, Place, SessionBusy
+from app.lstm import State
+from app.pipeline.query import Answer, Query
+from app.repository.model import Model
+from app.serving.engine import Engine
+from app.serving.session import Session, pack, unpack
+from app.serving.stores.store import SessionStore
+
+_ID = re.compile(r"[\w.:~-]{1,128}", re.ASCII)
+MOST_WAITING = 64
+"""Steps of one session that may wait for their turn in this process."""
+
+MOST_ATTEMPTS = 16
+"""So often a step is computed anew because another process was quicker."""
+
+
+@dataclass
+class _Turns:
+    """Who takes the next step of a session in this process."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
+class Sessions:
+    """Opens, steps and ends sessions.
+
+    Steps of one session are taken in the order in which they come; steps of several are computed together. What a step
+    changes is written before it is answered, and only if no other process came first.
+
+    Args:
+        engine: computes the steps.
+        store: keeps the states.
+        idle_timeout_s: seconds after its last step until a session ends.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(
+        self, engine: Engine, store: SessionStore, idle_timeout_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._engine, self._store = engine, store
+        self._idle_timeout_s, self._clock = idle_timeout_s, clock
+        self._turns: dict[str, _Turns] = {}
+
+    async def open(self, model: Model, session_id: str | None = None, initial_state: State | None = None) -> Session:
+        """Begin a stream.
+
+        Args:
+            model: stays the session's model, in this version.
+            session_id: letters, digits and `_ . : ~ -`, at most 128; made up where it is not given.
+            initial_state: with batch 1; zeros where it is not given.
+
+        Raises:
+            InvalidInput: the model cannot be streamed, or the name cannot be.
+            SessionExists, TooManySessions, StoreUnavailable: as the store says.
+        """
+        if reason := refusal(model):
+            raise InvalidInput.at(Place(("body", "model"), f"model '{model.name}' {reason}"))
+        if session_id is not None and not _ID.fullmatch(session_id):
+            message = f"must be 1 to 128 letters, digits or any of '_.:~-', not {session_id[:20]!r}"
+            raise InvalidInput.at(Place(("body", "session_id"), message))
+        now = self._clock()
+        session = Session(
+            session_id=session_id or secrets.token_hex(8),
+            model=model.name,
+            version=model.version,
+            fingerprint=model.fingerprint,
+            steps=0,
+            time_steps=0,
+            created_at=now,
+            expires_at=now + self._idle_timeout_s,
+            state=pack(initial_state or State.zeros(model.spec, 1, torch.empty(0))),
+        )
+        await self._store.create(session)
+        return session
+
+    async def get(self, session_id: str) -> Session:
+        """The session as it stands; raises `SessionNotFound`, `StoreUnavailable`."""
+        return await self._store.read(session_id)
+
+    def model(self, session: Session) -> Model:
+        """The version that the session began with.
+
+        Raises:
+            ModelNotFound, VersionNotFound, ModelUnavailable, NotReady: it is not served any more.
+            ModelReplaced: it has other weights now.
+        """
+        model = self._engine.model(session.model, session.version)
+        if model.fingerprint != session.fingerprint:
+            raise ModelReplaced(
+                f"version '{model.version}' of model '{model.name}' was replaced since session "
+                f"'{session.session_id}' began: its state means nothing to the new weights; open another one"
+            )
+        return model
+
+    async def step(
+        self, session_id: str, query: Query, timeout_s: float, step_number: int | None = None
+    ) -> tuple[Session, Answer]:
+        """Run on from where the session stands.
+
+        Args:
+            session_id: which one.
+            query: of one sequence, made for its model; where it begins is the session's to say. What comes with a
+                horizon is foreseen, but the stream goes on behind the inputs.
+            timeout_s: seconds until `DeadlineExceeded`.
+            step_number: how many steps were taken before; the last one may be asked for once more.
+
+        Raises:
+            SessionNotFound, StoreUnavailable: as the store says.
+            StepConflict: the number is not the next.
+            SessionBusy: other steps came first, time and again.
+            ModelReplaced: see `model`.
+            Overloaded, DeadlineExceeded, NotReady: as the engine says.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._turn(session_id):
+                for _ in range(MOST_ATTEMPTS):
+                    session = await self._store.read(session_id)
+                    model = self.model(session)
+                    begin = unpack(session.begin(query, step_number), model.spec)
+                    answer, final_state = await self._run(model, replace(query, initial_state=begin), timeout_s)
+                    if step_number == session.steps - 1:
+                        return session, answer
+                    numbered = step_number is not None
+                    after = session.after(query, final_state, self._expires_at(), numbered=numbered)
+                    if await self._store.replace(session, after):
+                        return after, answer
+        except TimeoutError:
+            raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
+        raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
+
+    async def state(self, session_id: str) -> State:
+        """Where the session stands, each (layers · directions, 1, unit); raises what `get` and `model` raise."""
+        session = await self.get(session_id)
+        return unpack(session.state, self.model(session).spec)
+
+    async def set_state(self, session_id: str, state: State) -> Session:
+        """Go on from another state, with batch 1; raises what `step` raises."""
+        async with self._turn(session_id):
+            for _ in range(MOST_ATTEMPTS):
+                session = await self.get(session_id)
+                after = session.moved_to(state, self._expires_at())
+                if await self._store.replace(session, after):
+                    return after
+        raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
+
+    async def close(self, session_id: str) -> None:
+        """End it, after the steps that wait; raises `SessionNotFound`, `StoreUnavailable`."""
+        async with self._turn(session_id):
+            await self._store.delete(session_id)
+
+    async def list(self) -> list[Session]:
+        """All that are open, the one that was used last comes last; raises `StoreUnavailable`."""
+        return await self._store.list()
+
+    async def stop(self) -> None:
+        """Let go of the store."""
+        await self._store.close()
+
+    async def _run(self, model: Model, query: Query, timeout_s: float) -> tuple[Answer, State]:
+        """The answer, and the state behind the query's own inputs."""
+        if not query.horizon:
+            answer = await self._engine.answer(model, replace(query, final_state=True), timeout_s)
+            return (answer if query.final_state else replace(answer, final_state=None)), _final(answer)
+        read = replace(
+            query, horizon=0, future_inputs=None, prediction=False, output=False, trace=None, final_state=True
+        )
+        final_state = _final(await self._engine.answer(model, read, timeout_s))
+        return await self._engine.answer(model, query, timeout_s), final_state
+
+    @asynccontextmanager
+    async def _turn(self, session_id: str) -> AsyncIterator[None]:
+        turns = self._turns.setdefault(session_id, _Turns())
+        if turns.waiting > MOST_WAITING:
+            raise SessionBusy(f"{MOST_WAITING} steps of session '{session_id}' wait already; try again later")
+        turns.waiting += 1
+        try:
+            async with turns.lock:
+                yield
+        finally:
+            turns.waiting -= 1
+            if not turns.waiting:
+                self._turns.pop(session_id, None)
+
+    def _expires_at(self) -> float:
+        return self._clock() + self._idle_timeout_s
+
+
+def refusal(model: Model) -> str | None:
+    """Why a model cannot be streamed, as the end of a sentence; None where it can."""
+    if model.spec.bidirectional:
+        return "is bidirectional: its reverse direction begins at the end of a sequence, which a stream does not have"
+    if not model.pipeline.runs_in_parts:
+        return "is a custom module, which reads a sequence as a whole"
+    if model.pipeline.sums_up:
+        return "predicts from all steps of a sequence at once, and a stream has only those of each part"
+    return None
+
+
+def _final(answer: Answer) -> State:
+    if answer.final_state is None:
+        raise TypeError("the answer holds no final state")
+    return answer.final_state

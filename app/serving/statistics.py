@@ -1,0 +1,82 @@
+"""`Statistics`: what one version of a model was asked and how long it took, since the service started."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+_NS_PER_MS = 1_000_000
+
+
+@dataclass
+class Duration:
+    """How often something was done, and how long it took in all."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int, count: int = 1) -> None:
+        """It was done once more; or so often, each time taking so long."""
+        self.count += count
+        self.ns += ns * count
+
+
+@dataclass
+class Computing:
+    """The three parts of computing a batch: putting it together, the model, and taking it apart."""
+
+    input: Duration = field(default_factory=Duration)
+    infer: Duration = field(default_factory=Duration)
+    output: Duration = field(default_factory=Duration)
+
+    def add(self, took: Took, count: int = 1) -> None:
+        """A batch took so long."""
+        self.input.add(took.input, count)
+        self.infer.add(took.infer, count)
+        self.output.add(took.output, count)
+
+
+@dataclass(frozen=True)
+class Took:
+    """Nanoseconds that one batch took."""
+
+    input: int
+    infer: int
+    output: int
+
+
+@dataclass
+class Statistics:
+    """Counted on the event loop only; a request that shared a batch took as long as the batch."""
+
+    inference_count: int = 0
+    """Sequences answered."""
+
+    execution_count: int = 0
+    """Batches computed."""
+
+    last_inference_ms: int = 0
+    """Unix time of the last one."""
+
+    success: Duration = field(default_factory=Duration)
+    """Requests answered, from arrival to answer."""
+
+    fail: Duration = field(default_factory=Duration)
+    """Requests that failed or whose client had left."""
+
+    queue: Duration = field(default_factory=Duration)
+    """Requests answered: how long they waited."""
+
+    computing: Computing = field(default_factory=Computing)
+    """Requests answered: how long their batches took."""
+
+    batches: dict[int, Computing] = field(default_factory=dict)
+    """Batches computed, by how many sequences they had."""
+
+    def computed(self, sequences: int, requests: int, took: Took) -> None:
+        """A batch of so many sequences of so many requests was computed."""
+        self.execution_count += 1
+        self.inference_count += sequences
+        self.last_inference_ms = time.time_ns() // _NS_PER_MS
+        self.computing.add(took, requests)
+        self.batches.setdefault(sequences, Computing()).add(took)
