@@ -1,9 +1,14 @@
 """Fixtures of every test: small models with seeded random weights, in memory and on disk."""
 
+import contextlib
+import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -220,3 +225,50 @@ def shipped() -> Iterator[httpx.Client]:
             process.terminate()
             process.wait()
             drain.join()
+
+
+def needed(program: str) -> str:
+    """The path of a program outside Python; without it the test is skipped, or fails where everything is to be tested."""
+    path = shutil.which(program)
+    if path is None:
+        (pytest.fail if os.environ.get("GATESCOPE_TEST_EVERYTHING") else pytest.skip)(f"{program} is not installed")
+    return path
+
+
+class RedisServer:
+    """A real redis-server on a port of its own, which can be stopped and started again; it keeps nothing on disk."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        arguments = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
+        self._process = subprocess.Popen([self._program, *arguments], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.02)
+        raise TimeoutError("redis-server did not start")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer(needed("redis-server"))
+    server.start()
+    yield server
+    server.stop()
