@@ -1,21 +1,21 @@
-"""`Connection`: one and the same API, in this process or at the URL of a running server."""
+"""`Connection`: one and the same client, of the service in this process or of a running server."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from fastapi import FastAPI
 
-from app.errors import AppError
+from app.client import Client, ServiceError, Unreachable
+from app.client.body import JSON
+from app.errors import AppError, InvalidInput
 from app.main import create_app
 from app.settings import Settings
-
-JSON = "application/json"
 
 
 class Refused(AppError):
@@ -23,7 +23,7 @@ class Refused(AppError):
 
 
 class Connection:
-    """Asks the API synchronously; a context manager.
+    """Asks the API for the command line; a context manager.
 
     Args:
         url: of a running server; None serves the models of `settings` in this process, without a socket.
@@ -32,70 +32,80 @@ class Connection:
     """
 
     def __init__(self, url: str | None, settings: Settings, key: str | None = None) -> None:
-        self._runner = asyncio.Runner()
-        headers = {b"Authorization": f"Bearer {key}".encode(errors="surrogateescape")} if key else {}
-        self._opened = _remote(url, headers) if url else _in_process(settings)
-        self._client: httpx.AsyncClient | None = None
+        self._client = _local(settings) if url is None else _remote(url, key)
 
     def __enter__(self) -> Self:
-        try:
-            self._client = self._runner.run(self._opened.__aenter__())
-        except BaseException:
-            self._runner.close()
-            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._runner.run(self._opened.__aexit__(None, None, None))
-        self._runner.close()
+        self._client.close()
 
     def get(self, path: str) -> Any:
         """The JSON that stands there; raises `Refused`."""
-        return self._ask("GET", path).json()
-
-    def post(self, path: str, body: dict[str, Any], accept: str = JSON) -> bytes:
-        """The reply's bytes in this format; raises `Refused`. NaN is posted too: the API then says where it stands."""
-        headers = {"Accept": accept, "Content-Type": JSON}
-        return self._ask("POST", path, content=json.dumps(body), headers=headers).content
-
-    def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        if self._client is None:
-            raise RuntimeError("the connection is not open")
         try:
-            reply = self._runner.run(self._client.request(method, path, **arguments))
-        except httpx.HTTPError as error:
-            raise Refused(f"no answer from {self._client.base_url}: {error}") from error
-        if reply.is_error:
-            raise Refused(_detail(reply))
-        return reply
+            return self._client.get(path)
+        except AppError as error:
+            raise _named(error) from error
+
+    def post(self, path: str, body: Mapping[str, Any], accept: str = JSON) -> bytes:
+        """The reply's bytes in this format; raises `Refused`. Only what asks may be posted: it may be sent twice."""
+        try:
+            return self._client.post(path, body, accept, repeatable=True)
+        except AppError as error:
+            raise _named(error) from error
 
 
-def _detail(reply: httpx.Response) -> str:
-    try:
-        problem = reply.json()
-        return f"{problem['title']}: {problem['detail']}"
-    except (ValueError, KeyError, TypeError):
-        return f"{reply.status_code} {reply.reason_phrase}"
+class InProcess(httpx.BaseTransport):
+    """Carries requests to a service in this process, which begins and ends with it.
 
+    Raises:
+        AppError: the service cannot begin.
+    """
 
-@asynccontextmanager
-async def _remote(url: str, headers: dict[bytes, bytes]) -> AsyncIterator[httpx.AsyncClient]:
-    try:
-        base_url = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise Refused(f"--url {url}: {error}") from error
-    async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=None) as client:  # noqa: S113 - the server has a deadline
-        yield client
+    def __init__(self, settings: Settings) -> None:
+        app = create_app(settings)
+        self._asgi = httpx.ASGITransport(app)
+        self._lifespan, self._runner = AsyncExitStack(), asyncio.Runner()
+        try:
+            self._runner.run(self._begin(app))
+        except BaseException:
+            self.close()
+            raise
 
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The service's reply."""
+        return self._runner.run(self._answer(request))
 
-@asynccontextmanager
-async def _in_process(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings.model_copy(update={"api_keys": (), "admin_keys": (), "watch": False}))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in-process") as client,
-    ):
+    def close(self) -> None:
+        """End the service."""
+        self._runner.run(self._lifespan.aclose())
+        self._runner.close()
+
+    async def _begin(self, app: FastAPI) -> None:
+        await self._lifespan.enter_async_context(app.router.lifespan_context(app))
         await app.state.context.engine.loaded()
-        yield client
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        reply = await self._asgi.handle_async_request(request)
+        content = b"".join([chunk async for chunk in reply.aiter_raw()])
+        return httpx.Response(reply.status_code, headers=reply.headers, stream=httpx.ByteStream(content))
+
+
+def _local(settings: Settings) -> Client:
+    """Without keys: whoever can start the service may ask it. Without a deadline of ours: the service has its own."""
+    alone = settings.model_copy(update={"api_keys": (), "admin_keys": (), "watch": False})
+    return Client("http://in-process", timeout_s=None, retries=0, transport=InProcess(alone))
+
+
+def _remote(url: str, key: str | None) -> Client:
+    try:
+        return Client(url, key, timeout_s=None)
+    except InvalidInput as error:
+        raise Refused(f"--url {error}") from None
+
+
+def _named(error: AppError) -> Refused:
+    """With its stable name, unless it has no other than ours."""
+    return Refused(str(error) if isinstance(error, ServiceError | Unreachable) else f"{type(error).__name__}: {error}")

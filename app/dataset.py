@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,16 +17,36 @@ if TYPE_CHECKING:
 RANGES = {"cell_candidate": "-1 to 1", "hidden_state": "-1 to 1", "cell_state": "unbounded"}
 
 
-def from_npz(content: bytes) -> xarray.Dataset:
-    """The dataset of a trace reply in `application/x-npz`: coordinates name layers, directions, units and steps."""
-    import xarray  # noqa: PLC0415 - an extra, wanted for this alone
+def need() -> None:
+    """Before an hour of computing, not after it.
 
+    Raises:
+        ModuleNotFoundError: xarray is not installed.
+    """
+    if find_spec("xarray") is None:
+        raise ModuleNotFoundError("a trace as a dataset needs xarray: pip install 'gatescope[netcdf]'", name="xarray")
+
+
+def from_npz(content: bytes) -> xarray.Dataset:
+    """The dataset of a trace reply in `application/x-npz`."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     described = json.loads(str(arrays.pop("metadata")))
-    lengths = arrays.pop("sequence_lengths")
+    return of(described, arrays.pop("sequence_lengths"), arrays)
+
+
+def of(described: Mapping[str, Any], lengths: np.ndarray, signals: Mapping[str, np.ndarray]) -> xarray.Dataset:
+    """The dataset of a trace: coordinates name layers, directions, units and steps.
+
+    Args:
+        described: the rest of the trace reply.
+        lengths: (batch), of the sequences.
+        signals: each (batch, layer, direction, time, unit), padded with NaN.
+    """
+    import xarray  # noqa: PLC0415 - an extra, wanted for this alone
+
     variables = {
-        name: _variable(name, values, described["axes"], described["units"]) for name, values in arrays.items()
+        name: _variable(name, values, described["axes"], described["units"]) for name, values in signals.items()
     }
     coordinates = {
         "layer": described["layers"],
@@ -33,7 +55,8 @@ def from_npz(content: bytes) -> xarray.Dataset:
         "unit": described["units"],
     }
     attributes = {"model": described["model"]["name"], "version": described["model"]["version"]}
-    dataset = xarray.Dataset(variables, coordinates, attributes | {"residual": described["residual"]})
+    attributes |= {name: described[name] for name in ("residual", "bins", "reduce") if name in described}
+    dataset = xarray.Dataset(variables, coordinates, attributes)
     return dataset.assign(sequence_lengths=("batch", lengths))
 
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
+import threading
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 import structlog
+
+FLUSHED_AFTER_S = 0.1
+"""So long a request's line may wait for others, to be written together with them."""
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is answered here; it stands in every line that is logged meanwhile."""
 
 
 def configure(log_format: str) -> None:
@@ -14,6 +27,7 @@ def configure(log_format: str) -> None:
         log_format = "console" if sys.stderr.isatty() else "json"
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_request_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -35,8 +49,68 @@ def configure(log_format: str) -> None:
     root.handlers, root.level = [handler], logging.INFO
     for name in ("httpx", "asyncio", "matplotlib", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    _access.as_json = log_format == "json"
 
 
 def quiet() -> None:
     """Only warnings and worse: for commands whose output is an answer, not a log."""
     logging.getLogger().setLevel(logging.WARNING)
+
+
+def access(method: str, path: str, status: int, milliseconds: float) -> None:
+    """Log that a request was answered."""
+    if logging.getLogger().isEnabledFor(logging.INFO):
+        _access.add(method, path, status, milliseconds)
+
+
+class _Access:
+    """The lines of answered requests: as JSON, they are put together and written by the hundred.
+
+    One by one, and through all that other lines go through, they would cost more than the answers.
+    """
+
+    def __init__(self) -> None:
+        self.as_json = False
+        self._lines: list[bytes] = []
+        self._lock = threading.Lock()
+        self._log = structlog.get_logger("gatescope.access")
+        atexit.register(self.flush)
+
+    def add(self, method: str, path: str, status: int, milliseconds: float) -> None:
+        if not self.as_json:
+            self._log.info("request", method=method, path=path, status=status, ms=milliseconds)
+            return
+        line = {
+            "method": method,
+            "path": path,
+            "status": status,
+            "ms": milliseconds,
+            "event": "request",
+            "request_id": request_id.get(),
+            "level": "info",
+            "timestamp": datetime.now(UTC),
+        }
+        written = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+        with self._lock:
+            self._lines.append(written)
+            is_first = len(self._lines) == 1
+        if is_first:
+            timer = threading.Timer(FLUSHED_AFTER_S, self.flush)
+            timer.daemon = True
+            timer.start()
+
+    def flush(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if lines:
+            sys.stderr.write(b"".join(lines).decode())
+            sys.stderr.flush()
+
+
+_access = _Access()
+
+
+def _with_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if (known := request_id.get()) is not None:
+        event.setdefault("request_id", known)
+    return event

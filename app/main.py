@@ -12,10 +12,11 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse
 
 from app.api import openapi, problems, routes
 from app.api.context import Context
+from app.api.direct import Direct
+from app.api.inspector import Inspector
 from app.api.keys import Administration, Keys
 from app.api.limits import Limits
 from app.api.metrics import Metrics
@@ -53,9 +54,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     keys = Keys(settings.api_keys)
     administration = Administration(Keys(settings.admin_keys), keys, settings.cors_origins)
     app.state.context = Context(engine, _limits(settings), administration, sessions, traces)
-    app.state.metrics = Metrics(engine.entries)
+    app.state.metrics = Metrics(engine.entries, traces)
     app.include_router(routes.router())
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), methods=["GET", "HEAD"], include_in_schema=False)
+    inspector = Inspector()
+    app.add_api_route("/", inspector.page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     _add_middleware(app, settings)
     return app
@@ -114,6 +117,7 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the outermost."""
+    app.add_middleware(Direct, routes=routes.direct())
     if settings.api_keys:
         app.add_middleware(Keyed, keys=Keys(settings.api_keys + settings.admin_keys))
     app.add_middleware(Guarded)  # inside CORS, so that pages can read its answers, too

@@ -227,12 +227,20 @@ def shipped() -> Iterator[httpx.Client]:
             drain.join()
 
 
-def needed(program: str) -> str:
-    """The path of a program outside Python; without it the test is skipped, or fails where everything is to be tested."""
-    path = shutil.which(program)
-    if path is None:
-        (pytest.fail if os.environ.get("GATESCOPE_TEST_EVERYTHING") else pytest.skip)(f"{program} is not installed")
-    return path
+@pytest.fixture(scope="session")
+def needed() -> Callable[[str], str]:
+    """`needed("chromium")`: the path of a program outside Python.
+
+    Without it the test is skipped, or fails where everything is to be tested.
+    """
+
+    def path_of(program: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            (pytest.fail if os.environ.get("GATESCOPE_TEST_EVERYTHING") else pytest.skip)(f"{program} is not installed")
+        return path
+
+    return path_of
 
 
 class RedisServer:
@@ -267,7 +275,7 @@ class RedisServer:
 
 
 @pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(needed) -> Iterator[RedisServer]:
     server = RedisServer(needed("redis-server"))
     server.start()
     yield server

@@ -21,11 +21,16 @@ from app.api.schemas import (
     ModelInfo,
     PredictReply,
     PredictRequest,
+    StoredTraceInfo,
+    StoreTraceRequest,
     TraceReply,
     TraceRequest,
+    TraceValuesReply,
     UploadReply,
 )
+from app.api.v2.schemas import InferParameters, InferReply, InferRequest, InputTensor
 from app.cli import cli, main
+from app.client import Client, Session
 from app.connection import Connection
 from app.lstm import Selection
 from app.pipeline.features import Feature, FeatureInputs
@@ -57,7 +62,23 @@ def test_every_route_is_documented(route):
 
 @pytest.mark.parametrize(
     "schema",
-    [PredictRequest, TraceRequest, ExplainRequest, PredictReply, TraceReply, ExplainReply, ModelInfo, UploadReply],
+    [
+        PredictRequest,
+        TraceRequest,
+        ExplainRequest,
+        StoreTraceRequest,
+        PredictReply,
+        TraceReply,
+        ExplainReply,
+        StoredTraceInfo,
+        TraceValuesReply,
+        ModelInfo,
+        UploadReply,
+        InferRequest,
+        InferParameters,
+        InputTensor,
+        InferReply,
+    ],
 )
 def test_every_field_of_the_wire_is_documented(schema):
     for name in schema.model_fields:
@@ -261,3 +282,21 @@ def test_the_readme_runs_commands_and_python():
 def test_the_readmes_two_commands_exist(command):
     assert f"make {command}" in README
     assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_clients_guide_runs_as_it_stands(shipped):
+    names = {}
+    for block in blocks(doc("client.md"), "python"):
+        exec(block.replace("http://127.0.0.1:8000", str(shipped.base_url)), names)  # noqa: S102 - our own documentation
+    names["client"].close()
+    assert names["message"] in doc("client.md")
+    assert names["overview"].cell_state.sizes["time"] == 20
+    assert names["step"].values.shape == (1, 48, 1)
+    assert names["brackets"].labels.shape == (1, 5)
+
+
+@pytest.mark.parametrize("kind", [Client, Session])
+def test_every_method_of_the_client_is_documented(kind):
+    for name, method in vars(kind).items():
+        if callable(method) and not name.startswith("_") and name != "send":
+            assert re.search(rf"\b{name}\b", doc("client.md")), name

@@ -19,12 +19,13 @@ from app.serving.sessions import Sessions
 from app.serving.traces import Traces
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+INSTANT_S = 0.02
 _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
 class Context:
-    """The engine, the sessions and the stored traces behind the API, the operator's bounds, and who may change what is served."""
+    """The engine, sessions and stored traces behind the API, the operator's bounds, who may change what is served."""
 
     engine: Engine
     limits: Limits
@@ -59,10 +60,13 @@ async def deadline(request: Request) -> AsyncIterator[float]:
 async def while_connected(request: Request) -> AsyncIterator[None]:
     """Cancel what is done inside when the client leaves; the body must have been read before.
 
+    What is done in an instant is not watched over: that would cost more than it could save.
+
     Raises:
         ClientDisconnect: it has left.
     """
     here, left = asyncio.current_task(), False
+    watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal left
@@ -72,7 +76,11 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
         if here is not None:
             here.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(watch())
+
+    beginning = asyncio.get_running_loop().call_later(INSTANT_S, begin)
     try:
         yield
     except asyncio.CancelledError:
@@ -81,7 +89,9 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
         here.uncancel()
         raise ClientDisconnect from None
     finally:
-        watcher.cancel()
+        beginning.cancel()
+        if watcher is not None:
+            watcher.cancel()
 
 
 @asynccontextmanager

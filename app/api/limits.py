@@ -12,6 +12,7 @@ class Limits:
     max_body_bytes: int
     max_time_steps: int
     max_batch_steps: int
+    max_batch_size: int
     max_trace_bytes: int
     max_upload_bytes: int
     request_timeout_s: float

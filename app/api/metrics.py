@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.repository.entry import Entry
+from app.serving.traces import Traces
 
 
 class Metrics:
@@ -17,19 +19,30 @@ class Metrics:
 
     Args:
         entries: the models, whenever somebody asks.
+        traces: that are stored.
     """
 
-    def __init__(self, entries: Callable[[], list[Entry]]) -> None:
+    def __init__(self, entries: Callable[[], list[Entry]], traces: Traces) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self.requests = Counter("gatescope_requests", "Requests answered", labels, registry=self.registry)
         self.seconds = Histogram("gatescope_request_seconds", "Time to answer", labels[:2], registry=self.registry)
         self.registry.register(_Models(entries))
+        self._gauge("gatescope_stored_traces", "Traces that are stored", lambda: len(traces))
+        self._gauge("gatescope_stored_trace_bytes", "How large they are together", lambda: traces.bytes)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the path's template, never the path that was sent."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(method, route).observe(seconds)
+        requests, durations = self._series(method, route, status)
+        requests.inc()
+        durations.observe(seconds)
+
+    @cache  # noqa: B019 - there are as many as there are routes, and they live as long as the service
+    def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        return self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
+
+    def _gauge(self, name: str, meaning: str, value: Callable[[], int]) -> None:
+        Gauge(name, meaning, registry=self.registry).set_function(value)
 
 
 class _Models(Collector):

@@ -7,18 +7,19 @@ import secrets
 import time
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from app import logs
 from app.api import problems
 from app.api.keys import HOW, Keys
 from app.api.metrics import Metrics
 from app.errors import Unauthorized
 
-log = structlog.get_logger("gatescope.access")
+log = structlog.get_logger(__name__)
 
 REQUEST_ID = "X-Request-ID"
 EXPOSED = (REQUEST_ID, "Retry-After")
@@ -39,27 +40,31 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if _PLAIN_ID.fullmatch(given) else secrets.token_hex(8)
-        status, started = 0, time.perf_counter()
+        request_id, status, started = _request_id(scope), 0, time.perf_counter()
+        header = (REQUEST_ID.lower().encode(), request_id.encode())
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                message["headers"] = [*message["headers"], header]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._app(scope, receive, send_with_id)
-            self._record(scope, status, time.perf_counter() - started)
+        logs.request_id.set(request_id)  # the server makes each request a context of its own
+        await self._app(scope, receive, send_with_id)
+        self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         self._metrics.observe(scope["method"], route, status, seconds)
         if not scope["path"].startswith("/health"):
-            milliseconds = round(seconds * 1000, 2)
-            log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
+            logs.access(scope["method"], scope["path"], status, round(seconds * 1000, 2))
+
+
+def _request_id(scope: Scope) -> str:
+    name = REQUEST_ID.lower().encode()
+    given = next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+    return given if _PLAIN_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 class Guarded:
@@ -93,10 +98,10 @@ class Guarded:
 
 
 class Keyed:
-    """Let in only requests that carry one of the keys; health and the documentation are open."""
+    """Let in only requests that carry one of the keys; health, the documentation and the page are open."""
 
     OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json")
-    STATIC = "/static-offline-docs/"
+    STATIC = ("/static-offline-docs/", "/inspector/")
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app, self._keys = app, keys

@@ -69,6 +69,7 @@ def steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
 
 async def _behind(first: Chunk, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
     yield first
+    del first  # its arrays are not needed any more
     async for chunk in chunks:
         yield chunk
 

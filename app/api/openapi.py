@@ -11,13 +11,18 @@ from pydantic.json_schema import models_json_schema
 
 from app.api import parameters
 from app.api.middleware import REQUEST_ID
-from app.api.problems import Problem
+from app.api.problems import Problem, ProtocolError
 from app.api.routes import ROUTES
 
 EXAMPLES = {
     "PredictRequest": {"text": "I love China"},
     "ExplainRequest": {"text": "I love China", "time_step": 1, "unit": 0},
     "TraceRequest": {"text": "I love China", "signals": ["forget_gate"], "units": "0:4"},
+    "StoreTraceRequest": {"model": "pos-tagger", "text": "I love China"},
+    "InferRequest": {
+        "inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["I love China"]}],
+        "outputs": [{"name": "prediction"}, {"name": "forget_gate"}],
+    },
 }
 """Bodies that work when pasted, for a model of text; /v1/models has complete ones of every model."""
 
@@ -59,7 +64,7 @@ def _describe_headers(schema: dict[str, Any]) -> None:
 
 def _definitions() -> dict[str, Any]:
     requests = {route.reads for route in ROUTES if route.reads}
-    replies = {route.writes for route in ROUTES if route.writes} | {Problem}
+    replies: set[type[BaseModel]] = {route.writes for route in ROUTES if route.writes} | {Problem, ProtocolError}
     wanted: list[tuple[type[BaseModel], Any]] = [(schema, "validation") for schema in requests]
     wanted += [(schema, "serialization") for schema in replies]
     wanted.sort(key=lambda pair: pair[0].__name__)

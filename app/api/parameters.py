@@ -23,6 +23,9 @@ _IN_PATH: dict[str, Any] = {
     "session_id": Annotated[str, Path(description="One of /v1/sessions.")],
 }
 
+_TEXT: dict[str, Any] = {"type": "string"}
+_WHOLE: dict[str, Any] = {"type": "integer"}
+
 UPLOAD = {
     "version": "The version's name; the next whole number by default.",
     "prefix": "The path of the LSTM inside the checkpoint, or of several that are stacked in this order.",
@@ -42,6 +45,19 @@ UPLOAD = {
 
 LISTS = ("prefix", "head", "features", "outputs", "labels", "vocabulary")
 """Those of them that may have several values."""
+
+VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "signals": (_TEXT, "Separated by commas; all six by default."),
+    "layers": (_TEXT, "Counted from 0, separated by commas; all by default."),
+    "directions": (_TEXT, "`forward`, `reverse` or both, separated by a comma; all by default."),
+    "units": (_TEXT, "Separated by commas such as `3,17`, or a slice such as `0:16`; all by default."),
+    "sequence": (_WHOLE, "Only this sequence of the batch, counted from 0."),
+    "start": (_WHOLE, "The first time step; negative counts from the end of the longest sequence asked for."),
+    "stop": (_WHOLE, "The time step to stop before."),
+    "bins": (_WHOLE | {"minimum": 1}, "Cut the time from `start` to `stop` into this many equal spans."),
+    "reduce": (_TEXT | {"enum": ["mean", "min", "max"]}, "What is given of each span; the mean by default."),
+}
+"""Of the query of a look at a stored trace: the type and the meaning of each."""
 
 HEADERS: dict[str, dict[str, Any]] = {
     REQUEST_ID: {
@@ -64,18 +80,22 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 def of_upload(path: str) -> list[dict[str, Any]]:
     """The query of an upload to this path, as OpenAPI describes it."""
-    text = {"type": "string"}
+    text, texts = _TEXT, {"type": "array", "items": _TEXT}
+    several = " Separated by commas, or given one by one."
     return [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": description + (" Separated by commas, or given one by one." if name in LISTS else ""),
-            "schema": {"type": "array", "items": text} if name in LISTS else text,
-        }
+        _in_query(name, texts, description + several) if name in LISTS else _in_query(name, text, description)
         for name, description in UPLOAD.items()
         if f"{{{name}}}" not in path
     ]
+
+
+def of_values() -> list[dict[str, Any]]:
+    """The query of a look at a stored trace, as OpenAPI describes it."""
+    return [_in_query(name, schema, description) for name, (schema, description) in VALUES.items()]
+
+
+def _in_query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
 def on_path(endpoint: Callable[..., Awaitable[Any]], path: str) -> Callable[..., Awaitable[Any]]:

@@ -72,6 +72,12 @@ class Problem(BaseModel):
     errors: list[ProblemPlace] = []
 
 
+class ProtocolError(BaseModel):
+    """The body of every error under `/v2`."""
+
+    error: str
+
+
 def status_of(error: AppError) -> HTTPStatus:
     """The HTTP status of an error, by its nearest listed ancestor."""
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from app.api import health, metrics, parameters, reply
-from app.api.problems import MEDIA_TYPE, Problem
+from app.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
 from app.api.schemas import (
     ExplainReply,
     ExplainRequest,
@@ -30,8 +30,11 @@ from app.api.schemas import (
     TraceValuesReply,
 )
 from app.api.v1 import admin, explain, models, predict, sessions, stream, traces
+from app.api.v2 import infer, message, metadata, repository, statistics
+from app.api.v2.schemas import InferReply, InferRequest
 
 TEXT = "text/plain"
+INFERENCE = "open inference protocol"
 WEBSOCKET = "WEBSOCKET"
 """The method of a route that is one: OpenAPI does not know it."""
 
@@ -108,13 +111,35 @@ ROUTES: tuple[Route, ...] = (
         "traces",
         writes=TraceValuesReply,
         media_types=reply.TRACE_FORMATS,
-        query=VALUES,
     ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
+    Route("GET", "/v2", metadata.server_metadata, INFERENCE),
+    Route("GET", "/v2/health/live", metadata.server_live, INFERENCE),
+    Route("GET", "/v2/health/ready", metadata.server_ready, INFERENCE),
+    Route("GET", "/v2/models/stats", statistics.all_statistics, INFERENCE),  # before the model that may have this name
+    *_of_model(Route("GET", "/v2/models/{name}", metadata.model_metadata, INFERENCE)),
+    *_of_model(Route("GET", "/v2/models/{name}/ready", metadata.model_ready, INFERENCE)),
+    *_of_model(Route("GET", "/v2/models/{name}/config", metadata.model_config, INFERENCE)),
+    *_of_model(Route("GET", "/v2/models/{name}/stats", statistics.model_statistics, INFERENCE)),
+    *_of_model(
+        Route("POST", "/v2/models/{name}/infer", infer.infer, INFERENCE, InferRequest, InferReply, message.FORMATS)
+    ),
+    Route("POST", "/v2/repository/index", repository.repository_index, INFERENCE),
+    Route("POST", "/v2/repository/models/{name}/load", repository.load_model, INFERENCE, administers=True),
+    Route("POST", "/v2/repository/models/{name}/unload", repository.unload_model, INFERENCE, administers=True),
     Route("GET", "/health/live", health.live, "health"),
     Route("GET", "/health/ready", health.ready, "health"),
     Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,)),
 )
+
+
+HOT = ("/predict", "/trace", "/steps", "/infer")
+"""How the paths end of what is asked for by the thousand."""
+
+
+def direct() -> dict[str, Callable[..., Any]]:
+    """The endpoints that are called past the framework, by their paths."""
+    return {route.path: route.endpoint for route in ROUTES if route.method == "POST" and route.path.endswith(HOT)}
 
 
 def router() -> APIRouter:
@@ -144,7 +169,8 @@ def router() -> APIRouter:
 
 
 def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
-    problem = {"description": "What is wrong, and where", "content": {MEDIA_TYPE: {"schema": _reference(Problem)}}}
+    form = (reply.JSON, ProtocolError) if route.path.startswith(PROTOCOL) else (MEDIA_TYPE, Problem)
+    problem = {"description": "What is wrong, and where", "content": {form[0]: {"schema": _reference(form[1])}}}
     if route.writes is None:
         return {"default": problem}
     text, binary = {"schema": {"type": "string"}}, {"schema": {"type": "string", "format": "binary"}}
@@ -157,9 +183,13 @@ def _request(route: Route) -> dict[str, Any] | None:
     if route.endpoint is admin.upload:
         file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
+    if route.endpoint is traces.get_trace_values:
+        return {"parameters": parameters.of_values()}
     if route.reads is None:
         return None
-    content = {reply.JSON: {"schema": _reference(route.reads)}}
+    content: dict[str, Any] = {reply.JSON: {"schema": _reference(route.reads)}}
+    if issubclass(route.reads, PredictRequest):
+        content[reply.SAFETENSORS] = {"schema": {"type": "string", "format": "binary"}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -109,10 +109,16 @@ class TraceRequest(PredictRequest, TraceSelection):
 
 
 class ExplainRequest(PredictRequest):
-    """A predict request of one sequence, and which unit to walk through which time step.
+    """A predict request of one sequence, or a stored trace, and which unit to walk through which time step.
 
     It is answered with the walk-through alone, whatever `outputs` says.
     """
+
+    trace_id: str | None = None
+    """In place of the fields of a predict request: a trace of this model, as /v1/traces stored it."""
+
+    sequence: int | None = None
+    """Of the stored trace, counted from 0; needed where it has several."""
 
     layer: int = 0
     """Counted from 0."""
@@ -395,6 +401,9 @@ class OutputInfo(BaseModel):
     kind: str
     names: list[str] | None = None
     labels: list[str] | None = None
+    predicts: Literal["same_step", "next_step"] | None = Field(
+        default=None, description="of which step the prediction at step t is; null for a classification"
+    )
 
 
 class ExampleInfo(BaseModel):

@@ -26,7 +26,7 @@ def fields_of(content: bytes) -> dict[str, Any]:
         InvalidInput: it is no such file, or holds what no request has.
     """
     try:
-        arrays = deserialize(content)
+        arrays = deserialize(content)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise _refused(f"the body is no safetensors file: {error}") from None
     fields: dict[str, Any] = _metadata(content)

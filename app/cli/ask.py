@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import orjson
 import typer
@@ -16,7 +15,9 @@ from app.cli import options
 from app.cli.command import cli
 from app.cli.options import Device, DeviceOption, Models
 from app.cli.output import console, progress, say, show
-from app.connection import JSON, Connection
+from app.client.body import JSON
+from app.client.call import of_model
+from app.connection import Connection
 from app.errors import InvalidInput
 
 ModelName = Annotated[str, typer.Argument(help="The model's name.")]
@@ -49,7 +50,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     """Predict for a file or a text: a table on a terminal, JSON into a pipe."""
     with _connected(model, models, device, url, key) as (connection, info):
         body = _body(info, input_file, text, horizon)
-        reply = connection.post(f"{_path(model)}/predict", body)
+        reply = connection.post(of_model(model, None, "predict"), body)
     show(reply, lambda: terminal.prediction(orjson.loads(reply), info))
 
 
@@ -70,7 +71,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     _check_out(out)
     _check_plot(plot_file)
     with _connected(model, models, device, url, key) as (connection, info):
-        body, path = _body(info, input_file, text, horizon), f"{_path(model)}/trace"
+        body, path = _body(info, input_file, text, horizon), of_model(model, None, "trace")
         if out is not None:
             _write(connection.post(path, body, OUT_FORMATS[out.suffix]), out)
         if out is not None and plot_file is None:
@@ -92,11 +93,7 @@ def _connected(
     logs.quiet()
     settings = options.settings(models_dir=models, device=device)
     with progress(f"asking {model}"), Connection(url, settings, key) as connection:
-        yield connection, connection.get(_path(model))
-
-
-def _path(model: str) -> str:
-    return f"/v1/models/{quote(model, safe='', errors='surrogateescape')}"
+        yield connection, connection.get(of_model(model))
 
 
 def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | None) -> dict[str, Any]:

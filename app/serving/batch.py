@@ -13,7 +13,7 @@ from app.lstm import Selection, State, Trace
 from app.pipeline.query import Answer, Prediction, Query
 from app.repository.model import Model
 
-WASTE = 2.0
+WASTE = 1.5
 """A batch may have so many times the steps of its sequences: the rest is padding."""
 
 MOST_FLOATS = 16 * 1024 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from math import prod
 
 import numpy as np
 import torch
@@ -94,17 +95,12 @@ def pack(state: State) -> bytes:
 def unpack(content: bytes, spec: LSTMSpec) -> State:
     """Bytes -> a state with batch 1."""
     values = torch.from_numpy(np.frombuffer(bytearray(content), dtype=np.float32))
-    shapes = spec.state_shapes(1).values()
-    hidden, cell = values.split([_size(shape) for shape in shapes])
-    return State(*(part.view(shape) for part, shape in zip((hidden, cell), shapes, strict=True)))
+    shapes = spec.state_shapes(1)
+    hidden = prod(shapes["hidden_state"])
+    return State(values[:hidden].view(shapes["hidden_state"]), values[hidden:].view(shapes["cell_state"]))
 
 
 def digest(query: Query) -> bytes:
     """Of a step's inputs."""
     inputs: Tensor = query.inputs
     return blake2b(inputs.contiguous().numpy().tobytes(), digest_size=_DIGEST_BYTES).digest()
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    layers, batch, units = shape
-    return layers * batch * units

@@ -274,6 +274,35 @@ def test_what_cannot_be_traced_is_refused_and_still_predicts(post, rows):
     )
 
 
+@pytest.mark.parametrize("model", ["attention", "decoder", "alone"])
+def test_a_trace_is_stored_with_the_lstms_own_time(server, post, body, model):
+    whole = post(f"{model}/trace", body)
+    reply = server.post("/v1/traces", json={"model": model} | body)
+    assert reply.status_code == 201, reply.text
+    path = f"/v1/traces/{reply.json()['trace_id']}"
+    described, values = server.get(path).json(), server.get(f"{path}/values").json()
+    assert described["sequence_lengths"] == values["sequence_lengths"] == whole["sequence_lengths"]
+    for signal in SIGNALS:
+        for ours, theirs in zip(values["signals"][signal], whole["signals"][signal], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    point = {"time_step": -1, "unit": 1}
+    stored = post(f"{model}/explain", point | {"trace_id": reply.json()["trace_id"], "sequence": 1})
+    sent = post(f"{model}/explain", point | {"inputs": body["inputs"][1]})
+    assert stored["time_step"] == sent["time_step"] == whole["sequence_lengths"][1] - 1
+    assert stored["cell_update"]["cell_state"] == pytest.approx(sent["cell_update"]["cell_state"], abs=1e-5)
+    assert (
+        stored["gates"]["input_gate"]["largest_inputs"][0]["name"]
+        == sent["gates"]["input_gate"]["largest_inputs"][0]["name"]
+    )
+
+
+def test_a_trace_that_turns_out_too_large_is_not_stored(server):
+    long = {"inputs": [[0.0, 0.0, 0.0]] * 1200}
+    for model in ("decoder", "attention"):
+        reply = server.post("/v1/traces", json={"model": model} | long)
+        assert (reply.status_code, reply.json()["title"]) == (413, "TraceTooLarge")
+
+
 def test_a_forward_that_raises_is_a_named_500_and_the_server_goes_on(post, rows):
     long = {"inputs": [[0.0, 0.0, 0.0]] * 41}
     for path, accept in (

@@ -116,6 +116,7 @@ def test_a_trace_is_written_as_safetensors_npz_netcdf_and_a_picture(tmp_path, ru
         (["trace", "brackets", "--text", "x", "--plot", "no/t.png"], "--plot no/t.png: there is no folder 'no'"),
         (["predict", "brackets", "--text", "x", "--models", "nowhere"], "'nowhere' does not exist"),
         (["predict", "brackets", "--text", "x", "--url", "http://a:b"], "--url http://a:b: Invalid port"),
+        (["predict", "brackets", "--text", "x", "--url", "here:80"], "--url here:80: the URL of a server begins with"),
         (["predict", "\udcff?#", "--text", "x"], "ModelNotFound: there is no model"),
         (["predict", "brackets", "--text", "x", "--url", "http://127.0.0.1:9"], "no answer from"),
     ],

@@ -252,14 +252,17 @@ class TestBounds:
 
         asyncio.run(check())
 
-    def test_what_fails_or_is_given_up_leaves_its_room(self, model_folder, query):
+    def test_what_fails_or_is_given_up_leaves_its_room(self, model_folder, query, monkeypatch):
         async def check():
+            begun, memory = asyncio.Event(), recording._memory
+            loop = asyncio.get_running_loop()
+            monkeypatch.setattr(recording, "_memory", lambda *of: loop.call_soon_threadsafe(begun.set) and memory(*of))
             async with serving(model_folder()) as here:
                 with pytest.raises(DeadlineExceeded):
                     await here.keep(query, timeout_s=0.0)
                 task = asyncio.create_task(here.keep(query))
-                while not here.store._reserved:
-                    await asyncio.sleep(0)
+                await begun.wait()
+                assert here.store._reserved
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -322,6 +325,7 @@ class TestDeletion:
                     np.testing.assert_array_equal(values, before[name])
                 memory = weakref.ref(stored.signals["forget_gate"].base)
                 del stored, values
+                await asyncio.sleep(0.05)  # the thread that made it lets go of it when it gets its turn
                 gc.collect()
                 assert memory() is None
 

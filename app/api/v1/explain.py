@@ -10,28 +10,52 @@ import numpy as np
 from fastapi import Request, Response
 
 from app.api import body, context, query, reply
+from app.api.context import Context
 from app.api.schemas import ExplainRequest
+from app.api.v1.traces import sequence_in, stored_in
+from app.errors import InvalidInput, Place
 from app.lstm.explain import Explained, Point
 from app.lstm.walkthrough import CellUpdate, Gate, HiddenUpdate, Term
 from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Answer
 from app.repository.model import Model
+from app.serving.stored import StoredTrace
+from app.serving.turns import Turns
 
 LARGEST = 8  # contributors that are named, per gate and kind
 
 
 async def explain(request: Request, name: str, version: str | None = None) -> Response:
-    """Walk one unit of one layer and direction through one time step of one sequence."""
-    engine, limits = context.of(request).engine, context.of(request).limits
+    """Walk one unit of one layer and direction through one time step of one sequence, sent here or stored."""
+    here = context.of(request)
     async with context.deadline(request) as timeout_s:
-        model = engine.model(name, version)
-        asked = await body.read(request, ExplainRequest, query.expected(model), limits.max_body_bytes)
-        unexplained = query.to_query(asked, model, limits)
-        point = query.to_point(asked, model, unexplained)
+        given = await body.fields_of(request, here.limits.max_body_bytes)
+        stored = stored_in(given, here, name, version)
         async with context.while_connected(request):
-            with query.in_body():
-                answer = await engine.answer(model, replace(unexplained, explain=point), timeout_s)
-        return reply.respond(_explained(answer, model, query.tokens_of(asked, model)))
+            if stored is not None:
+                return reply.respond(await _of_stored(given, stored, here, timeout_s))
+            return reply.respond(await _of_sent(given, here.engine.model(name, version), here, timeout_s))
+
+
+async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: float) -> reply.Reply:
+    asked = body.checked(given, ExplainRequest, query.expected(model).within(here.limits))
+    if asked.sequence is not None:
+        raise InvalidInput.at(Place(("body", "sequence"), "goes with 'trace_id'"))
+    unexplained = query.to_query(asked, model, here.limits)
+    point = query.to_point(asked, model, unexplained)
+    with query.in_body():
+        answer = await here.engine.answer(model, replace(unexplained, explain=point), timeout_s)
+    return _explained(answer, model, query.tokens_of(asked, model))
+
+
+async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, timeout_s: float) -> reply.Reply:
+    model = stored.model
+    asked = body.checked(given, ExplainRequest, query.expected(model).within(here.limits))
+    sequence = sequence_in(asked.sequence, stored)
+    point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
+    with query.in_body():
+        answer = await stored.explain(Turns(here.engine, model, timeout_s), sequence, point)
+    return _explained(answer, model, stored.tokens and stored.tokens[sequence : sequence + 1])
 
 
 def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:

@@ -60,5 +60,8 @@ def _input(model: Model) -> InputInfo:
 
 
 def _output(model: Model) -> OutputInfo:
-    names, labels = model.manifest.output.names, model.labels
-    return OutputInfo(kind=model.manifest.task or "output", names=list(names) or None, labels=list(labels) or None)
+    names, labels, task = model.manifest.output.names, model.labels, model.manifest.task
+    told = OutputInfo(kind=task or "output", names=list(names) or None, labels=list(labels) or None)
+    if task is not None and task != "classification":
+        told.predicts = "next_step" if model.pipeline.predicts_next_step else "same_step"
+    return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -124,23 +124,12 @@ class RedisStore:
         async with self._reached():
             names = [name.decode() for name in await self._list(keys=[_OPEN])]
             for start in range(0, len(names), _LISTED_AT_ONCE):
-                found += await self._brief(names[start : start + _LISTED_AT_ONCE])
+                found += await _brief(self._redis, names[start : start + _LISTED_AT_ONCE])
         return found
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
-
-    async def _brief(self, names: Iterable[str]) -> list[Session]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.hmget(_key(name), list(_BRIEF))
-        kept = await pipeline.execute()
-        return [
-            _read(name, dict(zip(_BRIEF, values, strict=True)))
-            for name, values in zip(names, kept, strict=True)
-            if None not in values
-        ]
 
     async def _write(self, script: Any, session: Session, condition: int) -> bytes:
         fields = [part for pair in _written(session).items() for part in pair]
@@ -156,6 +145,19 @@ class RedisStore:
             yield
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"the session store, Redis at {self._shown}, does not answer: {error}") from error
+
+
+async def _brief(redis: Redis, names: Collection[str]) -> list[Session]:
+    """These sessions, as far as they are still there, without their states."""
+    pipeline = redis.pipeline(transaction=False)
+    for name in names:
+        pipeline.hmget(_key(name), list(_BRIEF))
+    kept = await pipeline.execute()
+    return [
+        _read(name, dict(zip(_BRIEF, values, strict=True)))
+        for name, values in zip(names, kept, strict=True)
+        if None not in values
+    ]
 
 
 def _key(session_id: str) -> str:

@@ -1,0 +1,81 @@
+"""`{"inputs": [[[…]]]}` of nothing but numbers, read without making an object for each of them.
+
+With its numbers and spaces taken out, such a body is all brackets and commas, and must be exactly what as many rows of
+as many features look like. Whatever looks different is read the general way, which finds what is wrong and where.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import simdjson
+
+from app.api.arrays import Sequences
+from app.api.nested import Expected
+
+_NUMBERS = b"0123456789+-.eE \t\r\n"
+_OPENING, _CLOSING = b'{"inputs":', b"}"
+_BETWEEN = b"]],[["
+
+_local = threading.local()
+
+
+def sequences(content: bytes, expected: Expected) -> Sequences | None:
+    """The `inputs` of a body that has nothing else, batch or lone sequence of features; None of any other body."""
+    if expected.kind != "features" or not content.startswith(b"{"):
+        return None
+    skeleton = content.translate(None, _NUMBERS)
+    if not (skeleton.startswith(_OPENING) and skeleton.endswith(_CLOSING)):
+        return None
+    features = expected.sizes["feature"]
+    array = skeleton[len(_OPENING) : -len(_CLOSING)]
+    alone = not array.startswith(b"[[[")
+    lengths = _lengths(array if alone else array[1:-1], features)
+    if lengths is None or not _within(lengths, expected):
+        return None
+    numbers = _numbers(content)
+    if numbers is None or len(numbers) != sum(lengths) * features:
+        return None
+    rows = numbers.reshape(-1, features)
+    if len(lengths) == 1:
+        return Sequences([rows], alone=alone)
+    return Sequences(np.split(rows, np.cumsum(lengths[:-1])))
+
+
+def _lengths(skeleton: bytes, features: int) -> list[int] | None:
+    """How many rows each sequence has; None where anything is not a row of so many numbers."""
+    row = b"[" + b"," * (features - 1) + b"]"
+    sizes = [len(part) + len(_BETWEEN) - 1 for part in skeleton.split(_BETWEEN)]
+    sizes[0] -= 2  # there is no sequence before the first,
+    sizes[-1] -= 2  # and none behind the last
+    lengths = [size // (len(row) + 1) for size in sizes]
+    expected = b",".join([b"[" + b",".join([row] * count) + b"]" for count in lengths])
+    return lengths if expected == skeleton and 0 not in lengths else None
+
+
+def _within(lengths: list[int], expected: Expected) -> bool:
+    """Whether no axis is longer than this server takes."""
+    batch, time = expected.most.get("batch"), expected.most.get("time")
+    return (time is None or max(lengths) <= time) and (batch is None or sum(lengths) <= batch)
+
+
+def _numbers(content: bytes) -> np.ndarray | None:
+    """All numbers of `inputs` as float32, flat; None where one is none, or too large."""
+    try:
+        document: Any = _parser().parse(content)
+        flat = document["inputs"].as_buffer(of_type="d")
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    with np.errstate(over="ignore"):
+        numbers = np.frombuffer(flat, dtype=np.float64).astype(np.float32)
+    return numbers if bool(np.isfinite(numbers).all()) else None
+
+
+def _parser() -> simdjson.Parser:
+    """This thread's: a parser keeps its buffers, and nothing of what it parsed is kept here."""
+    if not hasattr(_local, "parser"):
+        _local.parser = simdjson.Parser()
+    parser: simdjson.Parser = _local.parser
+    return parser

@@ -1,0 +1,128 @@
+// The cell, live: the textbook figure with this step's numbers, walked through time.
+
+import { Diagram, PLACES } from "./diagram.js";
+import { html } from "./dom.js";
+import { PARTS, explained } from "./gate.js";
+import { short } from "./number.js";
+import { Player } from "./player.js";
+import { mount as mountSplice } from "./splice.js";
+import { stepAt } from "./step.js";
+
+const EXPLAIN_AFTER = 150; // ms of rest at a step before its walk-through is asked for
+
+/**
+ * @param {HTMLElement} element
+ * @param {import("./page.js").Page} page
+ */
+export function mount(element, page) {
+  const view = new CellView(page);
+  element.append(view.element);
+  page.state.on(["time", "unit", "layer", "direction", "sequence", "part"], () => view.draw());
+  page.on("trace", () => view.draw());
+  page.on("theme", () => view.draw());
+  mountSplice(view.spliced, page);
+  view.draw();
+  return { chart: () => view.chart() };
+}
+
+class CellView {
+  constructor(page) {
+    this.page = page;
+    this.diagram = new Diagram();
+    this.player = new Player(page);
+    this.parts = Object.fromEntries(Object.entries(PARTS).map(([part, { name }]) => [part, this.button(part, name)]));
+    this.where = html("p", { class: "cell-where" });
+    this.detail = html("div", { class: "cell-detail", "aria-live": "polite" });
+    this.spliced = html("div", {});
+    const figure = html("div", { class: "cell-figure" }, this.diagram.element, ...Object.values(this.parts));
+    this.element = html("div", { class: "cell", onkeydown: (event) => this.walk(event) }, this.where, figure, this.player.element, this.detail, this.spliced);
+  }
+
+  async draw() {
+    const { trace, state } = this.page;
+    this.element.hidden = !trace;
+    if (!trace) return;
+    const where = state.get();
+    const drawn = (this.drawn = {});
+    this.mark(where.part);
+    const step = await stepAt(trace, where);
+    if (drawn !== this.drawn) return; // the cursor has moved on
+    this.step = { ...step, input: this.inputAt(where) };
+    this.where.textContent = `Layer ${where.layer}, ${where.direction}, unit ${where.unit}`;
+    this.diagram.show(this.step, this.page.colours, described(this.step));
+    this.player.show();
+    if (this.shownTime !== where.time) this.diagram.flow();
+    this.shownTime = where.time;
+    this.explainSoon(where);
+  }
+
+  inputAt({ sequence, time }) {
+    const { trace, info } = this.page;
+    const token = trace.meta.tokens?.[sequence]?.[time];
+    if (token !== undefined) return `= ${JSON.stringify(token)}`;
+    const features = info.input.feature_names?.length ?? info.lstm.input_size;
+    return features === 1 ? "= 1 feature" : `= ${features} features`;
+  }
+
+  explainSoon({ part, layer, direction, unit, time, sequence }) {
+    clearTimeout(this.waiting);
+    if (!part) {
+      this.detail.replaceChildren(html("p", { class: "hint" }, "Press a gate, + or × to see its formula and what contributed most."));
+      return;
+    }
+    const drawn = this.drawn;
+    this.waiting = setTimeout(async () => {
+      try {
+        const reply = await this.page.trace.explain({ sequence, layer, direction, time_step: time, unit });
+        if (drawn === this.drawn) this.detail.replaceChildren(...explained(part, reply));
+      } catch (error) {
+        if (drawn === this.drawn) this.detail.replaceChildren(html("p", { class: "problem" }, error.message));
+      }
+    }, EXPLAIN_AFTER);
+  }
+
+  button(part, name) {
+    const made = html("button", { type: "button", class: "cell-part", "aria-pressed": "false", "aria-label": name, title: name });
+    for (const [property, share] of Object.entries({ left: "x", top: "y", width: "width", height: "height" })) {
+      made.style[property] = `${100 * PLACES[part][share]}%`;
+    }
+    made.addEventListener("click", () => {
+      const { state } = this.page;
+      state.set({ part: state.get().part === part ? null : part });
+    });
+    return made;
+  }
+
+  mark(chosen) {
+    for (const [part, button] of Object.entries(this.parts)) button.setAttribute("aria-pressed", String(part === chosen));
+  }
+
+  walk(event) {
+    if (event.target.matches("input, select, textarea")) return;
+    const { state, trace } = this.page;
+    const units = trace.meta.units.length;
+    const { unit } = state.get();
+    const moves = {
+      ArrowLeft: () => this.player.move(event.shiftKey ? -10 : -1),
+      ArrowRight: () => this.player.move(event.shiftKey ? 10 : 1),
+      Home: () => this.player.move(-Infinity),
+      End: () => this.player.move(Infinity),
+      ArrowUp: () => state.set({ unit: Math.max(unit - 1, 0) }),
+      ArrowDown: () => state.set({ unit: Math.min(unit + 1, units - 1) }),
+    };
+    if (!moves[event.key]) return;
+    event.preventDefault();
+    moves[event.key]();
+  }
+
+  chart() {
+    const { time, i, f, g, o, c, h, previousCell, previousHidden, kept, written, tanh } = this.step;
+    const rows = Object.entries({ time, i, f, g, o, c, h, "c before": previousCell, "h before": previousHidden, "f·c": kept, "i·g": written, "tanh(c)": tanh });
+    return { svg: this.diagram.element, data: { columns: ["quantity", "value"], rows }, name: "cell" };
+  }
+}
+
+function described({ time, previousName, i, f, g, o, c, h, previousCell, projected }) {
+  const update = `c = ${short(f)} · ${short(previousCell)} + ${short(i)} · ${short(g)} = ${short(c)}`;
+  return `The LSTM cell at step ${time}: forget gate ${short(f)}, input gate ${short(i)}, candidate ${short(g)}, output gate ${short(o)}; ${update} with c at ${previousName} ${short(previousCell)}; ${projected ? "o·tanh(c)" : "h"} = ${short(h)}`;
+}

@@ -1,0 +1,193 @@
+// A predicted quantity over time, beside what was observed of it.
+
+import { html, svg } from "./dom.js";
+import { short } from "./number.js";
+
+const HEIGHT = 200;
+const MARGIN = { left: 56, right: 10, top: 12, bottom: 34 };
+const TICKS = 4;
+
+/** One output of a regression as a curve; a press on it, or the arrow keys, move the cursor. */
+export class Curve {
+  constructor(page) {
+    this.page = page;
+    this.still = svg("g", {});
+    this.moving = svg("g", {});
+    this.drawing = svg("svg", { class: "curve-drawing", "aria-hidden": "true", height: HEIGHT }, this.still, this.moving);
+    this.slider = html(
+      "div",
+      {
+        class: "curve-slider",
+        role: "slider",
+        tabindex: 0,
+        "aria-valuemin": 0,
+        onkeydown: (event) => this.walk(event),
+        onpointerdown: (event) => this.point(event),
+        onpointermove: (event) => event.buttons === 1 && this.point(event),
+      },
+      this.drawing,
+    );
+    this.output = html("select", { "aria-label": "Predicted quantity", onchange: () => this.draw(this.outcome) });
+    this.reading = html("p", { class: "curve-reading" });
+    this.key = html("p", { class: "curve-key" });
+    this.element = html("div", { class: "curve" }, html("div", { class: "curve-bar" }, this.output, this.key), this.slider, this.reading);
+    new ResizeObserver(() => this.outcome && this.slider.clientWidth !== this.width && this.draw(this.outcome)).observe(this.slider);
+  }
+
+  /**
+   * Draw the curve anew.
+   * @param {import("./predicted.js").Predicted} outcome with values per step
+   */
+  draw(outcome) {
+    const { from, to, sequence } = this.page.state.get();
+    this.outcome = outcome;
+    this.width = this.slider.clientWidth;
+    if (!this.width) return; // drawn when it is laid out
+    this.offer(this.page.info.output.names ?? outcome.values[0].map((_, index) => `value ${index}`));
+    this.length = Math.max(this.page.trace.length(sequence), outcome.first + outcome.values.length);
+    this.from = from ?? 0;
+    this.to = Math.max(Math.min(to ?? this.length, this.length), this.from + 2);
+    this.series = this.gathered(sequence);
+    const seen = extent(this.series, this.from, this.to);
+    this.y = scale(seen, [HEIGHT - MARGIN.bottom, MARGIN.top]);
+    this.x = scale([this.from, this.to - 1], [MARGIN.left, this.width - MARGIN.right]);
+    this.drawing.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
+    this.still.replaceChildren(...this.ground(seen), ...this.series.map(({ name, at }) => svg("path", { class: `line ${name}`, d: this.path(at) })));
+    this.key.replaceChildren(...this.series.map(({ name }) => html("span", { class: `key ${name}` }, name)));
+    this.slider.setAttribute("aria-valuemax", this.length - 1);
+    this.slider.setAttribute("aria-label", `${this.name} over time`);
+    this.move();
+  }
+
+  /** Put the cursor where it is now. */
+  move() {
+    if (!this.series) return;
+    const { time } = this.page.state.get();
+    const x = this.x(time);
+    const seen = time >= this.from && time < this.to;
+    const dots = this.series.filter(({ at }) => Number.isFinite(at(time))).map(({ name, at }) => svg("circle", { class: `dot ${name}`, cx: x, cy: this.y(at(time)), r: 3.5 }));
+    this.moving.replaceChildren(...(seen ? [svg("line", { class: "cursor", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }), ...dots] : []));
+    const values = this.series.filter(({ at }) => Number.isFinite(at(time))).map(({ name, at }) => `${name} ${short(at(time))}`);
+    this.reading.textContent = `Step ${time}: ${values.join(", ") || "no value"}`;
+    this.slider.setAttribute("aria-valuenow", time);
+    this.slider.setAttribute("aria-valuetext", this.reading.textContent);
+  }
+
+  /** The curve and its numbers, to be saved. */
+  chart() {
+    const steps = Array.from({ length: this.to - this.from }, (_, index) => this.from + index);
+    const rows = steps.map((time) => [time, ...this.series.map(({ at }) => at(time))]);
+    return { svg: this.drawing, data: { columns: ["time_step", ...this.series.map(({ name }) => `${name} ${this.name}`)], rows }, name: "prediction" };
+  }
+
+  get name() {
+    return this.output.selectedOptions[0]?.textContent ?? "value";
+  }
+
+  offer(names) {
+    if (this.output.length === names.length && [...this.output.options].every((option, index) => option.textContent === names[index])) return;
+    this.output.replaceChildren(...names.map((name, index) => html("option", { value: index }, name)));
+    this.output.disabled = names.length === 1;
+  }
+
+  /** What was observed, where the quantity is an input too, and what was predicted, by time step. */
+  gathered(sequence) {
+    const { values, first } = this.outcome;
+    const index = this.output.selectedIndex;
+    const feature = this.page.info.input.feature_names?.indexOf(this.name) ?? -1;
+    const inputs = this.page.trace.inputs?.[sequence];
+    const observed = { name: "observed", at: (time) => inputs[time]?.[feature] ?? NaN };
+    const prediction = { name: "predicted", at: (time) => values[time - first]?.[index] ?? NaN };
+    return feature >= 0 && inputs ? [observed, prediction] : [prediction];
+  }
+
+  ground(seen) {
+    const bottom = HEIGHT - MARGIN.bottom;
+    const right = this.width - MARGIN.right;
+    const lines = ticks(seen, TICKS).map((value) =>
+      svg("g", {}, svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: this.y(value), y2: this.y(value) }), svg("text", { class: "tick", x: MARGIN.left - 6, y: this.y(value) + 4, "text-anchor": "end" }, short(value))),
+    );
+    const steps = ticks([this.from, this.to - 1], Math.max(2, Math.floor(this.width / 90))).filter(Number.isInteger);
+    const times = steps.map((time) => svg("text", { class: "tick", x: this.x(time), y: bottom + 15, "text-anchor": "middle" }, time));
+    const { read } = this.outcome;
+    const runs = read < this.length && read < this.to && this.outcome.first === read;
+    const ahead = Math.max(MARGIN.left, this.x(read - 0.5));
+    const forecast = runs ? [svg("rect", { class: "ahead", x: ahead, y: MARGIN.top, width: Math.max(0, right - ahead), height: bottom - MARGIN.top })] : [];
+    return [...forecast, ...lines, ...times, svg("text", { class: "axis", x: right, y: HEIGHT - 4, "text-anchor": "end" }, "time step")];
+  }
+
+  /** The line through all values; where several fall on one pixel, through the first, least, largest and last of them. */
+  path(at) {
+    const parts = [];
+    const width = Math.max(1, (this.to - this.from) / (this.width - MARGIN.left - MARGIN.right));
+    let open = false;
+    for (let start = this.from; start < this.to; start += width) {
+      for (const time of outline(at, Math.ceil(start), Math.min(Math.ceil(start + width), this.to))) {
+        parts.push(`${open ? "L" : "M"}${this.x(time).toFixed(1)} ${this.y(at(time)).toFixed(1)}`);
+        open = true;
+      }
+      if (!Number.isFinite(at(Math.ceil(start)))) open = false;
+    }
+    return parts.join("");
+  }
+
+  point(event) {
+    const { left } = this.slider.getBoundingClientRect();
+    const share = (event.clientX - left - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right);
+    this.go(Math.round(this.from + share * (this.to - 1 - this.from)));
+  }
+
+  walk(event) {
+    const { time } = this.page.state.get();
+    const moves = { ArrowLeft: time - (event.shiftKey ? 10 : 1), ArrowRight: time + (event.shiftKey ? 10 : 1), Home: this.from, End: this.to - 1 };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    this.go(moves[event.key]);
+  }
+
+  go(time) {
+    const { state, trace } = this.page;
+    state.set({ time: Math.max(0, Math.min(time, trace.length(state.get().sequence) - 1)) });
+  }
+}
+
+/** The first, least, largest and last finite value of a few steps, in their order. */
+function outline(at, from, to) {
+  const kept = new Map();
+  for (let time = from; time < to; time += 1) {
+    const value = at(time);
+    if (!Number.isFinite(value)) continue;
+    if (!kept.has("first")) for (const name of ["first", "least", "largest"]) kept.set(name, time);
+    if (value < at(kept.get("least"))) kept.set("least", time);
+    if (value > at(kept.get("largest"))) kept.set("largest", time);
+    kept.set("last", time);
+  }
+  return [...new Set(kept.values())].sort((one, other) => one - other);
+}
+
+function extent(series, from, to) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const { at } of series) {
+    for (let time = from; time < to; time += 1) {
+      const value = at(time);
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  if (low > high) return [0, 1];
+  const room = low === high ? 0.5 : 0.04 * (high - low);
+  return [low - room, high + room];
+}
+
+function scale([low, high], [start, end]) {
+  return (value) => start + ((value - low) / (high - low || 1)) * (end - start);
+}
+
+/** Round numbers between two values. */
+function ticks([low, high], count) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((times) => times * power).find((size) => size >= rough);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, index) => Number(((first + index) * step).toPrecision(12)));
+}

@@ -1,0 +1,147 @@
+// What one part of the cell did at this step: its formula, its terms and who contributed most.
+
+import { html } from "./dom.js";
+import { factor, precise, short } from "./number.js";
+import { visible } from "./token.js";
+
+const SHOWN = 5; // contributors of each kind
+
+/** The parts of the cell by the letter of what they make. */
+export const PARTS = {
+  f: { name: "Forget gate", signal: "forget_gate", does: "how far the door is open for what the cell held before" },
+  i: { name: "Input gate", signal: "input_gate", does: "how far the door is open for the candidate" },
+  g: { name: "Cell candidate", signal: "cell_candidate", does: "what would be written into the cell" },
+  o: { name: "Output gate", signal: "output_gate", does: "how far the door is open for tanh(c) to be shown" },
+  c: { name: "Cell update", does: "what is kept, plus what is written" },
+  h: { name: "Hidden state", does: "what the cell shows: to the next step, and to what reads this layer" },
+};
+
+/**
+ * @param {string} part a letter of `PARTS`
+ * @param {object} reply the API's walk-through of this step
+ * @returns {Node[]} what stands under the figure
+ */
+export function explained(part, reply) {
+  const { name, does } = PARTS[part];
+  const body = { c: cellUpdate, h: hiddenUpdate }[part] ?? gate;
+  return [html("h3", {}, name), html("p", { class: "does" }, capital(does), "."), ...body(reply, part), ...read(reply)];
+}
+
+/** What was read at this step, in the units of the request. */
+function read({ inputs }) {
+  if (!inputs) return [];
+  const values = Object.entries(inputs).map(([name, value]) => [html("dt", {}, name), html("dd", {}, precise(value))]);
+  return [html("h4", {}, ...math("Read at this step, x_{t}")), html("dl", { class: "read" }, ...values.flat())];
+}
+
+function gate(reply, part) {
+  const told = reply.gates[PARTS[part].signal];
+  const before = previous(reply);
+  const sigma = told.activation === "tanh" ? "tanh" : "σ";
+  const [bias_x, bias_h] = told.bias_input === null ? ["", ""] : [` + b_{i${part}}`, ` + b_{h${part}}`];
+  return [
+    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t}${bias_x} + W_{h${part}} h_{${before}}${bias_h})`, "structure"),
+    formula(`${part}_{t} = ${told.formula.replace(told.activation, sigma)}`),
+    formula(acts(reply, part), "acts"),
+    sum(told, before),
+    contributors("Largest inputs, from x_{t}", told.largest_inputs, largest(told)),
+    contributors(`Largest recurrent, from h_{${before}}`, told.largest_recurrent, largest(told)),
+  ];
+}
+
+function acts(reply, part) {
+  const { cell_update: cell, hidden_update: hidden } = reply;
+  return {
+    f: () => `f_{t}·c_{${previous(reply)}} = ${precise(cell.forget_gate)} · ${factor(cell.previous_cell_state, precise)} = ${precise(cell.kept)}`,
+    i: () => `i_{t}·g_{t} = ${precise(cell.input_gate)} · ${factor(cell.cell_candidate, precise)} = ${precise(cell.written)}`,
+    g: () => `i_{t}·g_{t} = ${precise(cell.input_gate)} · ${factor(cell.cell_candidate, precise)} = ${precise(cell.written)}`,
+    o: () => `o_{t}·tanh(c_{t}) = ${hidden.formula}`,
+  }[part]();
+}
+
+function cellUpdate(reply) {
+  const { cell_update: cell } = reply;
+  const rows = [
+    [`kept, f_{t}·c_{${previous(reply)}}`, cell.kept],
+    ["written, i_{t}·g_{t}", cell.written],
+    ["cell state c_{t}", cell.cell_state],
+  ];
+  return [formula(`c_{t} = f_{t}·c_{${previous(reply)}} + i_{t}·g_{t}`, "structure"), formula(`c_{t} = ${cell.formula}`), table("The two terms", ["Term", "Value"], rows)];
+}
+
+function hiddenUpdate({ hidden_update: hidden, residual }) {
+  const projected = hidden.projected_hidden_state;
+  return [
+    formula(projected ? "h_{t} = W_{hr}(o_{t}·tanh(c_{t})), over all units; this unit's part in it is" : "h_{t} = o_{t}·tanh(c_{t})", "structure"),
+    formula(`${projected ? "o_{t}·tanh(c_{t})" : "h_{t}"} = ${hidden.formula}`),
+    html("p", { class: "residual" }, `Walk-through and trace differ by at most ${precise(residual, 2)}.`),
+  ];
+}
+
+function sum(told, before) {
+  const rows = [
+    ["inputs, W x_{t}", told.input_contribution],
+    [`recurrent, W h_{${before}}`, told.recurrent_contribution],
+    ["biases", told.bias_input === null ? 0 : told.bias_input + told.bias_recurrent],
+    ["sum", told.sum],
+  ];
+  return table("What is summed", ["Term", "Value"], rows);
+}
+
+/** The largest single contribution, so that both kinds are drawn to one scale. */
+function largest({ largest_inputs: inputs, largest_recurrent: recurrent }) {
+  return Math.max(...[...inputs, ...recurrent].map(({ contribution }) => Math.abs(contribution)));
+}
+
+function contributors(title, terms, scale) {
+  if (!terms.length) return html("p", { class: "none" }, ...math(title), ": none that is not 0.");
+  const rows = terms.slice(0, SHOWN).map(({ name, value, weight, contribution }) => [name, contribution, `${short(value)} × ${short(weight)}`]);
+  return table(title, ["Name", "Contribution", "Value × weight"], rows, scale);
+}
+
+/** A table whose second column also stands as bars, to both sides of zero. */
+function table(caption, [first, second, ...others], rows, scale = Math.max(...rows.map(([, value]) => Math.abs(value)))) {
+  const head = [first, second, ...others].map((name) => html("th", { scope: "col" }, name));
+  return html(
+    "table",
+    { class: "terms" },
+    html("caption", {}, ...math(caption)),
+    html("thead", {}, html("tr", {}, ...head)),
+    html(
+      "tbody",
+      {},
+      ...rows.map(([name, value, ...rest]) =>
+        html("tr", {}, html("th", { scope: "row" }, ...broken(math(visible(name)))), html("td", {}, bar(value / (scale || 1)), html("span", {}, precise(value, others.length ? 3 : 4))), ...rest.map((text) => html("td", {}, text))),
+      ),
+    ),
+  );
+}
+
+function bar(share) {
+  const made = html("span", { class: share < 0 ? "bar negative" : "bar", "aria-hidden": "true" });
+  made.style.setProperty("--share", Math.abs(share));
+  return made;
+}
+
+function formula(text, kind = "numbers") {
+  return html("p", { class: `formula ${kind}` }, ...math(text));
+}
+
+/** A text in which `c_{t}` is c with the index t. */
+function math(text) {
+  return text.split(/_\{([^}]*)\}/).map((part, index) => (index % 2 ? html("sub", {}, part) : part));
+}
+
+/** Long names break behind their underscores. */
+function broken(parts) {
+  return parts.flatMap((part) => (typeof part === "string" ? part.split(/(?<=_)/).flatMap((piece, index) => (index ? [html("wbr"), piece] : [piece])) : [part]));
+}
+
+/** The step that the direction read before, as an index. */
+function previous({ direction }) {
+  return direction === "reverse" ? "t+1" : "t−1";
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}

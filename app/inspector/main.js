@@ -1,0 +1,154 @@
+// Joins the parts: the model, its stored trace, and the views of it.
+
+import { html } from "./dom.js";
+import { mount as mountInput } from "./input.js";
+import { Notice } from "./notice.js";
+import { mount as mountOverview } from "./overview.js";
+import { Page } from "./page.js";
+import { mount as mountPrediction } from "./prediction.js";
+import { mount as mountCell } from "./cell.js";
+import { mount as mountScatter } from "./scatter.js";
+import { exportMenu, mount as mountShare } from "./share.js";
+import { mount as mountStrip } from "./strip.js";
+import { mount as mountText } from "./text.js";
+import { Trace } from "./trace.js";
+import { mount as mountWhere } from "./where.js";
+
+/** The views, each in the section of its name; another one needs a section in index.html and a line here. */
+const VIEWS = [
+  ["input", "Input", mountInput],
+  ["prediction", "Prediction", mountPrediction],
+  ["overview", "Every unit over time", mountOverview],
+  ["strip", "One unit over time", mountStrip],
+  ["text", "The text, coloured by the unit", mountText],
+  ["cell", "The cell, step by step", mountCell],
+  ["scatter", "How saturated the units are", mountScatter],
+];
+
+const page = new Page();
+const notice = new Notice(document.getElementById("notice"), page);
+const status = document.getElementById("status");
+let looking = new AbortController();
+
+start();
+
+async function start() {
+  mountFrame();
+  for (const [name, title, mount] of VIEWS) mountView(name, title, mount);
+  page.state.on(["model", "version", "request", "horizon"], look);
+  await notice.guard(async () => {
+    page.models = (await page.api.get("/v1/models")).models;
+  });
+  await look();
+}
+
+function mountFrame() {
+  const progress = document.getElementById("progress");
+  page.api.onBusy = (requests) => {
+    progress.hidden = requests === 0;
+  };
+  page.api.askForKey = () => notice.askForKey();
+  window.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    notice.show(event.reason);
+  });
+  const theme = document.getElementById("theme");
+  const label = () => {
+    theme.textContent = page.theme === "dark" ? "Light" : "Dark";
+  };
+  theme.addEventListener("click", () => page.switchTheme());
+  page.on("theme", label);
+  label();
+  mountShare(document.getElementById("share"), page);
+  mountWhere(document.getElementById("where"), page);
+}
+
+/** A view: a heading, a toolbar with what its chart can be saved as, a body. */
+function mountView(name, title, mount) {
+  const section = document.getElementById(name);
+  const toolbar = html("div", { class: "toolbar" });
+  const body = html("div", { class: "body" });
+  section.setAttribute("aria-labelledby", `${name}-title`);
+  section.append(html("header", {}, html("h2", { id: `${name}-title` }, title), toolbar), body);
+  const view = mount(body, page, toolbar);
+  if (view?.chart) exportMenu(toolbar, view.chart, page);
+}
+
+/** Have what the state asks for traced, and show it; what is still under way is given up, what is seen stays until then. */
+async function look() {
+  looking.abort();
+  looking = new AbortController();
+  const { signal } = looking;
+  await notice.guard(async () => {
+    status.textContent = "Computing the trace…";
+    const info = await describe(signal);
+    if (!info) return;
+    let trace = page.info === info ? page.trace : null; // an input that is refused leaves what is seen
+    try {
+      trace = await traced(info, signal);
+    } finally {
+      if (!signal.aborted) show(info, trace);
+    }
+  });
+}
+
+/** ModelInfo of the model that the state names, else of the first one that is ready. */
+async function describe(signal) {
+  const { model, version } = page.state.get();
+  const name = model ?? page.models.find(({ state }) => state === "ready")?.name;
+  if (name === undefined) {
+    notice.say("There is no model to look at", "None in the folder of models is ready; GET /v1/models says why.");
+    return null;
+  }
+  if (page.info?.name === name && page.asked === version) return page.info;
+  page.asked = version;
+  const path = `/v1/models/${encodeURIComponent(name)}`;
+  return page.api.get(version ? `${path}/versions/${encodeURIComponent(version)}` : path, { signal });
+}
+
+async function traced(info, signal) {
+  const { request, trace: stored, horizon } = page.state.get();
+  if (!request && stored) return Trace.open(page.api, stored, null, signal);
+  const body = page.bodyOf(info);
+  return body ? Trace.create(page.api, info, horizon === null ? body : withHorizon(body, horizon), signal) : null;
+}
+
+/** The same request for another number of further steps: of fewer than it knows, only the inputs of these. */
+function withHorizon({ horizon: _, future_inputs: known, ...body }, horizon) {
+  if (!horizon) return body;
+  if (!known) return { ...body, horizon };
+  const batched = Array.isArray(known[0]?.[0]);
+  return { ...body, horizon, future_inputs: batched ? known.map((steps) => steps.slice(0, horizon)) : known.slice(0, horizon) };
+}
+
+function show(info, trace) {
+  const isNew = page.info !== info;
+  [page.info, page.trace] = [info, trace];
+  status.textContent = trace ? summary(trace) : "";
+  if (trace) page.state.set({ ...within(page.state.get(), trace), trace: page.state.fits ? null : trace.id });
+  if (isNew) page.emit("model");
+  page.emit("trace");
+}
+
+/** What is looked at, and the proof that it is what the model computed. */
+function summary({ meta }) {
+  const { name, version } = meta.model;
+  const steps = meta.sequence_lengths.reduce((sum, length) => sum + length, 0).toLocaleString("en");
+  return `${name}, version ${version} · ${steps} steps · residual ${meta.residual.toExponential(1).replace("-", "−")}`;
+}
+
+/** What the state says, as far as this trace has it. */
+function within({ sequence, layer, direction, unit, time, from, to }, { meta }) {
+  const least = (value, count) => Math.max(0, Math.min(value, count - 1));
+  const row = least(sequence, meta.sequence_lengths.length);
+  const length = meta.sequence_lengths[row];
+  return {
+    sequence: row,
+    layer: least(layer, meta.layers.length),
+    direction: meta.directions.includes(direction) ? direction : meta.directions[0],
+    unit: least(unit, meta.units.length),
+    time: least(time, length),
+    from: from < length ? from : 0,
+    to: to !== null && to < length && from < to ? to : null,
+  };
+}

@@ -1,0 +1,209 @@
+// Every unit over time: a heatmap for each signal, under what was read.
+
+import { GUTTER, TimeChart } from "./chart.js";
+import { Colours } from "./colours.js";
+import { html } from "./dom.js";
+import { AXIS, drawAxis, drawInputs, drawName, fontOf, inks } from "./draw.js";
+import { Heatmap } from "./heatmap.js";
+import { precise, short } from "./number.js";
+import { SORTS, ordered } from "./order.js";
+import { reach } from "./statistics.js";
+import { stepAt } from "./step.js";
+import { visible } from "./token.js";
+import { SIGNALS } from "./trace.js";
+
+const LETTERS = Object.fromEntries(SIGNALS.map((signal, index) => [signal, "ifgoch"[index]]));
+const INPUTS = 40; // pixels
+const GAP = 8;
+const ROW = { all: 12, one: 16 }; // pixels for each unit, within the bounds below
+const HEIGHT = { all: [44, 84], one: [160, 460] };
+
+/**
+ * @param {HTMLElement} element
+ * @param {import("./page.js").Page} page
+ * @param {HTMLElement} toolbar
+ */
+export function mount(element, page, toolbar) {
+  const view = new Overview(page);
+  toolbar.append(view.signals, view.sorts);
+  element.append(view.element);
+  const drawn = ["sequence", "layer", "direction", "signal", "sort", "from", "to", "feature"];
+  page.state.on(drawn, () => view.draw());
+  page.state.on(["time", "unit"], () => view.point());
+  page.on("trace", () => view.draw());
+  page.on("theme", () => view.draw());
+  return { chart: () => view.chart() };
+}
+
+class Overview {
+  #page;
+  #drawing = null;
+  #rows = [];
+  #order = [];
+  #here = ""; // what stands at the cursor
+  #pointing = null;
+
+  constructor(page) {
+    this.#page = page;
+    this.plot = new TimeChart(page, {
+      label: "Cursor over every unit and time step; left and right move it in time, up and down over the units",
+      describe: () => this.#here,
+      point: (x, y) => this.#unitAt(y),
+      hover: (x, y) => this.#read(x, y),
+    });
+    this.plot.onresize = () => this.draw();
+    this.signals = chooser("Show", { "": "all six signals", ...Object.fromEntries(SIGNALS.map((signal) => [signal, name(signal)])) }, (value) => page.state.set({ signal: value || null }));
+    this.sorts = chooser("Units by", SORTS, (value) => page.state.set({ sort: value }));
+    this.legend = html("div", { class: "legend" });
+    this.reading = html("p", { class: "reading" });
+    this.element = html("div", { class: "overview", hidden: true }, this.plot.element, html("div", { class: "under" }, this.legend, this.reading));
+  }
+
+  async draw() {
+    const { trace, state } = this.#page;
+    this.element.hidden = !trace;
+    if (!trace) return;
+    const drawing = (this.#drawing = {});
+    const where = state.get();
+    select(this.signals, where.signal ?? "");
+    select(this.sorts, where.sort);
+    const shown = where.signal ? [where.signal] : SIGNALS;
+    const span = { from: where.from, to: where.to ?? trace.length(where.sequence) };
+    const part = { sequence: where.sequence, layer: where.layer, direction: where.direction, ...span };
+    this.plot.axis ?? this.plot.begin(1);
+    const [order, ranges, tiles] = await Promise.all([
+      ordered(trace, where),
+      Promise.all(shown.map((signal) => reach(trace, { ...part, signal }))),
+      Promise.all(shown.map((signal) => trace.tile({ ...part, signal, bins: this.plot.bins }))),
+    ]);
+    if (drawing !== this.#drawing) return;
+    this.#order = order;
+    this.#rows = this.#placed(shown, ranges, tiles, where.signal ? "one" : "all");
+    this.#paint();
+    this.#explainColours();
+    this.point();
+  }
+
+  /** The heatmaps under each other. */
+  #placed(shown, ranges, tiles, mode) {
+    const units = this.#page.trace.meta.units.length;
+    const [least, most] = HEIGHT[mode];
+    const height = Math.max(least, Math.min(units * ROW[mode], most));
+    return shown.map((signal, index) => {
+      const low = Colours.kind(signal) === "gates" ? 0 : -ranges[index];
+      const order = this.#order.filter((unit) => unit < tiles[index].units);
+      const y = INPUTS + GAP + index * (height + GAP);
+      return { signal, y, height, map: new Heatmap(tiles[index], order, [low, ranges[index]]) };
+    });
+  }
+
+  #paint() {
+    const { y, height } = this.#rows.at(-1);
+    const context = this.plot.begin(y + height + AXIS);
+    const { axis } = this.plot;
+    drawInputs(context, axis, { y: 0, height: INPUTS }, this.#page);
+    for (const row of this.#rows) {
+      drawName(context, row.y + row.height / 2, LETTERS[row.signal], name(row.signal));
+      row.map.draw(context, { x: axis.left, y: row.y, width: axis.width, height: row.height }, this.#page.colours);
+      if (this.#rows.length === 1) drawUnits(context, row);
+    }
+    if (!this.#page.trace.meta.tokens) drawAxis(context, axis, y + height, this.#page);
+    this.plot.marks.replaceChildren(...this.#rows.map(() => html("div", { class: "unit-mark" })));
+  }
+
+  /** The cursor, the unit and the values there, without drawing anything anew. */
+  async point() {
+    const { trace, state } = this.#page;
+    if (!trace || this.#rows.length === 0) return;
+    this.plot.showCursor();
+    for (const [index, row] of this.#rows.entries()) this.#mark(this.plot.marks.children[index], row);
+    const pointing = (this.#pointing = {});
+    const where = state.get();
+    const step = await stepAt(trace, where);
+    if (pointing !== this.#pointing) return;
+    const values = this.#rows.map(({ signal }) => `${LETTERS[signal]} ${short(step[LETTERS[signal]])}`);
+    this.#here = `Step ${where.time}, unit ${where.unit}: ${values.join(", ")}`;
+    this.reading.textContent = this.#here;
+    this.plot.showCursor();
+  }
+
+  /** Where in a heatmap the unit stands. */
+  #mark(mark, { y, height, map }) {
+    const place = map.order.indexOf(this.#page.state.get().unit);
+    const each = height / map.order.length;
+    mark.hidden = place < 0;
+    mark.classList.toggle("thin", each < 4);
+    mark.style.transform = `translateY(${y + place * each}px)`;
+    mark.style.height = `${each}px`;
+  }
+
+  #rowAt(y) {
+    return this.#rows.find((row) => y >= row.y && y < row.y + row.height);
+  }
+
+  #unitAt(y) {
+    const row = this.#rowAt(y);
+    return row ? { unit: row.map.unitAt((y - row.y) / row.height) } : {};
+  }
+
+  #read(x, y) {
+    const row = y === null ? null : this.#rowAt(y);
+    if (!row || x < this.plot.axis.left) {
+      this.reading.textContent = this.#here;
+      return;
+    }
+    const unit = row.map.unitAt((y - row.y) / row.height);
+    this.reading.textContent = `${name(row.signal)} of unit ${unit} ${this.#valueAt(row, unit, this.plot.axis.at(x))}`;
+  }
+
+  #valueAt({ map }, unit, time) {
+    const { value, first, last } = map.valueAt(unit, time, this.plot.axis.to);
+    const token = this.#page.trace.meta.tokens?.[this.#page.state.get().sequence]?.[time];
+    const at = last > first ? `mean of steps ${first} to ${last}` : `step ${time}${token === undefined ? "" : ` “${visible(token)}”`}`;
+    return `at ${at}: ${short(value)}`;
+  }
+
+  #explainColours() {
+    const scales = this.#rows.map(({ signal, map }) => [Colours.kind(signal), ...map.range, LETTERS[signal]]);
+    const merged = new Map();
+    for (const [kind, low, high, letter] of scales) {
+      const key = [kind, low, high].join();
+      merged.set(key, { kind, low, high, letters: [...(merged.get(key)?.letters ?? []), letter] });
+    }
+    this.legend.replaceChildren(...[...merged.values()].map((scale) => this.#scale(scale)));
+  }
+
+  #scale({ kind, low, high, letters }) {
+    const bar = html("span", { class: "scale" });
+    bar.style.background = this.#page.colours.gradient(kind);
+    return html("span", {}, html("i", {}, letters.join(", ")), ` ${precise(low)} `, bar, ` ${precise(high)}`);
+  }
+
+  chart() {
+    const rows = this.#rows.flatMap(({ signal, map }) => map.order.map((unit) => [signal, unit, ...map.courseOf(unit)]));
+    return { canvas: this.plot.canvas, data: { columns: ["signal", "unit", ...this.#rows[0].map.steps], rows }, name: "overview" };
+  }
+}
+
+function drawUnits(context, { y, height, map }) {
+  const each = height / map.order.length;
+  const every = Math.max(1, Math.ceil(12 / each));
+  context.font = fontOf(10);
+  context.fillStyle = inks().muted;
+  context.textAlign = "right";
+  for (let place = 0; place < map.order.length; place += every) context.fillText(map.order[place], GUTTER - 4, y + (place + 0.5) * each);
+}
+
+function name(signal) {
+  return signal.replace("_", " ");
+}
+
+/** A choice with its label. */
+function chooser(label, choices, choose) {
+  const list = html("select", { onchange: (event) => choose(event.target.value) }, ...Object.entries(choices).map(([value, text]) => html("option", { value }, text)));
+  return html("label", {}, `${label} `, list);
+}
+
+function select(label, value) {
+  label.querySelector("select").value = value;
+}

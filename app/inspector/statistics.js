@@ -1,0 +1,91 @@
+// What the units did over a whole sequence, from the stored trace.
+
+const MOST_VALUES = 4_000_000; // numbers that are fetched of one signal; of longer ones, means over short spans are
+const ENOUGH = 0.95; // of the units, whose largest values stand within the colours
+const known = new WeakMap(); // of each trace: what was computed before
+
+/**
+ * One signal of every unit over a whole sequence.
+ * @param {import("./trace.js").Trace} trace
+ * @param {{sequence: number, layer: number, direction: string, signal: string}} where
+ * @returns {Promise<{data: Float32Array, steps: number[], units: number, exact: boolean}>} (span, unit); `exact`: whether each
+ *   span is one step
+ */
+export async function whole(trace, { sequence, layer, direction, signal }) {
+  const length = trace.length(sequence);
+  const bins = Math.floor(MOST_VALUES / trace.width(signal));
+  const tile = await trace.tile({ sequence, layer, direction, signal, bins });
+  return { ...tile, exact: tile.steps.length === length };
+}
+
+/**
+ * How often each unit's gate stood below 0.1 and above 0.9, as shares of the time.
+ * @returns {Promise<{left: Float32Array, right: Float32Array, exact: boolean}>}
+ */
+export function saturation(trace, where) {
+  return once(trace, "saturation", where, async () => {
+    const { data, units, steps, exact } = await whole(trace, where);
+    const [left, right] = [new Float32Array(units), new Float32Array(units)];
+    for (let index = 0; index < data.length; index += 1) {
+      if (data[index] < 0.1) left[index % units] += 1;
+      else if (data[index] > 0.9) right[index % units] += 1;
+    }
+    return { left: left.map((count) => count / steps.length), right: right.map((count) => count / steps.length), exact };
+  });
+}
+
+/**
+ * How long each unit remembers: −1 / ln f in steps, f the geometric mean of its forget gate.
+ * @returns {Promise<Float64Array>}
+ */
+export function timescale(trace, where) {
+  return once(trace, "timescale", where, async () => {
+    const { data, units, steps } = await whole(trace, { ...where, signal: "forget_gate" });
+    const logarithms = new Float64Array(units);
+    for (let index = 0; index < data.length; index += 1) logarithms[index % units] += Math.log(data[index]);
+    return logarithms.map((sum) => -steps.length / sum);
+  });
+}
+
+/** @returns {Promise<Float64Array>} how much each unit's signal varies */
+export function variance(trace, where) {
+  return once(trace, "variance", where, async () => {
+    const { data, units, steps } = await whole(trace, where);
+    const [sums, squares] = [new Float64Array(units), new Float64Array(units)];
+    for (let index = 0; index < data.length; index += 1) {
+      sums[index % units] += data[index];
+      squares[index % units] += data[index] ** 2;
+    }
+    return squares.map((square, unit) => square / steps.length - (sums[unit] / steps.length) ** 2);
+  });
+}
+
+/**
+ * The absolute value up to which a signal's colours reach: 1 for what cannot exceed it, else enough for all but a few units.
+ * @returns {Promise<number>}
+ */
+export function reach(trace, { signal, ...where }) {
+  const projected = trace.width("hidden_state") < trace.width("cell_state");
+  if (signal !== "cell_state" && !(signal === "hidden_state" && projected)) return Promise.resolve(1);
+  return once(trace, "reach", { signal, ...where }, async () => {
+    const part = { signal, bins: 1, sequence: where.sequence, layer: where.layer, direction: where.direction };
+    const [least, most] = await Promise.all(["min", "max"].map((reduce) => trace.tile({ ...part, reduce })));
+    const sizes = new Float32Array(least.units);
+    for (const { data, units } of [least, most]) for (const [index, value] of data.entries()) sizes[index % units] = Math.max(sizes[index % units], Math.abs(value));
+    return rounded(sizes.sort()[Math.ceil(ENOUGH * (sizes.length - 1))]);
+  });
+}
+
+/** Up to a number of one or two digits. */
+function rounded(value) {
+  const power = 10 ** Math.floor(Math.log10(value || 1));
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((round) => round >= value * 0.999);
+}
+
+function once(trace, name, { sequence, layer, direction, signal }, compute) {
+  if (!known.has(trace)) known.set(trace, new Map());
+  const key = JSON.stringify([name, sequence, layer, direction, signal]);
+  const results = known.get(trace);
+  if (!results.has(key)) results.set(key, compute());
+  return results.get(key);
+}

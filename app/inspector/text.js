@@ -1,0 +1,139 @@
+// The text, coloured by what one unit's cell holds after each token, and what the model expected next.
+
+import { html } from "./dom.js";
+import { short } from "./number.js";
+import { after, likeliest, predicted } from "./predicted.js";
+import { blockAt } from "./step.js";
+import { visible } from "./token.js";
+
+const PAGE = 256; // tokens that stand on the page at once; divides the blocks of a trace
+const GUESSES = 5;
+
+/**
+ * @param {HTMLElement} element
+ * @param {import("./page.js").Page} page
+ */
+export function mount(element, page) {
+  const view = new TextView(page);
+  element.append(view.element);
+  page.state.on(["unit", "layer", "direction", "sequence"], () => view.draw());
+  page.state.on(["time"], () => view.move());
+  page.on("trace", () => view.draw());
+  page.on("theme", () => view.draw());
+  view.draw();
+  return { chart: () => view.chart() };
+}
+
+class TextView {
+  constructor(page) {
+    this.page = page;
+    this.shown = null;
+    this.text = html("div", { class: "text-tokens", role: "group", onkeydown: (event) => this.walk(event) });
+    this.earlier = html("button", { type: "button", onclick: () => this.turn(-1) }, "Earlier");
+    this.later = html("button", { type: "button", onclick: () => this.turn(1) }, "Later");
+    this.range = html("span", { class: "text-range" });
+    this.pages = html("div", { class: "text-pages" }, this.earlier, this.range, this.later);
+    this.guess = html("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
+    this.guessing = html("label", { class: "text-guessing" }, this.guess, `${GUESSES} likeliest next tokens`);
+    this.legend = html("p", { class: "text-legend" });
+    this.element = html("div", { class: "text" }, html("div", { class: "text-bar" }, this.legend, this.guessing), this.text, this.pages);
+  }
+
+  async draw() {
+    const { trace, state, info } = this.page;
+    const where = state.get();
+    const tokens = trace?.meta.tokens?.[where.sequence];
+    this.element.closest("section").hidden = !tokens;
+    if (!tokens) return;
+    const drawn = (this.drawn = {});
+    const length = trace.length(where.sequence);
+    const first = Math.floor(where.time / PAGE) * PAGE;
+    const block = await blockAt(trace, where, first);
+    if (drawn !== this.drawn) return;
+    const outcome = predicted(trace.meta, info, where.sequence, length);
+    this.guessing.hidden = outcome?.kind !== "next_token";
+    this.tokens = tokens.slice(first, first + PAGE).map((token, index) => ({ time: first + index, token, cell: block.c[first + index - block.from] }));
+    this.first = first;
+    this.buttons = this.tokens.map((shown) => this.button(shown, !this.guessing.hidden && this.guess.checked ? outcome : null, tokens[shown.time + 1]));
+    this.text.replaceChildren(...this.buttons);
+    this.text.classList.toggle("words", tokens.some((token) => token.length > 1));
+    this.text.setAttribute("aria-label", `Text coloured by the cell state of unit ${where.unit}, layer ${where.layer}, ${where.direction}`);
+    this.legend.replaceChildren(`tanh(c) of unit ${where.unit}: `, ...[-1, -0.5, 0, 0.5, 1].map((value) => this.swatch(value)));
+    this.pages.hidden = length <= PAGE;
+    this.range.textContent = `tokens ${first} to ${first + this.tokens.length - 1} of ${length}`;
+    [this.earlier.disabled, this.later.disabled] = [first === 0, first + PAGE >= length];
+    this.current = null;
+    this.move();
+  }
+
+  move() {
+    const { trace, state } = this.page;
+    if (!trace || !this.buttons?.length) return;
+    const { time } = state.get();
+    if (time < this.first || time >= this.first + PAGE) {
+      this.draw();
+      return;
+    }
+    this.current?.removeAttribute("aria-current");
+    this.current?.setAttribute("tabindex", -1);
+    this.current = this.buttons[time - this.first];
+    this.current?.setAttribute("aria-current", "true");
+    this.current?.setAttribute("tabindex", 0);
+    if (this.text.contains(document.activeElement)) this.current?.focus();
+  }
+
+  button({ time, token, cell }, outcome, next) {
+    const value = Math.tanh(cell);
+    const glyph = html("span", { class: "glyph" }, visible(token));
+    glyph.style.background = this.page.colours.state(value);
+    glyph.style.color = this.page.colours.on(glyph.style.background);
+    const expected = outcome && after(outcome, time);
+    const guesses = expected ? likeliest(expected, this.page.info.output.labels, GUESSES) : [];
+    const told = guesses.map(({ label, probability }) => `${visible(label)} ${short(probability)}`).join(", ");
+    return html(
+      "button",
+      {
+        type: "button",
+        class: token === "\n" ? "token line-end" : "token",
+        tabindex: -1,
+        title: `step ${time}: c = ${short(cell)}, tanh(c) = ${short(value)}${told && `\nnext: ${told}`}`,
+        onclick: () => this.page.state.set({ time }),
+      },
+      glyph,
+      ...guesses.map((guess) => this.guessed(guess, guess.label === next)),
+    );
+  }
+
+  guessed({ label, probability }, came) {
+    const made = html("span", { class: came ? "guess came" : "guess", "aria-hidden": "true" }, visible(label));
+    made.style.setProperty("--likely", `${Math.round(100 * probability)}%`);
+    return made;
+  }
+
+  swatch(value) {
+    const made = html("span", { class: "swatch" }, short(value));
+    made.style.background = this.page.colours.state(value);
+    made.style.color = this.page.colours.on(made.style.background);
+    return made;
+  }
+
+  turn(pages) {
+    const { trace, state } = this.page;
+    const { sequence } = state.get();
+    state.set({ time: Math.max(0, Math.min(this.first + pages * PAGE, trace.length(sequence) - 1)) });
+  }
+
+  walk(event) {
+    const moves = { ArrowLeft: -1, ArrowRight: 1 };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    const { trace, state } = this.page;
+    const { time, sequence } = state.get();
+    state.set({ time: Math.max(0, Math.min(time + moves[event.key], trace.length(sequence) - 1)) });
+  }
+
+  chart() {
+    const rows = this.tokens.map(({ time, token, cell }) => [time, token, cell, Math.tanh(cell)]);
+    return { element: this.text, data: { columns: ["time_step", "token", "cell_state", "tanh(cell_state)"], rows }, name: "text" };
+  }
+}

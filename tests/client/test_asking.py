@@ -1,0 +1,194 @@
+"""Models, predictions, traces and walk-throughs in NumPy's and xarray's terms, as the API has them in JSON."""
+
+import numpy as np
+import pytest
+import torch
+
+from app.client import State
+from app.errors import InvalidInput, ModelNotFound, TraceNotFound, VersionNotFound
+
+WEEK = "/v1/models/demand"
+
+
+@pytest.fixture(scope="module")
+def week(shipped):
+    """The inputs of a week, (time, feature)."""
+    return np.array(shipped.get(WEEK).json()["examples"][1]["request"]["inputs"][0][:60], dtype=float)
+
+
+def test_models_are_told_as_the_api_tells_them(client, shipped):
+    assert client.models() == shipped.get("/v1/models").json()["models"]
+    assert client.model("demand") == client.model("demand", "1") == shipped.get(WEEK).json()
+    with pytest.raises(ModelNotFound, match="did you mean 'river'"):
+        client.model("rivers")
+    with pytest.raises(ModelNotFound, match=r"'ü\?#'"):
+        client.model("ü?#")
+    with pytest.raises(VersionNotFound):
+        client.model("river", "99")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.float64,
+        np.float32,
+        np.asfortranarray,
+        torch.tensor,
+        list,
+        lambda rows: [torch.tensor(rows)],
+        lambda rows: rows[None],
+    ],
+    ids=["float64", "float32", "fortran", "tensor", "rows", "tensors", "batch"],
+)
+def test_inputs_may_be_arrays_tensors_and_lists(client, raw, week, given):
+    said = client.predict("demand", given(week))
+    expected = raw(f"{WEEK}/predict", {"inputs": week.tolist()})
+    np.testing.assert_array_equal(said.values, np.float32(expected["prediction"]["values"]))
+    assert (said.model, said.version, said.sequence_lengths.tolist()) == ("demand", "1", [60])
+    assert said.values.dtype == np.float32
+    assert said.values.flags.writeable
+    assert said.labels is said.probabilities is said.text is said.tokens is said.output is said.final_state is None
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, np.ndarray.tolist], ids=["arrays", "tensors", "lists"])
+def test_sequences_may_differ_in_length_and_are_padded_with_nan(client, raw, week, kind):
+    parts = [week[:5], week[:9], week[3:4]]
+    said = client.predict("demand", [kind(part) for part in parts], outputs=["prediction", "output", "final_state"])
+    expected = raw(
+        f"{WEEK}/predict",
+        {"inputs": [part.tolist() for part in parts], "outputs": ["prediction", "output", "final_state"]},
+    )
+    assert said.sequence_lengths.tolist() == [5, 9, 1]
+    for name, given in (("values", expected["prediction"]["values"]), ("output", expected["output"])):
+        array = getattr(said, name)
+        assert array.shape[:2] == (3, 9)
+        for row, values, length in zip(array, given, (5, 9, 1), strict=True):
+            np.testing.assert_array_equal(row[:length], np.float32(values))
+            assert np.isnan(row[length:]).all()
+    np.testing.assert_array_equal(said.final_state.cell_state, np.float32(expected["final_state"]["cell_state"]))
+
+
+def test_padded_inputs_come_with_their_lengths(client, week):
+    ragged = client.predict("demand", [week[:4], week[:9]])
+    padded = client.predict("demand", np.stack([week[:9], week[:9]]), sequence_lengths=np.array([4, 9]))
+    np.testing.assert_array_equal(padded.values, ragged.values)
+
+
+def test_nn_lstms_own_layout_is_read_as_such(client, week):
+    rows = [week[:9], week[9:18]]
+    turned = client.predict("demand", np.stack(rows, axis=1), layout="time_batch_feature")
+    np.testing.assert_array_equal(turned.values, client.predict("demand", rows).values)
+
+
+@pytest.mark.parametrize("kind", [State, lambda h, c: (torch.tensor(h), torch.tensor(c)), lambda h, c: (h.tolist(), c)])
+def test_a_final_state_is_the_initial_state_of_what_comes_next(client, week, kind):
+    whole = client.predict("demand", week)
+    first = client.predict("demand", week[:20], outputs=["final_state"])
+    rest = client.predict("demand", week[20:], initial_state=kind(*first.final_state))
+    np.testing.assert_allclose(rest.values, whole.values[:, 20:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.array, list])
+def test_unknown_future_features_are_nan_or_none(client, raw, shipped, kind):
+    request = shipped.get(WEEK).json()["examples"][0]["request"]
+    future = request["future_inputs"]
+    assert future[0][0][0] is None
+    given = np.array(future, dtype=float) if kind is np.array else future
+    said = client.predict("demand", np.array(request["inputs"]), horizon=request["horizon"], future_inputs=given)
+    expected = raw(f"{WEEK}/predict", request)
+    np.testing.assert_array_equal(said.values, np.float32(expected["prediction"]["values"]))
+
+
+def test_labels_are_padded_with_nothing(client, raw):
+    said = client.predict("brackets", text=["((x))", "x"])
+    expected = raw("/v1/models/brackets/predict", {"text": ["((x))", "x"]})
+    assert said.labels.shape == (2, 5)
+    assert said.labels[0].tolist() == expected["prediction"]["labels"][0]
+    assert said.labels[1].tolist() == [*expected["prediction"]["labels"][1], "", "", "", ""]
+    np.testing.assert_array_equal(said.probabilities[0], np.float32(expected["prediction"]["probabilities"][0]))
+    assert said.tokens == [list("((x))"), ["x"]]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_token_ids_are_whole_numbers(client, kind):
+    assert client.predict("brackets", kind([0, 2, 1])).tokens == [["(", "x", ")"]]
+
+
+def test_text_that_writes_itself_is_text(client, raw):
+    said = client.predict("shakespeare", text="ROMEO:", horizon=5)
+    assert said.text == raw("/v1/models/shakespeare/predict", {"text": "ROMEO:", "horizon": 5})["prediction"]["text"]
+    assert len(said.text[0]) == 5
+    assert said.labels.shape == (1, 5)
+
+
+def test_a_trace_is_a_dataset_with_named_axes(client, raw):
+    traced = client.trace("pos-tagger", text=["I love China", "Yes"])
+    expected = raw("/v1/models/pos-tagger/trace", {"text": ["I love China", "Yes"]})
+    assert list(traced.data_vars)[:6] == list(expected["signals"])
+    assert traced.forget_gate.dims == ("batch", "layer", "direction", "time", "unit")
+    assert traced.direction.values.tolist() == ["forward", "reverse"]
+    assert traced.sequence_lengths.values.tolist() == [3, 1]
+    assert traced.attrs["model"] == "pos-tagger"
+    assert traced.attrs["residual"] < 1e-5
+    for signal, values in expected["signals"].items():
+        np.testing.assert_array_equal(traced[signal].values[0], np.float32(values[0]))
+    assert np.isnan(traced.cell_state.sel(time=slice(1, None)).isel(batch=1)).all()
+    hidden = traced.output_gate * np.tanh(traced.cell_state)
+    np.testing.assert_allclose(hidden, traced.hidden_state, atol=1e-6)
+
+
+def test_a_part_of_a_trace_is_chosen_with_slices_lists_and_arrays(client, week):
+    whole = client.trace("demand", week)
+    part = client.trace(
+        "demand", week, signals=["hidden_state", "cell_state"], units=slice(4, 8), time=slice(-10, None, 2), layers=[0]
+    )
+    assert list(part.data_vars)[:2] == ["hidden_state", "cell_state"]
+    assert part.time.values.tolist() == list(range(50, 60, 2))
+    np.testing.assert_array_equal(part.cell_state, whole.cell_state.sel(unit=slice(4, 7), time=slice(50, None, 2)))
+    few = client.trace("demand", week, signals=("cell_state",), units=np.array([5, 3]), directions=["forward"])
+    assert few.unit.values.tolist() == [5, 3]
+    strided = client.trace("demand", week, signals=["cell_state"], units=slice(None, 9, 4))
+    assert strided.unit.values.tolist() == [0, 4, 8]
+
+
+def test_a_unit_is_explained(client, raw, week):
+    said = client.explain("demand", week, unit=3, time_step=-1)
+    assert said == raw(f"{WEEK}/explain", {"inputs": week.tolist(), "unit": 3, "time_step": -1})
+    assert said["residual"] < 1e-5
+
+
+def test_a_stored_trace_is_looked_at_part_by_part(client, week):
+    kept = client.store_trace("demand", [week, week[:30]])
+    told = client.stored_trace(kept["trace_id"])
+    assert told["sequence_lengths"] == [60, 30]
+    whole = client.trace("demand", [week, week[:30]])
+    view = {"signals": ["cell_state"], "units": slice(2, 4), "sequence": 0}
+    values = client.trace_values(kept["trace_id"], **view, start=10, stop=20)
+    np.testing.assert_array_equal(
+        values.cell_state, whole.cell_state.isel(batch=[0], unit=slice(2, 4), time=slice(10, 20))
+    )
+    binned = client.trace_values(kept["trace_id"], **view, layers=[0], bins=6, reduce="max")
+    expected = whole.cell_state.isel(batch=0, unit=slice(2, 4)).coarsen(time=10).max()
+    np.testing.assert_array_equal(binned.cell_state.isel(batch=0), expected)
+    assert binned.time.values.tolist() == [0, 10, 20, 30, 40, 50]
+    assert (binned.attrs["bins"], binned.attrs["reduce"]) == (6, "max")
+    said = client.explain("demand", trace_id=kept["trace_id"], sequence=1, unit=3, time_step=-1)
+    again = client.explain("demand", week[:30], unit=3, time_step=-1)
+    assert said["cell_update"]["cell_state"] == pytest.approx(again["cell_update"]["cell_state"], abs=1e-5)
+    with pytest.raises(InvalidInput) as refused:
+        client.trace_values(kept["trace_id"], bins=0)
+    assert refused.value.places[0].loc == ("query", "bins")
+    client.delete_trace(kept["trace_id"])
+    with pytest.raises(TraceNotFound):
+        client.stored_trace(kept["trace_id"])
+
+
+def test_what_has_no_method_is_asked_by_its_path(client, shipped):
+    assert client.get("/health/live") == {"status": "live"}
+    reply = client.post("/v1/models/brackets/trace", {"text": "x"}, "application/x-ndjson")
+    assert (
+        reply
+        == shipped.post(
+            "/v1/models/brackets/trace", json={"text": "x"}, headers={"Accept": "application/x-ndjson"}
+        ).content
+    )
