@@ -18,7 +18,7 @@ def lines(url: str, entries: Sequence[Entry], *, keyed: bool = False) -> list[st
     models = [entry.loaded[entry.default_version] for entry in entries if entry.default_version in entry.loaded]
     command = ["curl", "-s", *(["-H", "X-API-Key: YOUR-KEY"] if keyed else []), *_request(url, models)]
     return [
-        f"Gatescope serves {len(models)} of {len(entries)} models on {url} (API with examples: {url}/docs). Try:",
+        f"Gatescope serves {len(models)} of {len(entries)} models: see inside them on {url} (API: {url}/docs), or try:",
         f"  {shlex.join(command)}",
     ]
 

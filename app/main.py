@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from app.api import openapi, problems, routes
 from app.api.context import Context
@@ -49,7 +50,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
         lifespan=_lifespan(engine, sessions),
-        exception_handlers={AppError: problems.on_app_error, HTTPException: problems.on_http_exception},
+        exception_handlers={
+            AppError: problems.on_app_error,
+            HTTPException: problems.on_http_exception,
+            Exception: problems.on_unforeseen,
+        },
     )
     keys = Keys(settings.api_keys)
     administration = Administration(Keys(settings.admin_keys), keys, settings.cors_origins)
@@ -60,7 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/", inspector.page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
-    _add_middleware(app, settings)
+    stack = _within_ours(app.build_middleware_stack, settings, app.state.metrics)
+    app.build_middleware_stack = stack  # type: ignore[method-assign]
     return app
 
 
@@ -115,18 +121,25 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         log.error("loading the models failed", exc_info=error)
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
-    """The last one added is the outermost."""
-    app.add_middleware(Direct, routes=routes.direct())
-    if settings.api_keys:
-        app.add_middleware(Keyed, keys=Keys(settings.api_keys + settings.admin_keys))
-    app.add_middleware(Guarded)  # inside CORS, so that pages can read its answers, too
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=EXPOSED,
-        )
-    app.add_middleware(Observed, metrics=app.state.metrics)
+def _within_ours(framework: Callable[[], ASGIApp], settings: Settings, metrics: Metrics) -> Callable[[], ASGIApp]:
+    """The replacement for `app.build_middleware_stack`: our layers lie around all of FastAPI's.
+
+    So hot requests pass through none of those.
+    """
+
+    def build() -> ASGIApp:
+        app: ASGIApp = Direct(framework(), routes.direct())  # from the inside out
+        if settings.api_keys:
+            app = Keyed(app, Keys(settings.api_keys + settings.admin_keys))
+        app = Guarded(app)  # inside CORS, so that pages can read its answers, too
+        if settings.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=settings.cors_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=EXPOSED,
+            )
+        return Observed(app, metrics)
+
+    return build

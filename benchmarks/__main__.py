@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
+import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
-from benchmarks import encoding, trace
+from app import logs
+from benchmarks import encoding, open_loop, serving, sessions, trace
+from benchmarks.pace import Pace
+from benchmarks.server import DidNotStart
+from benchmarks.wrk import Missing
 
-ALL = {
+IN_PROCESS: dict[str, Callable[[], Table]] = {
     "memory": trace.memory,
     "trace": trace.padded,
     "ragged": trace.ragged,
     "scaling": trace.scaling,
     "encoding": encoding.measure,
 }
+OVER_HTTP: dict[str, Callable[[Pace], list[Table]]] = {
+    "serving": serving.measure,
+    "open-loop": open_loop.measure,
+    "sessions": sessions.measure,
+}
+BESIDE_PEERS: dict[str, Callable[[Pace], list[Table]]] = {}
+"""Only where they are named: they install what they measure."""
+
+MARKDOWN_WIDTH = 200
 
 
-def main(names: list[str]) -> None:
-    """Print the tables of these benchmarks, of all when none is named."""
-    console = Console()
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Which tables; all but the peers' by default.")] = None,
+    *,
+    rounds: Annotated[int, typer.Option(help="Over HTTP: how often every way has its turn.")] = Pace.rounds,
+    seconds: Annotated[float, typer.Option(help="Over HTTP: how long a turn is.")] = Pace.seconds,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print what docs/performance.md holds.")] = False,
+) -> None:
+    """Print these tables."""
+    logs.configure("console")
+    logs.quiet()
+    console = Console(width=MARKDOWN_WIDTH if markdown else None)
     console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for name in names or ALL:
-        console.print(ALL[name]())
+    pace = Pace(rounds, seconds)
+    for name in names or [*IN_PROCESS, *OVER_HTTP]:
+        for table in _tables(name, pace):
+            if markdown:
+                table.box = box.MARKDOWN
+            console.print(table)
+
+
+def _tables(name: str, pace: Pace) -> list[Table]:
+    if name in IN_PROCESS:
+        return [IN_PROCESS[name]()]
+    over_http = OVER_HTTP | BESIDE_PEERS
+    if name not in over_http:
+        raise typer.BadParameter(f"{name} is none of {', '.join([*IN_PROCESS, *over_http])}")
+    try:
+        return over_http[name](pace)
+    except (Missing, DidNotStart) as error:
+        return [Table(f"{name}: {error}")]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    typer.run(main)

@@ -1,10 +1,13 @@
-"""`medians`: time several ways in turns, so that whatever disturbs the machine disturbs them all."""
+"""Several ways in turns, so that whatever disturbs the machine disturbs them all."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def medians(ways: Mapping[str, Callable[[], object]], rounds: int = 15) -> dict[str, float]:
@@ -17,3 +20,12 @@ def medians(ways: Mapping[str, Callable[[], object]], rounds: int = 15) -> dict[
             if round_number:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def in_turns(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """What each way gives in every round, each round running every way once."""
+    given: dict[str, list[T]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            given[name].append(way())
+    return given

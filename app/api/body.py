@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import orjson
@@ -59,10 +60,17 @@ async def _content(request: Request, max_bytes: int) -> bytes:
 
 def _dense(content: bytes, schema: type[Schema], expected: Expected) -> Schema | None:
     """A body that is nothing but `inputs`, which need nothing of pydantic; None of any other."""
+    empty = _empty(schema)
+    sequences = None if empty is None else dense.sequences(content, expected)
+    return None if empty is None or sequences is None else empty.model_copy(update={"inputs": sequences})
+
+
+@cache
+def _empty(schema: type[Schema]) -> Schema | None:
+    """A request that says nothing, of a schema that has `inputs` and requires nothing."""
     if "inputs" not in schema.model_fields or any(field.is_required() for field in schema.model_fields.values()):
         return None
-    sequences = dense.sequences(content, expected)
-    return None if sequences is None else schema.model_construct(inputs=sequences)
+    return schema.model_construct()
 
 
 def from_json(content: bytes | str) -> Fields:

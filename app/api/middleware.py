@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from itertools import count
 
 import structlog
 from starlette.datastructures import Headers
@@ -25,7 +26,7 @@ REQUEST_ID = "X-Request-ID"
 EXPOSED = (REQUEST_ID, "Retry-After")
 """Headers that pages of other origins may read."""
 
-CLIENT_LEFT = 499  # nobody reads it; logs and metrics do
+_PROCESS, _COUNTER = secrets.token_hex(4), count()
 _PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}")
 
 
@@ -64,7 +65,7 @@ class Observed:
 def _request_id(scope: Scope) -> str:
     name = REQUEST_ID.lower().encode()
     given = next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
-    return given if _PLAIN_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _PLAIN_ID.fullmatch(given) else f"{_PROCESS}{next(_COUNTER):08x}"
 
 
 class Guarded:
@@ -90,7 +91,7 @@ class Guarded:
         except ClientDisconnect:
             log.info("the client left", method=scope["method"], path=scope["path"])
             if not started:
-                await Response(status_code=CLIENT_LEFT)(scope, receive, send)
+                await Response(status_code=problems.CLIENT_LEFT)(scope, receive, send)
         except Exception:  # the last resort: whatever it is, the client gets an answer and the log the trace
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if not started:

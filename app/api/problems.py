@@ -10,6 +10,7 @@ import orjson
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.api.nested import MAX_PLACES
@@ -44,6 +45,7 @@ HEADERS: dict[type[AppError], dict[str, str]] = {
 """As with the status, the nearest class decides."""
 
 CLOSE_CODES = 4000
+CLIENT_LEFT = 499  # nobody reads it; logs and metrics do
 
 PROTOCOL = "/v2"
 """Under this path every error is `{"error": "…"}`: its clients read nothing else."""
@@ -118,6 +120,13 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
     }.get(status, error.detail)
     return _response(request.url.path, status, status.phrase.title().replace(" ", ""), detail, headers=error.headers)
+
+
+async def on_unforeseen(request: Request, error: Exception) -> Response:
+    """FastAPI's handler for whatever else is raised; it raises it again, for `Guarded` to log."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=CLIENT_LEFT)
+    return internal(request.url.path)
 
 
 def from_validation(error: ValidationError) -> InvalidInput:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from math import prod
 from typing import NoReturn
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -29,8 +30,18 @@ from app.serving.chunks import in_order
 LONGEST_TOKEN = 50  # in messages
 
 
+_EXPECTED: WeakKeyDictionary[Model, Expected] = WeakKeyDictionary()
+
+
 def expected(model: Model) -> Expected:
     """How long the axes of a request's arrays must be for this model."""
+    known = _EXPECTED.get(model)
+    if known is None:
+        known = _EXPECTED[model] = _expected(model)
+    return known
+
+
+def _expected(model: Model) -> Expected:
     spec, inputs = model.spec, model.manifest.input
     sizes = {
         "layer_direction": spec.num_layers * spec.num_directions,
@@ -192,7 +203,7 @@ def _selected(request: TraceSelection, model: Model, query: Query, *within: str)
 def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
     """Refuse to make a prediction, output and states that are together larger than the server makes."""
     spec, batch_size = model.pipeline.spec_of(query.module), len(query.inputs)
-    floats, shape = 0, model.pipeline.prediction_shape(int(query.sequence_lengths.max()))
+    floats, shape = 0, model.pipeline.prediction_shape(query.inputs.shape[1])
     if query.prediction and shape is not None:
         *steps, width = shape
         floats += prod([query.horizon] if query.horizon else steps) * width
@@ -205,7 +216,7 @@ def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
 
 
 def _longest(query: Query) -> int:
-    return int(query.sequence_lengths.max()) + query.horizon
+    return query.inputs.shape[1] + query.horizon
 
 
 def _longest_run(model: Model, query: Query) -> int | None:
@@ -277,7 +288,9 @@ def _texts(text: str | list[str]) -> list[str]:
 
 def _check_categories(sequences: list[np.ndarray], request: PredictRequest, model: Model) -> None:
     inputs = model.manifest.input
-    if isinstance(inputs, FeatureInputs) and (place := _unknown_category(sequences, inputs)):
+    if not isinstance(inputs, FeatureInputs) or not inputs.has_categories:
+        return
+    if (place := _unknown_category(sequences, inputs)) is not None:
         _refuse(place.message, *_sent(request, *place.loc))
 
 

@@ -7,6 +7,7 @@ import { short } from "./number.js";
 import { Player } from "./player.js";
 import { mount as mountSplice } from "./splice.js";
 import { stepAt } from "./step.js";
+import { move } from "./walk.js";
 
 const EXPLAIN_AFTER = 150; // ms of rest at a step before its walk-through is asked for
 
@@ -32,10 +33,18 @@ class CellView {
     this.player = new Player(page);
     this.parts = Object.fromEntries(Object.entries(PARTS).map(([part, { name }]) => [part, this.button(part, name)]));
     this.where = html("p", { class: "cell-where" });
-    this.detail = html("div", { class: "cell-detail", "aria-live": "polite" });
+    this.detail = html("div", { class: "cell-detail" });
     this.spliced = html("div", {});
     const figure = html("div", { class: "cell-figure" }, this.diagram.element, ...Object.values(this.parts));
-    this.element = html("div", { class: "cell", onkeydown: (event) => this.walk(event) }, this.where, figure, this.player.element, this.detail, this.spliced);
+    this.element = html(
+      "div",
+      { class: "cell", onkeydown: (event) => this.walk(event) },
+      this.where,
+      figure,
+      this.player.element,
+      this.detail,
+      this.spliced,
+    );
   }
 
   async draw() {
@@ -99,30 +108,43 @@ class CellView {
 
   walk(event) {
     if (event.target.matches("input, select, textarea")) return;
-    const { state, trace } = this.page;
-    const units = trace.meta.units.length;
-    const { unit } = state.get();
+    const steps = event.shiftKey ? 10 : 1;
     const moves = {
-      ArrowLeft: () => this.player.move(event.shiftKey ? -10 : -1),
-      ArrowRight: () => this.player.move(event.shiftKey ? 10 : 1),
-      Home: () => this.player.move(-Infinity),
-      End: () => this.player.move(Infinity),
-      ArrowUp: () => state.set({ unit: Math.max(unit - 1, 0) }),
-      ArrowDown: () => state.set({ unit: Math.min(unit + 1, units - 1) }),
+      ArrowLeft: { time: -steps },
+      ArrowRight: { time: steps },
+      Home: { time: -Infinity },
+      End: { time: Infinity },
+      ArrowUp: { unit: -1 },
+      ArrowDown: { unit: 1 },
     };
     if (!moves[event.key]) return;
     event.preventDefault();
-    moves[event.key]();
+    move(this.page, moves[event.key]);
   }
 
   chart() {
     const { time, i, f, g, o, c, h, previousCell, previousHidden, kept, written, tanh } = this.step;
-    const rows = Object.entries({ time, i, f, g, o, c, h, "c before": previousCell, "h before": previousHidden, "f·c": kept, "i·g": written, "tanh(c)": tanh });
+    const rows = Object.entries({
+      time,
+      i,
+      f,
+      g,
+      o,
+      c,
+      h,
+      "c before": previousCell,
+      "h before": previousHidden,
+      "f·c": kept,
+      "i·g": written,
+      "tanh(c)": tanh,
+    });
     return { svg: this.diagram.element, data: { columns: ["quantity", "value"], rows }, name: "cell" };
   }
 }
 
 function described({ time, previousName, i, f, g, o, c, h, previousCell, projected }) {
+  const gates = `forget gate ${short(f)}, input gate ${short(i)}, candidate ${short(g)}, output gate ${short(o)}`;
   const update = `c = ${short(f)} · ${short(previousCell)} + ${short(i)} · ${short(g)} = ${short(c)}`;
-  return `The LSTM cell at step ${time}: forget gate ${short(f)}, input gate ${short(i)}, candidate ${short(g)}, output gate ${short(o)}; ${update} with c at ${previousName} ${short(previousCell)}; ${projected ? "o·tanh(c)" : "h"} = ${short(h)}`;
+  const shown = `${projected ? "o·tanh(c)" : "h"} = ${short(h)}`;
+  return `The LSTM cell at step ${time}: ${gates}; ${update} with c at ${previousName} ${short(previousCell)}; ${shown}`;
 }

@@ -2,6 +2,7 @@
 
 import { html, svg } from "./dom.js";
 import { short } from "./number.js";
+import { move } from "./walk.js";
 
 const HEIGHT = 200;
 const MARGIN = { left: 56, right: 10, top: 12, bottom: 34 };
@@ -52,7 +53,10 @@ export class Curve {
     this.y = scale(seen, [HEIGHT - MARGIN.bottom, MARGIN.top]);
     this.x = scale([this.from, this.to - 1], [MARGIN.left, this.width - MARGIN.right]);
     this.drawing.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
-    this.still.replaceChildren(...this.ground(seen), ...this.series.map(({ name, at }) => svg("path", { class: `line ${name}`, d: this.path(at) })));
+    this.still.replaceChildren(
+      ...this.ground(seen),
+      ...this.series.map(({ name, at }) => svg("path", { class: `line ${name}`, d: this.path(at) })),
+    );
     this.key.replaceChildren(...this.series.map(({ name }) => html("span", { class: `key ${name}` }, name)));
     this.slider.setAttribute("aria-valuemax", this.length - 1);
     this.slider.setAttribute("aria-label", `${this.name} over time`);
@@ -65,8 +69,12 @@ export class Curve {
     const { time } = this.page.state.get();
     const x = this.x(time);
     const seen = time >= this.from && time < this.to;
-    const dots = this.series.filter(({ at }) => Number.isFinite(at(time))).map(({ name, at }) => svg("circle", { class: `dot ${name}`, cx: x, cy: this.y(at(time)), r: 3.5 }));
-    this.moving.replaceChildren(...(seen ? [svg("line", { class: "cursor", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }), ...dots] : []));
+    const dots = this.series
+      .filter(({ at }) => Number.isFinite(at(time)))
+      .map(({ name, at }) => svg("circle", { class: `dot ${name}`, cx: x, cy: this.y(at(time)), r: 3.5 }));
+    this.moving.replaceChildren(
+      ...(seen ? [svg("line", { class: "cursor", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }), ...dots] : []),
+    );
     const values = this.series.filter(({ at }) => Number.isFinite(at(time))).map(({ name, at }) => `${name} ${short(at(time))}`);
     this.reading.textContent = `Step ${time}: ${values.join(", ") || "no value"}`;
     this.slider.setAttribute("aria-valuenow", time);
@@ -77,7 +85,11 @@ export class Curve {
   chart() {
     const steps = Array.from({ length: this.to - this.from }, (_, index) => this.from + index);
     const rows = steps.map((time) => [time, ...this.series.map(({ at }) => at(time))]);
-    return { svg: this.drawing, data: { columns: ["time_step", ...this.series.map(({ name }) => `${name} ${this.name}`)], rows }, name: "prediction" };
+    return {
+      svg: this.drawing,
+      data: { columns: ["time_step", ...this.series.map(({ name }) => `${name} ${this.name}`)], rows },
+      name: "prediction",
+    };
   }
 
   get name() {
@@ -85,7 +97,8 @@ export class Curve {
   }
 
   offer(names) {
-    if (this.output.length === names.length && [...this.output.options].every((option, index) => option.textContent === names[index])) return;
+    if (this.output.length === names.length && [...this.output.options].every((option, index) => option.textContent === names[index]))
+      return;
     this.output.replaceChildren(...names.map((name, index) => html("option", { value: index }, name)));
     this.output.disabled = names.length === 1;
   }
@@ -105,14 +118,23 @@ export class Curve {
     const bottom = HEIGHT - MARGIN.bottom;
     const right = this.width - MARGIN.right;
     const lines = ticks(seen, TICKS).map((value) =>
-      svg("g", {}, svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: this.y(value), y2: this.y(value) }), svg("text", { class: "tick", x: MARGIN.left - 6, y: this.y(value) + 4, "text-anchor": "end" }, short(value))),
+      svg(
+        "g",
+        {},
+        svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: this.y(value), y2: this.y(value) }),
+        svg("text", { class: "tick", x: MARGIN.left - 6, y: this.y(value) + 4, "text-anchor": "end" }, short(value)),
+      ),
     );
     const steps = ticks([this.from, this.to - 1], Math.max(2, Math.floor(this.width / 90))).filter(Number.isInteger);
-    const times = steps.map((time) => svg("text", { class: "tick", x: this.x(time), y: bottom + 15, "text-anchor": "middle" }, time));
+    const times = steps.map((time) =>
+      svg("text", { class: "tick", x: this.x(time), y: bottom + 15, "text-anchor": "middle" }, time.toLocaleString("en")),
+    );
     const { read } = this.outcome;
     const runs = read < this.length && read < this.to && this.outcome.first === read;
     const ahead = Math.max(MARGIN.left, this.x(read - 0.5));
-    const forecast = runs ? [svg("rect", { class: "ahead", x: ahead, y: MARGIN.top, width: Math.max(0, right - ahead), height: bottom - MARGIN.top })] : [];
+    const forecast = runs
+      ? [svg("rect", { class: "ahead", x: ahead, y: MARGIN.top, width: Math.max(0, right - ahead), height: bottom - MARGIN.top })]
+      : [];
     return [...forecast, ...lines, ...times, svg("text", { class: "axis", x: right, y: HEIGHT - 4, "text-anchor": "end" }, "time step")];
   }
 
@@ -134,20 +156,15 @@ export class Curve {
   point(event) {
     const { left } = this.slider.getBoundingClientRect();
     const share = (event.clientX - left - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right);
-    this.go(Math.round(this.from + share * (this.to - 1 - this.from)));
+    move(this.page, { time: Math.round(this.from + share * (this.to - 1 - this.from)) - this.page.state.get().time });
   }
 
   walk(event) {
-    const { time } = this.page.state.get();
-    const moves = { ArrowLeft: time - (event.shiftKey ? 10 : 1), ArrowRight: time + (event.shiftKey ? 10 : 1), Home: this.from, End: this.to - 1 };
+    const steps = event.shiftKey ? 10 : 1;
+    const moves = { ArrowLeft: -steps, ArrowRight: steps, Home: -Infinity, End: Infinity };
     if (!(event.key in moves)) return;
     event.preventDefault();
-    this.go(moves[event.key]);
-  }
-
-  go(time) {
-    const { state, trace } = this.page;
-    state.set({ time: Math.max(0, Math.min(time, trace.length(state.get().sequence) - 1)) });
+    move(this.page, { time: moves[event.key] });
   }
 }
 

@@ -47,11 +47,9 @@ const OPERATIONS = [
 
 /** Where each part can be pressed: the middle and the size of its button, in shares of the figure. */
 export const PLACES = Object.fromEntries(
-  [
-    ...GATES.map(({ name, x }) => [name, x, GATE.y, GATE.width, GATE.height]),
-    ["c", 268, CELL_LINE, 34, 34],
-    ["h", 400, 150, 34, 34],
-  ].map(([name, x, y, width, height]) => [name, { x: x / WIDTH, y: y / HEIGHT, width: width / WIDTH, height: height / HEIGHT }]),
+  [...GATES.map(({ name, x }) => [name, x, GATE.y, GATE.width, GATE.height]), ["c", 268, CELL_LINE, 34, 34], ["h", 400, 150, 34, 34]].map(
+    ([name, x, y, width, height]) => [name, { x: x / WIDTH, y: y / HEIGHT, width: width / WIDTH, height: height / HEIGHT }],
+  ),
 );
 
 /** The figure; `show` puts a step's numbers into it and `flow` lets them run through it once. */
@@ -152,7 +150,7 @@ function labels() {
     c: atEdge(WIDTH - 4, "end", CELL_LINE, () => ["c", "t"]),
     h: atEdge(WIDTH - 4, "end", HIDDEN_LINE, ({ projected }) => (projected ? ["o·tanh(c)", ""] : ["h", "t"])),
     kept: between(188, CELL_LINE - 14, "middle", "f·c = "),
-    written: between(280, 102, "start", "i·g = "),
+    written: between(275, 102, "start", "i·g = "),
     tanh: between(391, 135, "end", ""),
     input: input(),
   };

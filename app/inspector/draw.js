@@ -7,6 +7,7 @@ import { visible } from "./token.js";
 export const AXIS = 22; // pixels, the height of the line of ticks
 
 const TOKEN_WIDTH = 7; // pixels that a character takes, at least
+const DOTTED = 9; // pixels a step, from which on each is marked
 
 /** @returns {Object<string, string>} the page's colours, for canvases */
 export function inks() {
@@ -37,7 +38,7 @@ export function drawAxis(context, axis, y, { trace, state }) {
 export function drawInputs(context, axis, { y, height }, { trace, state, info }) {
   const { sequence, feature } = state.get();
   const colours = inks();
-  drawName(context, y + height / 2, "x", trace.meta.tokens ? "tokens" : (info.input.feature_names?.[feature] ?? `feature ${feature}`));
+  drawName(context, y + height / 2, "x", trace.meta.tokens ? "tokens" : (info.input.feature_names?.[feature] ?? `feature ${feature}`), GUTTER - 18);
   if (trace.meta.tokens) {
     drawAxis(context, axis, y + height / 2 - AXIS / 2, { trace, state });
     return;
@@ -48,8 +49,8 @@ export function drawInputs(context, axis, { y, height }, { trace, state, info })
   drawSeries(context, axis, { y, height }, extentOf(series, axis), columns(series, axis), colours.ink);
 }
 
-/** The letter and the name of a row, left of it. */
-export function drawName(context, y, letter, name) {
+/** The letter and the name of a row, left of it; the name is `room` pixels wide at most. */
+export function drawName(context, y, letter, name, room = GUTTER - 46) {
   const colours = inks();
   context.textAlign = "left";
   context.textBaseline = "middle";
@@ -58,7 +59,7 @@ export function drawName(context, y, letter, name) {
   context.fillText(letter, 0, y);
   context.fillStyle = colours.muted;
   context.font = fontOf(11);
-  const [first, ...rest] = wrapped(context, name, GUTTER - 46);
+  const [first, ...rest] = wrapped(context, name, room);
   context.fillText(first, 14, rest.length ? y - 6 : y);
   if (rest.length) context.fillText(rest[0], 14, y + 7);
 }
@@ -70,28 +71,35 @@ export function drawName(context, y, letter, name) {
  * @param {{x: number, least: number, most: number, mean: number}[]} points
  */
 export function drawSeries(context, axis, { y, height }, [low, high], points, colour) {
+  const known = points.filter(({ mean }) => Number.isFinite(mean));
+  if (known.length === 0) return;
   const level = (value) => y + height - 3 - ((value - low) / (high - low || 1)) * (height - 6);
-  context.fillStyle = colour;
+  context.fillStyle = context.strokeStyle = colour;
   context.globalAlpha = 0.25;
-  for (const { x, least, most } of points) if (most > least) context.fillRect(x - 0.5, level(most), 1, level(least) - level(most));
+  for (const { x, least, most } of known) if (most > least) context.fillRect(x - 0.5, level(most), 1, level(least) - level(most));
+  const line = new Path2D();
+  for (const { x, mean } of known) line.lineTo(x, level(mean));
+  context.globalAlpha = 0.08;
+  context.fill(underneath(line, known, level(Math.max(low, Math.min(0, high)))));
   context.globalAlpha = 1;
-  context.strokeStyle = colour;
   context.lineWidth = 1.5;
   context.lineJoin = "round";
+  context.stroke(line);
+  if (axis.step >= DOTTED) for (const { x, mean } of known) drawDot(context, x, level(mean));
+}
+
+/** The area between a line and the level of nothing. */
+function underneath(line, points, nothing) {
+  const area = new Path2D(line);
+  area.lineTo(points.at(-1).x, nothing);
+  area.lineTo(points[0].x, nothing);
+  return area;
+}
+
+function drawDot(context, x, y) {
   context.beginPath();
-  let pen = false;
-  for (const { x, mean } of points) {
-    if (Number.isFinite(mean)) context[pen ? "lineTo" : "moveTo"](x, level(mean));
-    pen = Number.isFinite(mean);
-  }
-  context.stroke();
-  if (axis.step < 9) return;
-  for (const { x, mean } of points) {
-    if (!Number.isFinite(mean)) continue;
-    context.beginPath();
-    context.arc(x, level(mean), 2, 0, 2 * Math.PI);
-    context.fill();
-  }
+  context.arc(x, y, 2, 0, 2 * Math.PI);
+  context.fill();
 }
 
 /** @returns the points of a series that is all here, one for each pixel at most */

@@ -3,7 +3,21 @@
 import { html } from "./dom.js";
 
 const SCALE = 2; // pixels of a picture per pixel of the page
-const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "opacity", "font-family", "font-size", "font-style", "font-weight", "text-anchor", "visibility", "display"];
+const STYLES = [
+  "fill",
+  "stroke",
+  "stroke-width",
+  "stroke-dasharray",
+  "stroke-linecap",
+  "opacity",
+  "font-family",
+  "font-size",
+  "font-style",
+  "font-weight",
+  "text-anchor",
+  "visibility",
+  "display",
+];
 
 /**
  * @param {{columns: string[], rows: any[][]}} data

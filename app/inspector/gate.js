@@ -52,7 +52,8 @@ function gate(reply, part) {
 function acts(reply, part) {
   const { cell_update: cell, hidden_update: hidden } = reply;
   return {
-    f: () => `f_{t}·c_{${previous(reply)}} = ${precise(cell.forget_gate)} · ${factor(cell.previous_cell_state, precise)} = ${precise(cell.kept)}`,
+    f: () =>
+      `f_{t}·c_{${previous(reply)}} = ${precise(cell.forget_gate)} · ${factor(cell.previous_cell_state, precise)} = ${precise(cell.kept)}`,
     i: () => `i_{t}·g_{t} = ${precise(cell.input_gate)} · ${factor(cell.cell_candidate, precise)} = ${precise(cell.written)}`,
     g: () => `i_{t}·g_{t} = ${precise(cell.input_gate)} · ${factor(cell.cell_candidate, precise)} = ${precise(cell.written)}`,
     o: () => `o_{t}·tanh(c_{t}) = ${hidden.formula}`,
@@ -66,13 +67,20 @@ function cellUpdate(reply) {
     ["written, i_{t}·g_{t}", cell.written],
     ["cell state c_{t}", cell.cell_state],
   ];
-  return [formula(`c_{t} = f_{t}·c_{${previous(reply)}} + i_{t}·g_{t}`, "structure"), formula(`c_{t} = ${cell.formula}`), table("The two terms", ["Term", "Value"], rows)];
+  return [
+    formula(`c_{t} = f_{t}·c_{${previous(reply)}} + i_{t}·g_{t}`, "structure"),
+    formula(`c_{t} = ${cell.formula}`),
+    table("The two terms", ["Term", "Value"], rows),
+  ];
 }
 
 function hiddenUpdate({ hidden_update: hidden, residual }) {
   const projected = hidden.projected_hidden_state;
   return [
-    formula(projected ? "h_{t} = W_{hr}(o_{t}·tanh(c_{t})), over all units; this unit's part in it is" : "h_{t} = o_{t}·tanh(c_{t})", "structure"),
+    formula(
+      projected ? "h_{t} = W_{hr}(o_{t}·tanh(c_{t})), over all units; this unit's part in it is" : "h_{t} = o_{t}·tanh(c_{t})",
+      "structure",
+    ),
     formula(`${projected ? "o_{t}·tanh(c_{t})" : "h_{t}"} = ${hidden.formula}`),
     html("p", { class: "residual" }, `Walk-through and trace differ by at most ${precise(residual, 2)}.`),
   ];
@@ -95,7 +103,9 @@ function largest({ largest_inputs: inputs, largest_recurrent: recurrent }) {
 
 function contributors(title, terms, scale) {
   if (!terms.length) return html("p", { class: "none" }, ...math(title), ": none that is not 0.");
-  const rows = terms.slice(0, SHOWN).map(({ name, value, weight, contribution }) => [name, contribution, `${short(value)} × ${short(weight)}`]);
+  const rows = terms
+    .slice(0, SHOWN)
+    .map(({ name, value, weight, contribution }) => [name, contribution, `${short(value)} × ${short(weight)}`]);
   return table(title, ["Name", "Contribution", "Value × weight"], rows, scale);
 }
 
@@ -111,7 +121,13 @@ function table(caption, [first, second, ...others], rows, scale = Math.max(...ro
       "tbody",
       {},
       ...rows.map(([name, value, ...rest]) =>
-        html("tr", {}, html("th", { scope: "row" }, ...broken(math(visible(name)))), html("td", {}, bar(value / (scale || 1)), html("span", {}, precise(value, others.length ? 3 : 4))), ...rest.map((text) => html("td", {}, text))),
+        html(
+          "tr",
+          {},
+          html("th", { scope: "row" }, ...broken(math(visible(name)))),
+          html("td", {}, bar(value / (scale || 1)), html("span", {}, precise(value, others.length ? 3 : 4))),
+          ...rest.map((text) => html("td", {}, text)),
+        ),
       ),
     ),
   );
@@ -134,7 +150,9 @@ function math(text) {
 
 /** Long names break behind their underscores. */
 function broken(parts) {
-  return parts.flatMap((part) => (typeof part === "string" ? part.split(/(?<=_)/).flatMap((piece, index) => (index ? [html("wbr"), piece] : [piece])) : [part]));
+  return parts.flatMap((part) =>
+    typeof part === "string" ? part.split(/(?<=_)/).flatMap((piece, index) => (index ? [html("wbr"), piece] : [piece])) : [part],
+  );
 }
 
 /** The step that the direction read before, as an index. */

@@ -113,7 +113,7 @@ class Input {
 
   #choose(changes) {
     this.steps.value = "";
-    this.#page.state.set({ ...changes, request: null, trace: null, horizon: null, sequence: 0, layer: 0, direction: "forward", unit: 0, time: 0, from: 0, to: null, feature: 0, signal: null });
+    this.#page.state.set({ ...changes, request: null, trace: null, horizon: null, module: null, sequence: 0, layer: 0, direction: "forward", unit: 0, time: 0, from: 0, to: null, feature: 0, signal: null });
   }
 
   #useExample() {

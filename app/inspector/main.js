@@ -1,5 +1,6 @@
 // Joins the parts: the model, its stored trace, and the views of it.
 
+import { Problem } from "./api.js";
 import { html } from "./dom.js";
 import { mount as mountInput } from "./input.js";
 import { Notice } from "./notice.js";
@@ -25,6 +26,8 @@ const VIEWS = [
   ["scatter", "How saturated the units are", mountScatter],
 ];
 
+const NO_MODEL = { title: "There is no model to look at", status: 0, detail: "None in the folder of models is ready; GET /v1/models says why." };
+
 const page = new Page();
 const notice = new Notice(document.getElementById("notice"), page);
 const status = document.getElementById("status");
@@ -35,7 +38,7 @@ start();
 async function start() {
   mountFrame();
   for (const [name, title, mount] of VIEWS) mountView(name, title, mount);
-  page.state.on(["model", "version", "request", "horizon"], look);
+  page.state.on(["model", "version", "request", "horizon", "module"], look);
   await notice.guard(async () => {
     page.models = (await page.api.get("/v1/models")).models;
   });
@@ -79,10 +82,9 @@ async function look() {
   looking.abort();
   looking = new AbortController();
   const { signal } = looking;
+  status.textContent = "Computing the trace…";
   await notice.guard(async () => {
-    status.textContent = "Computing the trace…";
     const info = await describe(signal);
-    if (!info) return;
     let trace = page.info === info ? page.trace : null; // an input that is refused leaves what is seen
     try {
       trace = await traced(info, signal);
@@ -90,16 +92,14 @@ async function look() {
       if (!signal.aborted) show(info, trace);
     }
   });
+  if (!signal.aborted) status.textContent = page.trace ? summary(page.trace) : "";
 }
 
 /** ModelInfo of the model that the state names, else of the first one that is ready. */
 async function describe(signal) {
   const { model, version } = page.state.get();
   const name = model ?? page.models.find(({ state }) => state === "ready")?.name;
-  if (name === undefined) {
-    notice.say("There is no model to look at", "None in the folder of models is ready; GET /v1/models says why.");
-    return null;
-  }
+  if (name === undefined) throw new Problem(NO_MODEL);
   if (page.info?.name === name && page.asked === version) return page.info;
   page.asked = version;
   const path = `/v1/models/${encodeURIComponent(name)}`;
@@ -107,24 +107,21 @@ async function describe(signal) {
 }
 
 async function traced(info, signal) {
-  const { request, trace: stored, horizon } = page.state.get();
+  const { request, trace: stored, horizon, module } = page.state.get();
   if (!request && stored) return Trace.open(page.api, stored, null, signal);
   const body = page.bodyOf(info);
-  return body ? Trace.create(page.api, info, horizon === null ? body : withHorizon(body, horizon), signal) : null;
+  return body ? Trace.create(page.api, info, changed(body, { horizon, module }), signal) : null;
 }
 
-/** The same request for another number of further steps: of fewer than it knows, only the inputs of these. */
-function withHorizon({ horizon: _, future_inputs: known, ...body }, horizon) {
-  if (!horizon) return body;
-  if (!known) return { ...body, horizon };
-  const batched = Array.isArray(known[0]?.[0]);
-  return { ...body, horizon, future_inputs: batched ? known.map((steps) => steps.slice(0, horizon)) : known.slice(0, horizon) };
+/** A predict body with what was chosen beside it; null is what the body says itself. */
+function changed({ horizon: own, ...body }, { horizon, module }) {
+  const steps = horizon ?? own;
+  return { ...body, ...(steps ? { horizon: steps } : {}), ...(module ? { module } : {}) };
 }
 
 function show(info, trace) {
   const isNew = page.info !== info;
   [page.info, page.trace] = [info, trace];
-  status.textContent = trace ? summary(trace) : "";
   if (trace) page.state.set({ ...within(page.state.get(), trace), trace: page.state.fits ? null : trace.id });
   if (isNew) page.emit("model");
   page.emit("trace");

@@ -38,11 +38,6 @@ export class Notice {
     this.#write(html("strong", {}, title), places.length > 0 ? html("ul", {}, ...places) : html("p", {}, error.message));
   }
 
-  /** @param {string} title @param {string} text */
-  say(title, text) {
-    this.#write(html("strong", {}, title), html("p", {}, text));
-  }
-
   /** Ask for the server's key. @returns {Promise<void>} fulfilled when one was given */
   askForKey() {
     this.#asking ??= new Promise((resolve) => {

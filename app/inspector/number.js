@@ -26,7 +26,7 @@ export function precise(value, digits = 4) {
   const size = Math.abs(value);
   if (size === 0) return "0";
   if (size >= 1e4 && size < 1e9) return signed(value.toLocaleString("en", { maximumFractionDigits: 0 }));
-  if (size < 1e-4 || size >= 1e9) return signed(value.toExponential(digits - 1)).replace("e-", "e−");
+  if (size < 10 ** -digits || size >= 1e9) return signed(value.toExponential(digits - 1)).replace("e-", "e−");
   return signed(String(Number(value.toPrecision(digits))));
 }
 

@@ -1,6 +1,7 @@
 // Walks the cursor through time: a step at a time, or by itself.
 
 import { html, svg } from "./dom.js";
+import { move } from "./walk.js";
 
 const SPEEDS = [0.5, 1, 2, 4, 10, 25]; // steps per second
 
@@ -9,20 +10,30 @@ export class Player {
   constructor(page) {
     this.page = page;
     this.place = html("output", { class: "player-place" });
-    this.slider = html("input", { type: "range", min: 0, value: 0, "aria-label": "Time step", oninput: () => this.go(Number(this.slider.value)) });
+    this.slider = html("input", {
+      type: "range",
+      min: 0,
+      value: 0,
+      "aria-label": "Time step",
+      oninput: () => page.state.set({ time: Number(this.slider.value) }),
+    });
     this.play = html("button", { type: "button", class: "player-play", onclick: () => this.toggle() });
-    this.speed = html("select", { "aria-label": "Speed", onchange: () => this.running && this.start() }, ...SPEEDS.map((speed) => html("option", { value: speed, selected: speed === 2 }, `${speed} steps/s`)));
+    this.speed = html(
+      "select",
+      { "aria-label": "Speed", onchange: () => this.running && this.start() },
+      ...SPEEDS.map((speed) => html("option", { value: speed, selected: speed === 2 }, `${speed} steps/s`)),
+    );
     this.element = html(
       "div",
       { class: "player", role: "group", "aria-label": "Walk through time" },
       html(
         "div",
         { class: "player-buttons" },
-        step("First step", "M3 3v10M13 3L6 8l7 5z", () => this.move(-Infinity)),
-        step("Step back", "M11 3L4 8l7 5z", () => this.move(-1)),
+        step("First step", "M3 3v10M13 3L6 8l7 5z", () => move(page, { time: -Infinity })),
+        step("Step back", "M11 3L4 8l7 5z", () => move(page, { time: -1 })),
         this.play,
-        step("Step forward", "M5 3l7 5-7 5z", () => this.move(1)),
-        step("Last step", "M13 3v10M3 3l7 5-7 5z", () => this.move(Infinity)),
+        step("Step forward", "M5 3l7 5-7 5z", () => move(page, { time: 1 })),
+        step("Last step", "M13 3v10M3 3l7 5-7 5z", () => move(page, { time: Infinity })),
         this.speed,
       ),
       this.place,
@@ -46,15 +57,6 @@ export class Player {
     this.place.textContent = `time step ${time}, of 0 to ${this.length - 1}` + (token === undefined ? "" : ` · ${JSON.stringify(token)}`);
   }
 
-  /** Move the cursor by this many steps, no further than the sequence goes. */
-  move(steps) {
-    this.go(this.page.state.get().time + steps);
-  }
-
-  go(time) {
-    this.page.state.set({ time: Math.max(0, Math.min(time, this.length - 1)) });
-  }
-
   toggle() {
     if (this.running) this.stop();
     else this.start();
@@ -66,11 +68,14 @@ export class Player {
     const { direction, time } = this.page.state.get();
     const ahead = direction === "reverse" ? -1 : 1;
     const [first, last] = ahead > 0 ? [0, this.length - 1] : [this.length - 1, 0];
-    if (time === last) this.go(first);
-    this.running = setInterval(() => {
-      if (this.page.state.get().time === last) this.stop();
-      else this.move(ahead);
-    }, 1000 / Number(this.speed.value));
+    if (time === last) this.page.state.set({ time: first });
+    this.running = setInterval(
+      () => {
+        if (this.page.state.get().time === last) this.stop();
+        else move(this.page, { time: ahead });
+      },
+      1000 / Number(this.speed.value),
+    );
     this.label();
   }
 

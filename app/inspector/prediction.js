@@ -29,12 +29,17 @@ export function mount(element, page, toolbar) {
 class PredictionView {
   constructor(page) {
     this.page = page;
-    this.horizon = html("input", { type: "number", min: 0, step: 1, onchange: () => page.state.set({ horizon: Number(this.horizon.value) }) });
+    this.horizon = html("input", {
+      type: "number",
+      min: 0,
+      step: 1,
+      onchange: () => page.state.set({ horizon: Number(this.horizon.value) }),
+    });
     this.further = html("label", { class: "further", hidden: true }, "Further steps ", this.horizon);
     this.curve = new Curve(page);
     this.none = html("p", { class: "none" }, "This model has no head: it predicts nothing.");
     this.written = html("p", { class: "written", role: "region", tabindex: 0, "aria-label": "Text that was given and written on" });
-    this.tags = html("div", { class: "tags", role: "group", "aria-label": "Tags of the tokens" });
+    this.tags = html("div", { class: "tags", role: "group", "aria-label": "Tag of each time step" });
     this.classes = html("table", { class: "classes" });
     this.element = html("div", { class: "prediction" }, this.none, this.curve.element, this.written, this.tags, this.classes);
   }
@@ -81,7 +86,7 @@ class PredictionView {
   }
 
   drawTags(sequence, time) {
-    const tokens = this.page.trace.meta.tokens[sequence];
+    const tokens = this.page.trace.meta.tokens?.[sequence] ?? this.outcome.labels.map((_, step) => String(step));
     const first = Math.floor(time / TAGS) * TAGS;
     if (this.tagged !== this.outcome.labels || this.firstTag !== first) {
       [this.tagged, this.firstTag] = [this.outcome.labels, first];
@@ -94,7 +99,10 @@ class PredictionView {
   tag(token, time) {
     const label = this.outcome.labels[time];
     const probability = Math.max(...this.outcome.probabilities[time]);
-    const made = html("button", { type: "button", class: "tag", title: `step ${time}: ${label}, ${percent(probability)}`, onclick: () => this.page.state.set({ time }) }, html("span", { class: "word" }, visible(token)), html("span", { class: "label" }, label));
+    const title = `step ${time}: ${label}, ${percent(probability)}`;
+    const onclick = () => this.page.state.set({ time });
+    const words = [html("span", { class: "word" }, visible(token)), html("span", { class: "label" }, label)];
+    const made = html("button", { type: "button", class: "tag", title, onclick }, ...words);
     made.style.setProperty("--likely", percent(probability));
     return made;
   }
@@ -102,16 +110,20 @@ class PredictionView {
   /** The likeliest labels here, or the values of one prediction for the whole sequence. */
   drawClasses(sequence, time) {
     const probabilities = this.outcome && after(this.outcome, time);
-    const rows = probabilities ? likeliest(probabilities, this.page.info.output.labels, LIKELIEST).map(({ label, probability }) => classRow(visible(label), probability)) : this.wholeRows();
+    const best = probabilities && likeliest(probabilities, this.page.info.output.labels, LIKELIEST);
+    const rows = best ? best.map(({ label, probability }) => classRow(visible(label), probability)) : this.wholeRows();
     this.classes.hidden = !rows.length;
-    const head = html("tr", {}, ...(probabilities ? ["Label", "Probability"] : ["Quantity", "Prediction"]).map((name) => html("th", { scope: "col" }, name)));
+    const columns = best ? ["Label", "Probability"] : ["Quantity", "Prediction"];
+    const head = html("tr", {}, ...columns.map((name) => html("th", { scope: "col" }, name)));
     this.classes.replaceChildren(html("caption", {}, this.caption(sequence, time)), html("thead", {}, head), html("tbody", {}, ...rows));
   }
 
   wholeRows() {
     if (this.outcome?.kind !== "regression" || !this.outcome.whole) return [];
     const { names } = this.page.info.output;
-    return this.outcome.values.map((value, index) => html("tr", {}, html("th", { scope: "row" }, names?.[index] ?? index), html("td", {}, short(value))));
+    return this.outcome.values.map((value, index) =>
+      html("tr", {}, html("th", { scope: "row" }, names?.[index] ?? index), html("td", {}, short(value))),
+    );
   }
 
   caption(sequence, time) {
@@ -123,11 +135,14 @@ class PredictionView {
 
   chart() {
     if (!this.curve.element.hidden) return this.curve.chart();
-    const { labels } = this.page.info.output;
-    const { outcome } = this;
-    const steps = outcome.whole ? [outcome.probabilities ?? outcome.values] : outcome.probabilities;
-    const rows = steps.map((values, index) => [...(outcome.whole ? [] : [outcome.first + index]), ...values]);
-    return { element: this.element, data: { columns: [...(outcome.whole ? [] : ["time_step"]), ...(labels ?? this.page.info.output.names)], rows }, name: "prediction" };
+    return { element: this.element, data: this.outcome ? this.data() : { columns: [], rows: [] }, name: "prediction" };
+  }
+
+  data() {
+    const { labels, names } = this.page.info.output;
+    const { whole, first, probabilities, values } = this.outcome;
+    if (whole) return { columns: labels ?? names, rows: [probabilities ?? values] };
+    return { columns: ["time_step", ...labels], rows: probabilities.map((step, index) => [first + index, ...step]) };
   }
 }
 

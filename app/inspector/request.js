@@ -40,7 +40,10 @@ export function asCurl({ url, body, key }) {
  * @returns {string} a program that needs nothing but Python
  */
 export function asPython({ url, body, row, key }) {
-  const headers = [...(body ? ['"Content-Type": "application/json"'] : []), ...(key ? [`"Authorization": "Bearer " + os.environ["${KEY}"]`] : [])];
+  const headers = [
+    ...(body ? ['"Content-Type": "application/json"'] : []),
+    ...(key ? [`"Authorization": "Bearer " + os.environ["${KEY}"]`] : []),
+  ];
   return [
     "import json",
     ...(key ? ["import os"] : []),

@@ -7,7 +7,7 @@ import { move } from "./walk.js";
 
 const GATES = { forget_gate: "forget gate", input_gate: "input gate", output_gate: "output gate" };
 const MARGIN = { left: 44, right: 18, top: 10, bottom: 38 };
-const LARGEST = 380; // pixels
+const LARGEST = 320; // pixels of its square
 const REACH = 14; // pixels around a point in which it is hit
 const LAYERS = ["#1d5fbf", "#c8641c", "#1f8a5b", "#9a4bb5", "#8a6d1a", "#3d8ea8"]; // readable on light and on dark
 
@@ -67,13 +67,13 @@ class Scatter {
 
   #paint() {
     this.width = this.canvas.parentElement.clientWidth;
-    const side = Math.min(this.width, LARGEST);
+    this.side = Math.min(this.width - MARGIN.left - MARGIN.right, LARGEST);
+    const height = MARGIN.top + this.side + MARGIN.bottom;
     const scale = window.devicePixelRatio;
-    [this.canvas.width, this.canvas.height] = [Math.round(this.width * scale), Math.round(side * scale)];
-    this.canvas.style.height = `${side}px`;
+    [this.canvas.width, this.canvas.height] = [Math.round(this.width * scale), Math.round(height * scale)];
+    this.canvas.style.height = `${height}px`;
     const context = this.canvas.getContext("2d");
     context.scale(scale, scale);
-    this.side = side - MARGIN.top - MARGIN.bottom;
     this.#drawGround(context);
     for (const point of this.#points) this.#drawPoint(context, point);
     this.#explain();

@@ -41,20 +41,45 @@ export function mount(element, page) {
  * @param {import("./page.js").Page} page
  */
 export function exportMenu(toolbar, chart, page) {
-  const saving = (kind, blob) =>
-    html("button", { type: "button", onclick: async () => { const made = chart(); save(await blob(made), `${fileName(page, made.name)}.${kind}`); menu.open = false; } }, kind.toUpperCase());
+  const saved = async (kind, blob) => {
+    menu.open = false;
+    if (!page.trace) return;
+    const made = chart();
+    save(await blob(made), `${fileName(page, made.name)}.${kind}`);
+  };
+  const saving = (kind, blob) => html("button", { type: "button", onclick: () => saved(kind, blob) }, kind.toUpperCase());
   const menu = html(
     "details",
-    { class: "export", onkeydown: (event) => { if (event.key === "Escape") menu.open = false; } },
+    {
+      class: "export",
+      onkeydown: (event) => {
+        if (event.key === "Escape") menu.open = false;
+      },
+    },
     html("summary", {}, "Export"),
-    html("div", { class: "export-kinds" }, saving("png", pictured), saving("csv", (made) => csv(made.data)), saving("json", (made) => json(made, provenance(page)))),
+    html(
+      "div",
+      { class: "export-kinds" },
+      saving("png", pictured),
+      saving("csv", (made) => csv(made.data)),
+      saving("json", (made) => json(made, provenance(page))),
+    ),
   );
   toolbar.append(menu);
 }
 
 function provenance({ trace, state }) {
   const { sequence, layer, direction, unit, time } = state.get();
-  return { link: state.write(), model: trace?.meta.model, residual: trace?.meta.residual, sequence, layer, direction, unit, time_step: time };
+  return {
+    link: state.write(),
+    model: trace?.meta.model,
+    residual: trace?.meta.residual,
+    sequence,
+    layer,
+    direction,
+    unit,
+    time_step: time,
+  };
 }
 
 function fileName({ info }, name) {
@@ -75,7 +100,13 @@ async function copy(text, name) {
   } catch {
     const area = html("textarea", { readonly: true, rows: 12, "aria-label": `Copy ${name}` }, text);
     const said = html("p", {}, "The browser does not let this page copy. Here it is, to be copied by hand:");
-    const dialog = html("dialog", { class: "share-dialog" }, said, area, html("button", { type: "button", onclick: () => dialog.close() }, "Close"));
+    const dialog = html(
+      "dialog",
+      { class: "share-dialog" },
+      said,
+      area,
+      html("button", { type: "button", onclick: () => dialog.close() }, "Close"),
+    );
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();

@@ -43,8 +43,10 @@ class SpliceView {
     const lanes = await Promise.all(Object.keys(LANES).map((direction) => hidden(trace, { ...where, direction }, steps)));
     if (drawn !== this.drawn) return;
     const [forward, reverse] = lanes.map((lane) => lane[steps.indexOf(where.time)]);
-    const units = trace.meta.units.length;
-    this.words.textContent = `Output at step ${where.time}: ${units} forward units, then ${units} reverse units; unit ${where.unit} gives ${short(forward)} and ${short(reverse)}.`;
+    const units = trace.width("hidden_state"); // fewer than the cell has, behind a projection
+    const given =
+      where.unit < units ? `unit ${where.unit} gives ${short(forward)} and ${short(reverse)}` : `none of them is unit ${where.unit}'s own`;
+    this.words.textContent = `Output at step ${where.time}: ${units} forward units, then ${units} reverse units; ${given}.`;
     this.figure.setAttribute("aria-label", `Hidden state of unit ${where.unit} around step ${where.time}. ${this.words.textContent}`);
     this.figure.replaceChildren(...this.drawing(where, steps, lanes));
   }
@@ -59,7 +61,11 @@ class SpliceView {
     const names = steps.map((time, column) => {
       const room = Math.max(1, Math.floor(width / 8));
       const name = visible(String(tokens?.[time] ?? time));
-      return svg("text", { class: time === where.time ? "token now" : "token", x: MARGIN + (column + 0.5) * width, y: TOKENS }, name.length > room ? `${name.slice(0, room - 1)}…` : name);
+      return svg(
+        "text",
+        { class: time === where.time ? "token now" : "token", x: MARGIN + (column + 0.5) * width, y: TOKENS },
+        name.length > room ? `${name.slice(0, room - 1)}…` : name,
+      );
     });
     const now = MARGIN + steps.indexOf(where.time) * width;
     return [...boxes, ...names, svg("rect", { class: "now", x: now, y: 2, width, height: 120, rx: 4 })];

@@ -18,9 +18,10 @@ const DEFAULTS = {
   from: 0, // the visible time span, up to but not with `to`; null: to the end
   to: null,
   horizon: null, // null: as the request says
+  module: null, // of a model with several LSTMs: the one that is looked at; null: as the request says
 };
 
-const NAMES = new Set(["model", "version", "trace"]); // never numbers, even where they look like one
+const NAMES = new Set(["model", "version", "trace", "module"]); // never numbers, even where they look like one
 const LONGEST_REQUEST = 100_000; // characters in an address; browsers keep more, mail and chat do not
 
 /** The view's state, and who wants to know of its changes. */

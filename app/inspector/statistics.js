@@ -76,10 +76,10 @@ export function reach(trace, { signal, ...where }) {
   });
 }
 
-/** Up to a number of one or two digits. */
+/** Up to a number of one or two digits, or a little beyond it. */
 function rounded(value) {
   const power = 10 ** Math.floor(Math.log10(value || 1));
-  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((round) => round >= value * 0.999);
+  return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((round) => round >= value * 0.98);
 }
 
 function once(trace, name, { sequence, layer, direction, signal }, compute) {

@@ -5,6 +5,7 @@ import { short } from "./number.js";
 import { after, likeliest, predicted } from "./predicted.js";
 import { blockAt } from "./step.js";
 import { visible } from "./token.js";
+import { move } from "./walk.js";
 
 const PAGE = 256; // tokens that stand on the page at once; divides the blocks of a trace
 const GUESSES = 5;
@@ -52,11 +53,18 @@ class TextView {
     if (drawn !== this.drawn) return;
     const outcome = predicted(trace.meta, info, where.sequence, length);
     this.guessing.hidden = outcome?.kind !== "next_token";
-    this.tokens = tokens.slice(first, first + PAGE).map((token, index) => ({ time: first + index, token, cell: block.c[first + index - block.from] }));
+    this.tokens = tokens
+      .slice(first, first + PAGE)
+      .map((token, index) => ({ time: first + index, token, cell: block.c[first + index - block.from] }));
     this.first = first;
-    this.buttons = this.tokens.map((shown) => this.button(shown, !this.guessing.hidden && this.guess.checked ? outcome : null, tokens[shown.time + 1]));
+    this.buttons = this.tokens.map((shown) =>
+      this.button(shown, !this.guessing.hidden && this.guess.checked ? outcome : null, tokens[shown.time + 1]),
+    );
     this.text.replaceChildren(...this.buttons);
-    this.text.classList.toggle("words", tokens.some((token) => token.length > 1));
+    this.text.classList.toggle(
+      "words",
+      tokens.some((token) => token.length > 1),
+    );
     this.text.setAttribute("aria-label", `Text coloured by the cell state of unit ${where.unit}, layer ${where.layer}, ${where.direction}`);
     this.legend.replaceChildren(`tanh(c) of unit ${where.unit}: `, ...[-1, -0.5, 0, 0.5, 1].map((value) => this.swatch(value)));
     this.pages.hidden = length <= PAGE;
@@ -118,18 +126,14 @@ class TextView {
   }
 
   turn(pages) {
-    const { trace, state } = this.page;
-    const { sequence } = state.get();
-    state.set({ time: Math.max(0, Math.min(this.first + pages * PAGE, trace.length(sequence) - 1)) });
+    move(this.page, { time: this.first + pages * PAGE - this.page.state.get().time });
   }
 
   walk(event) {
     const moves = { ArrowLeft: -1, ArrowRight: 1 };
     if (!(event.key in moves)) return;
     event.preventDefault();
-    const { trace, state } = this.page;
-    const { time, sequence } = state.get();
-    state.set({ time: Math.max(0, Math.min(time + moves[event.key], trace.length(sequence) - 1)) });
+    move(this.page, { time: moves[event.key] });
   }
 
   chart() {

@@ -23,6 +23,7 @@ class Where {
     this.#page = page;
     const { state } = page;
     this.lists = {
+      module: html("select", { onchange: (event) => state.set({ module: event.target.value }) }),
       sequence: html("select", { onchange: (event) => state.set({ sequence: Number(event.target.value) }) }),
       layer: html("select", { onchange: (event) => state.set({ layer: Number(event.target.value) }) }),
       direction: html("select", { onchange: (event) => state.set({ direction: event.target.value }) }),
@@ -56,6 +57,7 @@ class Where {
     const { meta } = this.#page.trace;
     const { input } = this.#page.info;
     const features = input.kind === "features" ? (input.feature_names ?? Array.from({ length: this.#page.info.lstm.input_size }, (_, index) => `feature ${index}`)) : [];
+    fill(this.lists.module, this.#page.info.lstms.map(({ name }) => [name, name]));
     fill(this.lists.sequence, meta.sequence_lengths.map((length, index) => [index, `${index} (${length.toLocaleString("en")} steps)`]));
     fill(this.lists.layer, meta.layers.map((layer) => [layer, layer]));
     fill(this.lists.direction, meta.directions.map((direction) => [direction, direction]));
@@ -69,6 +71,7 @@ class Where {
     if (!trace) return;
     const where = state.get();
     for (const [name, list] of Object.entries(this.lists)) list.value = where[name];
+    this.lists.module.value = trace.meta.module;
     this.unit.value = where.unit;
     this.from.value = where.from;
     this.to.value = where.to ?? trace.length(where.sequence);

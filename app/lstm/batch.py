@@ -10,7 +10,9 @@ from torch import Tensor
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Stack sequences of (time, …) into zero-padded (batch, longest time, …) and their lengths (batch,)."""
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    lengths = torch.tensor([sequence.shape[0] for sequence in sequences])
+    if len(sequences) == 1:
+        return sequences[0][None], lengths
     return torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), lengths
 
 

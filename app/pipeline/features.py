@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -88,6 +89,11 @@ class FeatureInputs(Config):
         """The names of the LSTM's inputs, in the order in which the encoder fills them."""
         return [name for feature in self.features for name in feature.input_names]
 
+    @cached_property
+    def has_categories(self) -> bool:
+        """Whether there are values that a feature does not take."""
+        return any(feature.categories for feature in self.features)
+
     def unknown_category(self, sequence: np.ndarray) -> Place | None:
         """The first value of a (time, feature) sequence that is none of its feature's categories; NaN passes."""
         for index, feature in enumerate(self.features):
@@ -106,22 +112,32 @@ class FeatureInputs(Config):
 class FeatureEncoder(nn.Module):
     """Raw features -> the LSTM's inputs."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, inputs: FeatureInputs) -> None:
         super().__init__()
         self.features = inputs.features
         self.width = inputs.width
+        self._is_plain = not any(feature.categories or feature.period for feature in self.features)
+        for name in ("mean", "std"):
+            values = torch.tensor([getattr(feature, name) for feature in self.features], dtype=torch.float32)
+            self.register_buffer(name, values, persistent=False)
 
     def forward(self, raw: Tensor) -> Tensor:
         """(batch, time, feature) as posted -> (batch, time, the LSTM's input size)."""
-        columns = [_encode(feature, raw[..., index]) for index, feature in enumerate(self.features)]
+        scaled = (raw - self.mean) / self.std
+        if self._is_plain:
+            return scaled
+        columns = [_encode(feature, raw[..., index], scaled[..., index]) for index, feature in enumerate(self.features)]
         return torch.cat(columns, dim=-1)
 
 
-def _encode(feature: Feature, raw: Tensor) -> Tensor:
+def _encode(feature: Feature, raw: Tensor, scaled: Tensor) -> Tensor:
     """(batch, time) -> (batch, time, feature.width)."""
     if feature.categories:
         return (raw[..., None] == torch.tensor(feature.categories, dtype=raw.dtype, device=raw.device)).to(raw.dtype)
     if feature.period:
         phase = raw * (2 * math.pi / feature.period)
         return torch.stack((phase.sin(), phase.cos()), dim=-1)
-    return ((raw - feature.mean) / feature.std)[..., None]
+    return scaled[..., None]

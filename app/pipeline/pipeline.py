@@ -67,6 +67,7 @@ class Pipeline(nn.Module, ABC):
         self.inputs, self.task, self.output_config = inputs, task, output
         self.vocabulary_size = vocabulary_size
         self.scale = OutputScale(output) if task == "regression" else None
+        self._specs: dict[str | None, LSTMSpec] = {}
 
     @abstractmethod
     def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
@@ -108,7 +109,9 @@ class Pipeline(nn.Module, ABC):
 
     def spec_of(self, module: str | None) -> LSTMSpec:
         """The arguments of the LSTM of this name, of the first without one."""
-        return LSTMSpec.from_module(self.lstm_of(module))
+        if module not in self._specs:
+            self._specs[module] = LSTMSpec.from_module(self.lstm_of(module))
+        return self._specs[module]
 
     @property
     def predicts_next_step(self) -> bool:

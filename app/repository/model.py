@@ -27,9 +27,9 @@ FILE = "model.safetensors"
 FINGERPRINT_BYTES = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A model that is ready to answer."""
+    """A model that is ready to answer; it is equal to itself alone."""
 
     name: str
     version: str
@@ -38,12 +38,12 @@ class Model:
     examples: list[dict[str, Any]]
     pipeline: Pipeline
 
-    @property
+    @cached_property
     def spec(self) -> LSTMSpec:
         """The arguments of its `nn.LSTM`, of the first if there are several."""
         return self.pipeline.spec
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """What the head's values are scores of; empty for a regression."""
         if self.manifest.task == "next_token" and self.vocabulary is not None:

@@ -133,10 +133,11 @@ class _Part:
 
     def answer(self) -> Answer:
         query, whole = self.query, self.whole
-        return replace(
-            whole,
+        return Answer(
             sequence_lengths=query.sequence_lengths,
             inputs=query.inputs,
+            module=whole.module,
+            aligned=whole.aligned,
             prediction=self._prediction(whole.prediction) if query.prediction else None,
             output=self._steps(whole.output) if query.output else None,
             final_state=self._state(whole.final_state),

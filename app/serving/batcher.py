@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import TypeVar
 
+import torch
+
 from app.errors import NotReady, Overloaded
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
@@ -48,7 +50,12 @@ class Batcher:
     def __init__(self, max_queue_size: int, max_batch_size: int) -> None:
         self._max_queue_size, self._max_batch_size = max_queue_size, max_batch_size
         self._waiting: deque[_Waiting] = deque()
-        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._device = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="device",
+            initializer=torch.set_num_threads,  # each thread has a number of its own
+            initargs=(torch.get_num_threads(),),
+        )
         self._is_computing = False
         self._is_closed = False
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
@@ -160,20 +167,14 @@ class Batcher:
             return
         self._compute_next()
         answers, took = done.result()
-        self.statistics(batch.model).computed(batch.sequences, len(members), took)
+        statistics = self.statistics(batch.model)
+        statistics.computed(batch.sequences, len(members), took)
         for member, answer in zip(members, answers, strict=True):
             if isinstance(answer, Exception):
                 self._fail(member, answer)
-            else:
-                self._succeed(member, answer, began)
-
-    def _succeed(self, member: _Waiting, answer: Answer, began: int) -> None:
-        if member.has_left:
-            return
-        statistics = self.statistics(member.model)
-        statistics.queue.add(began - member.arrived)
-        statistics.success.add(perf_counter_ns() - member.arrived)
-        member.answer.set_result(answer)
+            elif not member.has_left:
+                statistics.answered(began - member.arrived, perf_counter_ns() - member.arrived)
+                member.answer.set_result(answer)
 
     def _fail(self, member: _Waiting, error: Exception) -> None:
         self.statistics(member.model).fail.add(perf_counter_ns() - member.arrived)

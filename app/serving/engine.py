@@ -39,8 +39,8 @@ class Engine(Protocol):
     def model(self, name: str, version: str | None = None) -> Model:
         """A model that can answer; raises `ModelNotFound`, `VersionNotFound`, `ModelUnavailable`, `NotReady`."""
 
-    async def answer(self, model: Model, query: Query, timeout_s: float) -> Answer:
-        """What the query asks for; raises `Overloaded`, `DeadlineExceeded`, `NotReady`."""
+    async def answer(self, model: Model, query: Query, timeout_s: float | None = None) -> Answer:
+        """What the query asks for; raises `Overloaded`, `NotReady`, and with a timeout `DeadlineExceeded`."""
 
     def statistics(self, model: Model) -> Statistics:
         """What this version was asked, and how long that took."""
@@ -113,14 +113,16 @@ class LocalEngine:
         """A model that can answer."""
         return self._repository.model(name, version)
 
-    async def answer(self, model: Model, query: Query, timeout_s: float) -> Answer:
+    async def answer(self, model: Model, query: Query, timeout_s: float | None = None) -> Answer:
         """Compute it, together with what waits beside it.
 
         Raises:
             Overloaded: `max_queue_size` queries wait already.
-            DeadlineExceeded: the answer was not there after `timeout_s` seconds; a query that still waited is dropped.
+            DeadlineExceeded: the answer was not there after `timeout_s` seconds, where there is such a limit.
             NotReady: the service is shutting down.
         """
+        if timeout_s is None:
+            return await self._batcher.answer(model, query)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._batcher.answer(model, query)

@@ -73,6 +73,11 @@ class Statistics:
     batches: dict[int, Computing] = field(default_factory=dict)
     """Batches computed, by how many sequences they had."""
 
+    def answered(self, queued_ns: int, ns: int) -> None:
+        """A request waited so long, and had its answer after so long."""
+        self.queue.add(queued_ns)
+        self.success.add(ns)
+
     def computed(self, sequences: int, requests: int, took: Took) -> None:
         """A batch of so many sequences of so many requests was computed."""
         self.execution_count += 1

@@ -45,9 +45,11 @@ def test_a_model_tells_what_it_is(client):
 def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):
     letters, mood, forecaster = (info_of(client, name) for name in ("letters", "mood", "forecaster"))
     assert letters["input"] == {"kind": "tokens", "feature_names": None, "vocabulary_size": 4, "text": True}
-    assert letters["output"] == {"kind": "next_token", "names": None, "labels": ["a", "b", "c", " "]}
-    assert mood["output"] == {"kind": "classification", "names": None, "labels": ["glad", "sad", "neither"]}
-    assert forecaster["output"] == {"kind": "regression", "names": ["level"], "labels": None}
+    told = {"names": None, "labels": None, "predicts": None}
+    assert letters["output"] == told | {"kind": "next_token", "labels": ["a", "b", "c", " "], "predicts": "next_step"}
+    assert mood["output"] == told | {"kind": "classification", "labels": ["glad", "sad", "neither"]}
+    assert forecaster["output"] == told | {"kind": "regression", "names": ["level"], "predicts": "next_step"}
+    assert info_of(client, "river")["output"]["predicts"] == "same_step"
     assert mood["parameters"] == sum(parameter.numel() for parameter in networks["mood"].parameters())
 
 

@@ -37,9 +37,9 @@ def chromium(needed) -> Iterator[Browser]:
 
 @pytest.fixture
 def inspector(chromium, shipped) -> Iterator[Callable[..., Page]]:
-    """`inspector(model="brackets", unit=2)` opens that view and waits for its picture; `width` and `scheme` are the window's.
+    """`inspector(model="brackets", unit=2)` opens that view and waits for its picture, unless it is not to be `drawn`.
 
-    With `drawn=False` it does not wait. `expected` are words of what the browser may report; all else that it does fails.
+    `expected` are words of what the browser may report; whatever else it reports fails the test.
     """
     reports: list[str] = []
     allowed: list[str] = []

@@ -5,14 +5,22 @@ import io
 import json
 import math
 import shutil
+import socket
 import struct
 import subprocess
 import sys
+import threading
+from http import HTTPStatus
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
 from axe_playwright_python.sync_playwright import Axe
+
+from app.main import create_app
+from app.settings import Settings
 
 SIGNALS = {
     "i": "input_gate",
@@ -23,37 +31,18 @@ SIGNALS = {
     "h": "hidden_state",
 }
 MODELS = ["brackets", "demand", "pos-tagger", "river", "shakespeare"]
+BARE = """
+description = "an LSTM alone"
+[input]
+kind = "features"
+features = [{ name = "a" }, { name = "b" }, { name = "c" }]
+
+[[examples]]
+title = "two steps"
+file = "example.json"
+"""
+STEPS = [[[1, 2, 3], [4, 5, 6]]]
 LEAST_PNG = 1000  # bytes; an empty picture has fewer
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def inspector(chromium, shipped):
-    opened, said = [], []
-
-    def open_(width=1440, scheme="light", **view):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, permissions=["clipboard-read", "clipboard-write"])
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(f"{shipped.base_url}/?{'&'.join(f'{k}={v}' for k, v in view.items())}")
-        page.locator(".player-place", has_text="time step").wait_for()
-        return page
-
-    yield open_
-    for context in opened:
-        context.close()
-    assert said == []
 
 
 @pytest.fixture
@@ -67,54 +56,55 @@ def asked(shipped):
     return ask
 
 
+@pytest.fixture
+def bare(model_folder):
+    """A client of a server whose one model is projected, reads both ways and has no head."""
+    folder = model_folder("bare", BARE, hidden_size=6, head=None, num_layers=2, bidirectional=True, proj_size=2)
+    (folder.path / "example.json").write_text(json.dumps({"inputs": STEPS}), encoding="utf-8")
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = create_app(Settings(models_dir=folder.models_dir, watch=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as client:
+        while client.get("/health/ready").status_code != HTTPStatus.OK:
+            threading.Event().wait(0.02)
+        yield client
+    server.should_exit = True
+    thread.join()
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_the_cell_has_the_numbers_of_the_trace(inspector, asked, model):
-    _, reply = asked(model)
-    page = inspector(model=model, layer=len(reply["layers"]) - 1, unit=3, time=2)
-    shown = {name: number(page.locator(f".cell-diagram .gate-{name} .value").text_content()) for name in "ifgo"}
-    for name, value in shown.items():
-        assert value == pytest.approx(at(reply, name, 2, 3, layer=-1), abs=0.006)
-    assert page.locator(".cell-diagram").get_attribute("aria-label").startswith("The LSTM cell at step 2")
-
-
-def test_arrow_keys_walk_the_cell_through_time_and_units(inspector, asked):
-    _, reply = asked("brackets")
-    page = inspector(model="brackets", unit=1, time=4)
-    page.locator(".cell-part").first.focus()
+def test_the_cell_has_the_numbers_of_the_trace_step_by_step_and_explains_them(inspector, asked, shipped, model):
+    request, reply = asked(model)
+    layer = len(reply["layers"]) - 1
+    page = inspector(model=model, layer=layer, unit=3, time=1)
+    page.get_by_role("button", name="Forget gate").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowUp")
-    cell(page, "time step 5")
+    place(page, 2)
+    page.keyboard.press("Enter")
+    page.locator(".cell-detail .formula.numbers").wait_for()
+    assert "at step 2" in page.locator(".cell-diagram").get_attribute("aria-label")
     for name in "ifgo":
-        assert number(page.locator(f".gate-{name} .value").text_content()) == pytest.approx(at(reply, name, 5, 0), abs=0.006)
-    page.keyboard.press("End")
-    cell(page, "time step 10")
-    page.keyboard.press("Home")
-    cell(page, "time step 0")
+        shown = number(page.locator(f".cell-diagram .gate-{name} .value").text_content())
+        assert shown == pytest.approx(at(reply, name, 2, 2, layer=layer), abs=0.006)
+    point = {"layer": layer, "direction": "forward", "time_step": 2, "unit": 2}
+    gate = shipped.post(f"/v1/models/{model}/explain", json=request | point).json()["gates"]["forget_gate"]
+    assert page.locator(".formula.numbers").inner_text().replace("σ", "sigmoid").endswith(gate["formula"])
+    for kind, terms in (("inputs", gate["largest_inputs"]), ("recurrent", gate["largest_recurrent"])):
+        table = page.locator(".terms", has_text=f"Largest {kind}")
+        assert table.locator("tbody th").all_inner_texts() == [term["name"] for term in terms[:5]]
+        values = [number(text) for text in table.locator("tbody td:nth-child(2)").all_inner_texts()]
+        assert values == pytest.approx([term["contribution"] for term in terms[:5]], rel=0.006)
 
 
 def test_play_walks_to_the_last_step_and_stops(inspector):
     page = inspector(model="pos-tagger", time=0)
     page.get_by_label("Speed").select_option("25")
     page.get_by_role("button", name="Play").click()
-    cell(page, "time step 2")
+    place(page, 2)
     page.get_by_role("button", name="Play").wait_for()
-
-
-@pytest.mark.parametrize("model", ["river", "shakespeare"])
-def test_a_pressed_gate_tells_its_formula_and_its_largest_contributors(inspector, asked, shipped, model):
-    request, _ = asked(model)
-    point = {"layer": 0, "direction": "forward", "time_step": 5, "unit": 2}
-    explained = shipped.post(f"/v1/models/{model}/explain", json=request | point).json()
-    page = inspector(model=model, unit=2, time=5)
-    page.get_by_role("button", name="Forget gate").click()
-    page.locator(".cell-detail .formula.numbers").wait_for()
-    gate = explained["gates"]["forget_gate"]
-    assert page.locator(".formula.numbers").inner_text().replace("σ", "sigmoid").endswith(gate["formula"])
-    table = page.locator(".terms", has_text="Largest inputs")
-    names = table.locator("tbody th").all_inner_texts()
-    assert names == [term["name"] for term in gate["largest_inputs"][:5]]
-    values = [number(text) for text in table.locator("tbody td:nth-child(2)").all_inner_texts()]
-    assert values == pytest.approx([term["contribution"] for term in gate["largest_inputs"][:5]], rel=0.006)
 
 
 def test_both_readings_of_a_bidirectional_model_are_spliced_in_input_time(inspector, asked):
@@ -127,7 +117,8 @@ def test_both_readings_of_a_bidirectional_model_are_spliced_in_input_time(inspec
     assert before.count() == 1  # the reverse direction comes from the step after
 
 
-def test_the_text_is_coloured_by_the_cell_with_the_likeliest_next_tokens_beneath(inspector, asked):
+def test_the_text_is_coloured_by_the_cell_with_the_likeliest_next_tokens_beneath(inspector, asked, shipped):
+    vocabulary = shipped.get("/v1/models/shakespeare").json()["output"]["labels"]
     _, reply = asked("shakespeare", 1)
     page = inspector(model="shakespeare", example=1, unit=9, layer=1)
     tokens = page.locator("#text .token")
@@ -136,10 +127,9 @@ def test_the_text_is_coloured_by_the_cell_with_the_likeliest_next_tokens_beneath
         value = at(reply, "c", time, 9, layer=1)
         assert f"tanh(c) = {written(math.tanh(value))}" in tokens.nth(time).get_attribute("title")
         best = np.argsort(reply["prediction"]["probabilities"][0][time])[::-1][:5]
-        vocabulary = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
         assert tokens.nth(time).locator(".guess").all_inner_texts() == [visible(vocabulary[index]) for index in best]
     tokens.nth(20).click()
-    cell(page, "time step 20")
+    place(page, 20)
 
 
 def test_a_forecast_is_drawn_where_it_was_run_on(inspector, asked):
@@ -167,25 +157,15 @@ def test_text_that_was_written_on_stands_behind_what_was_given(inspector, asked)
     assert page.locator(".written").text_content() == request["text"] + reply["prediction"]["text"][0]
 
 
-@pytest.mark.parametrize("language", ["curl", "Python"])
-def test_the_copied_request_runs_and_gives_what_the_page_shows(inspector, asked, tmp_path, language):
-    _, reply = asked("demand")
+def test_the_copied_request_runs_and_gives_what_the_page_shows(inspector, asked, tmp_path):
+    expected = [step[5] for step in asked("demand")[1]["signals"]["forget_gate"][0][0][0]]
     page = inspector(model="demand", unit=5)
-    page.get_by_role("button", name=f"Copy as {language}").click()
-    page.get_by_text(f"Copied as {language}.").wait_for()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    if language == "curl" and not shutil.which("curl"):
-        pytest.skip("curl is not installed")
-    script = tmp_path / "request"
-    script.write_text(copied, encoding="utf-8")
-    interpreter = "sh" if language == "curl" else sys.executable
-    output = subprocess.run([interpreter, script], capture_output=True, text=True, check=True).stdout
-    if language == "curl":
-        values = json.loads(output)["signals"]["forget_gate"][0][0][0]
-        assert [step[0] for step in values] == [step[5] for step in reply["signals"]["forget_gate"][0][0][0]]
-    else:
-        values = next(line for line in output.splitlines() if line.startswith("forget_gate"))
-        assert json.loads(values.removeprefix("forget_gate ")) == [step[5] for step in reply["signals"]["forget_gate"][0][0][0]]
+    told = ran(tmp_path, sys.executable, copied(page, "as Python"))
+    line = next(line for line in told.splitlines() if line.startswith("forget_gate"))
+    assert json.loads(line.removeprefix("forget_gate ")) == expected
+    if shutil.which("curl"):
+        reply = json.loads(ran(tmp_path, "sh", copied(page, "as curl")))
+        assert [step[0] for step in reply["signals"]["forget_gate"][0][0][0]] == expected
 
 
 def test_every_chart_is_saved_as_a_picture_and_as_its_data(inspector, asked):
@@ -200,7 +180,9 @@ def test_every_chart_is_saved_as_a_picture_and_as_its_data(inspector, asked):
     rows = list(csv.reader(io.StringIO(saved(page, "text", "CSV").decode(), newline="")))
     assert rows[0] == ["time_step", "token", "cell_state", "tanh(cell_state)"]
     assert [row[1] for row in rows[1:]] == reply["tokens"][0]
-    assert [np.float32(row[2]) for row in rows[1:]] == [np.float32(step[4]) for step in reply["signals"]["cell_state"][0][0][0]]
+    assert [np.float32(row[2]) for row in rows[1:]] == [
+        np.float32(step[4]) for step in reply["signals"]["cell_state"][0][0][0]
+    ]
     told = json.loads(saved(page, "cell", "JSON"))
     assert dict(told["rows"])["f"] == pytest.approx(at(reply, "f", 6, 4))
     assert told["model"] == reply["model"]
@@ -211,29 +193,50 @@ def test_the_link_opens_the_same_view(inspector):
     page = inspector(model="shakespeare", example=1, layer=1, unit=30, time=12)
     page.get_by_role("button", name="Output gate").click()
     page.locator(".cell-detail .formula.numbers").wait_for()
-    page.get_by_role("button", name="Copy link").click()
-    page.get_by_text("Copied link.").wait_for()
     seen = page.locator("#cell").inner_text()
-    page.goto(page.evaluate("navigator.clipboard.readText()"))
+    page.goto(copied(page, "link"))
     page.locator(".cell-detail .formula.numbers").wait_for()
     assert page.locator("#cell").inner_text() == seen
 
 
+def test_a_projection_and_a_missing_head_are_said(inspector, bare):
+    page = inspector(url=str(bare.base_url), layer=1, unit=4, time=1, part="h")
+    page.locator(".cell-detail .formula.numbers").wait_for()
+    body = {"inputs": STEPS, "layer": 1, "time_step": 1, "unit": 4}
+    update = bare.post("/v1/models/bare/explain", json=body).json()["hidden_update"]
+    assert page.locator(".formula.numbers").inner_text().endswith(update["formula"])
+    shown = page.locator(".cell-diagram g", has_text="o·tanh(c)").locator(".value").text_content()
+    assert number(shown) == pytest.approx(update["unprojected_hidden_state"], abs=0.006)
+    assert "2 forward units, then 2 reverse units" in page.locator(".splice-words").inner_text()
+    assert page.locator("#prediction .none").inner_text() == "This model has no head: it predicts nothing."
+
+
 @pytest.mark.parametrize(
     ("model", "scheme", "width"),
-    [("demand", "dark", 1440), ("pos-tagger", "light", 390), ("river", "light", 1440), ("shakespeare", "dark", 390)],
+    [("demand", "light", 1440), ("pos-tagger", "light", 390), ("shakespeare", "dark", 390)],
 )
 def test_the_page_is_accessible_and_fits_its_width(inspector, model, scheme, width):
-    page = inspector(model=model, part="f", time=1, unit=2, width=width, scheme=scheme)
+    page = inspector(model=model, example=1, part="f", time=1, unit=2, width=width, scheme=scheme)
     page.locator(".cell-detail .formula.numbers").wait_for()
     found = Axe().run(page).response["violations"]
     assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def cell(page, place: str) -> None:
-    """Wait until the cell is there."""
-    page.locator(".player-place", has_text=place).wait_for()
+def place(page, time: int) -> None:
+    """Wait until the cell shows this step."""
+    page.locator(".player-place", has_text=f"time step {time},").wait_for()
+
+
+def copied(page, what: str) -> str:
+    page.get_by_role("button", name=f"Copy {what}").click()
+    page.get_by_text(f"Copied {what}.").wait_for()
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def ran(folder: Path, interpreter: str, script: str) -> str:
+    (folder / "script").write_text(script, encoding="utf-8")
+    return subprocess.run([interpreter, folder / "script"], capture_output=True, text=True, check=True).stdout
 
 
 def saved(page, view: str, kind: str) -> bytes:

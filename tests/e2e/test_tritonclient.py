@@ -230,10 +230,17 @@ class TestSequences:
             output, _ = shakespeare.lstm(shakespeare.embedding(torch.from_numpy(line[0])))
             np.testing.assert_allclose(given, shakespeare.head(output), atol=1e-4)
 
-    def test_without_its_start_one_is_refused(self, triton):
-        with pytest.raises(InferenceServerException, match="must specify the START flag") as caught:
-            triton.infer("shakespeare", [ids()], sequence_id=next(_ids))
-        assert caught.value.status() == "400"
+    def test_before_its_start_and_after_its_end_one_is_refused(self, triton):
+        name = next(_ids)
+        for flags in ({}, {"sequence_end": True}):
+            with pytest.raises(InferenceServerException, match="must specify the START flag") as caught:
+                triton.infer("shakespeare", [ids()], sequence_id=name, **flags)
+            assert caught.value.status() == "400"
+            triton.infer("shakespeare", [ids()], sequence_id=name, sequence_start=True, sequence_end=True)
+
+    def test_a_batch_is_no_step(self, triton):
+        with pytest.raises(InferenceServerException, match="a batch of 1, not of 2"):
+            triton.infer("shakespeare", [ids(np.repeat(IDS, 2, 0))], sequence_id=next(_ids), sequence_start=True)
 
     def test_a_bidirectional_model_is_refused(self, triton):
         text = tensor("text", np.array(["I love China"], dtype=object), "BYTES")

@@ -15,14 +15,14 @@ from app.serving.turns import Turns
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
     """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text."""
     engine, limits = context.of(request).engine, context.of(request).limits
-    async with context.deadline(request) as timeout_s:
+    async with context.deadline(request):
         model = engine.model(name, version)
         media_type = accept.of(request, reply.PREDICT_FORMATS)
         asked = await body.read(request, PredictRequest, query.expected(model), limits.max_body_bytes)
         wanted = query.to_query(asked, model, limits)
         async with context.while_connected(request):
             with query.in_body():
-                answer = await engine.answer(model, wanted, timeout_s)
+                answer = await engine.answer(model, wanted)
         return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)), media_type)
 
 
@@ -47,5 +47,5 @@ async def trace(request: Request, name: str, version: str | None = None) -> Resp
         selection = query.to_selection(asked, model, untraced, limits)
         async with context.while_connected(request):
             with query.in_body():
-                answer = await engine.answer(model, replace(untraced, trace=selection), timeout_s)
+                answer = await engine.answer(model, replace(untraced, trace=selection))
         return reply.respond(reply.trace(answer, model, tokens), media_type)

@@ -204,7 +204,7 @@ def _in_tensor(loc: Loc) -> Loc:
 
 
 def _hint(name: str, known: dict[str, TensorInfo]) -> str:
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name[:_LONGEST_NAME], known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}"
 
 

@@ -29,7 +29,7 @@ TENSORS = {
         "inputs: model 'founding' has no input 'input'; did you mean 'inputs'?",
     ),
     "a name that is near to none": (
-        [GOOD | {"name": "x" * 1000}],
+        [GOOD | {"name": "x" * 1_000_000}],
         "it has inputs, sequence_lengths, initial_hidden_state",
     ),
     "text for a model of features": ([GOOD | {"name": "text"}], "has no input 'text'"),

@@ -19,7 +19,7 @@ features = [{{name = "a"}}, {{name = "b"}}, {{name = "c"}}]
 MODELS = {
     "decoder": ("EncoderDecoder", "regression", 'names = ["x"]', [-1, 5, 1]),
     "attention": ("ConvAttention", "classification", 'labels = ["P", "Q", "R"]', [-1, 3]),
-    "stateful": ("Stateful", "regression", 'names = ["x", "y"]', [-1, -1, 2]),
+    "stateful": ("Stateful", "regression", 'names = ["x", "y"]', [-1, 2]),
 }
 
 

@@ -8,6 +8,8 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+import tritonclient.http as stock
+from tritonclient.utils import InferenceServerException
 
 _ids = count(1000)
 START_FIRST = "must specify the START flag on the first request of the sequence"
@@ -154,16 +156,15 @@ def test_a_request_that_fails_takes_no_step(client, step, wire, whole, sequence_
     assert sessions(client)[str(sequence_id)]["steps"] == 1
 
 
-def test_an_idle_one_is_forgotten(serve, wire, whole):
-    with serve(session_idle_timeout_s=0.2) as client:
-        body = {
-            "inputs": [wire.tensor("inputs", whole[None])],
-            "parameters": {"sequence_id": 5, "sequence_start": True},
-        }
-        wire.opened(client.post("/v2/models/founding/infer", json=body))
-        time.sleep(0.3)
-        reply = client.post("/v2/models/founding/infer", json=body | {"parameters": {"sequence_id": 5}})
-        assert START_FIRST in wire.refusal(reply)
+def test_an_idle_one_is_forgotten(serve, stock_client, whole):
+    tensor = stock.InferInput("inputs", [1, 7, 5], "FP32").set_data_from_numpy(whole[None].numpy())
+    with serve(session_idle_timeout_s=0.3) as client:
+        triton = stock_client(client)
+        triton.infer("founding", [tensor], sequence_id=5, sequence_start=True)
+        time.sleep(0.4)
+        with pytest.raises(InferenceServerException, match=START_FIRST):
+            triton.infer("founding", [tensor], sequence_id=5)
+        triton.infer("founding", [tensor], sequence_id=5, sequence_start=True)
 
 
 def test_more_sequences_than_may_be_are_told_to_come_back(serve, wire, whole):

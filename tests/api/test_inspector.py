@@ -1,0 +1,60 @@
+"""The inspector's files, as browsers get them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path.name for path in (ROOT / "app" / "inspector").iterdir())
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+@pytest.fixture(scope="module")
+def keyed(serve):
+    with serve(api_keys=("reader",)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_open_has_its_kind_and_may_run_nothing_from_elsewhere(keyed, name):
+    reply = keyed.get(f"/inspector/{name}")
+    assert reply.content == (ROOT / "app" / "inspector" / name).read_bytes()
+    assert reply.headers["content-type"].split(";")[0] == KINDS[Path(name).suffix]
+    assert "default-src 'none'; script-src 'self';" in reply.headers["content-security-policy"]
+    assert "http://" not in reply.text.replace("http://www.w3.org/", "")
+
+
+def test_the_page_stands_at_the_root(keyed):
+    reply = keyed.get("/")
+    assert reply.content == keyed.get("/inspector/index.html").content
+    assert keyed.head("/").headers["content-length"] == str(len(reply.content))
+    assert keyed.post("/").status_code == 405
+
+
+def test_a_browser_asks_again_and_is_told_that_nothing_has_changed(keyed):
+    for path in ("/", "/inspector/main.js"):
+        first = keyed.get(path)
+        assert first.headers["cache-control"] == "no-cache"
+        again = keyed.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["nothing.js", "", "..%2fmain.py", "%2e%2e/main.py", "..%5cmain.py"])
+def test_nothing_else_is_given_out(keyed, path):
+    reply = keyed.get(f"/inspector/{path}")
+    assert (reply.status_code, reply.json()["title"]) in ((404, "NotFound"), (401, "Unauthorized"))
+
+
+def test_every_module_that_is_imported_is_there():
+    for name in FILES:
+        text = (ROOT / "app" / "inspector" / name).read_text()
+        for other in re.findall(r'from "\./([^"]+)"|/inspector/([\w.-]+)"', text):
+            assert "".join(other) in FILES, name
+
+
+def test_the_files_are_part_of_the_package():
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert "inspector/*" in packaged["app"]
