@@ -122,7 +122,7 @@ function changed({ horizon: own, ...body }, { horizon, module }) {
 function show(info, trace) {
   const isNew = page.info !== info;
   [page.info, page.trace] = [info, trace];
-  if (trace) page.state.set({ ...within(page.state.get(), trace), trace: page.state.fits ? null : trace.id });
+  if (trace) page.state.set({ ...within(page.state.get(), trace), trace: trace.request && page.state.fits ? null : trace.id });
   if (isNew) page.emit("model");
   page.emit("trace");
 }

@@ -61,9 +61,9 @@ class Overview {
 
   async draw() {
     const { trace, state } = this.#page;
+    const drawing = (this.#drawing = {});
     this.element.hidden = !trace;
     if (!trace) return;
-    const drawing = (this.#drawing = {});
     const where = state.get();
     select(this.signals, where.signal ?? "");
     select(this.sorts, where.sort);
@@ -114,13 +114,13 @@ class Overview {
   /** The cursor, the unit and the values there, without drawing anything anew. */
   async point() {
     const { trace, state } = this.#page;
+    const pointing = (this.#pointing = {});
     if (!trace || this.#rows.length === 0) return;
     this.plot.showCursor();
     for (const [index, row] of this.#rows.entries()) this.#mark(this.plot.marks.children[index], row);
-    const pointing = (this.#pointing = {});
     const where = state.get();
     const step = await stepAt(trace, where);
-    if (pointing !== this.#pointing) return;
+    if (pointing !== this.#pointing || trace !== this.#page.trace) return;
     const values = this.#rows.map(({ signal }) => `${LETTERS[signal]} ${short(step[LETTERS[signal]])}`);
     this.#here = `Step ${where.time}, unit ${where.unit}: ${values.join(", ")}`;
     this.reading.textContent = this.#here;

@@ -47,14 +47,14 @@ class Scatter {
     this.reading = html("p", { class: "hint" });
     const chart = html("div", { class: "chart" }, this.canvas, this.slider);
     this.element = html("div", { class: "scatter", hidden: true }, chart, this.key, this.reading);
-    new ResizeObserver(() => this.#points.length && this.canvas.clientWidth !== this.width && this.#paint()).observe(chart);
+    new ResizeObserver(() => this.#page.trace && this.#points.length && this.canvas.clientWidth !== this.width && this.#paint()).observe(chart);
   }
 
   async draw() {
     const { trace, state } = this.#page;
+    const drawing = (this.#drawing = {});
     this.element.hidden = !trace;
     if (!trace) return;
-    const drawing = (this.#drawing = {});
     const { sequence, gate } = state.get();
     this.list.value = gate;
     const stacks = trace.meta.layers.flatMap((layer) => trace.meta.directions.map((direction) => ({ layer, direction })));

@@ -52,9 +52,9 @@ class Strip {
 
   async draw() {
     const { trace, state } = this.#page;
+    const drawing = (this.#drawing = {});
     this.element.hidden = !trace;
     if (!trace) return;
-    const drawing = (this.#drawing = {});
     const { sequence, layer, direction, unit, from, to } = state.get();
     this.plot.axis ?? this.plot.begin(1);
     const part = { sequence, layer, direction, unit, from, to: to ?? trace.length(sequence), bins: this.plot.bins };
@@ -100,7 +100,7 @@ class Strip {
     this.plot.showCursor();
     const pointing = (this.#pointing = {});
     const step = await stepAt(trace, state.get());
-    if (pointing !== this.#pointing) return;
+    if (pointing !== this.#pointing || trace !== this.#page.trace) return;
     const { previousName: before, i, f, g, o, c, h, previousCell, tanh } = step;
     this.cell.textContent = `c = f·c(${before}) + i·g = ${short(f)}·${factor(previousCell)} + ${short(i)}·${factor(g)} = ${short(c)}`;
     this.hidden.textContent = this.#projected() ? `o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(o * tanh)}, which the projection mixes with the other units` : `h = o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(h)}`;

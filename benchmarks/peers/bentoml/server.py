@@ -9,7 +9,7 @@ import torch
 from benchmarks.peers.network import served
 
 
-@bentoml.service(traffic={"timeout": 30})
+@bentoml.service(logging={"access": {"enabled": False}})
 class Service:
     """One batchable endpoint."""
 
