@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import logs
-from benchmarks import encoding, open_loop, serving, sessions, trace
+from benchmarks import comparison, encoding, open_loop, serving, sessions, trace
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
 from benchmarks.wrk import Missing
@@ -29,7 +29,7 @@ OVER_HTTP: dict[str, Callable[[Pace], list[Table]]] = {
     "open-loop": open_loop.measure,
     "sessions": sessions.measure,
 }
-BESIDE_PEERS: dict[str, Callable[[Pace], list[Table]]] = {}
+BESIDE_PEERS: dict[str, Callable[[Pace], list[Table]]] = {"peers": comparison.measure}
 """Only where they are named: they install what they measure."""
 
 MARKDOWN_WIDTH = 200
@@ -38,8 +38,8 @@ MARKDOWN_WIDTH = 200
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Which tables; all but the peers' by default.")] = None,
     *,
-    rounds: Annotated[int, typer.Option(help="Over HTTP: how often every way has its turn.")] = Pace.rounds,
-    seconds: Annotated[float, typer.Option(help="Over HTTP: how long a turn is.")] = Pace.seconds,
+    rounds: Annotated[int, typer.Option(min=1, help="Over HTTP: how often every way has its turn.")] = Pace.rounds,
+    seconds: Annotated[int, typer.Option(min=1, help="Over HTTP: how long a turn is.")] = Pace.seconds,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print what docs/performance.md holds.")] = False,
 ) -> None:
     """Print these tables."""

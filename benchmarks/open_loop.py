@@ -142,5 +142,5 @@ def _table(samples: Mapping[str, Sequence[Sample]], pace: Pace) -> Table:
         rate = statistics.median(sample.rate for sample in runs)
         latencies = np.median([sample.latencies_ms for sample in runs], axis=0)
         table.add_row(*title.split("|"), f"{rate:,.0f}", *(f"{latency:.2f}" for latency in latencies))
-    table.caption = f"medians of {pace.rounds} rounds of {pace.seconds:g} s each; latency from the intended send"
+    table.caption = f"medians of {pace.rounds} rounds of {pace.seconds} s each; latency from the intended send"
     return table

@@ -10,4 +10,4 @@ class Pace:
     """So many rounds; in each, every way is measured for so many seconds."""
 
     rounds: int = 3
-    seconds: float = 4.0
+    seconds: int = 4  # whole ones: wrk takes no others

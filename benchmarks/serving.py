@@ -81,7 +81,7 @@ def _announced(run: Way, way: str) -> Load:
     return run()
 
 
-def _ways(subjects: Mapping[str, Subject], service: Server, bare: Server, seconds: float) -> dict[str, Way]:
+def _ways(subjects: Mapping[str, Subject], service: Server, bare: Server, seconds: int) -> dict[str, Way]:
     ways: dict[str, Way] = {}
 
     def ask(way: str, url: str, requests: Sequence[Request], connections: int = wrk.CONNECTIONS) -> None:
@@ -140,7 +140,7 @@ def _tables(loads: Mapping[str, Sequence[Load]], pace: Pace) -> list[Table]:
     for way in TAILS:
         tail = [load.p99_ms / load.p50_ms for load in loads[way]]
         ratios.add_row(f"{way}, {wrk.CONNECTIONS} connections: p99 over p50", *ratio.shown(tail), "≤ 4")
-    ratios.caption = f"{pace.rounds} rounds of {pace.seconds:g} s each, {wrk.CONNECTIONS} connections where none are named"
+    ratios.caption = f"{pace.rounds} rounds of {pace.seconds} s each, {wrk.CONNECTIONS} connections where none are named"
     return [ratios, rates(loads)]
 
 

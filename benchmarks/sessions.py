@@ -122,5 +122,5 @@ def _table(rates: Mapping[str, Sequence[float]], pace: Pace) -> Table:
         table.add_row(f"{MANY}, {where}", f"{statistics.median(many):,.0f}", *gains)
         title = f"{MANY}, {where}, GATESCOPE_MAX_BATCH_SIZE=1"
         table.add_row(title, f"{statistics.median(alone):,.0f}", *ratio.shown(ratio.each(alone, one)))
-    table.caption = f"{pace.rounds} rounds of {pace.seconds:g} s each; goals over HTTP: ≥ 8 over 1 session, ≥ 5 over alone"
+    table.caption = f"{pace.rounds} rounds of {pace.seconds} s each; goals over HTTP: ≥ 8 over 1 session, ≥ 5 over alone"
     return table

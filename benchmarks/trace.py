@@ -88,7 +88,7 @@ def ragged() -> Table:
             {
                 "packed": lambda m=module, p=packed: _forward(m, p),  # type: ignore[misc]
                 "trace": lambda m=module, x=inputs, n=lengths: trace(m, x, n),  # type: ignore[misc]
-                "forward": lambda m=module, x=inputs, n=lengths, s=state: forward(m, x, n, s),  # type: ignore[misc]
+                "forward": lambda m=module, x=inputs, n=lengths, s=state: forward(m, x, n, s, ragged=True),  # type: ignore[misc]
             }
         )
         ratios = (f"{seconds[way] / seconds['packed']:.2f}" for way in ("trace", "forward"))

@@ -42,7 +42,7 @@ def needed() -> str:
     return program
 
 
-def run(url: str, requests: Sequence[Request], seconds: float, connections: int = CONNECTIONS) -> Load:
+def run(url: str, requests: Sequence[Request], seconds: int, connections: int = CONNECTIONS) -> Load:
     """Send these requests in turn, each connection the next one when its last is answered.
 
     Raises:
@@ -53,7 +53,7 @@ def run(url: str, requests: Sequence[Request], seconds: float, connections: int 
         files = [Path(folder) / str(number) for number in range(len(requests))]
         for file, request in zip(files, requests, strict=True):
             file.write_bytes(request.raw)
-        size = ("--threads", "1", "--connections", str(connections), "--duration", f"{seconds:g}s")
+        size = ("--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s")
         command = [needed(), *size, "--timeout", "10s", "--script", SCRIPT, url, "--", *files]
         ran = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own
     told = json.loads(ran.stdout.splitlines()[-1])

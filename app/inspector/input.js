@@ -81,7 +81,11 @@ class Input {
     const { request, sequence, trace } = state.get();
     this.example.value = request && !("example" in request) ? "" : (request?.example ?? (trace ? "" : 0));
     const body = this.#body();
-    if (!body) return;
+    if (!body) {
+      this.area.value = "";
+      this.area.placeholder = trace ? "The link names a stored trace, not its numbers. What you type or paste here replaces it." : "";
+      return;
+    }
     const text = asText(ofSequence(body, sequence, info), info);
     this.area.value = text.length <= EDITABLE ? text : "";
     this.area.placeholder = text.length <= EDITABLE ? "" : `${this.#page.trace?.length(sequence).toLocaleString("en") ?? "Many"} steps: too many to be edited here. What you type or paste replaces them.`;

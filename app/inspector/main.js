@@ -26,6 +26,9 @@ const VIEWS = [
   ["scatter", "How saturated the units are", mountScatter],
 ];
 
+/** Parts of the page that show nothing without a trace. */
+const NEEDS_TRACE = ["prediction", "middle", "right"];
+
 const NO_MODEL = { title: "There is no model to look at", status: 0, detail: "None in the folder of models is ready; GET /v1/models says why." };
 
 const page = new Page();
@@ -35,14 +38,11 @@ let looking = new AbortController();
 
 start();
 
-async function start() {
+function start() {
   mountFrame();
   for (const [name, title, mount] of VIEWS) mountView(name, title, mount);
   page.state.on(["model", "version", "request", "horizon", "module"], look);
-  await notice.guard(async () => {
-    page.models = (await page.api.get("/v1/models")).models;
-  });
-  await look();
+  look();
 }
 
 function mountFrame() {
@@ -92,11 +92,12 @@ async function look() {
       if (!signal.aborted) show(info, trace);
     }
   });
-  if (!signal.aborted) status.textContent = page.trace ? summary(page.trace) : "";
+  if (!signal.aborted) status.textContent = page.trace ? summary(page.trace) : "Give the model a sequence: type, paste or drop one under Input.";
 }
 
 /** ModelInfo of the model that the state names, else of the first one that is ready. */
 async function describe(signal) {
+  if (page.models.length === 0) page.models = (await page.api.get("/v1/models", { signal })).models;
   const { model, version } = page.state.get();
   const name = model ?? page.models.find(({ state }) => state === "ready")?.name;
   if (name === undefined) throw new Problem(NO_MODEL);
@@ -122,6 +123,7 @@ function changed({ horizon: own, ...body }, { horizon, module }) {
 function show(info, trace) {
   const isNew = page.info !== info;
   [page.info, page.trace] = [info, trace];
+  for (const part of NEEDS_TRACE) document.getElementById(part).hidden = !trace;
   if (trace) page.state.set({ ...within(page.state.get(), trace), trace: trace.request && page.state.fits ? null : trace.id });
   if (isNew) page.emit("model");
   page.emit("trace");

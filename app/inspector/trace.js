@@ -40,7 +40,7 @@ export class Trace {
     this.meta = meta;
     /** The predict body behind it; null where only the id is known. */
     this.request = body;
-    /** What each sequence read: [sequence][time][feature] or [sequence][time]; null for text. */
+    /** What was read: [sequence][time][feature] or [sequence][time]; null for text, and for a sequence that has other steps. */
     this.inputs = body ? inputsOf(body, meta) : null;
   }
 
@@ -156,10 +156,17 @@ export class Trace {
   }
 }
 
-function inputsOf({ inputs, layout }, { tokens }) {
+/** What each sequence read, without padding; null for one whose steps are not the traced LSTM's own. */
+function inputsOf({ inputs, layout, sequence_lengths: given, horizon = 0 }, { tokens, sequence_lengths: lengths }) {
   if (!inputs) return null;
-  if (depthOf(inputs) < (tokens ? 2 : 3)) return [inputs];
-  return layout === "time_batch_feature" ? inputs[0].map((_, row) => inputs.map((step) => step[row])) : inputs;
+  const batch = depthOf(inputs) < (tokens ? 2 : 3) ? [inputs] : layout === "time_batch_feature" ? turned(inputs) : inputs;
+  const rows = given ? batch.map((row, index) => row.slice(0, given[index])) : batch;
+  return rows.map((row, index) => (row.length + horizon === lengths[index] ? row : null));
+}
+
+/** [time][sequence] -> [sequence][time] */
+function turned(inputs) {
+  return inputs[0].map((_, row) => inputs.map((step) => step[row]));
 }
 
 function depthOf(value) {

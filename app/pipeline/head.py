@@ -60,10 +60,13 @@ class Head(nn.Module):
         """Whether there is a prediction for every time step, not one per sequence."""
         return self.steps == "all"
 
-    def forward(self, output: Tensor, lengths: Tensor) -> Tensor:
-        """(batch, time, unit) with NaN in the padding -> (batch, time, value), or (batch, value) for a summary."""
+    def forward(self, output: Tensor, lengths: Tensor | None) -> Tensor:
+        """(batch, time, unit) with NaN in the padding -> (batch, time, value), or (batch, value) for a summary.
+
+        `lengths` is (batch,), or None where all rows have all steps.
+        """
         if self.steps == "last":
-            output = batch.at_last_step(output, lengths)
+            output = _last(output, lengths)
         elif self.steps == "final":
             output = _final(output, lengths, self._directions)
         elif self.steps == "mean":
@@ -73,10 +76,15 @@ class Head(nn.Module):
         return self.layers(output)  # type: ignore[no-any-return]
 
 
-def _final(output: Tensor, lengths: Tensor, directions: int) -> Tensor:
+def _last(output: Tensor, lengths: Tensor | None) -> Tensor:
+    """(batch, time, unit) -> (batch, unit)."""
+    return output[:, -1] if lengths is None else batch.at_last_step(output, lengths)
+
+
+def _final(output: Tensor, lengths: Tensor | None, directions: int) -> Tensor:
     """(batch, time, directions · unit) -> (batch, directions · unit): the forward's last, the reverse's first."""
     forward, *reverse = output.chunk(directions, dim=-1)
-    return torch.cat([batch.at_last_step(forward, lengths), *(each[:, 0] for each in reverse)], dim=-1)
+    return torch.cat([_last(forward, lengths), *(each[:, 0] for each in reverse)], dim=-1)
 
 
 def _linear(weight: Tensor, bias: Tensor | None, number: int) -> nn.Linear:

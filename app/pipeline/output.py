@@ -71,10 +71,13 @@ class OutputScale(nn.Module):
     def __init__(self, config: OutputConfig) -> None:
         super().__init__()
         count = len(config.names)
+        self._is_identity = not (config.mean or config.std or config.minimum)
         for name, default in (("mean", 0.0), ("std", 1.0), ("minimum", -torch.inf)):
             values = torch.tensor(getattr(config, name) or [default] * count)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """(…, output) -> (…, output)."""
+        if self._is_identity:
+            return values
         return torch.maximum(values * self.std + self.mean, self.minimum)

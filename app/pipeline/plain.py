@@ -78,18 +78,20 @@ class PlainPipeline(Pipeline):
 
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
         """The LSTM's state is carried, so each further row costs one step."""
-        encoded = self.encoder(query.inputs)
-        output, state = forward(self.lstm, encoded, query.sequence_lengths, self._initial_state(query, encoded))
-        row = yield self._predicted(batch.at_last_step(output, query.sequence_lengths))
-        one_step = torch.ones_like(query.sequence_lengths)
-        while True:
-            output, state = forward(self.lstm, self.encoder(row[:, None]), one_step, state)
+        encoded, lengths = self.encoder(query.inputs), query.sequence_lengths
+        begin = self._initial_state(query, encoded)
+        output, state = forward(self.lstm, encoded, lengths, begin, ragged=query.is_ragged)
+        row = yield self._predicted(batch.at_last_step(output, lengths))
+        one_step = torch.ones_like(lengths)
+        while state is not None:
+            output, state = forward(self.lstm, self.encoder(row[:, None]), one_step, state, ragged=False)
             row = yield self._predicted(output[:, 0])
 
     def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
         """The head, whatever it reads else, reads each further step."""
         encoded = self.encoder(inputs)
-        output, _ = forward(self.lstm, encoded, lengths, self._initial_state(query, encoded))
+        state = self._initial_state(query, encoded)
+        output, _ = forward(self.lstm, encoded, lengths, state, ragged=query.is_ragged, with_state=False)
         steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
         return self._predicted(output.take_along_dim(steps[..., None], dim=1))
 
@@ -105,26 +107,29 @@ class PlainPipeline(Pipeline):
         if not query.looks_inside and not query.prediction:
             return answer
         encoded = self.encoder(query.inputs)
-        state = self._initial_state(query, encoded)
+        begin, final_state = self._initial_state(query, encoded), None
         if query.explain is not None:
-            return replace(answer, explained=explain(self.lstm, encoded[0], state, query.explain))
+            return replace(answer, explained=explain(self.lstm, encoded[0], begin, query.explain))
         if query.trace is not None:
-            traced = trace(self.lstm, encoded, lengths, state, query.trace).settled()
+            traced = trace(self.lstm, encoded, lengths, begin, query.trace).settled()
             output, final_state = traced.output, traced.final_state
         else:
-            output, final_state = forward(self.lstm, encoded, lengths, state)
+            output, final_state = forward(
+                self.lstm, encoded, lengths, begin, ragged=query.is_ragged, with_state=query.final_state
+            )
         return replace(
             answer,
-            prediction=self._of(output, lengths) if query.prediction else None,
+            prediction=self._of(output, query) if query.prediction else None,
             output=output if query.output else None,
             final_state=final_state if query.final_state else None,
             trace=traced,
         )
 
-    def _of(self, output: Tensor, lengths: Tensor) -> Prediction | None:
+    def _of(self, output: Tensor, query: Query) -> Prediction | None:
         if self.head is None:
             return None
-        return self._prediction(self._scaled(self.head(output, lengths)), lengths if self.head.per_step else None)
+        values = self._scaled(self.head(output, query.sequence_lengths if query.is_ragged else None))
+        return self._prediction(values, query.sequence_lengths if self.head.per_step else None)
 
     def _predicted(self, output: Tensor) -> Tensor:
         """The head's values (…, value) from the LSTM's output at some steps (…, unit)."""

@@ -40,6 +40,11 @@ class Query:
         return int(self.sequence_lengths.sum())
 
     @property
+    def is_ragged(self) -> bool:
+        """Whether a sequence is shorter than the longest."""
+        return self.steps < self.inputs.shape[0] * self.inputs.shape[1]
+
+    @property
     def looks_inside(self) -> bool:
         """Whether more than the prediction is wanted."""
         return self.output or self.final_state or self.trace is not None or self.explain is not None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from app.lstm import Selection, State, Trace
 from app.pipeline.query import Answer, Prediction, Query
 from app.repository.model import Model
+
+T = TypeVar("T")
 
 WASTE = 1.5
 """A batch may have so many times the steps of its sequences: the rest is padding."""
@@ -65,9 +67,8 @@ class Batch:
         """Each query's own part of the answer to all."""
         if len(self.queries) == 1:
             return [answer]
-        ends = accumulate((len(query.inputs) for query in self.queries), initial=0)
-        rows = [slice(*span) for span in pairwise(ends)]
-        return [_Part(query, answer, own).answer() for query, own in zip(self.queries, rows, strict=True)]
+        parts = Parts(answer, [len(query.inputs) for query in self.queries])
+        return [parts.of(index, query) for index, query in enumerate(self.queries)]
 
 
 def goes_with(first: Query, query: Query, model: Model) -> bool:
@@ -123,54 +124,76 @@ def _state(query: Query, model: Model) -> State:
     return State.zeros(model.pipeline.spec_of(query.module), len(query.inputs), torch.empty(0))
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some rows of an answer, and no more steps than they have."""
+class Parts:
+    """An answer, cut into the rows of each query, all in a few strokes: many small ones would cost more than the model.
 
-    query: Query
-    whole: Answer
-    rows: slice
+    Args:
+        whole: the answer to all.
+        sizes: how many rows each query has.
+    """
 
-    def answer(self) -> Answer:
-        query, whole = self.query, self.whole
+    def __init__(self, whole: Answer, sizes: list[int]) -> None:
+        self._whole, self._sizes = whole, sizes
+        predicted, trace = whole.prediction, whole.trace
+        self._values, self._choices, self._predicted_steps = (
+            (None, None, None)
+            if predicted is None
+            else (self._cut(predicted.values), self._cut(predicted.choices), self._cut(predicted.steps))
+        )
+        self._output = self._cut(whole.output)
+        self._final_state = None if whole.final_state is None else _cut_state(whole.final_state, sizes)
+        if trace is not None:
+            self._signals = {name: values.split_with_sizes(sizes) for name, values in trace.signals.items()}
+            self._traced_output, self._gaps = trace.output.split_with_sizes(sizes), self._cut(trace.gaps)
+            self._began, self._ended = _cut_state(trace.initial_state, sizes), _cut_state(trace.final_state, sizes)
+
+    def of(self, index: int, query: Query) -> Answer:
+        """The part of the query of this index, no longer than its longest sequence."""
+        whole, longest = self._whole, query.inputs.shape[1]
         return Answer(
             sequence_lengths=query.sequence_lengths,
             inputs=query.inputs,
             module=whole.module,
             aligned=whole.aligned,
-            prediction=self._prediction(whole.prediction) if query.prediction else None,
-            output=self._steps(whole.output) if query.output else None,
-            final_state=self._state(whole.final_state),
-            trace=None if whole.trace is None else self._trace(whole.trace),
+            prediction=self._prediction(index, longest) if query.prediction else None,
+            output=None if self._output is None or not query.output else _cut_time(self._output[index], longest),
+            final_state=_at(self._final_state, index),
+            trace=None if whole.trace is None else self._trace(whole.trace, index, query),
         )
 
-    def _prediction(self, whole: Prediction | None) -> Prediction | None:
-        if whole is None:
+    def _prediction(self, index: int, longest: int) -> Prediction | None:
+        if self._values is None:
             return None
-        if whole.steps is None:
-            choices = None if whole.choices is None else whole.choices[self.rows]
-            return Prediction(whole.values[self.rows], None, choices)
-        choices = None if whole.choices is None else self._steps(whole.choices)
-        return Prediction(whole.values[self.rows, : self._longest], whole.steps[self.rows], choices)
+        values, choices, steps = self._values[index], _at(self._choices, index), _at(self._predicted_steps, index)
+        if steps is None:
+            return Prediction(values, None, choices)
+        return Prediction(_cut_time(values, longest), steps, None if choices is None else _cut_time(choices, longest))
 
-    def _trace(self, whole: Trace) -> Trace:
-        steps = len(whole.selection.time_steps(self._longest))
+    def _trace(self, whole: Trace, index: int, query: Query) -> Trace:
+        longest = query.inputs.shape[1]
+        steps = len(whole.selection.time_steps(longest))
         return replace(
             whole,
-            signals={name: values[self.rows, :, :, :steps] for name, values in whole.signals.items()},
-            sequence_lengths=self.query.sequence_lengths,
-            output=whole.output[self.rows, : self._longest],
-            initial_state=State(*(value[:, self.rows] for value in whole.initial_state)),
-            final_state=State(*(value[:, self.rows] for value in whole.final_state)),
-            gaps=None if whole.gaps is None else whole.gaps[self.rows],
+            signals={name: parts[index][:, :, :, :steps] for name, parts in self._signals.items()},
+            sequence_lengths=query.sequence_lengths,
+            output=self._traced_output[index][:, :longest],
+            initial_state=self._began[index],
+            final_state=self._ended[index],
+            gaps=_at(self._gaps, index),
         )
 
-    def _steps(self, values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[self.rows, : self._longest]
+    def _cut(self, values: Tensor | None) -> Sequence[Tensor] | None:
+        return None if values is None else values.split_with_sizes(self._sizes)
 
-    def _state(self, state: State | None) -> State | None:
-        return None if state is None else State(*(value[:, self.rows] for value in state))
 
-    @property
-    def _longest(self) -> int:
-        return self.query.inputs.shape[1]
+def _cut_state(state: State, sizes: list[int]) -> list[State]:
+    return [State(*values) for values in zip(*(value.split_with_sizes(sizes, 1) for value in state), strict=True)]
+
+
+def _cut_time(values: Tensor, longest: int) -> Tensor:
+    """(row, step, …) -> no more than so many steps."""
+    return values if values.shape[1] == longest else values[:, :longest]
+
+
+def _at(parts: Sequence[T] | None, index: int) -> T | None:
+    return None if parts is None else parts[index]

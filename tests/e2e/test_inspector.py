@@ -171,6 +171,28 @@ class TestInput:
         assert np.allclose(shown[:32].T, expected[0][0][0], atol=1e-6)
         assert len(page.locator("#values").input_value().splitlines()) == 49
 
+    def test_what_is_too_long_for_an_address_is_named_by_its_stored_trace(self, inspector, traced, tmp_path):
+        values = np.full((20_000, 5), 29_000.0)
+        values[:, 3:] = (np.arange(20_000) % 48)[:, None]
+        np.save(tmp_path / "values.npy", values)
+        page = inspector(model="demand", unit=7)
+        page.set_input_files("#file", tmp_path / "values.npy")
+        expect(page.locator("#status")).to_contain_text("20,000 steps")
+        expect(page).to_have_url(re.compile(r"\?model=demand&trace=\w+&unit=7$"))
+        page.locator("#strip .plot").focus()
+        page.keyboard.press("PageDown")
+        expect(page.locator("#overview .reading")).to_contain_text("Step 2000, unit 7: ")
+        trace = traced("demand", {"inputs": [values[:2001].tolist()], "units": [7], "time": {"start": 2000}})["signals"]
+        shown = re.findall(
+            r" (−?\d[\d.]*(?:e−\d+)?)", page.locator("#overview .reading").inner_text().partition(": ")[2]
+        )
+        exact = [np.ravel(trace[signal])[0] for signal in SIGNALS]
+        assert [float(number.replace("−", "-")) for number in shown] == pytest.approx(exact, rel=0.5, abs=0.006)
+        course = exported(page, "strip")
+        page.reload()
+        expect(page.locator("#overview .reading")).to_contain_text("Step 2000, unit 7: ")
+        assert exported(page, "strip") == course
+
     def test_every_kind_of_file_is_read(self, inspector, shipped):
         info = shipped.get("/v1/models/demand").json()
         values = np.array([[3e4, 29e3, 29001, 0, 7], [3e4, 29001, 29002, 1, 8.5]])

@@ -29,8 +29,12 @@ def test_output_and_state_are_those_of_torchs_packed_sequences(module, random, l
     for row, length in enumerate(lengths):
         padded[row, length:] = padding
 
-    output, final = forward(module, padded, given, state)
+    ragged = len(set(lengths)) > 1
+    output, final = forward(module, padded, given, state, ragged=ragged)
+    without, nothing = forward(module, padded, given, state, ragged=ragged, with_state=False)
 
-    torch.testing.assert_close(output, expected_output, rtol=0, atol=1e-6, equal_nan=True)
+    for values in (output, without):
+        torch.testing.assert_close(values, expected_output, rtol=0, atol=1e-6, equal_nan=True)
+    assert (nothing is None) == (ragged and not module.bidirectional)
     for mine, other in zip(final, expected, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-6)
