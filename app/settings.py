@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(default=1024, ge=1)
     """Requests that may wait for the device; one more is answered 429."""
 
-    max_batch_size: int = Field(default=64, ge=1)
+    max_batch_size: int = Field(default=256, ge=1)
     """Sequences that are computed together at most; what waits while the device is busy is the next batch."""
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-ANSWER = (
-    b'{"model":{"name":"small","version":"1"},"sequence_lengths":[50],"prediction":{"values":[[-0.012345678901234567]]}}'
+from benchmarks.form import JSON, to_json
+
+ANSWER = to_json(
+    {
+        "model": {"name": "small", "version": "1"},
+        "sequence_lengths": [50],
+        "prediction": {"values": [[-0.11539565]]},
+    }
 )
+HEADERS = [(b"content-type", JSON.encode()), (b"content-length", str(len(ANSWER)).encode())]
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -15,6 +22,5 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     while (await receive()).get("more_body"):
         pass
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": ANSWER})

@@ -25,9 +25,11 @@ from benchmarks.wrk import Failed, Load
 OURS = {"JSON": form.PREDICT, "/v2 binary": form.INFER_BINARY}
 THEIRS = "theirs"
 ALONE = "{}, one connection"
-WARM_UP_S = 1
+WARM_UP_S = 3
+"""Batching that learns how long a batch takes must see some first."""
 
 Loads = Mapping[str, Sequence[Load]]
+Ways = dict[str, Callable[[], Load]]
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,7 @@ def measure(pace: Pace) -> list[Table]:
                 for name, network in subjects.items()
                 for way, asked in OURS.items()
             }
-            compared = [
-                each for peer in PEERS for each in _compared(peer, subjects, Path(folder), service, ours, pace)
-            ]
+            compared = [each for peer in PEERS for each in _compared(peer, subjects, Path(folder), service, ours, pace)]
     return [_reached(compared), _rates(compared, pace)]
 
 
@@ -101,9 +101,11 @@ def _compared(
             yield Compared(peer, version, name, reason=str(error))
 
 
-def _ways(asked: Mapping[str, tuple[str, Request]], seconds: int) -> dict[str, Callable[[], Load]]:
-    many = {way: partial(wrk.run, url, [request], seconds) for way, (url, request) in asked.items()}
-    one = {ALONE.format(way): partial(wrk.run, url, [request], seconds, 1) for way, (url, request) in asked.items()}
+def _ways(asked: Mapping[str, tuple[str, Request]], seconds: int) -> Ways:
+    many: Ways = {way: partial(wrk.run, url, [request], seconds) for way, (url, request) in asked.items()}
+    one: Ways = {
+        ALONE.format(way): partial(wrk.run, url, [request], seconds, 1) for way, (url, request) in asked.items()
+    }
     return many | one
 
 

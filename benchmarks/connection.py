@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         return (await loop.create_connection(lambda: cls(answered), at.hostname, at.port))[1]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio's."""
+        """As asyncio says."""
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
 
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """asyncio's: some of an answer, or the end of it."""
+        """As asyncio says: some of an answer, or the end of it."""
         self._got += data
         end = self._got.find(b"\r\n\r\n")
         if end < 0:
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._answered(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio's."""
+        """As asyncio says."""
         if self.failed is None:
             self.failed = f"the connection was lost: {exc}"
             self._answered(self)

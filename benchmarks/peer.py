@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import numpy as np
 
 from benchmarks import form, server
@@ -70,7 +70,7 @@ class Peer:
         here = {"NETWORK": network.name, "WEIGHTS": str(weights), "PYTHONPATH": str(ROOT)}
         request = self.form.request(network.name, network.inputs())
         with server.started(
-            [self._bin / program, *arguments],
+            [str(self._bin / program), *arguments],
             port,
             lambda started: started.post(request).status_code == 200,
             here | self.environment(port),
@@ -82,7 +82,9 @@ def _environment(name: str, *packages: str, beside: Path | None = None) -> Path:
     """An environment with these packages, which sees those that lie `beside` it, too."""
     folder = ENVIRONMENTS / name
     done = folder / ".installed"
-    wanted = "\n".join(Path(package).read_text("utf-8") if package.endswith(".txt") else package for package in packages)
+    wanted = "\n".join(
+        Path(package).read_text("utf-8") if package.endswith(".txt") else package for package in packages
+    )
     if done.exists() and done.read_text("utf-8") == wanted:
         return folder
     _run(sys.executable, "-m", "venv", "--clear", folder)
@@ -149,5 +151,14 @@ PEERS = (
         _PREDICT,
         lambda _: {"RAY_USAGE_STATS_ENABLED": "0"},
     ),
-    Peer("Triton (PyTriton), binary", "pytriton", "nvidia-pytriton", _pytriton, INFER_BINARY, native=True),
+    Peer(
+        "Triton (PyTriton), binary",
+        "pytriton",
+        "nvidia-pytriton",
+        _pytriton,
+        INFER_BINARY,
+        # Triton embeds Python, and would take the system's library with this interpreter's modules
+        lambda _: {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))},
+        native=True,
+    ),
 )

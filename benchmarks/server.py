@@ -53,7 +53,7 @@ class Server:
 
 @contextmanager
 def started(
-    command: Sequence[str | Path],
+    command: Sequence[str],
     port: int,
     ready: Callable[[Server], bool],
     environment: Mapping[str, str] | None = None,
@@ -86,17 +86,17 @@ def free_port() -> int:
 def gatescope(models: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """This service, as `gatescope serve` starts it."""
     port = free_port()
-    command = [BIN / "gatescope", "serve", "--models", models, "--port", str(port)]
+    command = [str(BIN / "gatescope"), "serve", "--models", str(models), "--port", str(port)]
     with started(command, port, lambda server: _answers(server, "/health/ready"), environment) as server:
         yield server
 
 
 @contextmanager
 def bare() -> Iterator[Server]:
-    """uvicorn with an application that does nothing, and the same settings."""
+    """Bare uvicorn: an application that does nothing, and the same settings."""
     port = free_port()
     options = ("--port", str(port), "--no-access-log", "--loop", "uvloop", "--http", "httptools", "--lifespan", "off")
-    command = [BIN / "uvicorn", *options, "benchmarks.bare:app"]
+    command = [str(BIN / "uvicorn"), *options, "benchmarks.bare:app"]
     with started(command, port, lambda server: _answers(server, "/")) as server:
         yield server
 

@@ -140,7 +140,9 @@ def _tables(loads: Mapping[str, Sequence[Load]], pace: Pace) -> list[Table]:
     for way in TAILS:
         tail = [load.p99_ms / load.p50_ms for load in loads[way]]
         ratios.add_row(f"{way}, {wrk.CONNECTIONS} connections: p99 over p50", *ratio.shown(tail), "≤ 4")
-    ratios.caption = f"{pace.rounds} rounds of {pace.seconds} s each, {wrk.CONNECTIONS} connections where none are named"
+    ratios.caption = (
+        f"{pace.rounds} rounds of {pace.seconds} s each, {wrk.CONNECTIONS} connections where none are named"
+    )
     return [ratios, rates(loads)]
 
 

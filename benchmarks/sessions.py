@@ -37,8 +37,6 @@ TOGETHER = 64
 TIMEOUT_S = 30.0
 CHECKED_STEPS = 20
 
-Ways = dict[str, Callable[[], float]]
-
 
 def measure(pace: Pace) -> list[Table]:
     """Ratios, and the rates behind them, each step one time step of the larger network."""
@@ -49,7 +47,7 @@ def measure(pace: Pace) -> list[Table]:
         alone = stack.enter_context(server.gatescope(models, {"GATESCOPE_MAX_BATCH_SIZE": "1"}))
         pool = stack.enter_context(apart.process())
         _check(together, network)
-        ways = {
+        ways: dict[str, Callable[[], float]] = {
             "1, HTTP": _over_http(pool, together, network, 1, pace.seconds),
             "many, HTTP": _over_http(pool, together, network, MANY, pace.seconds),
             "many, HTTP, alone": _over_http(pool, alone, network, MANY, pace.seconds),
@@ -114,7 +112,9 @@ async def _stepping(models: Path, sessions: int, max_batch_size: int, seconds: f
 
 
 def _table(rates: Mapping[str, Sequence[float]], pace: Pace) -> Table:
-    table = Table("sessions", "steps/s", "over 1 session", "least to most", "over computing each alone", "least to most")
+    table = Table(
+        "sessions", "steps/s", "over 1 session", "least to most", "over computing each alone", "least to most"
+    )
     for where in ("HTTP", "in process"):
         one, many, alone = (rates[f"{way}"] for way in (f"1, {where}", f"many, {where}", f"many, {where}, alone"))
         table.add_row(f"1, {where}", f"{statistics.median(one):,.0f}")
@@ -122,5 +122,7 @@ def _table(rates: Mapping[str, Sequence[float]], pace: Pace) -> Table:
         table.add_row(f"{MANY}, {where}", f"{statistics.median(many):,.0f}", *gains)
         title = f"{MANY}, {where}, GATESCOPE_MAX_BATCH_SIZE=1"
         table.add_row(title, f"{statistics.median(alone):,.0f}", *ratio.shown(ratio.each(alone, one)))
-    table.caption = f"{pace.rounds} rounds of {pace.seconds} s each; goals over HTTP: ≥ 8 over 1 session, ≥ 5 over alone"
+    table.caption = (
+        f"{pace.rounds} rounds of {pace.seconds} s each; goals over HTTP: ≥ 8 over 1 session, ≥ 5 over alone"
+    )
     return table

@@ -54,7 +54,7 @@ def run(url: str, requests: Sequence[Request], seconds: int, connections: int = 
         for file, request in zip(files, requests, strict=True):
             file.write_bytes(request.raw)
         size = ("--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s")
-        command = [needed(), *size, "--timeout", "10s", "--script", SCRIPT, url, "--", *files]
+        command = [needed(), *size, "--timeout", "10s", "--script", str(SCRIPT), url, "--", *map(str, files)]
         ran = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own
     told = json.loads(ran.stdout.splitlines()[-1])
     if told["failed"] or not told["requests"]:

@@ -27,8 +27,8 @@ def forward(
         with_state: whether the final state is wanted, which in a ragged batch costs more than the output.
 
     Returns:
-        Output (batch, time, directions · unit), NaN in the padding, and each row's state at its own last step; None where
-        that is not wanted and would have cost something.
+        Output (batch, time, directions · unit), NaN in the padding, and each row's state at its own last step; None
+        where that is not wanted and would have cost something.
     """
     if ragged and (with_state or module.bidirectional):
         # the cell states inside are wanted where rows end, or a direction begins there: only a trace goes there

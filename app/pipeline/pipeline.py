@@ -18,6 +18,8 @@ from app.pipeline.output import OutputConfig, OutputScale, Task
 from app.pipeline.query import Answer, Prediction, Query
 from app.pipeline.tokens import TokenInputs
 
+_NATIVE = (torch.float32, torch.int64)  # as requests give them
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -97,7 +99,7 @@ class Pipeline(nn.Module, ABC):
     def answer(self, query: Query) -> Answer:
         """Compute what is asked for, on the device of the weights; the answer's tensors lie on the CPU."""
         with torch.no_grad():
-            if self._is_at_home:
+            if self._is_at_home and query.inputs.dtype in _NATIVE:
                 return self._answer(query)
             return _to_cpu(self._answer(_to_device(query, next(self.lstm.parameters()))))
 

@@ -72,7 +72,7 @@ class LocalEngine:
     """
 
     def __init__(
-        self, repository: Repository, max_queue_size: int, max_batch_size: int = 64, *, watch: bool = False
+        self, repository: Repository, max_queue_size: int, max_batch_size: int = 256, *, watch: bool = False
     ) -> None:
         self._repository = repository
         self._batcher = Batcher(max_queue_size, max_batch_size)

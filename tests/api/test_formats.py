@@ -56,7 +56,7 @@ def answers(client, monkeypatch):
     engine, made = client.app.state.context.engine, []
     answer = type(engine).answer
 
-    async def noted(model, query, timeout_s):
+    async def noted(model, query, timeout_s=None):
         result = await answer(engine, model, query, timeout_s)
         if result.trace is not None:
             made.append(weakref.ref(result.trace.signals["cell_state"]))

@@ -193,7 +193,7 @@ class TestInput:
         expect(page.locator("#overview .reading")).to_contain_text("Step 2000, unit 7: ")
         assert exported(page, "strip") == course
 
-    def test_every_kind_of_file_is_read(self, inspector, shipped):
+    def test_every_kind_of_file_is_read_and_what_cannot_be_is_said(self, inspector, shipped):
         info = shipped.get("/v1/models/demand").json()
         values = np.array([[3e4, 29e3, 29001, 0, 7], [3e4, 29001, 29002, 1, 8.5]])
         lines = [
@@ -226,9 +226,6 @@ class TestInput:
             ("x.zip", b"", "a .csv, .json, .npy or .txt file is wanted"),
         ):
             assert said in read(page, name, content, info)
-
-    def test_what_cannot_be_read_is_said_beside_it(self, inspector):
-        page = inspector(model="demand")
         give(page, "1, 2, 3, 4, 5\n1, 2, 3, 4, five")
         expect(page.locator(".wrong")).to_have_text("At line 2, column 5: 'five' is no number.")
 

@@ -19,9 +19,9 @@ class Runtime(MLModel):
         _, self.network = served()
         return True
 
-    @torch.no_grad()
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """(batch, time, feature) -> (batch, 1)."""
         inputs = NumpyCodec.decode_input(payload.inputs[0]).astype(np.float32, copy=False)
-        prediction = self.network(torch.from_numpy(inputs)).numpy()
+        with torch.no_grad():
+            prediction = self.network(torch.from_numpy(inputs)).numpy()
         return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("prediction", prediction)])

@@ -34,5 +34,7 @@ class Predictor:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that what Ray started ends, too
     ray.init(include_dashboard=False, num_cpus=2)
-    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1]), "access_log": False})
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config={"enable_access_log": False}
+    )
     serve.run(Predictor.bind(), route_prefix="/predict", blocking=True)

@@ -92,7 +92,7 @@ def test_what_is_answered_has_the_shapes_that_the_metadata_states(client, ask, w
 
 def test_a_configuration_leaves_the_batch_out(client):
     told = client.get("/v2/models/mood/config").json()
-    assert told["max_batch_size"] == 64
+    assert told["max_batch_size"] == 256
     assert shapes(told["input"], "dims") | {"initial_cell_state": None, "initial_hidden_state": None} == {
         "inputs": [-1],
         "text": [],
