@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Annotated
 
 import torch
@@ -46,13 +49,19 @@ def main(
     logs.configure("console")
     logs.quiet()
     console = Console(width=MARKDOWN_WIDTH if markdown else None)
-    console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    console.print(_heading())
     pace = Pace(rounds, seconds)
     for name in names or [*IN_PROCESS, *OVER_HTTP]:
         for table in _tables(name, pace):
             if markdown:
-                table.box = box.MARKDOWN
+                table.box, table.caption_justify = box.MARKDOWN, "left"
             console.print(table)
+
+
+def _heading() -> str:
+    versions = (f"{package} {version(package)}" for package in ("torch", "uvicorn"))
+    today = datetime.now(tz=UTC).date()
+    return f"{', '.join(versions)}, {os.cpu_count()} processors, {torch.get_num_threads()} threads, {today}"
 
 
 def _tables(name: str, pace: Pace) -> list[Table]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -71,7 +72,9 @@ def measure(pace: Pace) -> list[Table]:
                 for way, asked in OURS.items()
             }
             compared = [each for peer in PEERS for each in _compared(peer, subjects, Path(folder), service, ours, pace)]
-    return [_reached(compared), _rates(compared, pace)]
+    measured = [each for each in compared if each.loads is not None]
+    left_out = [_left_out(compared)] if len(measured) < len(compared) else []
+    return [_reached(measured), _rates(measured, pace), *left_out]
 
 
 def _compared(
@@ -97,16 +100,16 @@ def _compared(
                 asked = {way: (service.url, ours[name, way]) for way in OURS} | {THEIRS: (theirs.url, request)}
                 wrk.run(theirs.url, [request], WARM_UP_S)
                 yield Compared(peer, version, name, in_turns(_ways(asked, pace.seconds), pace.rounds))
-        except (DidNotStart, WrongAnswer, Failed) as error:
+        except (DidNotStart, WrongAnswer, Failed, httpx.TransportError) as error:
             yield Compared(peer, version, name, reason=str(error))
 
 
 def _ways(asked: Mapping[str, tuple[str, Request]], seconds: int) -> Ways:
-    many: Ways = {way: partial(wrk.run, url, [request], seconds) for way, (url, request) in asked.items()}
-    one: Ways = {
-        ALONE.format(way): partial(wrk.run, url, [request], seconds, 1) for way, (url, request) in asked.items()
-    }
-    return many | one
+    ways: Ways = {way: partial(wrk.run, url, [request], seconds) for way, (url, request) in asked.items()}
+    for way in ("JSON", THEIRS):
+        url, request = asked[way]
+        ways[ALONE.format(way)] = partial(wrk.run, url, [request], max(1, seconds // 2), 1)
+    return ways
 
 
 def _rates(compared: Sequence[Compared], pace: Pace) -> Table:
@@ -115,9 +118,6 @@ def _rates(compared: Sequence[Compared], pace: Pace) -> Table:
         *(f"Gatescope's, {way}" for way in OURS),
     )
     for each in compared:
-        if each.loads is None:
-            table.add_row(each.peer.title, each.version, each.network, each.reason)
-            continue
         theirs = (
             f"{each.median(THEIRS, lambda load: load.rate):,.0f}",
             f"{each.median(THEIRS, lambda load: load.p50_ms):.1f}",
@@ -137,11 +137,18 @@ def _reached(compared: Sequence[Compared]) -> Table:
         *("one connection: p50, JSON", "least to most"),
     )
     for each in compared:
-        if each.loads is not None:
-            ratios = (each.rates("JSON"), each.rates("/v2 binary"), each.p50s("JSON"))
-            table.add_row(each.peer.title, each.network, *(text for values in ratios for text in ratio.shown(values)))
-    small = [each for each in compared if each.loads is not None and each.network == "small"]
-    python = [statistics.median(each.rates("JSON")) for each in small if not each.peer.native]
-    if python:
+        ratios = (each.rates("JSON"), each.rates("/v2 binary"), each.p50s("JSON"))
+        table.add_row(each.peer.title, each.network, *(text for values in ratios for text in ratio.shown(values)))
+    small = [each for each in compared if each.network == "small" and not each.peer.native]
+    if python := [statistics.median(each.rates("JSON")) for each in small]:
         table.caption = f"small, JSON: {min(python):.2f} × the best Python peer"
+    return table
+
+
+def _left_out(compared: Sequence[Compared]) -> Table:
+    """Peers that could not be measured, and why."""
+    table = Table("not measured", "version", "network", "why")
+    for each in compared:
+        if each.loads is None:
+            table.add_row(each.peer.title, each.version, each.network or "both", each.reason)
     return table

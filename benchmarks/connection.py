@@ -32,9 +32,9 @@ class Connection(asyncio.Protocol):
     @classmethod
     async def open(cls, url: str, answered: Callable[[Connection], None]) -> Connection:
         """One to the server at this URL."""
-        at = urlsplit(url)
+        host, _, port = urlsplit(url).netloc.rpartition(":")
         loop = asyncio.get_running_loop()
-        return (await loop.create_connection(lambda: cls(answered), at.hostname, at.port))[1]
+        return (await loop.create_connection(lambda: cls(answered), host, int(port)))[1]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio says."""

@@ -6,6 +6,7 @@ import itertools
 import resource
 import statistics
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 
 from app.lstm import trace
 from app.lstm.method import method_of
+from benchmarks import others
 from benchmarks.interleaved import medians
+
+OTHERS = ("cell loop", "gate loop", "BlockLSTMV2")
 
 
 class Shape(NamedTuple):
@@ -49,9 +53,9 @@ GRID = (
 
 
 def padded() -> Table:
-    """Full trace over plain forward, and the two ways of tutorials over it."""
+    """Full trace over plain forward, and other ways over it where they are not too slow."""
     names = ("time", "batch", "hidden", "layers", "directions")
-    table = Table(*names, "way", "forward, ms", "trace / forward", "cell loop / forward")
+    table = Table(*names, "way", "forward, ms", "trace / forward", *(f"{other} / forward" for other in OTHERS))
     ratios = []
     for shape in track(GRID, "trace / forward"):
         torch.manual_seed(0)
@@ -61,13 +65,15 @@ def padded() -> Table:
             "trace": lambda module=module, inputs=inputs: trace(module, inputs),  # type: ignore[misc]
         }
         if shape.layers * shape.directions == 1 and shape.time * shape.batch <= 2000:
-            cell = _cell(module)
-            ways["cell"] = lambda cell=cell, inputs=inputs: _cell_loop(cell, inputs)  # type: ignore[misc]
+            ways |= others.ways(module, inputs)
         seconds = medians(ways)
         ratios.append(seconds["trace"] / seconds["forward"])
-        loop = f"{seconds['cell'] / seconds['forward']:.1f}" if "cell" in seconds else ""
-        table.add_row(*map(str, shape), method_of(module), f"{seconds['forward'] * 1e3:.2f}", f"{ratios[-1]:.2f}", loop)
-    table.caption = f"median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}"
+        slower = [f"{seconds[other] / seconds['forward']:.1f}" if other in seconds else "" for other in OTHERS]
+        table.add_row(
+            *map(str, shape), method_of(module), f"{seconds['forward'] * 1e3:.2f}", f"{ratios[-1]:.2f}", *slower
+        )
+    missing = "" if find_spec("tensorflow") else "; TensorFlow, for BlockLSTMV2, is not installed"
+    table.caption = f"median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}{missing}"
     return table
 
 
@@ -132,21 +138,3 @@ def _peak() -> int:
 @torch.no_grad()
 def _forward(module: nn.LSTM, inputs: object) -> object:
     return module(inputs)
-
-
-def _cell(module: nn.LSTM) -> nn.LSTMCell:
-    cell = nn.LSTMCell(module.input_size, module.hidden_size)
-    state = {name.removesuffix("_l0"): value for name, value in module.state_dict().items()}
-    cell.load_state_dict(state)
-    return cell
-
-
-@torch.no_grad()
-def _cell_loop(cell: nn.LSTMCell, inputs: Tensor) -> Tensor:
-    """The loop of every tutorial; it sees h and c, and still not the gates."""
-    h = c = inputs.new_zeros(len(inputs), cell.hidden_size)
-    states = []
-    for x in inputs.unbind(1):
-        h, c = cell(x, (h, c))
-        states.append(c)
-    return torch.stack(states, dim=1)
