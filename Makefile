@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test check format bench train clean
+.PHONY: install run test check format bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -20,7 +20,7 @@ run: install
 	$(BIN)/gatescope serve
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff format --check .
@@ -35,10 +35,14 @@ format: install
 bench: install
 	$(BIN)/python -m benchmarks
 
+# beside other servers, each installed into an environment of its own below .peers: some 2 GB, and a quarter of an hour
+bench-peers: install
+	$(BIN)/python -m benchmarks peers
+
 # make train MODEL=river: train one of the shipped models again, from the data that its card names
 train: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train]'
 	$(BIN)/python -m models.$(MODEL).train
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -45,8 +45,7 @@ async def _rate(url: str, requests: Sequence[bytes], seconds: float) -> float:
     finally:
         failure.cancel()
         for connection in request_of:
-            connection.failed = "it was hung up"
-            connection.close()
+            connection.hang_up()
 
 
 async def _unless(failure: asyncio.Future[None], seconds: float) -> None:

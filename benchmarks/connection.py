@@ -46,8 +46,9 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(request)
 
-    def close(self) -> None:
-        """Hang up."""
+    def hang_up(self) -> None:
+        """Be done with it; nobody is told."""
+        self.failed = "it was hung up"
         if self._transport is not None:
             self._transport.abort()
 

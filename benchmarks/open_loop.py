@@ -98,10 +98,10 @@ class _OpenLoop:
                 await self._end
         except TimeoutError:
             raise Refused(f"{self._count - self._answered} of {self._count} requests were not answered") from None
+        finally:
+            for connection in connections:
+                connection.hang_up()
         took = loop.time() - self._began
-        for connection in connections:
-            connection.failed = "it was hung up"
-            connection.close()
         counted = self._latencies[int(WARM_UP_S * self._rate) :]
         return Sample(self._count / took, tuple(float(value) for value in np.percentile(counted, PERCENTILES)))
 

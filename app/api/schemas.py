@@ -239,6 +239,11 @@ class StoredTraceInfo(StoredTraceReply, PredictReply):
     directions: list[str]
     units: list[int]
     time_steps: list[int]
+    inputs: list[list[list[float]]] | None = Field(
+        default=None,
+        description="(batch, time, feature): what a model of features read, the steps of a horizon included; left out "
+        "where the traced LSTM has time steps of its own",
+    )
     initial_state: States
     residual: float = Field(description="as in a trace reply, of the whole trace")
 

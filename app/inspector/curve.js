@@ -105,11 +105,11 @@ export class Curve {
 
   /** What was observed, where the quantity is an input too, and what was predicted, by time step. */
   gathered(sequence) {
-    const { values, first } = this.outcome;
+    const { values, first, read } = this.outcome;
     const index = this.output.selectedIndex;
     const feature = this.page.info.input.feature_names?.indexOf(this.name) ?? -1;
     const inputs = this.page.trace.inputs?.[sequence];
-    const observed = { name: "observed", at: (time) => inputs[time]?.[feature] ?? NaN };
+    const observed = { name: "observed", at: (time) => (time < read ? (inputs[time]?.[feature] ?? NaN) : NaN) };
     const prediction = { name: "predicted", at: (time) => values[time - first]?.[index] ?? NaN };
     return feature >= 0 && inputs ? [observed, prediction] : [prediction];
   }

@@ -83,7 +83,7 @@ class Input {
     const body = this.#body();
     if (!body) {
       this.area.value = "";
-      this.area.placeholder = trace ? "The link names a stored trace, not its numbers. What you type or paste here replaces it." : "";
+      this.area.placeholder = trace ? "The link names a stored trace. What you type or paste here replaces it." : "";
       return;
     }
     const text = asText(ofSequence(body, sequence, info), info);

@@ -31,17 +31,22 @@ const NEEDS_TRACE = ["prediction", "middle", "right"];
 
 const NO_MODEL = { title: "There is no model to look at", status: 0, detail: "None in the folder of models is ready; GET /v1/models says why." };
 
+/** What a trace is asked for by; the rest of the state says how it is looked at. */
+const ASKING = ["model", "version", "request", "trace", "horizon", "module"];
+
 const page = new Page();
 const notice = new Notice(document.getElementById("notice"), page);
 const status = document.getElementById("status");
 let looking = new AbortController();
+let asked = null; // what the trace that is under way or seen was asked for by
+let seen = null; // what the one that is seen was
 
 start();
 
 function start() {
   mountFrame();
   for (const [name, title, mount] of VIEWS) mountView(name, title, mount);
-  page.state.on(["model", "version", "request", "horizon", "module"], look);
+  page.state.on(ASKING, () => !isAsked() && look());
   look();
 }
 
@@ -82,17 +87,39 @@ async function look() {
   looking.abort();
   looking = new AbortController();
   const { signal } = looking;
+  asked = asking();
   status.textContent = "Computing the trace…";
   await notice.guard(async () => {
     const info = await describe(signal);
-    let trace = page.info === info ? page.trace : null; // an input that is refused leaves what is seen
     try {
-      trace = await traced(info, signal);
-    } finally {
-      if (!signal.aborted) show(info, trace);
+      show(info, await traced(info, signal));
+    } catch (error) {
+      if (!signal.aborted) refused(info);
+      throw error;
     }
   });
   if (!signal.aborted) status.textContent = page.trace ? summary(page.trace) : "Give the model a sequence: type, paste or drop one under Input.";
+}
+
+/** What the state asks for. */
+function asking() {
+  const state = page.state.get();
+  return Object.fromEntries(ASKING.map((name) => [name, state[name]]));
+}
+
+function isAsked() {
+  const state = page.state.get();
+  return ASKING.every((name) => state[name] === asked[name]);
+}
+
+/** What is seen stays, in the address too, if it is this model's; what was typed stays to be mended. */
+function refused(info) {
+  if (page.info !== info || !page.trace) {
+    show(info, null);
+    return;
+  }
+  asked = seen;
+  page.state.set(seen);
 }
 
 /** ModelInfo of the model that the state names, else of the first one that is ready. */
@@ -125,6 +152,7 @@ function show(info, trace) {
   [page.info, page.trace] = [info, trace];
   for (const part of NEEDS_TRACE) document.getElementById(part).hidden = !trace;
   if (trace) page.state.set({ ...within(page.state.get(), trace), trace: trace.request && page.state.fits ? null : trace.id });
+  asked = seen = asking();
   if (isNew) page.emit("model");
   page.emit("trace");
 }

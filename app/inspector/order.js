@@ -1,6 +1,6 @@
 // Orders of the units, so that those which did alike stand together.
 
-import { saturation, timescale, variance } from "./statistics.js";
+import { isExact, saturation, timescale, variance } from "./statistics.js";
 
 const ROUNDS = 60; // of the power iteration; an order needs no digits
 const SPANS = 400; // of time, in which units are compared
@@ -8,10 +8,18 @@ const SPANS = 400; // of time, in which units are compared
 /** The orders that there are, by their names. */
 export const SORTS = {
   unit: "number",
-  saturation: "saturation of the forget gate",
+  saturation: "saturation",
   timescale: "timescale",
-  variance: "variance of the cell state",
-  similarity: "similarity of the cell state",
+  variance: "variance",
+  similarity: "similarity",
+};
+
+/** What each order goes by. */
+const BASES = {
+  saturation: "how often the forget gate is open rather than shut",
+  timescale: "how long the unit remembers, by its forget gate",
+  variance: "how much the cell state varies",
+  similarity: "how alike the cell states run",
 };
 
 /**
@@ -29,6 +37,13 @@ export async function ordered(trace, where) {
   if (where.sort === "variance") return descending(await variance(trace, { ...where, signal: "cell_state" }));
   if (where.sort === "similarity") return similar(await trace.tile({ ...part(where), signal: "cell_state", bins: SPANS }));
   return Array.from({ length: units }, (_, unit) => unit);
+}
+
+/** @returns {string} what the units are sorted by, and whether over every step or over means; nothing for their numbers */
+export function basis(trace, { sort, sequence }) {
+  if (!BASES[sort]) return "";
+  const exact = sort === "similarity" ? trace.length(sequence) <= SPANS : isExact(trace, sequence);
+  return `Sorted by ${BASES[sort]}${exact ? "" : ", over means of short spans: the sequence is long"}`;
 }
 
 function part({ sequence, layer, direction }) {

@@ -6,7 +6,7 @@ import { html } from "./dom.js";
 import { AXIS, drawAxis, drawInputs, drawName, fontOf, inks } from "./draw.js";
 import { Heatmap } from "./heatmap.js";
 import { precise, short } from "./number.js";
-import { SORTS, ordered } from "./order.js";
+import { SORTS, basis, ordered } from "./order.js";
 import { reach } from "./statistics.js";
 import { stepAt } from "./step.js";
 import { visible } from "./token.js";
@@ -55,8 +55,9 @@ class Overview {
     this.signals = chooser("Show", { "": "all six signals", ...Object.fromEntries(SIGNALS.map((signal) => [signal, name(signal)])) }, (value) => page.state.set({ signal: value || null }));
     this.sorts = chooser("Units by", SORTS, (value) => page.state.set({ sort: value }));
     this.legend = html("div", { class: "legend" });
+    this.basis = html("p", { class: "hint" });
     this.reading = html("p", { class: "reading" });
-    this.element = html("div", { class: "overview", hidden: true }, this.plot.element, html("div", { class: "under" }, this.legend, this.reading));
+    this.element = html("div", { class: "overview", hidden: true }, this.plot.element, html("div", { class: "under" }, this.legend, this.reading), this.basis);
   }
 
   async draw() {
@@ -81,6 +82,7 @@ class Overview {
     this.#rows = this.#placed(shown, ranges, tiles, where.signal ? "one" : "all");
     this.#paint();
     this.#explainColours();
+    this.basis.textContent = basis(trace, where);
     this.point();
   }
 

@@ -18,6 +18,11 @@ export async function whole(trace, { sequence, layer, direction, signal }) {
   return { ...tile, exact: tile.steps.length === length };
 }
 
+/** @returns {boolean} whether what is computed of a sequence's gates and cell state is of every single step */
+export function isExact(trace, sequence) {
+  return trace.length(sequence) <= Math.floor(MOST_VALUES / trace.width("cell_state"));
+}
+
 /**
  * How often each unit's gate stood below 0.1 and above 0.9, as shares of the time.
  * @returns {Promise<{left: Float32Array, right: Float32Array, exact: boolean}>}

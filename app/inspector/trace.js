@@ -40,8 +40,8 @@ export class Trace {
     this.meta = meta;
     /** The predict body behind it; null where only the id is known. */
     this.request = body;
-    /** What was read: [sequence][time][feature] or [sequence][time]; null for text, and for a sequence that has other steps. */
-    this.inputs = body ? inputsOf(body, meta) : null;
+    /** What a model of features read: [sequence][time][feature]; null for tokens, and where the LSTM has steps of its own. */
+    this.inputs = meta.inputs ?? null;
   }
 
   /** @returns {number} how many time steps a sequence has, those of the horizon included */
@@ -154,21 +154,4 @@ export class Trace {
       this.#cache.delete(key);
     }
   }
-}
-
-/** What each sequence read, without padding; null for one whose steps are not the traced LSTM's own. */
-function inputsOf({ inputs, layout, sequence_lengths: given, horizon = 0 }, { tokens, sequence_lengths: lengths }) {
-  if (!inputs) return null;
-  const batch = depthOf(inputs) < (tokens ? 2 : 3) ? [inputs] : layout === "time_batch_feature" ? turned(inputs) : inputs;
-  const rows = given ? batch.map((row, index) => row.slice(0, given[index])) : batch;
-  return rows.map((row, index) => (row.length + horizon === lengths[index] ? row : null));
-}
-
-/** [time][sequence] -> [sequence][time] */
-function turned(inputs) {
-  return inputs[0].map((_, row) => inputs.map((step) => step[row]));
-}
-
-function depthOf(value) {
-  return Array.isArray(value) ? 1 + depthOf(value[0]) : 0;
 }

@@ -18,6 +18,9 @@ T = TypeVar("T")
 WASTE = 1.5
 """A batch may have so many times the steps of its sequences: the rest is padding."""
 
+GRAINS = 8
+"""So many lengths, at least, a ragged batch may have between a power of two and the next."""
+
 MOST_FLOATS = 16 * 1024 * 1024
 """So many numbers the signals of a batch may have, or the hidden states where no trace is wanted."""
 
@@ -56,12 +59,23 @@ class Batch:
             return self.queries[0]
         return replace(
             self.queries[0],
-            inputs=_joined([query.inputs for query in self.queries], self._longest),
+            inputs=_joined([query.inputs for query in self.queries], self._padded_steps),
             sequence_lengths=torch.cat([query.sequence_lengths for query in self.queries]),
             initial_state=_joined_state(self.queries, self.model),
             prediction=any(query.prediction for query in self.queries),
             output=any(query.output for query in self.queries),
         )
+
+    @property
+    def _padded_steps(self) -> int:
+        """The time axis: as long as the longest sequence, or a little longer where lengths differ.
+
+        The kernels are made anew for every length that they have not seen, which costs more than some padding.
+        """
+        if self._steps == self.sequences * self._longest:
+            return self._longest
+        grain = 1 << max(0, self._longest.bit_length() - GRAINS.bit_length())
+        return -(-self._longest // grain) * grain
 
     def split(self, answer: Answer) -> list[Answer]:
         """Each query's own part of the answer to all."""

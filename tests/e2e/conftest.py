@@ -3,11 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
 
 from app.cli import main
 
@@ -27,48 +26,57 @@ def run(monkeypatch, capsys):
 
 
 @pytest.fixture(scope="module")  # Playwright's event loop must not run on into the tests of other modules
-def chromium(needed) -> Iterator[Browser]:
+def tab(needed) -> Iterator[Page]:
+    """The one tab of one browser: another would cost each test more than its page does."""
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox does not start for root
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=needed("chromium"), args=sandbox)
-        yield browser
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        tab = context.new_page()
+        tab.set_default_timeout(10_000)
+        yield tab
         browser.close()
 
 
 @pytest.fixture
-def inspector(chromium, shipped) -> Iterator[Callable[..., Page]]:
+def inspector(tab, shipped) -> Iterator[Callable[..., Page]]:
     """`inspector(model="brackets", unit=2)` opens that view and waits for its picture, unless it is not to be `drawn`.
 
     `expected` are words of what the browser may report; whatever else it reports fails the test.
     """
     reports: list[str] = []
     allowed: list[str] = []
-    with ExitStack() as stack:
 
-        def open_view(
-            *,
-            url: str = "",
-            width: int = 1440,
-            scheme: str = "light",
-            expected: tuple[str, ...] = (),
-            drawn: bool = True,
-            **view: object,
-        ) -> Page:
-            allowed.extend(expected)
-            context = chromium.new_context(
-                viewport={"width": width, "height": 900},
-                color_scheme=scheme,
-                permissions=["clipboard-read", "clipboard-write"],
-            )
-            stack.callback(context.close)
-            page = context.new_page()
-            page.set_default_timeout(10_000)
-            page.on("console", lambda message: message.type in ("error", "warning") and reports.append(message.text))
-            page.on("pageerror", lambda error: reports.append(str(error)))
-            page.goto(f"{url or shipped.base_url}/?{urlencode(view)}")
-            if drawn:
-                page.locator(".player-place", has_text="time step").wait_for()
-            return page
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            reports.append(message.text)
 
-        yield open_view
+    def fail(error: Error) -> None:
+        reports.append(str(error))
+
+    def open_view(
+        *,
+        url: str = "",
+        width: int = 1440,
+        scheme: str = "light",
+        expected: tuple[str, ...] = (),
+        drawn: bool = True,
+        **view: object,
+    ) -> Page:
+        allowed.extend(expected)
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.emulate_media(color_scheme=scheme)
+        tab.goto(f"{url or shipped.base_url}/?{urlencode(view)}")
+        if drawn:
+            tab.locator(".player-place", has_text="time step").wait_for()
+        return tab
+
+    tab.on("console", hear)
+    tab.on("pageerror", fail)
+    yield open_view
+    tab.unroute_all()
+    tab.evaluate("[localStorage, sessionStorage].forEach((storage) => storage.clear())")
+    tab.goto("about:blank")
+    tab.remove_listener("console", hear)
+    tab.remove_listener("pageerror", fail)
     assert [report for report in reports if not any(words in report for words in allowed)] == []

@@ -101,7 +101,7 @@ def test_the_commands_that_an_import_prints_give_the_models_answer(trained, impo
     command = [Path(sys.executable).with_name("gatescope"), "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            line = next(line for line in process.stderr if "Try:" in line)
+            line = next(line for line in process.stderr if line.startswith("Gatescope serves"))
             url = re.search(r"http://[\d.:]+", line)[0]
             path = next(word for word in curl if word.startswith("http")).split("/", 3)[3]
             served = httpx.post(f"{url}/{path}", json=request).json()

@@ -61,9 +61,9 @@ def test_every_chart_holds_the_values_of_the_trace_and_a_reload_shows_the_same(i
         [*expected, unit["cell_state"][2]], rel=0.5, abs=0.006
     )
 
-    seen = settled(page)
+    before = seen(page)
     page.reload()
-    assert settled(page) == seen
+    assert seen(page) == before
     asked = page.evaluate("performance.getEntriesByType('resource').map(({name}) => new URL(name).origin)")
     assert set(asked) == {str(shipped.base_url).rstrip("/")}
 
@@ -231,11 +231,11 @@ class TestInput:
 
     def test_what_the_model_refuses_is_said_with_its_place_and_leaves_the_charts(self, inspector):
         page = inspector(model="brackets", expected=(REFUSED,))
-        seen = exported(page, "overview")
+        before = exported(page, "overview")
         give(page, "(a)")
         notice = page.get_by_role("alert").filter(has_text="InvalidInput (422)")
         expect(notice.locator("li")).to_have_text("text character 'a' at position 1 is not in the model's vocabulary")
-        assert exported(page, "overview") == seen
+        assert exported(page, "overview") == before
         give(page, "()")
         expect(page.locator(".player-place")).to_contain_text("of 0 to 1")
         expect(notice).to_be_hidden()
@@ -306,8 +306,13 @@ def exported(page, view):
 
 
 def settled(page):
-    """What the page says in words and shows in pictures, once no request is under way and every view has drawn."""
+    """Wait until no request is under way and every view has drawn."""
     page.wait_for_function(DRAWN)
+
+
+def seen(page):
+    """What the page says in words and shows in pictures."""
+    settled(page)
     return page.evaluate(SEEN)
 
 
@@ -331,11 +336,14 @@ DRAWN = """() => document.querySelector('#progress').hidden
     && ['#overview .reading', '#strip .arithmetic', '#scatter .hint'].every(
         (part) => document.querySelector(part)?.textContent)"""
 
-SEEN = """() => [
+SEEN = """async () => [
     ...[...document.querySelectorAll('.reading, .arithmetic, .hint, .unit-mark, .cell-where, .player-place')].map(
         (part) => part.textContent + part.style.transform),
     ...[...document.querySelectorAll('select, input:not([type=file]), textarea')].map((field) => field.value),
-    ...[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL()),
+    ...(await Promise.all([...document.querySelectorAll('canvas')].map(async (canvas) => {
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        return new Uint8Array(await crypto.subtle.digest('SHA-256', data)).join();
+    }))),
 ]"""
 
 READ = """async ([name, bytes, info]) => {

@@ -123,6 +123,20 @@ def test_token_models_share_a_batch(load):
         assert_same(given, model.pipeline.answer(query))
 
 
+@pytest.mark.parametrize(
+    ("lengths", "steps"),
+    [((5, 5), 5), ((4, 5), 5), ((15, 16), 16), ((16, 17), 18), ((90, 100), 104), ((777, 1000), 1024), ((99, 99), 99)],
+)
+def test_a_ragged_batch_has_one_of_few_lengths(load, ask, lengths, steps):
+    model = load()
+    queries = [ask(length) for length in lengths]
+    batch = Batch(model, queries[0])
+    batch.take(queries[1])
+    assert batch.query().inputs.shape[1] == steps
+    for given, query in zip(together(model, *queries), queries, strict=True):
+        assert_same(given, model.pipeline.answer(query))
+
+
 class TestWhatGoesTogether:
     def test_is_of_one_model(self, load, ask):
         one, other = load("one"), load("other")

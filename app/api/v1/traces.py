@@ -12,7 +12,7 @@ from fastapi import Request, Response
 
 from app.api import accept, body, context, ndjson, query, reply
 from app.api.context import Context
-from app.api.reply import Reply
+from app.api.reply import Ragged, Reply
 from app.api.schemas import PredictRequest, StoredTraceReply, StoreTraceRequest
 from app.api.v1.sessions import model_named_in
 from app.api.view import check_size, to_view
@@ -120,7 +120,14 @@ def _kept(traces: Traces, trace_id: str) -> StoredTraceReply:
 
 def _described(stored: StoredTrace) -> Reply:
     answered = reply.prediction(stored.answer, stored.model, stored.tokens)
-    return answered | _around(stored.answer, stored, stored.everything, stored.initial_state)
+    return answered | _inputs(stored) | _around(stored.answer, stored, stored.everything, stored.initial_state)
+
+
+def _inputs(stored: StoredTrace) -> Reply:
+    """What a model of features read; nothing where the traced LSTM has time steps of its own."""
+    if stored.tokens is not None or not stored.answer.aligned:
+        return {}
+    return {"inputs": Ragged(stored.answer.inputs.numpy(), stored.lengths)}
 
 
 def _values(stored: StoredTrace, view: View, media_type: str) -> Response:
