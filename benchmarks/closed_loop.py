@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import uvloop
+
 from benchmarks.connection import Connection, Refused
 
 WARM_UP_S = 0.5
@@ -17,7 +19,8 @@ def rate(url: str, requests: Sequence[bytes], seconds: float) -> float:
     Raises:
         Refused: an answer was not 200.
     """
-    return asyncio.run(_rate(url, requests, seconds))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_rate(url, requests, seconds))
 
 
 async def _rate(url: str, requests: Sequence[bytes], seconds: float) -> float:

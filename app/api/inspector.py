@@ -43,9 +43,10 @@ class Inspector(StaticFiles):
         version = _version()
         text = (FOLDER / "index.html").read_text(encoding="utf-8")
         versioned = text.replace('"/inspector/', f'"/inspector/v-{version}/')
-        headers = HEADERS | {"Cache-Control": ASK_AGAIN, "ETag": f'"{version}"'}
-        page = Response(versioned, media_type="text/html", headers=headers)
-        return NotModifiedResponse(page.headers) if self.is_not_modified(page.headers, request.headers) else page
+        page = Response(versioned, media_type="text/html", headers={"ETag": f'"{version}"'})
+        response = NotModifiedResponse(page.headers) if self.is_not_modified(page.headers, request.headers) else page
+        response.headers.update(HEADERS | {"Cache-Control": ASK_AGAIN})
+        return response
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """A file, at its own path or below a version's."""

@@ -89,15 +89,15 @@ class Session:
 
 def pack(state: State) -> bytes:
     """A state with batch 1 -> bytes."""
-    return b"".join(np.ascontiguousarray(value.numpy(), dtype=np.float32).tobytes() for value in state)
+    return b"".join([value.numpy().astype(np.float32, copy=False).tobytes() for value in state])
 
 
 def unpack(content: bytes, spec: LSTMSpec) -> State:
     """Bytes -> a state with batch 1."""
-    values = torch.from_numpy(np.frombuffer(bytearray(content), dtype=np.float32))
-    shapes = spec.state_shapes(1)
+    numbers, shapes = np.frombuffer(bytearray(content), dtype=np.float32), spec.state_shapes(1)
     hidden = prod(shapes["hidden_state"])
-    return State(values[:hidden].view(shapes["hidden_state"]), values[hidden:].view(shapes["cell_state"]))
+    parts = numbers[:hidden].reshape(shapes["hidden_state"]), numbers[hidden:].reshape(shapes["cell_state"])
+    return State(*map(torch.from_numpy, parts))
 
 
 def digest(query: Query) -> bytes:

@@ -114,8 +114,8 @@ class Sessions:
 
         Args:
             session_id: which one.
-            query: of one sequence, made for its model; where it begins is the session's to say. What comes with a
-                horizon is foreseen, but the stream goes on behind the inputs.
+            query: of one sequence, made for its model; where it begins is the session's to say, and the final state is
+                answered in any case. What comes with a horizon is foreseen, but the stream goes on behind the inputs.
             timeout_s: seconds until `DeadlineExceeded`.
             step_number: how many steps were taken before; the last one may be asked for once more.
 
@@ -132,7 +132,7 @@ class Sessions:
                     session = await self._store.read(session_id)
                     model = self.model(session)
                     begin = unpack(session.begin(query, step_number), model.spec)
-                    answer, final_state = await self._run(model, replace(query, initial_state=begin), timeout_s)
+                    answer, final_state = await self._run(model, query, begin)
                     if step_number == session.steps - 1:
                         return session, answer
                     numbered = step_number is not None
@@ -171,16 +171,14 @@ class Sessions:
         """Let go of the store."""
         await self._store.close()
 
-    async def _run(self, model: Model, query: Query, timeout_s: float) -> tuple[Answer, State]:
+    async def _run(self, model: Model, query: Query, begin: State) -> tuple[Answer, State]:
         """The answer, and the state behind the query's own inputs."""
         if not query.horizon:
-            answer = await self._engine.answer(model, replace(query, final_state=True), timeout_s)
-            return (answer if query.final_state else replace(answer, final_state=None)), _final(answer)
-        read = replace(
-            query, horizon=0, future_inputs=None, prediction=False, output=False, trace=None, final_state=True
-        )
-        final_state = _final(await self._engine.answer(model, read, timeout_s))
-        return await self._engine.answer(model, query, timeout_s), final_state
+            answer = await self._engine.answer(model, replace(query, initial_state=begin, final_state=True))
+            return answer, _final(answer)
+        read = Query(query.inputs, query.sequence_lengths, begin, prediction=False, final_state=True)
+        final_state = _final(await self._engine.answer(model, read))
+        return await self._engine.answer(model, replace(query, initial_state=begin)), final_state
 
     @asynccontextmanager
     async def _turn(self, session_id: str) -> AsyncIterator[None]:

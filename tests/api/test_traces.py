@@ -111,9 +111,22 @@ def test_a_stored_trace_is_the_trace_routes_reply_in_two_parts(client, call, kee
     trace_id = keep(name, body)
     described = client.get(f"/v1/traces/{trace_id}").json()
     assert described["residual"] < 1e-6
-    assert_close({field: value for field, value in described.items() if field not in OWN}, _without(whole, "signals"))
+    told = _without(described, "inputs", *OWN)
+    assert_close(told, _without(whole, "signals"))
     values = look(trace_id)
     assert_close(values, _without(whole, "prediction", "output", "tokens"))
+
+
+def test_what_a_model_of_features_read_is_told_with_the_steps_ahead(client, keep):
+    def read(request_of):
+        name, body = REQUESTS[request_of]
+        return client.get(f"/v1/traces/{keep(name, body)}").json().get("inputs"), body
+
+    (ragged, given), (padded, _), (ahead, known) = map(read, ("ragged", "padded", "known ahead"))
+    assert_close(ragged, given["inputs"])
+    assert [len(row) for row in padded] == [9, 4]
+    assert_close(ahead, [[*known["inputs"], *known["future_inputs"]]])
+    assert read("words")[0] is None
 
 
 def test_the_values_are_what_the_equations_give(networks, keep, look):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -80,6 +81,8 @@ async def taken(here: Context, session_id: str, fields: body.Fields, timeout_s: 
     session, answer = await here.sessions.step(session_id, wanted, timeout_s, asked.step_number)
     told_of = {"session_id": session.session_id, "steps": session.steps}
     traced = {} if answer.trace is None else {"trace": reply.inside(answer)}
+    if not wanted.final_state:
+        answer = replace(answer, final_state=None)
     return reply.prediction(answer, model, query.tokens_of(asked, model)) | told_of | traced
 
 
