@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import tracemalloc
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -87,7 +88,7 @@ def test_any_split_into_chunks_gives_the_numbers_of_the_whole(model_folder):
                 session = await here.sessions.open(here.model)
                 outputs = []
                 bounds = [0, *sorted(cuts), 30]
-                for start, stop in zip(bounds, bounds[1:], strict=False):
+                for start, stop in itertools.pairwise(bounds):
                     session, answer = await here.sessions.step(
                         session.session_id, step(inputs[:, start:stop], output=True), 5
                     )
