@@ -1,10 +1,11 @@
-"""`Connection`: HTTP/1.1 over one kept-open connection, cheap enough to ask a server as fast as it answers."""
+"""`Connection`: HTTP/1.1 over one connection that stays open, with nothing that a load generator can do without."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import urlsplit
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -25,7 +26,6 @@ class Connection(asyncio.Protocol):
     def __init__(self, answered: Callable[[Connection], None]) -> None:
         self._answered = answered
         self._got = bytearray()
-        self._transport: asyncio.Transport | None = None
         self.failed: str | None = None
         """Why it is of no more use."""
 
@@ -38,19 +38,16 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio says."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def send(self, request: bytes) -> None:
         """Send a whole request; the one before must have been answered."""
-        if self._transport is not None:
-            self._transport.write(request)
+        self._transport.write(request)
 
     def hang_up(self) -> None:
         """Be done with it; nobody is told."""
         self.failed = "it was hung up"
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """As asyncio says: some of an answer, or the end of it."""

@@ -175,7 +175,7 @@ class TestInput:
         values = np.full((20_000, 5), 29_000.0)
         values[:, 3:] = (np.arange(20_000) % 48)[:, None]
         np.save(tmp_path / "values.npy", values)
-        page = inspector(model="demand", unit=7)
+        page = inspector(model="demand", unit=7, expected=("willReadFrequently",))  # this test reads pictures twice
         page.set_input_files("#file", tmp_path / "values.npy")
         expect(page.locator("#status")).to_contain_text("20,000 steps")
         expect(page).to_have_url(re.compile(r"\?model=demand&trace=\w+&unit=7$"))
@@ -189,6 +189,7 @@ class TestInput:
         exact = [np.ravel(trace[signal])[0] for signal in SIGNALS]
         assert [float(number.replace("−", "-")) for number in shown] == pytest.approx(exact, rel=0.5, abs=0.006)
         before = seen(page)
+        assert page.evaluate(INPUTS_DRAWN)
         page.reload()
         expect(page.locator("#overview .reading")).to_contain_text("Step 2000, unit 7: ")
         assert seen(page) == before  # with what was read above the signals, though the page has only the trace's id
@@ -353,6 +354,9 @@ SEEN = """async () => [
         return new Uint8Array(await crypto.subtle.digest('SHA-256', data)).join();
     }))),
 ]"""
+
+INPUTS_DRAWN = """() => document.querySelector('#strip canvas').getContext('2d')
+    .getImageData(110, 0, 400, 40).data.some((value) => value > 0)"""
 
 READ = """async ([name, bytes, info]) => {
     const { fromFile } = await import('/inspector/reading.js');
