@@ -16,9 +16,10 @@ from rich.table import Table
 
 from app import logs
 from benchmarks import comparison, encoding, open_loop, serving, sessions, trace
+from benchmarks.connection import Refused
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
-from benchmarks.wrk import Missing
+from benchmarks.wrk import Failed, Missing
 
 IN_PROCESS: dict[str, Callable[[], Table]] = {
     "memory": trace.memory,
@@ -72,7 +73,7 @@ def _tables(name: str, pace: Pace) -> list[Table]:
         raise typer.BadParameter(f"{name} is none of {', '.join([*IN_PROCESS, *over_http])}")
     try:
         return over_http[name](pace)
-    except (Missing, DidNotStart) as error:
+    except (Missing, DidNotStart, Failed, Refused) as error:
         return [Table(f"{name}: {error}")]
 
 

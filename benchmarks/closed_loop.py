@@ -17,7 +17,7 @@ def rate(url: str, requests: Sequence[bytes], seconds: float) -> float:
     """Answers a second, with one connection for each of these requests, which sends it over and over.
 
     Raises:
-        Refused: an answer was not 200.
+        Refused: an answer was not 200, or none came.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_rate(url, requests, seconds))
@@ -44,6 +44,8 @@ async def _rate(url: str, requests: Sequence[bytes], seconds: float) -> float:
         await _unless(failure, WARM_UP_S)
         before, began = answers, time.perf_counter()
         await _unless(failure, seconds)
+        if answers == before:
+            raise Refused(f"there was no answer within {seconds} s")
         return (answers - before) / (time.perf_counter() - began)
     finally:
         failure.cancel()

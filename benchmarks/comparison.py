@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,7 +99,8 @@ def _compared(
             with peer.serving(network, weights) as theirs:
                 request = checked(theirs, network, peer.form)
                 asked = {way: (service.url, ours[name, way]) for way in OURS} | {THEIRS: (theirs.url, request)}
-                wrk.run(theirs.url, [request], WARM_UP_S)
+                with suppress(Failed):
+                    wrk.run(theirs.url, [request], WARM_UP_S)
                 yield Compared(peer, version, name, in_turns(_ways(asked, pace.seconds), pace.rounds))
         except (DidNotStart, WrongAnswer, Failed, httpx.TransportError) as error:
             yield Compared(peer, version, name, reason=str(error))

@@ -57,6 +57,8 @@ def run(url: str, requests: Sequence[Request], seconds: int, connections: int = 
         command = [needed(), *size, "--timeout", "10s", "--script", str(SCRIPT), url, "--", *map(str, files)]
         ran = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own
     told = json.loads(ran.stdout.splitlines()[-1])
-    if told["failed"] or not told["requests"]:
-        raise Failed(f"{url}: {told['failed']} failed of {told['requests']} requests")
+    if not told["requests"]:
+        raise Failed(f"{url}: none of {connections} requests was answered within {seconds} s")
+    if told["failed"]:
+        raise Failed(f"{url}: {told['failed']} of {told['requests']} requests failed")
     return Load(told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"])

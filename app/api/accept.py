@@ -11,7 +11,9 @@ from app.errors import NotAcceptable
 
 def of(request: Request, formats: Sequence[str]) -> str:
     """What this request's reply is written as; raises `NotAcceptable`."""
-    return choose(",".join(request.headers.getlist("accept")) or None, formats)
+    if request.headers.get("accept") in (None, "*/*"):
+        return formats[0]
+    return choose(",".join(request.headers.getlist("accept")), formats)
 
 
 def choose(accept: str | None, formats: Sequence[str]) -> str:

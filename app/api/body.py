@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from app.api import context, dense, problems, tensors
 from app.api.nested import Expected
@@ -122,25 +124,34 @@ async def chunks(
         UnsupportedMediaType: it comes compressed.
         BodyTooLarge: it has more than `max_bytes`.
         DeadlineExceeded: nothing came for so long.
+        ClientDisconnect: the client left before it was complete.
     """
     if not encoded:
         _check_encoding(request.headers.get("content-encoding"))
-    too_large = BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that this server takes")
-    stated = request.headers.get("content-length", "0")
+    stated = request.headers.get("content-length") or "0"
     if stated.isdecimal() and (len(stated) > LONGEST_NUMBER or int(stated) > max_bytes):
-        raise too_large
-    arriving, size = request.stream(), 0
-    while (chunk := await (_next(arriving, patience_s) if patience_s else anext(arriving, None))) is not None:
+        raise _too_large(max_bytes)
+    size, is_complete = 0, False
+    while not is_complete:
+        message = await (_received(request, patience_s) if patience_s else request.receive())
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
+        is_complete = not message.get("more_body", False)
         yield chunk
 
 
-async def _next(arriving: AsyncIterator[bytes], patience_s: float) -> bytes | None:
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that this server takes")
+
+
+async def _received(request: Request, patience_s: float) -> Message:
     try:
         async with asyncio.timeout(patience_s):
-            return await anext(arriving, None)
+            return await request.receive()
     except TimeoutError:
         raise DeadlineExceeded(f"no more of the body came within {patience_s:g} seconds") from None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +28,27 @@ class _Template:
     @property
     def parts(self) -> list[str]:
         return self.path.split("/")
+
+
+class _Request(Request):
+    """One whose headers are looked up once."""
+
+    @cached_property
+    def headers(self) -> Headers:
+        """By their names in small letters."""
+        return _Headers(raw=self.scope["headers"])
+
+
+class _Headers(Headers):
+    """Headers in a dictionary: a request asks for half a dozen of them."""
+
+    def __init__(self, *, raw: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(raw=raw)
+        self._first = {name: value.decode("latin-1") for name, value in reversed(raw)}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The first of this name."""
+        return self._first.get(key.lower().encode("latin-1"), default)
 
 
 class Direct:
@@ -53,7 +76,7 @@ class Direct:
             await self._app(scope, receive, send)
             return
         scope["route"], names = found
-        response = await _answer(found[0].endpoint, Request(scope, receive), names)
+        response = await _answer(found[0].endpoint, _Request(scope, receive), names)
         await response(scope, receive, send)
 
     def _found(self, scope: Scope) -> tuple[_Template, dict[str, str]] | None:

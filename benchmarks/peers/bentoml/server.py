@@ -16,7 +16,7 @@ class Service:
     def __init__(self) -> None:
         self.network = served()[1]
 
-    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=32)
     @torch.no_grad()
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """(batch, time, feature) -> (batch, 1)."""
