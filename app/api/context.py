@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import TracebackType
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -58,9 +59,11 @@ class deadline:  # noqa: N801 - as a function would be, but quicker: every reque
         await self._timeout.__aenter__()
         return self._seconds
 
-    async def __aexit__(self, *raised: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         try:
-            await self._timeout.__aexit__(*raised)
+            await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
             raise DeadlineExceeded(f"there was no answer within {self._seconds:g} seconds") from None
 
