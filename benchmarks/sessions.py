@@ -31,7 +31,7 @@ from benchmarks.subject import Subject
 
 MANY = 256
 NETWORK = "larger"
-TOGETHER = 64
+TOGETHER = 256
 """The default of `GATESCOPE_MAX_BATCH_SIZE`."""
 
 TIMEOUT_S = 30.0

@@ -39,6 +39,12 @@ class Query:
         """Time steps of all sequences, without the padding."""
         return int(self.sequence_lengths.sum())
 
+    def going_on_from(self, state: State) -> Query:
+        """The same from this state, and with the final state wanted; quicker than `replace`, for every step does it."""
+        other = object.__new__(Query)
+        other.__dict__.update(self.__dict__, initial_state=state, final_state=True)
+        return other
+
     @property
     def is_ragged(self) -> bool:
         """Whether a sequence is shorter than the longest."""

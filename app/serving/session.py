@@ -72,14 +72,17 @@ class Session:
 
     def after(self, query: Query, state: State, expires_at: float, *, numbered: bool) -> Session:
         """The session when this step has led to this state."""
-        return replace(
-            self,
-            steps=self.steps + 1,
-            time_steps=self.time_steps + query.steps,
-            expires_at=expires_at,
-            state=pack(state),
-            last=LastStep(self.state, digest(query)) if numbered else None,
-            revision=_revision(),
+        return Session(
+            self.session_id,
+            self.model,
+            self.version,
+            self.fingerprint,
+            self.steps + 1,
+            self.time_steps + query.steps,
+            self.created_at,
+            expires_at,
+            pack(state),
+            LastStep(self.state, digest(query)) if numbered else None,
         )
 
     def moved_to(self, state: State, expires_at: float) -> Session:

@@ -6,9 +6,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -28,12 +27,42 @@ MOST_ATTEMPTS = 16
 """So often a step is computed anew because another process was quicker."""
 
 
-@dataclass
 class _Turns:
     """Who takes the next step of a session in this process."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
+    __slots__ = ("lock", "waiting")
+
+    def __init__(self) -> None:
+        self.lock, self.waiting = asyncio.Lock(), 0
+
+
+class _Turn:
+    """The right to take a step, given in the order in which it was asked for."""
+
+    __slots__ = ("_all", "_session_id", "_turns")
+
+    def __init__(self, turns: dict[str, _Turns], session_id: str) -> None:
+        self._all, self._session_id = turns, session_id
+
+    async def __aenter__(self) -> None:
+        turns = self._turns = self._all.setdefault(self._session_id, _Turns())
+        if turns.waiting > MOST_WAITING:
+            raise SessionBusy(f"{MOST_WAITING} steps of session '{self._session_id}' wait already; try again later")
+        turns.waiting += 1
+        try:
+            await turns.lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turns.lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._turns.waiting -= 1
+        if not self._turns.waiting:
+            self._all.pop(self._session_id, None)
 
 
 class Sessions:
@@ -174,25 +203,14 @@ class Sessions:
     async def _run(self, model: Model, query: Query, begin: State) -> tuple[Answer, State]:
         """The answer, and the state behind the query's own inputs."""
         if not query.horizon:
-            answer = await self._engine.answer(model, replace(query, initial_state=begin, final_state=True))
+            answer = await self._engine.answer(model, query.going_on_from(begin))
             return answer, _final(answer)
         read = Query(query.inputs, query.sequence_lengths, begin, prediction=False, final_state=True)
         final_state = _final(await self._engine.answer(model, read))
         return await self._engine.answer(model, replace(query, initial_state=begin)), final_state
 
-    @asynccontextmanager
-    async def _turn(self, session_id: str) -> AsyncIterator[None]:
-        turns = self._turns.setdefault(session_id, _Turns())
-        if turns.waiting > MOST_WAITING:
-            raise SessionBusy(f"{MOST_WAITING} steps of session '{session_id}' wait already; try again later")
-        turns.waiting += 1
-        try:
-            async with turns.lock:
-                yield
-        finally:
-            turns.waiting -= 1
-            if not turns.waiting:
-                self._turns.pop(session_id, None)
+    def _turn(self, session_id: str) -> _Turn:
+        return _Turn(self._turns, session_id)
 
     def _expires_at(self) -> float:
         return self._clock() + self._idle_timeout_s

@@ -40,6 +40,7 @@ def title(reply):
 def test_opening_says_what_there_is(client):
     reply = client.post("/v1/sessions", json={"model": "forecaster", "version": "1", "session_id": "mine"})
     assert reply.status_code == 201
+    assert reply.headers["Location"] == "/v1/sessions/mine"
     told = reply.json()
     assert (told["session_id"], told["model"]) == ("mine", {"name": "forecaster", "version": "1"})
     assert (told["steps"], told["time_steps"]) == (0, 0)

@@ -16,7 +16,7 @@ from app.repository.model import Model
 from app.serving.session import Session
 
 
-async def open_session(request: Request) -> SessionReply:
+async def open_session(request: Request, response: Response) -> SessionReply:
     """Begin a stream of a model that is not bidirectional."""
     here = context.of(request)
     async with context.deadline(request):
@@ -24,7 +24,9 @@ async def open_session(request: Request) -> SessionReply:
         model = model_named_in(fields, here)
         asked = body.checked(fields, SessionRequest, query.expected(model))
         state = None if asked.initial_state is None else query.to_state(asked.initial_state, "initial_state")
-        return told(await here.sessions.open(model, asked.session_id, state))
+        session = await here.sessions.open(model, asked.session_id, state)
+    response.headers["Location"] = f"/v1/sessions/{session.session_id}"
+    return told(session)
 
 
 async def list_sessions(request: Request) -> SessionList:
@@ -48,9 +50,10 @@ async def take_step(request: Request, session_id: str) -> Response:
     here = context.of(request)
     async with context.deadline(request) as timeout_s:
         media_type = accept.of(request, reply.PREDICT_FORMATS)
-        fields = await body.fields_of(request, here.limits.max_body_bytes)
+        model = here.sessions.model(await here.sessions.get(session_id))
+        asked = await body.read(request, StepRequest, query.expected(model), here.limits.max_body_bytes)
         async with context.while_connected(request):
-            return reply.respond(await taken(here, session_id, fields, timeout_s), media_type)
+            return reply.respond(await taken(here, session_id, model, asked, timeout_s), media_type)
 
 
 async def get_state(request: Request, session_id: str) -> States:
@@ -68,15 +71,13 @@ async def put_state(request: Request, session_id: str) -> SessionReply:
         return told(await here.sessions.set_state(session_id, query.to_state(given)))
 
 
-async def taken(here: Context, session_id: str, fields: body.Fields, timeout_s: float) -> reply.Reply:
-    """The reply to a step with these fields.
+async def taken(here: Context, session_id: str, model: Model, asked: StepRequest, timeout_s: float) -> reply.Reply:
+    """The reply to a step of a session of this model.
 
     Raises:
-        InvalidInput: they do not fit the session's model.
+        InvalidInput: what it asks for does not go together, or is not for one sequence.
         AppError: what `Sessions.step` raises.
     """
-    model = here.sessions.model(await here.sessions.get(session_id))
-    asked = body.checked(fields, StepRequest, query.expected(model).within(here.limits))
     wanted = query.to_step(asked, model, here.limits)
     session, answer = await here.sessions.step(session_id, wanted, timeout_s, asked.step_number)
     told_of = {"session_id": session.session_id, "steps": session.steps}

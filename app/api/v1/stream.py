@@ -6,7 +6,8 @@ import structlog
 from fastapi import WebSocket
 from starlette.types import Message
 
-from app.api import body, context, problems, reply, tensors
+from app.api import body, context, problems, query, reply, tensors
+from app.api.schemas import StepRequest
 from app.api.v1.sessions import taken
 from app.errors import AppError, BodyTooLarge, NotFound
 
@@ -46,8 +47,10 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
     here, text, content = context.of(websocket), message.get("text"), message.get("bytes") or b""
     if len(text if text is not None else content) > here.limits.max_body_bytes:
         raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
+    model = here.sessions.model(await here.sessions.get(session_id))
     fields = tensors.fields_of(content) if text is None else body.from_json(text)
-    answer = await taken(here, session_id, fields, here.limits.request_timeout_s)
+    asked = body.checked(fields, StepRequest, query.expected(model).within(here.limits))
+    answer = await taken(here, session_id, model, asked, here.limits.request_timeout_s)
     if text is None:
         await websocket.send_bytes(bytes(reply.encode(answer, tensors.MEDIA_TYPE)))
     else:
