@@ -78,11 +78,17 @@ export class State {
   }
 
   #writing = 0;
+  #written = -Infinity; // milliseconds, by performance.now()
 
-  /** Browsers allow some hundred changes of the address in half a minute, and a moving cursor makes more. */
+  /** At once, unless it was just written: browsers allow some hundred changes in half a minute, and a cursor makes more. */
   #writeSoon() {
+    const wait = this.#written + 200 - performance.now();
+    if (wait <= 0) {
+      this.write();
+      return;
+    }
     clearTimeout(this.#writing);
-    this.#writing = setTimeout(() => this.write(), 200);
+    this.#writing = setTimeout(() => this.write(), wait);
   }
 
   /** @returns {string} the address of this view, written into the browser's bar, too */
@@ -92,6 +98,7 @@ export class State {
     url.search = query(this.#values);
     url.hash = this.fits ? fragment(this.#values) : "";
     window.history.replaceState(null, "", url);
+    this.#written = performance.now();
     return url.href;
   }
 }

@@ -190,6 +190,7 @@ class TestInput:
         assert [float(number.replace("−", "-")) for number in shown] == pytest.approx(exact, rel=0.5, abs=0.006)
         before = seen(page)
         assert page.evaluate(INPUTS_DRAWN)
+        expect(page).to_have_url(re.compile(r"&time=2000"))
         page.reload()
         expect(page.locator("#overview .reading")).to_contain_text("Step 2000, unit 7: ")
         assert seen(page) == before  # with what was read above the signals, though the page has only the trace's id
