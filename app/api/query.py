@@ -344,7 +344,7 @@ def _module(request: PredictRequest, model: Model) -> str | None:
     """The LSTM that the request names."""
     known = model.pipeline.lstms
     if request.module is not None and request.module not in known:
-        near = get_close_matches(request.module, known, n=1)
+        near = get_close_matches(request.module[:LONGEST_TOKEN], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(map(repr, known))}"
         _refuse(f"model '{model.name}' has no LSTM '{request.module[:LONGEST_TOKEN]}'; {hint}", "module")
     return request.module
