@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     keys = Keys(settings.api_keys)
     administration = Administration(Keys(settings.admin_keys), keys, settings.cors_origins)
     app.state.context = Context(engine, _limits(settings), administration, sessions, traces)
-    app.state.metrics = Metrics(engine.entries, traces)
+    app.state.metrics = Metrics(engine, traces)
     app.include_router(routes.router())
     inspector = Inspector()
     app.add_api_route("/", inspector.page, methods=["GET", "HEAD"], include_in_schema=False)

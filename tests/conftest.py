@@ -206,12 +206,11 @@ def using(monkeypatch):
     forget()
 
 
-@pytest.fixture(scope="session")
-def shipped() -> Iterator[httpx.Client]:
-    """A client of `gatescope serve` over the shipped models: the real command, in a process of its own."""
+@contextlib.contextmanager
+def _service(**environment: str) -> Iterator[tuple[httpx.Client, subprocess.Popen]]:
     command = [Path(sys.executable).with_name("gatescope"), "serve", "--port", "0"]
-    root = Path(__file__).parents[1]
-    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
+    settings, root = os.environ | environment, Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, env=settings, stderr=subprocess.PIPE, text=True) as process:
         log = iter(process.stderr)
         port = next(found[1] for line in log if (found := re.search(r'"url": "http://[\d.]+:(\d+)"', line)))
         drain = threading.Thread(target=lambda: [None for _ in log], daemon=True)
@@ -220,11 +219,24 @@ def shipped() -> Iterator[httpx.Client]:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                 while client.get("/health/ready").status_code != 200:
                     threading.Event().wait(0.05)
-                yield client
+                yield client, process
         finally:
             process.terminate()
             process.wait()
             drain.join()
+
+
+@pytest.fixture(scope="session")
+def service() -> Callable[..., contextlib.AbstractContextManager[tuple[httpx.Client, subprocess.Popen]]]:
+    """`with service(GATESCOPE_…=…) as (client, process):` — the real command over the shipped models, in a process."""
+    return _service
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Iterator[httpx.Client]:
+    """A client of `gatescope serve` over the shipped models."""
+    with _service() as (client, _):
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 
 from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from app.repository.entry import Entry
+from app.serving.engine import Engine
 from app.serving.traces import Traces
 
 
@@ -18,28 +18,29 @@ class Metrics:
     """The service's own registry, so that two applications in one process do not mix.
 
     Args:
-        entries: the models, whenever somebody asks.
+        engine: asked whenever somebody looks.
         traces: that are stored.
     """
 
-    def __init__(self, entries: Callable[[], list[Entry]], traces: Traces) -> None:
+    def __init__(self, engine: Engine, traces: Traces) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self.requests = Counter("gatescope_requests", "Requests answered", labels, registry=self.registry)
         self.seconds = Histogram("gatescope_request_seconds", "Time to answer", labels[:2], registry=self.registry)
-        self.registry.register(_Models(entries))
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.registry.register(_Models(engine.entries))
+        self._gauge("gatescope_queries_waiting", "Queries that wait for the device", lambda: engine.waiting)
         self._gauge("gatescope_stored_traces", "Traces that are stored", lambda: len(traces))
         self._gauge("gatescope_stored_trace_bytes", "How large they are together", lambda: traces.bytes)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the path's template, never the path that was sent."""
-        requests, durations = self._series(method, route, status)
+        labels = method, route, status
+        if labels not in self._series:
+            self._series[labels] = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
+        requests, durations = self._series[labels]
         requests.inc()
         durations.observe(seconds)
-
-    @cache  # noqa: B019 - there are as many as there are routes, and they live as long as the service
-    def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        return self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
 
     def _gauge(self, name: str, meaning: str, value: Callable[[], int]) -> None:
         Gauge(name, meaning, registry=self.registry).set_function(value)

@@ -1,6 +1,7 @@
 """`/v1/sessions`, over HTTP and over a WebSocket."""
 
 import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -427,6 +428,7 @@ def test_a_client_that_leaves_while_its_step_waits_has_not_taken_it(client, open
     holding.start()
     with pytest.raises(httpx.ReadTimeout):
         client.post(f"/v1/sessions/{opened}/steps", json={"inputs": ROWS}, timeout=0.2)
+    assert re.search(r"^gatescope_queries_waiting [01]\.0$", client.get("/metrics").text, re.MULTILINE)
     deadline = time.monotonic() + 10
     while engine.waiting and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,41 +1,10 @@
 """Sessions in a real Redis: they outlive the processes that step them, and several processes share them."""
 
-import contextlib
-import os
-import re
 import signal
-import subprocess
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@contextlib.contextmanager
-def service(store):
-    """`gatescope serve` with its sessions in this store, in a process of its own; a client, and the process."""
-    command = [Path(sys.executable).with_name("gatescope"), "serve", "--port", "0"]
-    environment = os.environ | {"GATESCOPE_SESSION_STORE": store}
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        log = iter(process.stderr)
-        port = next(found[1] for line in log if (found := re.search(r'"url": "http://[\d.]+:(\d+)"', line)))
-        drain = threading.Thread(target=lambda: [None for _ in log], daemon=True)
-        drain.start()
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                while client.get("/health/ready").status_code != 200:
-                    threading.Event().wait(0.05)
-                yield client, process
-        finally:
-            process.kill()
-            process.wait()
-            drain.join()
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +21,14 @@ def take(client, name, rows, **fields):
     return np.array(reply.json()["prediction"]["values"][0]), reply.json()["steps"]
 
 
-def test_a_stream_goes_on_where_a_killed_process_left_it(redis_server, whole):
+def test_a_stream_goes_on_where_a_killed_process_left_it(service, redis_server, whole):
     rows, expected = whole
-    with service(redis_server.url) as (client, process):
+    with service(GATESCOPE_SESSION_STORE=redis_server.url) as (client, process):
         assert client.post("/v1/sessions", json={"model": "demand", "session_id": "s"}).status_code == 201
         values = [take(client, "s", rows[at : at + 10], step_number=at // 10)[0] for at in (0, 10)]
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with service(redis_server.url) as (client, _):
+    with service(GATESCOPE_SESSION_STORE=redis_server.url) as (client, _):
         again, steps = take(client, "s", rows[10:20], step_number=1)  # its answer may have been lost
         assert steps == 2
         assert again.tolist() == values[1].tolist()
@@ -68,8 +37,11 @@ def test_a_stream_goes_on_where_a_killed_process_left_it(redis_server, whole):
     assert np.concatenate(values) == pytest.approx(expected, rel=1e-6)
 
 
-def test_two_processes_share_one_redis(redis_server, whole):
-    with service(redis_server.url) as (one, _), service(redis_server.url) as (other, _):
+def test_two_processes_share_one_redis(service, redis_server, whole):
+    with (
+        service(GATESCOPE_SESSION_STORE=redis_server.url) as (one, _),
+        service(GATESCOPE_SESSION_STORE=redis_server.url) as (other, _),
+    ):
         they_take_turns_on_one_session(one, other, *whole)
         at_once_they_lose_no_step(one, other, whole[0])
 
