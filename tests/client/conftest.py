@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -114,8 +115,8 @@ def waits(monkeypatch):
     async def note(seconds):
         waited.append(seconds)
 
-    monkeypatch.setattr("app.client.blocking.time.sleep", waited.append)
-    monkeypatch.setattr("app.client.awaiting.asyncio.sleep", note)
+    monkeypatch.setattr("app.client.blocking.time", SimpleNamespace(sleep=waited.append))  # the client's, nobody else's
+    monkeypatch.setattr("app.client.awaiting.asyncio", SimpleNamespace(sleep=note))
     return waited
 
 
