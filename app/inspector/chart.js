@@ -145,7 +145,8 @@ export class TimeChart {
   #key(event) {
     if (!this.#page.trace || event.altKey || event.ctrlKey || event.metaKey) return;
     const far = event.shiftKey ? 10 : 1;
-    const page = Math.max(1, Math.round((this.axis.to - this.axis.from) / 10));
+    const { from, to } = visibleSpan(this.#page); // not the axis: a key may come before the picture
+    const page = Math.max(1, Math.round((to - from) / 10));
     const keys = {
       ArrowLeft: () => move(this.#page, { time: -far }),
       ArrowRight: () => move(this.#page, { time: far }),
