@@ -6,10 +6,11 @@ import atexit
 import logging
 import sys
 import threading
+import time
 from collections.abc import MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -57,10 +58,32 @@ def quiet() -> None:
     logging.getLogger().setLevel(logging.WARNING)
 
 
-def access(method: str, path: str, status: int, milliseconds: float) -> None:
+def access(method: str, path: str, status: int, seconds: float) -> None:
     """Log that a request was answered."""
     if logging.getLogger().isEnabledFor(logging.INFO):
-        _access.add(method, path, status, milliseconds)
+        _access.add(_Line(method, path, status, seconds, request_id.get(), time.time()))
+
+
+class _Line(NamedTuple):
+    """An answered request."""
+
+    method: str
+    path: str
+    status: int
+    seconds: float
+    request_id: str | None
+    at: float  # Unix seconds
+
+    def told(self) -> dict[str, Any]:
+        """What the log says of it."""
+        ms = round(self.seconds * 1000, 2)
+        return {"method": self.method, "path": self.path, "status": self.status, "ms": ms}
+
+    def json(self) -> bytes:
+        """The whole line."""
+        rest = {"event": "request", "request_id": self.request_id, "level": "info"}
+        line = self.told() | rest | {"timestamp": datetime.fromtimestamp(self.at, UTC)}
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
 class _Access:
@@ -71,28 +94,17 @@ class _Access:
 
     def __init__(self) -> None:
         self.as_json = False
-        self._lines: list[bytes] = []
+        self._lines: list[_Line] = []
         self._lock = threading.Lock()
         self._log = structlog.get_logger("gatescope.access")
         atexit.register(self.flush)
 
-    def add(self, method: str, path: str, status: int, milliseconds: float) -> None:
+    def add(self, line: _Line) -> None:
         if not self.as_json:
-            self._log.info("request", method=method, path=path, status=status, ms=milliseconds)
+            self._log.info("request", **line.told())
             return
-        line = {
-            "method": method,
-            "path": path,
-            "status": status,
-            "ms": milliseconds,
-            "event": "request",
-            "request_id": request_id.get(),
-            "level": "info",
-            "timestamp": datetime.now(UTC),
-        }
-        written = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
         with self._lock:
-            self._lines.append(written)
+            self._lines.append(line)
             is_first = len(self._lines) == 1
         if is_first:
             timer = threading.Timer(FLUSHED_AFTER_S, self.flush)
@@ -103,7 +115,7 @@ class _Access:
         with self._lock:
             lines, self._lines = self._lines, []
         if lines:
-            sys.stderr.write(b"".join(lines).decode())
+            sys.stderr.write(b"".join(line.json() for line in lines).decode())
             sys.stderr.flush()
 
 

@@ -22,6 +22,7 @@ from app.api.keys import Administration, Keys
 from app.api.limits import Limits
 from app.api.metrics import Metrics
 from app.api.middleware import EXPOSED, Guarded, Keyed, Observed
+from app.api.patience import Patience
 from app.errors import AppError, InvalidInput
 from app.repository.repository import Repository
 from app.serving.engine import LocalEngine
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # /metrics and our own log tell all of it
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
         lifespan=_lifespan(engine, sessions),
@@ -58,14 +60,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     keys = Keys(settings.api_keys)
     administration = Administration(Keys(settings.admin_keys), keys, settings.cors_origins)
-    app.state.context = Context(engine, _limits(settings), administration, sessions, traces)
+    app.state.context = Context(
+        engine, _limits(settings), administration, sessions, traces, Patience(settings.request_timeout_s)
+    )
     app.state.metrics = Metrics(engine, traces)
     app.include_router(routes.router())
     inspector = Inspector()
     app.add_api_route("/", inspector.page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
-    stack = _within_ours(app.build_middleware_stack, settings, app.state.metrics)
+    stack = _within_ours(app.build_middleware_stack, settings, app.state.context, app.state.metrics)
     app.build_middleware_stack = stack  # type: ignore[method-assign]
     return app
 
@@ -121,14 +125,16 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         log.error("loading the models failed", exc_info=error)
 
 
-def _within_ours(framework: Callable[[], ASGIApp], settings: Settings, metrics: Metrics) -> Callable[[], ASGIApp]:
+def _within_ours(
+    framework: Callable[[], ASGIApp], settings: Settings, context: Context, metrics: Metrics
+) -> Callable[[], ASGIApp]:
     """The replacement for `app.build_middleware_stack`: our layers lie around all of FastAPI's.
 
     So hot requests pass through none of those.
     """
 
     def build() -> ASGIApp:
-        app: ASGIApp = Direct(framework(), routes.direct())  # from the inside out
+        app: ASGIApp = Direct(framework(), routes.direct(), context)  # from the inside out
         if settings.api_keys:
             app = Keyed(app, Keys(settings.api_keys + settings.admin_keys))
         app = Guarded(app)  # inside CORS, so that pages can read its answers, too

@@ -46,7 +46,7 @@ async def read(request: Request, schema: type[Schema], expected: Expected, max_b
     expected = expected.within(context.of(request).limits)
     decode = _decoder(request.headers.get("content-type"))
     content = await _content(request, max_bytes)
-    if decode is from_json and (quickly := _dense(content, schema, expected)) is not None:
+    if decode is from_json and (quickly := dense_request(content, schema, expected)) is not None:
         return quickly
     return checked(decode(content), schema, expected)
 
@@ -60,7 +60,7 @@ async def _content(request: Request, max_bytes: int) -> bytes:
     return b"".join([chunk async for chunk in chunks(request, max_bytes)])
 
 
-def _dense(content: bytes, schema: type[Schema], expected: Expected) -> Schema | None:
+def dense_request(content: bytes, schema: type[Schema], expected: Expected) -> Schema | None:
     """A body that is nothing but `inputs`, which need nothing of pydantic; None of any other."""
     empty = _empty(schema)
     sequences = None if empty is None else dense.sequences(content, expected)

@@ -7,6 +7,7 @@ as many features look like. Whatever looks different is read the general way, wh
 from __future__ import annotations
 
 import threading
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
     """The `inputs` of a body that has nothing else, batch or lone sequence of features; None of any other body."""
     if expected.kind != "features" or not content.startswith(b"{"):
         return None
-    skeleton = content.translate(None, _NUMBERS)
+    skeleton = skeleton_of(content)
     if not (skeleton.startswith(_OPENING) and skeleton.endswith(_CLOSING)):
         return None
     features = expected.sizes["feature"]
@@ -35,13 +36,18 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
     lengths = _lengths(array if alone else array[1:-1], features)
     if lengths is None or not _within(lengths, expected):
         return None
-    numbers = _numbers(content)
+    numbers = numbers_of(content)
     if numbers is None or len(numbers) != sum(lengths) * features:
         return None
     rows = numbers.reshape(-1, features)
     if len(lengths) == 1:
         return Sequences([rows], alone=alone)
     return Sequences(np.split(rows, np.cumsum(lengths[:-1])))
+
+
+def skeleton_of(content: bytes) -> bytes:
+    """A body without its numbers and spaces."""
+    return content.translate(None, _NUMBERS)
 
 
 def _lengths(skeleton: bytes, features: int) -> list[int] | None:
@@ -61,16 +67,16 @@ def _within(lengths: list[int], expected: Expected) -> bool:
     return (time is None or max(lengths) <= time) and (batch is None or sum(lengths) <= batch)
 
 
-def _numbers(content: bytes) -> np.ndarray | None:
+def numbers_of(content: bytes) -> np.ndarray | None:
     """All numbers of `inputs` as float32, flat; None where one is none, or too large."""
     try:
         document: Any = _parser().parse(content)
         flat = document["inputs"].as_buffer(of_type="d")
     except (ValueError, TypeError, RuntimeError):
         return None
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         numbers = np.frombuffer(flat, dtype=np.float64).astype(np.float32)
-    return numbers if bool(np.isfinite(numbers).all()) else None
+        return numbers if isfinite(numbers.sum()) else None  # numbers of which the sum is too large are read generally
 
 
 def _parser() -> simdjson.Parser:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.repository.entry import Entry
 from app.serving.engine import Engine
 from app.serving.traces import Traces
+
+_BOUNDS = Histogram.DEFAULT_BUCKETS  # seconds, the last is infinite
 
 
 class Metrics:
@@ -24,10 +29,8 @@ class Metrics:
 
     def __init__(self, engine: Engine, traces: Traces) -> None:
         self.registry = CollectorRegistry()
-        labels = ("method", "route", "status")
-        self.requests = Counter("gatescope_requests", "Requests answered", labels, registry=self.registry)
-        self.seconds = Histogram("gatescope_request_seconds", "Time to answer", labels[:2], registry=self.registry)
-        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._requests = _Requests()
+        self.registry.register(self._requests)
         self.registry.register(_Models(engine.entries))
         self._gauge("gatescope_queries_waiting", "Queries that wait for the device", lambda: engine.waiting)
         self._gauge("gatescope_stored_traces", "Traces that are stored", lambda: len(traces))
@@ -35,15 +38,46 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the path's template, never the path that was sent."""
-        labels = method, route, status
-        if labels not in self._series:
-            self._series[labels] = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
-        requests, durations = self._series[labels]
-        requests.inc()
-        durations.observe(seconds)
+        self._requests.observe(method, route, status, seconds)
 
     def _gauge(self, name: str, meaning: str, value: Callable[[], int]) -> None:
         Gauge(name, meaning, registry=self.registry).set_function(value)
+
+
+class _Durations:
+    """How long the requests of a route took: how many at most as long as each bound, and as the one before it not."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts, self.seconds = [0] * len(_BOUNDS), 0.0
+
+
+class _Requests(Collector):
+    """Counted on the event loop alone: the library's own counters lock and look up more than a request can spare."""
+
+    def __init__(self) -> None:
+        self._answered: Counter[tuple[str, str, int]] = Counter()
+        self._durations: defaultdict[tuple[str, str], _Durations] = defaultdict(_Durations)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one."""
+        self._answered[method, route, status] += 1
+        durations = self._durations[method, route]
+        durations.counts[bisect_left(_BOUNDS, seconds)] += 1
+        durations.seconds += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        answered = CounterMetricFamily("gatescope_requests", "Requests answered", labels=("method", "route", "status"))
+        for (method, route, status), count in self._answered.items():
+            answered.add_metric((method, route, str(status)), count)
+        took = HistogramMetricFamily("gatescope_request_seconds", "Time to answer", labels=("method", "route"))
+        for labels, durations in self._durations.items():
+            counts = zip(_BOUNDS, accumulate(durations.counts), strict=True)
+            took.add_metric(
+                labels, [(str(bound).replace("inf", "+Inf"), count) for bound, count in counts], durations.seconds
+            )
+        yield from (answered, took)
 
 
 class _Models(Collector):

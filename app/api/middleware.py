@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
+from collections.abc import Awaitable
 from itertools import count
+from time import perf_counter
 
 import structlog
 from starlette.datastructures import Headers
@@ -26,8 +27,27 @@ REQUEST_ID = "X-Request-ID"
 EXPOSED = (REQUEST_ID, "Retry-After")
 """Headers that pages of other origins may read."""
 
+_HEADER = REQUEST_ID.lower().encode()
 _PROCESS, _COUNTER = secrets.token_hex(4), count()
 _PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}")
+
+
+class Exchange:
+    """What is known of one request and its answer; `scope["exchange"]`."""
+
+    __slots__ = ("_header", "_send", "status")
+
+    def __init__(self, request_id: str, send: Send) -> None:
+        self._header, self._send = (_HEADER, request_id.encode()), send
+        self.status = 0
+        """Of the answer, as far as it has begun."""
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """ASGI's, with the request's id among the headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], self._header]
+        return self._send(message)
 
 
 class Observed:
@@ -41,60 +61,50 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, status, started = _request_id(scope), 0, time.perf_counter()
-        header = (REQUEST_ID.lower().encode(), request_id.encode())
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], header]
-            await send(message)
-
+        request_id, started = _request_id(scope), perf_counter()
         logs.request_id.set(request_id)  # the server makes each request a context of its own
-        await self._app(scope, receive, send_with_id)
-        self._record(scope, status, time.perf_counter() - started)
+        exchange = scope["exchange"] = Exchange(request_id, send)
+        await self._app(scope, receive, exchange.send)
+        self._record(scope, exchange.status, perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unknown")
-        self._metrics.observe(scope["method"], route, status, seconds)
-        if not scope["path"].startswith("/health"):
-            logs.access(scope["method"], scope["path"], status, round(seconds * 1000, 2))
+        route, method, path = scope.get("route"), scope["method"], scope["path"]
+        self._metrics.observe(method, getattr(route, "path", "unknown"), status, seconds)
+        if not path.startswith("/health"):
+            logs.access(method, path, status, seconds)
 
 
 def _request_id(scope: Scope) -> str:
-    name = REQUEST_ID.lower().encode()
-    given = next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
-    return given if _PLAIN_ID.fullmatch(given) else f"{_PROCESS}{next(_COUNTER):08x}"
+    for name, value in scope["headers"]:
+        if name == _HEADER:
+            given: str = value.decode("latin-1")
+            if _PLAIN_ID.fullmatch(given):
+                return given
+            break
+    return f"{_PROCESS}{next(_COUNTER):08x}"
 
 
 class Guarded:
-    """Answer 500 to an unforeseen error, and end the request of a client that has left."""
+    """Answer 500 to an unforeseen error, and end the request of a client that has left; goes within `Observed`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = False
-
-        async def noting_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, send)
         except ClientDisconnect:
+            if scope["type"] != "http":
+                raise
             log.info("the client left", method=scope["method"], path=scope["path"])
-            if not started:
+            if not scope["exchange"].status:
                 await Response(status_code=problems.CLIENT_LEFT)(scope, receive, send)
         except Exception:  # the last resort: whatever it is, the client gets an answer and the log the trace
+            if scope["type"] != "http":
+                raise
             log.exception("request failed", method=scope["method"], path=scope["path"])
-            if not started:
+            if not scope["exchange"].status:
                 await problems.internal(scope["path"])(scope, receive, send)
 
 

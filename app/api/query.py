@@ -166,8 +166,12 @@ def in_body(*within: str) -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        places = (Place(("body", *within, *place.loc), place.message) for place in error.places)
-        raise InvalidInput.at(*places) from None
+        raise placed_in_body(error, *within) from None
+
+
+def placed_in_body(error: InvalidInput, *within: str) -> InvalidInput:
+    """The same of the places in the request's own words."""
+    return InvalidInput.at(*(Place(("body", *within, *place.loc), place.message) for place in error.places))
 
 
 def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:

@@ -105,7 +105,8 @@ def dumps(value: Any, *, end: bool = False) -> bytes:
     return orjson.dumps(value, default=_rows, option=_OPTIONS | (orjson.OPT_APPEND_NEWLINE if end else 0))
 
 
-def _json(reply: Reply) -> bytes:
+def to_json(reply: Reply) -> bytes:
+    """The reply in JSON."""
     return dumps(_without_padding(reply))
 
 
@@ -186,7 +187,7 @@ def _text(value: Any) -> str:
     return dumps(value).decode()
 
 
-_ENCODERS: Mapping[str, Callable[[Reply], bytes | memoryview]] = {JSON: _json, SAFETENSORS: _safetensors, NPZ: _npz}
+_ENCODERS: Mapping[str, Callable[[Reply], bytes | memoryview]] = {JSON: to_json, SAFETENSORS: _safetensors, NPZ: _npz}
 
 
 def _state(state: State) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from app.api import health, metrics, parameters, reply
+from app.api.direct import Endpoint, Quick, Way
 from app.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
 from app.api.schemas import (
     ExplainReply,
@@ -137,9 +138,17 @@ HOT = ("/predict", "/trace", "/steps", "/infer")
 """How the paths end of what is asked for by the thousand."""
 
 
-def direct() -> dict[str, Callable[..., Any]]:
-    """The endpoints that are called past the framework, by their paths."""
-    return {route.path: route.endpoint for route in ROUTES if route.method == "POST" and route.path.endswith(HOT)}
+QUICK: dict[Endpoint, Quick] = {predict.predict: predict.predict_quickly}
+"""What their endpoints leave to others where a request is as most are."""
+
+
+def direct() -> list[Way]:
+    """The endpoints that are called past the framework."""
+    return [
+        Way(route.path, route.endpoint, QUICK.get(route.endpoint))
+        for route in ROUTES
+        if route.method == "POST" and route.path.endswith(HOT)
+    ]
 
 
 def router() -> APIRouter:

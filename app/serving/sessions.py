@@ -137,7 +137,7 @@ class Sessions:
         return model
 
     async def step(
-        self, session_id: str, query: Query, timeout_s: float, step_number: int | None = None
+        self, session_id: str, query: Query, timeout_s: float | None = None, step_number: int | None = None
     ) -> tuple[Session, Answer]:
         """Run on from where the session stands.
 
@@ -145,7 +145,7 @@ class Sessions:
             session_id: which one.
             query: of one sequence, made for its model; where it begins is the session's to say, and the final state is
                 answered in any case. What comes with a horizon is foreseen, but the stream goes on behind the inputs.
-            timeout_s: seconds until `DeadlineExceeded`.
+            timeout_s: seconds until `DeadlineExceeded`, where there is such a limit.
             step_number: how many steps were taken before; the last one may be asked for once more.
 
         Raises:
@@ -155,21 +155,27 @@ class Sessions:
             ModelReplaced: see `model`.
             Overloaded, DeadlineExceeded, NotReady: as the engine says.
         """
+        if timeout_s is None:
+            return await self._step(session_id, query, step_number)
         try:
-            async with asyncio.timeout(timeout_s), self._turn(session_id):
-                for _ in range(MOST_ATTEMPTS):
-                    session = await self._store.read(session_id)
-                    model = self.model(session)
-                    begin = unpack(session.begin(query, step_number), model.spec)
-                    answer, final_state = await self._run(model, query, begin)
-                    if step_number == session.steps - 1:
-                        return session, answer
-                    numbered = step_number is not None
-                    after = session.after(query, final_state, self._expires_at(), numbered=numbered)
-                    if await self._store.replace(session, after):
-                        return after, answer
+            async with asyncio.timeout(timeout_s):
+                return await self._step(session_id, query, step_number)
         except TimeoutError:
             raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
+
+    async def _step(self, session_id: str, query: Query, step_number: int | None) -> tuple[Session, Answer]:
+        async with self._turn(session_id):
+            for _ in range(MOST_ATTEMPTS):
+                session = await self._store.read(session_id)
+                model = self.model(session)
+                begin = unpack(session.begin(query, step_number), model.spec)
+                answer, final_state = await self._run(model, query, begin)
+                if step_number == session.steps - 1:
+                    return session, answer
+                numbered = step_number is not None
+                after = session.after(query, final_state, self._expires_at(), numbered=numbered)
+                if await self._store.replace(session, after):
+                    return after, answer
         raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
 
     async def state(self, session_id: str) -> State:

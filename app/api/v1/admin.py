@@ -30,7 +30,8 @@ async def load(request: Request, name: str, version: str | None = None) -> Model
 
     Where that fails, the reply is 422 with the reason, and what answered before goes on.
     """
-    async with context.own_deadline(request), context.while_connected(request):
+    with context.hold_on(request) as held:
+        held.watch()
         return models.info(await context.of(request).engine.load(name, version), version)
 
 
@@ -39,7 +40,8 @@ async def unload(request: Request, name: str, version: str | None = None) -> Mod
 
     Requests that have begun are answered.
     """
-    async with context.own_deadline(request), context.while_connected(request):
+    with context.hold_on(request) as held:
+        held.watch()
         return models.info(await context.of(request).engine.unload(name, version), version)
 
 
@@ -54,7 +56,7 @@ async def upload(request: Request, response: Response, name: str, version: str |
     with _placed({"name"} if version is None else {"name", "version"}):
         asked = _options(request.query_params, {} if version is None else {"version": version})
         options.check(name, asked)
-        async with context.own_deadline(request):
+        with context.hold_on(request):
             checkpoint = body.chunks(request, limits.max_upload_bytes, limits.request_timeout_s)
             imported = await engine.upload(name, checkpoint, asked)
     response.headers["Location"] = f"/v1/models/{quote(name)}/versions/{quote(imported.version)}"

@@ -28,13 +28,13 @@ LARGEST = 8  # contributors that are named, per gate and kind
 async def explain(request: Request, name: str, version: str | None = None) -> Response:
     """Walk one unit of one layer and direction through one time step of one sequence, sent here or stored."""
     here = context.of(request)
-    async with context.deadline(request) as timeout_s:
+    with context.hold(request) as held:
         given = await body.fields_of(request, here.limits.max_body_bytes)
         stored = stored_in(given, here, name, version)
-        async with context.while_connected(request):
-            if stored is not None:
-                return reply.respond(await _of_stored(given, stored, here, timeout_s))
-            return reply.respond(await _of_sent(given, here.engine.model(name, version), here, timeout_s))
+        held.watch()
+        if stored is not None:
+            return reply.respond(await _of_stored(given, stored, here, held.seconds))
+        return reply.respond(await _of_sent(given, here.engine.model(name, version), here, held.seconds))
 
 
 async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: float) -> reply.Reply:

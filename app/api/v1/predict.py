@@ -7,23 +7,41 @@ from dataclasses import replace
 from fastapi import Request, Response
 
 from app.api import accept, body, context, ndjson, query, reply
+from app.api.context import Context
+from app.api.prepared import Prepared
 from app.api.schemas import PredictRequest, TraceRequest
+from app.errors import InvalidInput
 from app.serving import chunks
 from app.serving.turns import Turns
+
+_PREPARED = Prepared(PredictRequest, query.to_query)
 
 
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
     """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text."""
     engine, limits = context.of(request).engine, context.of(request).limits
-    async with context.deadline(request):
+    with context.hold(request) as held:
         model = engine.model(name, version)
         media_type = accept.of(request, reply.PREDICT_FORMATS)
         asked = await body.read(request, PredictRequest, query.expected(model), limits.max_body_bytes)
         wanted = query.to_query(asked, model, limits)
-        async with context.while_connected(request):
-            with query.in_body():
-                answer = await engine.answer(model, wanted)
+        held.watch()
+        with query.in_body():
+            answer = await engine.answer(model, wanted)
         return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)), media_type)
+
+
+async def predict_quickly(here: Context, content: bytes, name: str, version: str | None = None) -> bytes | None:
+    """The reply in JSON to a body that is nothing but numbers; None to any other, which `predict` answers."""
+    model = here.engine.model(name, version)
+    wanted = _PREPARED.query(content, model, here.limits)
+    if wanted is None:
+        return None
+    try:
+        answer = await here.engine.answer(model, wanted)
+    except InvalidInput as error:
+        raise query.placed_in_body(error) from None
+    return reply.to_json(reply.prediction(answer, model, None))
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Response:
@@ -33,19 +51,19 @@ async def trace(request: Request, name: str, version: str | None = None) -> Resp
     `application/x-ndjson`, one line per time step as it is computed, for long sequences.
     """
     engine, limits = context.of(request).engine, context.of(request).limits
-    async with context.deadline(request) as timeout_s:
+    with context.hold(request) as held:
         model = engine.model(name, version)
         media_type = accept.of(request, reply.TRACE_FORMATS)
         asked = await body.read(request, TraceRequest, query.expected(model), limits.max_body_bytes)
         untraced, tokens = query.to_query(asked, model, limits), query.tokens_of(asked, model)
         if media_type == reply.NDJSON:
             selection = query.to_streamed_selection(asked, model, untraced, limits)
-            turns = Turns(engine, model, timeout_s)
+            turns = Turns(engine, model, held.seconds)
             with query.in_body():
                 traced = await chunks.begin(turns, untraced, selection, limits.max_trace_bytes)
                 return await ndjson.respond(traced, tokens)
         selection = query.to_selection(asked, model, untraced, limits)
-        async with context.while_connected(request):
-            with query.in_body():
-                answer = await engine.answer(model, replace(untraced, trace=selection))
+        held.watch()
+        with query.in_body():
+            answer = await engine.answer(model, replace(untraced, trace=selection))
         return reply.respond(reply.trace(answer, model, tokens), media_type)

@@ -19,7 +19,7 @@ from app.serving.session import Session
 async def open_session(request: Request, response: Response) -> SessionReply:
     """Begin a stream of a model that is not bidirectional."""
     here = context.of(request)
-    async with context.deadline(request):
+    with context.hold(request):
         fields = await body.fields_of(request, here.limits.max_body_bytes)
         model = model_named_in(fields, here)
         asked = body.checked(fields, SessionRequest, query.expected(model))
@@ -48,12 +48,12 @@ async def end_session(request: Request, session_id: str) -> Response:
 async def take_step(request: Request, session_id: str) -> Response:
     """Predict for what is new of a stream, and trace it where that is wanted; the next step goes on from there."""
     here = context.of(request)
-    async with context.deadline(request) as timeout_s:
+    with context.hold(request) as held:
         media_type = accept.of(request, reply.PREDICT_FORMATS)
         model = here.sessions.model(await here.sessions.get(session_id))
         asked = await body.read(request, StepRequest, query.expected(model), here.limits.max_body_bytes)
-        async with context.while_connected(request):
-            return reply.respond(await taken(here, session_id, model, asked, timeout_s), media_type)
+        held.watch()
+        return reply.respond(await taken(here, session_id, model, asked), media_type)
 
 
 async def get_state(request: Request, session_id: str) -> States:
@@ -65,13 +65,13 @@ async def get_state(request: Request, session_id: str) -> States:
 async def put_state(request: Request, session_id: str) -> SessionReply:
     """Let a stream go on from another state."""
     here = context.of(request)
-    async with context.deadline(request):
+    with context.hold(request):
         model = here.sessions.model(await here.sessions.get(session_id))
         given = await body.read(request, InitialState, query.expected(model), here.limits.max_body_bytes)
         return told(await here.sessions.set_state(session_id, query.to_state(given)))
 
 
-async def taken(here: Context, session_id: str, model: Model, asked: StepRequest, timeout_s: float) -> reply.Reply:
+async def taken(here: Context, session_id: str, model: Model, asked: StepRequest) -> reply.Reply:
     """The reply to a step of a session of this model.
 
     Raises:
@@ -79,7 +79,7 @@ async def taken(here: Context, session_id: str, model: Model, asked: StepRequest
         AppError: what `Sessions.step` raises.
     """
     wanted = query.to_step(asked, model, here.limits)
-    session, answer = await here.sessions.step(session_id, wanted, timeout_s, asked.step_number)
+    session, answer = await here.sessions.step(session_id, wanted, step_number=asked.step_number)
     told_of = {"session_id": session.session_id, "steps": session.steps}
     traced = {} if answer.trace is None else {"trace": reply.inside(answer)}
     if not wanted.final_state:

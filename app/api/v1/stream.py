@@ -50,7 +50,8 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
     model = here.sessions.model(await here.sessions.get(session_id))
     fields = tensors.fields_of(content) if text is None else body.from_json(text)
     asked = body.checked(fields, StepRequest, query.expected(model).within(here.limits))
-    answer = await taken(here, session_id, model, asked, here.limits.request_timeout_s)
+    with here.patience.hold(websocket.receive):
+        answer = await taken(here, session_id, model, asked)
     if text is None:
         await websocket.send_bytes(bytes(reply.encode(answer, tensors.MEDIA_TYPE)))
     else:

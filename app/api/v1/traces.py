@@ -28,15 +28,15 @@ from app.serving.turns import Turns
 async def store_trace(request: Request, response: Response) -> StoredTraceReply:
     """Compute a trace of everything and keep it, to be looked at part by part."""
     here = context.of(request)
-    async with context.deadline(request) as timeout_s:
+    with context.hold(request) as held:
         given = await body.fields_of(request, here.limits.max_body_bytes)
         model = model_named_in(given, here)
         asked = body.checked(given, StoreTraceRequest, query.expected(model).within(here.limits))
         untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
-        async with context.while_connected(request):
-            with query.in_body():
-                turns = Turns(here.engine, model, timeout_s)
-                trace_id = await here.traces.record(turns, untraced, tokens, here.limits.max_trace_bytes)
+        held.watch()
+        with query.in_body():
+            turns = Turns(here.engine, model, held.seconds)
+            trace_id = await here.traces.record(turns, untraced, tokens, here.limits.max_trace_bytes)
     response.headers["Location"] = f"/v1/traces/{trace_id}"
     return _kept(here.traces, trace_id)
 
@@ -44,7 +44,7 @@ async def store_trace(request: Request, response: Response) -> StoredTraceReply:
 async def get_trace(request: Request, trace_id: str) -> Response:
     """What was computed beside the signals: a trace reply without them."""
     traces = context.of(request).traces
-    async with context.deadline(request):
+    with context.hold(request):
         stored = traces.get(trace_id)
         kept = _kept(traces, trace_id).model_dump()
         return await asyncio.to_thread(lambda: reply.respond(kept | _described(stored)))
@@ -57,7 +57,7 @@ async def get_trace_values(request: Request, trace_id: str) -> Response:
     """
     traces, limits = context.of(request).traces, context.of(request).limits
     media_type = accept.of(request, reply.TRACE_FORMATS)
-    async with context.deadline(request):
+    with context.hold(request):
         stored = traces.get(trace_id)
         view = to_view(request.query_params, stored)
         if media_type == reply.NDJSON:

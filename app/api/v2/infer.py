@@ -29,7 +29,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     Requests and replies may be compressed with gzip or deflate.
     """
     engine = context.of(request).engine
-    async with context.deadline(request) as most_s:
+    with context.hold(request) as held:
         with known():
             engine.entry(name).version(version)
         content = await message.read(request)
@@ -37,9 +37,9 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
             asked = question.raw(content, engine.model(name, version))
         else:
             asked = message.parse(request, content)
-        async with context.while_connected(request):
-            with question.in_tensors():
-                told, outputs = await _answer(context.of(request), asked, name, version, most_s)
+        held.watch()
+        with question.in_tensors():
+            told, outputs = await _answer(context.of(request), asked, name, version, held.seconds)
         return await message.respond(told, outputs, request.headers.get("accept-encoding"))
 
 

@@ -31,7 +31,8 @@ async def load_model(request: Request, name: str) -> dict[str, str]:
     asked = await _read(request)
     with _failing_to(f"load '{name}'"):
         _check(asked.parameters or {})
-        async with context.own_deadline(request), context.while_connected(request):
+        with context.hold_on(request) as held:
+            held.watch()
             await context.of(request).engine.load(name, None)
     return {}
 
@@ -39,14 +40,14 @@ async def load_model(request: Request, name: str) -> dict[str, str]:
 async def unload_model(request: Request, name: str) -> dict[str, str]:
     """Serve a model no more, until it is loaded again or its files change."""
     await _read(request)
-    with _failing_to(f"unload '{name}'"):
-        async with context.own_deadline(request), context.while_connected(request):
-            await context.of(request).engine.unload(name, None)
+    with _failing_to(f"unload '{name}'"), context.hold_on(request) as held:
+        held.watch()
+        await context.of(request).engine.unload(name, None)
     return {}
 
 
 async def _read(request: Request) -> RepositoryRequest:
-    async with context.deadline(request):
+    with context.hold(request):
         content = await message.read(request)
     asked: RepositoryRequest = message.schema_of(content, RepositoryRequest)
     return asked
