@@ -58,10 +58,10 @@ def quiet() -> None:
     logging.getLogger().setLevel(logging.WARNING)
 
 
-def access(method: str, path: str, status: int, seconds: float) -> None:
+def access(method: str, path: str, status: int, seconds: float, answered_id: str) -> None:
     """Log that a request was answered."""
     if logging.getLogger().isEnabledFor(logging.INFO):
-        _access.add(_Line(method, path, status, seconds, request_id.get(), time.time()))
+        _access.add(_Line(method, path, status, seconds, answered_id, time.time()))
 
 
 class _Line(NamedTuple):
@@ -71,17 +71,23 @@ class _Line(NamedTuple):
     path: str
     status: int
     seconds: float
-    request_id: str | None
+    request_id: str
     at: float  # Unix seconds
 
     def told(self) -> dict[str, Any]:
         """What the log says of it."""
         ms = round(self.seconds * 1000, 2)
-        return {"method": self.method, "path": self.path, "status": self.status, "ms": ms}
+        return {
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "ms": ms,
+            "request_id": self.request_id,
+        }
 
     def json(self) -> bytes:
         """The whole line."""
-        rest = {"event": "request", "request_id": self.request_id, "level": "info"}
+        rest = {"event": "request", "level": "info"}
         line = self.told() | rest | {"timestamp": datetime.fromtimestamp(self.at, UTC)}
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 

@@ -23,6 +23,8 @@ from app.api.limits import Limits
 from app.api.metrics import Metrics
 from app.api.middleware import EXPOSED, Guarded, Keyed, Observed
 from app.api.patience import Patience
+from app.api.quick import Quick
+from app.api.ways import Ways
 from app.errors import AppError, InvalidInput
 from app.repository.repository import Repository
 from app.serving.engine import LocalEngine
@@ -69,7 +71,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/", inspector.page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
-    stack = _within_ours(app.build_middleware_stack, settings, app.state.context, app.state.metrics)
+    ways = routes.ways()
+    app.state.quick = Quick(app.state.context, app.state.metrics, ways, _let_in(settings))
+    stack = _within_ours(app.build_middleware_stack, settings, ways, app.state.metrics)
     app.build_middleware_stack = stack  # type: ignore[method-assign]
     return app
 
@@ -90,6 +94,11 @@ def device_of(wanted: str) -> torch.device:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(**{name: getattr(settings, name) for name in Limits.__dataclass_fields__})
+
+
+def _let_in(settings: Settings) -> Keys:
+    """The keys of which a request needs one; there may be none."""
+    return Keys(settings.api_keys + settings.admin_keys if settings.api_keys else ())
 
 
 def _session_store(settings: Settings) -> SessionStore:
@@ -126,7 +135,7 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 def _within_ours(
-    framework: Callable[[], ASGIApp], settings: Settings, context: Context, metrics: Metrics
+    framework: Callable[[], ASGIApp], settings: Settings, ways: Ways, metrics: Metrics
 ) -> Callable[[], ASGIApp]:
     """The replacement for `app.build_middleware_stack`: our layers lie around all of FastAPI's.
 
@@ -134,9 +143,9 @@ def _within_ours(
     """
 
     def build() -> ASGIApp:
-        app: ASGIApp = Direct(framework(), routes.direct(), context)  # from the inside out
-        if settings.api_keys:
-            app = Keyed(app, Keys(settings.api_keys + settings.admin_keys))
+        app: ASGIApp = Direct(framework(), ways)  # from the inside out
+        if keys := _let_in(settings):
+            app = Keyed(app, keys)
         app = Guarded(app)  # inside CORS, so that pages can read its answers, too
         if settings.cors_origins:
             app = CORSMiddleware(

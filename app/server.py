@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.errors import Unavailable
+from app.protocol import Protocol
 from app.settings import Settings
 
 COLLECTED_AFTER = 50_000
@@ -39,6 +40,8 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Protocol,
+                proxy_headers=False,  # nothing here looks at who asks
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=patience,

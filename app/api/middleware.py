@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Awaitable
-from itertools import count
 from time import perf_counter
 
 import structlog
@@ -17,28 +14,24 @@ from starlette.websockets import WebSocket
 
 from app import logs
 from app.api import problems
+from app.api.headers import REQUEST_ID, REQUEST_ID_NAME, request_id_of
 from app.api.keys import HOW, Keys
 from app.api.metrics import Metrics
 from app.errors import Unauthorized
 
 log = structlog.get_logger(__name__)
 
-REQUEST_ID = "X-Request-ID"
 EXPOSED = (REQUEST_ID, "Retry-After")
 """Headers that pages of other origins may read."""
-
-_HEADER = REQUEST_ID.lower().encode()
-_PROCESS, _COUNTER = secrets.token_hex(4), count()
-_PLAIN_ID = re.compile(r"[\w.:/+=-]{1,128}")
 
 
 class Exchange:
     """What is known of one request and its answer; `scope["exchange"]`."""
 
-    __slots__ = ("_header", "_send", "status")
+    __slots__ = ("_header", "_send", "request_id", "status")
 
     def __init__(self, request_id: str, send: Send) -> None:
-        self._header, self._send = (_HEADER, request_id.encode()), send
+        self.request_id, self._header, self._send = request_id, (REQUEST_ID_NAME, request_id.encode()), send
         self.status = 0
         """Of the answer, as far as it has begun."""
 
@@ -61,27 +54,17 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, started = _request_id(scope), perf_counter()
+        request_id, started = request_id_of(scope["headers"]), perf_counter()
         logs.request_id.set(request_id)  # the server makes each request a context of its own
         exchange = scope["exchange"] = Exchange(request_id, send)
         await self._app(scope, receive, exchange.send)
-        self._record(scope, exchange.status, perf_counter() - started)
+        self._record(scope, exchange, perf_counter() - started)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         route, method, path = scope.get("route"), scope["method"], scope["path"]
-        self._metrics.observe(method, getattr(route, "path", "unknown"), status, seconds)
+        self._metrics.observe(method, getattr(route, "path", "unknown"), exchange.status, seconds)
         if not path.startswith("/health"):
-            logs.access(method, path, status, seconds)
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == _HEADER:
-            given: str = value.decode("latin-1")
-            if _PLAIN_ID.fullmatch(given):
-                return given
-            break
-    return f"{_PROCESS}{next(_COUNTER):08x}"
+            logs.access(method, path, exchange.status, seconds, exchange.request_id)
 
 
 class Guarded:

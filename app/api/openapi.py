@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api import parameters
-from app.api.middleware import REQUEST_ID
+from app.api.headers import REQUEST_ID
 from app.api.problems import Problem, ProtocolError
 from app.api.routes import ROUTES
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import Path
 
 from app.api.context import TIMEOUT_HEADER
-from app.api.middleware import REQUEST_ID
+from app.api.headers import REQUEST_ID
 
 _IN_PATH: dict[str, Any] = {
     "name": Annotated[

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -26,6 +26,15 @@ INSTANT_S = 0.1
 Late = Callable[[float], AppError]
 
 
+class UnderWay(Protocol):
+    """What is looked at."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def look(self, now: float) -> None:
+        """See at this time whether all is well; monotonic seconds."""
+
+
 class Patience:
     """Looks after all requests that are under way.
 
@@ -35,7 +44,7 @@ class Patience:
 
     def __init__(self, most_s: float) -> None:
         self.most_s = most_s
-        self._held: set[Held] = set()
+        self._held: set[UnderWay] = set()
         self._looking: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -47,13 +56,13 @@ class Patience:
         """The same for what goes on behind it, and may take as long as it takes where no seconds are given."""
         return Held(self, receive, inf if seconds is None else seconds, _unfinished)
 
-    def add(self, held: Held) -> None:
+    def add(self, held: UnderWay) -> None:
         """Look after this one, too."""
         self._held.add(held)
         if self._looking is None or self._loop is not held.loop:
             self._look_later(held.loop)
 
-    def remove(self, held: Held) -> None:
+    def remove(self, held: UnderWay) -> None:
         """Look after this one no more."""
         self._held.discard(held)
 

@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from app.api import health, metrics, parameters, reply
-from app.api.direct import Endpoint, Quick, Way
 from app.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
+from app.api.quick import Asked
 from app.api.schemas import (
     ExplainReply,
     ExplainRequest,
@@ -33,6 +33,7 @@ from app.api.schemas import (
 from app.api.v1 import admin, explain, models, predict, sessions, stream, traces
 from app.api.v2 import infer, message, metadata, repository, statistics
 from app.api.v2.schemas import InferReply, InferRequest
+from app.api.ways import Endpoint, Way, Ways
 
 TEXT = "text/plain"
 INFERENCE = "open inference protocol"
@@ -138,17 +139,14 @@ HOT = ("/predict", "/trace", "/steps", "/infer")
 """How the paths end of what is asked for by the thousand."""
 
 
-QUICK: dict[Endpoint, Quick] = {predict.predict: predict.predict_quickly}
-"""What their endpoints leave to others where a request is as most are."""
+QUICK: dict[Endpoint, Callable[..., Asked | None]] = {predict.predict: predict.predict_quickly}
+"""What begins to answer in the place of an endpoint where a request is as most are."""
 
 
-def direct() -> list[Way]:
-    """The endpoints that are called past the framework."""
-    return [
-        Way(route.path, route.endpoint, QUICK.get(route.endpoint))
-        for route in ROUTES
-        if route.method == "POST" and route.path.endswith(HOT)
-    ]
+def ways() -> Ways:
+    """To the endpoints that are called past the framework."""
+    hot = (route for route in ROUTES if route.method == "POST" and route.path.endswith(HOT))
+    return Ways([Way(route.path, route.endpoint, QUICK.get(route.endpoint)) for route in hot])
 
 
 def router() -> APIRouter:

@@ -78,7 +78,7 @@ class Head(nn.Module):
 
 def _last(output: Tensor, lengths: Tensor | None) -> Tensor:
     """(batch, time, unit) -> (batch, unit)."""
-    return output[:, -1] if lengths is None else batch.at_last_step(output, lengths)
+    return output.select(1, -1) if lengths is None else batch.at_last_step(output, lengths)
 
 
 def _final(output: Tensor, lengths: Tensor | None, directions: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -138,7 +139,7 @@ class PlainPipeline(Pipeline):
         return self._scaled(self.head.layers(output))
 
     def _initial_state(self, query: Query, encoded: Tensor) -> State:
-        return query.initial_state or State.zeros(self.spec, len(encoded), encoded)
+        return query.initial_state or _zeros(self.spec, len(encoded), encoded.dtype, encoded.device)
 
     def _check_widths(self) -> None:
         if self.encoder.width != self.spec.input_size:
@@ -155,6 +156,12 @@ class PlainPipeline(Pipeline):
         kind, count = self._values_wanted()
         if self.head.output_size != count:
             raise ManifestError(f"the head gives {self.head.output_size} values, but there are {count} {kind}")
+
+
+@lru_cache(maxsize=256)
+def _zeros(spec: LSTMSpec, rows: int, dtype: torch.dtype, device: torch.device) -> State:
+    """Where most runs begin; nobody writes into it."""
+    return State.zeros(spec, rows, torch.empty(0, dtype=dtype, device=device))
 
 
 def _encoder(

@@ -41,14 +41,14 @@ class Query:
 
     def going_on_from(self, state: State) -> Query:
         """The same from this state, and with the final state wanted."""
-        return self._but(initial_state=state, final_state=True)
+        return self.but(initial_state=state, final_state=True)
 
     def reading(self, inputs: Tensor) -> Query:
         """The same of other inputs, which have the same shape."""
-        return self._but(inputs=inputs)
+        return self.but(inputs=inputs)
 
-    def _but(self, **changes: object) -> Query:
-        """What `replace` gives, and quicker: every request does it."""
+    def but(self, **changes: object) -> Query:
+        """What `replace` gives, and quicker: every request does it. What else changes with the lengths is `steps`."""
         other = object.__new__(Query)
         other.__dict__.update(self.__dict__, **changes)
         return other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -57,14 +58,20 @@ class Batch:
         """All of them as one."""
         if len(self.queries) == 1:
             return self.queries[0]
-        return replace(
-            self.queries[0],
+        return self.queries[0].but(
             inputs=_joined([query.inputs for query in self.queries], self._padded_steps),
-            sequence_lengths=torch.cat([query.sequence_lengths for query in self.queries]),
+            sequence_lengths=self._lengths(),
             initial_state=_joined_state(self.queries, self.model),
             prediction=any(query.prediction for query in self.queries),
             output=any(query.output for query in self.queries),
+            steps=self._steps,
         )
+
+    def _lengths(self) -> Tensor:
+        """(batch,)."""
+        if self._steps == self.sequences * self._longest:
+            return _full(self.sequences, self._longest)
+        return torch.cat([query.sequence_lengths for query in self.queries])
 
     @property
     def _padded_steps(self) -> int:
@@ -103,6 +110,12 @@ def _begins_at_the_start(selection: Selection) -> bool:
     """Whether a sequence's selected steps are the same beside a longer one: none is counted from the end."""
     time = selection.time
     return (time.step or 1) > 0 and (time.start or 0) >= 0 and (time.stop is None or time.stop >= 0)
+
+
+@lru_cache(maxsize=1024)
+def _full(rows: int, steps: int) -> Tensor:
+    """The lengths (batch,) of sequences that all have so many steps; shared by whoever asks."""
+    return torch.full((rows,), steps)
 
 
 def _floats(query: Query, model: Model) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import TypeVar
 
@@ -61,7 +61,11 @@ class Batcher:
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
 
     async def answer(self, model: Model, query: Query) -> Answer:
-        """The model's answer; a query is dropped when its waiter is cancelled.
+        """The model's answer; a query is dropped when its waiter is cancelled. Raises what `submit` raises."""
+        return await self.submit(model, query)
+
+    def submit(self, model: Model, query: Query) -> asyncio.Future[Answer]:
+        """The answer that will be there; when it is cancelled, the query is dropped.
 
         Raises:
             Overloaded: as many queries wait as may.
@@ -70,16 +74,14 @@ class Batcher:
         if self._is_closed:
             raise _closed()
         if len(self._waiting) >= self._max_queue_size:
-            raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
+            self._drop_departed()
+            if len(self._waiting) >= self._max_queue_size:
+                raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
         waiting = _Waiting(model, query, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._compute_next()
-        try:
-            return await waiting.answer
-        except asyncio.CancelledError:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-            raise
+        if not self._is_computing:
+            self._compute_next()
+        return waiting.answer
 
     def do(self, job: Callable[[], T]) -> T:
         """Run this on the device's thread, between two batches; not to be called from the event loop."""
@@ -92,7 +94,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """How many queries wait."""
-        return len(self._waiting)
+        return sum(not waiting.has_left for waiting in self._waiting)
 
     def close(self) -> None:
         """Turn away what waits, and give up what is computed."""
@@ -104,8 +106,14 @@ class Batcher:
         """Let the thread come to the end of its step."""
         await asyncio.to_thread(self._device.shutdown, wait=True, cancel_futures=True)
 
+    def _drop_departed(self) -> None:
+        """Forget the queries for whose answers nobody waits any more."""
+        self._waiting = deque(waiting for waiting in self._waiting if not waiting.has_left)
+
     def _compute_next(self) -> None:
-        if self._is_computing or not self._waiting:
+        while self._waiting and self._waiting[0].has_left:
+            self._waiting.popleft()
+        if not self._waiting:
             return
         self._is_computing = True
         batch, members = self._gathered()
@@ -120,6 +128,8 @@ class Batcher:
         others: deque[_Waiting] = deque()
         while self._waiting and batch.sequences < self._max_batch_size:
             other = self._waiting.popleft()
+            if other.has_left:
+                continue
             fits = batch.sequences + len(other.query.inputs) <= self._max_batch_size
             if fits and batch.takes(other.model, other.query):
                 batch.take(other.query)
@@ -137,7 +147,7 @@ class Batcher:
 
         began = perf_counter_ns()
         try:
-            query = replace(batch.query(), is_abandoned=is_abandoned)
+            query = batch.query().but(is_abandoned=is_abandoned)
             joined = perf_counter_ns()
             answer = batch.model.pipeline.answer(query)
             inferred = perf_counter_ns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,9 @@ class Engine(Protocol):
 
     async def answer(self, model: Model, query: Query, timeout_s: float | None = None) -> Answer:
         """What the query asks for; raises `Overloaded`, `NotReady`, and with a timeout `DeadlineExceeded`."""
+
+    def submit(self, model: Model, query: Query) -> Future[Answer]:
+        """The same without waiting for it; who has no more need of it cancels it. Raises `Overloaded`, `NotReady`."""
 
     def statistics(self, model: Model) -> Statistics:
         """What this version was asked, and how long that took."""
@@ -128,6 +132,10 @@ class LocalEngine:
                 return await self._batcher.answer(model, query)
         except TimeoutError:
             raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
+
+    def submit(self, model: Model, query: Query) -> Future[Answer]:
+        """Have it computed, together with what waits beside it; raises `Overloaded`, `NotReady`."""
+        return self._batcher.submit(model, query)
 
     def statistics(self, model: Model) -> Statistics:
         """What this version was asked, and how long that took."""

@@ -9,8 +9,8 @@ from fastapi import Request, Response
 from app.api import accept, body, context, ndjson, query, reply
 from app.api.context import Context
 from app.api.prepared import Prepared
+from app.api.quick import Asked
 from app.api.schemas import PredictRequest, TraceRequest
-from app.errors import InvalidInput
 from app.serving import chunks
 from app.serving.turns import Turns
 
@@ -31,17 +31,13 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
         return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)), media_type)
 
 
-async def predict_quickly(here: Context, content: bytes, name: str, version: str | None = None) -> bytes | None:
-    """The reply in JSON to a body that is nothing but numbers; None to any other, which `predict` answers."""
+def predict_quickly(here: Context, content: bytes, name: str, version: str | None = None) -> Asked | None:
+    """Predict from a body that is nothing but numbers; None of any other."""
     model = here.engine.model(name, version)
     wanted = _PREPARED.query(content, model, here.limits)
     if wanted is None:
         return None
-    try:
-        answer = await here.engine.answer(model, wanted)
-    except InvalidInput as error:
-        raise query.placed_in_body(error) from None
-    return reply.to_json(reply.prediction(answer, model, None))
+    return Asked(here.engine.submit(model, wanted), lambda answer: reply.to_json(reply.prediction(answer, model, None)))
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Response:

@@ -1,0 +1,60 @@
+"""`Ways`: what answers the paths that are asked for by the thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from starlette.responses import Response
+
+Endpoint = Callable[..., Awaitable[Response]]
+"""Takes the request and what stands for the names of its path."""
+
+PATHS_KNOWN = 4096
+
+
+@dataclass(frozen=True)
+class Way:
+    """What answers a path with names in braces."""
+
+    path: str  # called as Starlette's routes call it: metrics read it
+    endpoint: Endpoint
+    quick: Callable[..., Any] | None = None
+    """What begins to answer a body in JSON, as `app/api/quick.py` has it: it takes the context, the body and what
+    stands for the names."""
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """Of the path."""
+        return self.path.split("/")
+
+    def names(self, parts: list[str]) -> dict[str, str] | None:
+        """What stands for the names in a path with as many parts; None if it is not this one's."""
+        names = {}
+        for wanted, part in zip(self.parts, parts, strict=True):
+            if wanted.startswith("{"):
+                names[wanted[1:-1]] = part
+            elif wanted != part:
+                return None
+        return names if all(names.values()) else None
+
+
+class Ways:
+    """Finds the way of a path by how it ends.
+
+    Args:
+        ways: no two of them with as many parts and the same last one.
+    """
+
+    def __init__(self, ways: list[Way]) -> None:
+        self._ways = {(way.parts[-1], len(way.parts)): way for way in ways}
+        self.of = lru_cache(PATHS_KNOWN)(self._of)
+        """The way that a path fits and what stands for its names, or None."""
+
+    def _of(self, path: str) -> tuple[Way, dict[str, str]] | None:
+        parts = path.split("/")
+        way = self._ways.get((parts[-1], len(parts)))
+        names = None if way is None else way.names(parts)
+        return None if way is None or names is None else (way, names)

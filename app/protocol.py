@@ -1,0 +1,96 @@
+"""`Protocol`: uvicorn's HTTP, which hands the requests that `Quick` takes to it, and the others to the application."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from app.api.quick import Pending, Quick
+
+PATIENCE_S = 0.1
+"""So long the rest of a body may take until the application waits for it, with all of its deadlines."""
+
+log = structlog.get_logger(__name__)
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection.
+
+    uvicorn's own keeps the order of pipelined requests, keeps connections alive and closes them; a request that is
+    answered quickly is a cycle to it like any other, only that no task runs the application for it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._quick: Quick = self.config.app.state.quick  # type: ignore[union-attr]
+        self._incomplete: RequestResponseCycle | None = None  # of which the body is still to come
+        self._waiting: asyncio.TimerHandle | None = None
+        self._pending: Pending | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes came."""
+        super().data_received(data)
+        if self._incomplete is not None and self._waiting is None:
+            self._waiting = self.loop.call_later(PATIENCE_S, self._give_up)
+
+    def on_message_complete(self) -> None:
+        """A request is there as a whole."""
+        super().on_message_complete()
+        if self._incomplete is not None and self._incomplete is self.cycle:
+            cycle = self._no_more_incomplete()
+            self._begin(cycle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left."""
+        super().connection_lost(exc)
+        if self._incomplete is not None:
+            self._no_more_incomplete()
+        if self._pending is not None:
+            self._pending.leave()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin with a request: its headers are there, and it is its turn."""
+        if app is not self.app or self.flow.write_paused or not self._quick.takes(cycle.scope):
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._incomplete = cycle
+        else:
+            self._begin(cycle)
+
+    def _begin(self, cycle: RequestResponseCycle) -> None:
+        try:
+            self._pending = self._quick.begin(cycle.scope, bytes(cycle.body), partial(self._reply, cycle))
+        except Exception:  # the application's layers know what to do with it, whatever it is
+            log.exception("a request could not be begun quickly", path=cycle.scope["path"])
+            self._pending = None
+        if self._pending is None:
+            super()._start_asgi_task(cycle, self.app)
+
+    def _give_up(self) -> None:
+        """The body takes long: let the application wait for it."""
+        self._waiting = None
+        if self._incomplete is not None:
+            super()._start_asgi_task(self._no_more_incomplete(), self.app)
+
+    def _no_more_incomplete(self) -> Any:
+        cycle, self._incomplete = self._incomplete, None
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        return cycle
+
+    def _reply(self, cycle: RequestResponseCycle, status: int, lines: bytes, content: bytes) -> None:
+        """Write a whole reply at once."""
+        self._pending = None
+        defaults = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], *defaults, lines, close, b"\r\n", content)))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
