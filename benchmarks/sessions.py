@@ -103,7 +103,7 @@ async def _stepping(models: Path, sessions: int, max_batch_size: int, seconds: f
     async def go_on(session_id: str) -> None:
         nonlocal taken
         while (now := time.perf_counter()) < ends:
-            await streams.step(session_id, query, TIMEOUT_S)
+            await streams.step(session_id, query)
             taken += now > ends - seconds
 
     await asyncio.gather(*map(go_on, opened))

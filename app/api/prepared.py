@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,6 +15,8 @@ from app.errors import AppError
 from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Query
 from app.repository.model import Model
+
+Schema = TypeVar("Schema", bound=PredictRequest)
 
 MOST_SHAPES = 1024
 """So many are remembered of each model."""
@@ -33,7 +35,7 @@ class _Shape(NamedTuple):
     query: Query
 
 
-class Prepared:
+class Prepared(Generic[Schema]):
     """Queries by the shape of the bodies that state them: the first of a shape is read as any, the next ones sooner.
 
     It knows rectangles of numbers without anything beside them, which most requests are.
@@ -43,9 +45,7 @@ class Prepared:
         to_query: what a request of this schema means.
     """
 
-    def __init__(
-        self, schema: type[PredictRequest], to_query: Callable[[PredictRequest, Model, Limits], Query]
-    ) -> None:
+    def __init__(self, schema: type[Schema], to_query: Callable[[Schema, Model, Limits], Query]) -> None:
         self._schema, self._to_query = schema, to_query
         self._shapes: WeakKeyDictionary[Model, dict[bytes, _Shape]] = WeakKeyDictionary()
 

@@ -139,7 +139,10 @@ HOT = ("/predict", "/trace", "/steps", "/infer")
 """How the paths end of what is asked for by the thousand."""
 
 
-QUICK: dict[Endpoint, Callable[..., Asked | None]] = {predict.predict: predict.predict_quickly}
+QUICK: dict[Endpoint, Callable[..., Asked | None]] = {
+    predict.predict: predict.predict_quickly,
+    sessions.take_step: sessions.step_quickly,
+}
 """What begins to answer in the place of an endpoint where a request is as most are."""
 
 

@@ -99,12 +99,12 @@ class Pipeline(nn.Module, ABC):
     def answer(self, query: Query) -> Answer:
         """Compute what is asked for, on the device of the weights; the answer's tensors lie on the CPU."""
         with torch.no_grad():
-            if self._is_at_home and query.inputs.dtype in _NATIVE:
+            if self.is_at_home and query.inputs.dtype in _NATIVE:
                 return self._answer(query)
             return _to_cpu(self._answer(_to_device(query, next(self.lstm.parameters()))))
 
     @cached_property
-    def _is_at_home(self) -> bool:
+    def is_at_home(self) -> bool:
         """Whether queries come where the weights are, and in their precision."""
         weight = next(self.lstm.parameters())
         return weight.device.type == "cpu" and weight.dtype == torch.float32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor
@@ -92,3 +92,7 @@ class Answer:
     final_state: State | None = None
     trace: Trace | None = None
     explained: Explained | None = None
+
+    def without_state(self) -> Answer:
+        """The same for whom the final state was not asked for."""
+        return replace(self, final_state=None)

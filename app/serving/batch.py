@@ -54,6 +54,23 @@ class Batch:
         self._steps += query.steps
         self._longest = max(self._longest, query.inputs.shape[1])
 
+    @property
+    def padded_steps(self) -> int:
+        """Time steps of all rows, the padding included."""
+        return self.sequences * self._longest
+
+    @property
+    def is_foreseeable(self) -> bool:
+        """Whether it takes as long as its steps on the processor, and makes nothing else."""
+        first, pipeline = self.queries[0], self.model.pipeline
+        return (
+            pipeline.rows_are_independent
+            and pipeline.is_at_home
+            and first.trace is None
+            and first.explain is None
+            and not first.horizon
+        )
+
     def query(self) -> Query:
         """All of them as one."""
         if len(self.queries) == 1:

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import TypeVar
 
 import torch
@@ -16,9 +16,16 @@ from app.errors import NotReady, Overloaded
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
 from app.serving.batch import Batch
+from app.serving.pace import Pace
 from app.serving.statistics import Statistics, Took
 
 T = TypeVar("T")
+
+
+INSTANT_NS = 500_000
+"""What the processor does within that is done on the event loop."""
+
+_Computed = tuple[list[Answer | Exception], Took]
 
 
 @dataclass(eq=False)
@@ -40,7 +47,9 @@ class Batcher:
     """One thread owns the device and is never idle while something waits; a lone query waits for nothing.
 
     While a batch is computed, what arrives gathers; the first of it and what goes with that are the next batch. Torch
-    releases the interpreter, so the event loop reads and writes meanwhile.
+    releases the interpreter, so the event loop reads and writes meanwhile. But two threads that want the interpreter
+    in turns take it from each other at every small operation, so what takes no longer than an instant is computed on
+    the event loop itself.
 
     Args:
         max_queue_size: how many queries may wait.
@@ -56,6 +65,7 @@ class Batcher:
             initializer=torch.set_num_threads,  # each thread has a number of its own
             initargs=(torch.get_num_threads(),),
         )
+        self._pace = Pace()
         self._is_computing = False
         self._is_closed = False
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
@@ -80,7 +90,7 @@ class Batcher:
         waiting = _Waiting(model, query, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if not self._is_computing:
-            self._compute_next()
+            self._compute_soon()
         return waiting.answer
 
     def do(self, job: Callable[[], T]) -> T:
@@ -110,16 +120,24 @@ class Batcher:
         """Forget the queries for whose answers nobody waits any more."""
         self._waiting = deque(waiting for waiting in self._waiting if not waiting.has_left)
 
+    def _compute_soon(self) -> None:
+        """As soon as everything was read that has arrived by now."""
+        self._is_computing = True
+        asyncio.get_running_loop().call_soon(self._compute_next)
+
     def _compute_next(self) -> None:
         while self._waiting and self._waiting[0].has_left:
             self._waiting.popleft()
         if not self._waiting:
+            self._is_computing = False
             return
-        self._is_computing = True
         batch, members = self._gathered()
         began = perf_counter_ns()
-        computing = asyncio.get_running_loop().run_in_executor(self._device, self._compute, batch, members)
-        computing.add_done_callback(lambda done: self._finish(batch, members, began, done))
+        if self._pace.foreseen_ns(batch) <= INSTANT_NS:
+            self._finish(batch, members, began, self._compute(batch, members))
+        else:
+            computing = asyncio.get_running_loop().run_in_executor(self._device, self._compute, batch, members)
+            computing.add_done_callback(lambda done: self._come(batch, members, began, done))
 
     def _gathered(self) -> tuple[Batch, list[_Waiting]]:
         """The first that waits, and those that go with it."""
@@ -139,8 +157,7 @@ class Batcher:
         self._waiting.extendleft(reversed(others))
         return batch, members
 
-    def _compute(self, batch: Batch, members: list[_Waiting]) -> tuple[list[Answer | Exception], Took]:
-        """On the device's thread."""
+    def _compute(self, batch: Batch, members: list[_Waiting]) -> _Computed:
 
         def is_abandoned() -> bool:
             return self._is_closed or all(member.has_left for member in members)
@@ -148,13 +165,13 @@ class Batcher:
         began = perf_counter_ns()
         try:
             query = batch.query().but(is_abandoned=is_abandoned)
-            joined = perf_counter_ns()
+            joined, processor = perf_counter_ns(), thread_time_ns()
             answer = batch.model.pipeline.answer(query)
-            inferred = perf_counter_ns()
+            inferred, processor = perf_counter_ns(), thread_time_ns() - processor
             answers: list[Answer | Exception] = [*batch.split(answer)]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is one request's, and no other's
             return self._one_by_one(batch, members, error), Took(0, perf_counter_ns() - began, 0)
-        return answers, Took(joined - began, inferred - joined, perf_counter_ns() - inferred)
+        return answers, Took(joined - began, inferred - joined, perf_counter_ns() - inferred, processor)
 
     def _one_by_one(self, batch: Batch, members: list[_Waiting], error: Exception) -> list[Answer | Exception]:
         """The answers of a batch that failed: only those whose query fails alone are errors."""
@@ -163,20 +180,21 @@ class Batcher:
         alone = (self._compute(Batch(batch.model, member.query), [member])[0] for member in members)
         return [answer for answers in alone for answer in answers]
 
-    def _finish(
-        self,
-        batch: Batch,
-        members: list[_Waiting],
-        began: int,
-        done: asyncio.Future[tuple[list[Answer | Exception], Took]],
-    ) -> None:
-        self._is_computing = False
-        if done.cancelled():  # the service stops
+    def _come(self, batch: Batch, members: list[_Waiting], began: int, computing: asyncio.Future[_Computed]) -> None:
+        """The device's thread is done with it."""
+        if computing.cancelled():  # the service stops
             for member in members:
                 self._fail(member, _closed())
-            return
-        self._compute_next()
-        answers, took = done.result()
+        else:
+            self._finish(batch, members, began, computing.result())
+
+    def _finish(self, batch: Batch, members: list[_Waiting], began: int, computed: _Computed) -> None:
+        if self._waiting:
+            self._compute_soon()
+        else:
+            self._is_computing = False
+        answers, took = computed
+        self._pace.learn(batch, took.processor)
         statistics = self.statistics(batch.model)
         statistics.computed(batch.sequences, len(members), took)
         for member, answer in zip(members, answers, strict=True):

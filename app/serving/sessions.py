@@ -7,15 +7,16 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
-from app.errors import DeadlineExceeded, InvalidInput, ModelReplaced, Place, SessionBusy
+from app.errors import AppError, DeadlineExceeded, InvalidInput, ModelReplaced, Place, SessionBusy
 from app.lstm import State
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
 from app.serving.engine import Engine
+from app.serving.lines import Lines
 from app.serving.session import Session, pack, unpack
 from app.serving.stores.store import SessionStore
 
@@ -27,42 +28,32 @@ MOST_ATTEMPTS = 16
 """So often a step is computed anew because another process was quicker."""
 
 
-class _Turns:
-    """Who takes the next step of a session in this process."""
-
-    __slots__ = ("lock", "waiting")
-
-    def __init__(self) -> None:
-        self.lock, self.waiting = asyncio.Lock(), 0
-
-
 class _Turn:
     """The right to take a step, given in the order in which it was asked for."""
 
-    __slots__ = ("_all", "_session_id", "_turns")
+    __slots__ = ("_lines", "_session_id")
 
-    def __init__(self, turns: dict[str, _Turns], session_id: str) -> None:
-        self._all, self._session_id = turns, session_id
+    def __init__(self, lines: Lines, session_id: str) -> None:
+        self._lines, self._session_id = lines, session_id
 
     async def __aenter__(self) -> None:
-        turns = self._turns = self._all.setdefault(self._session_id, _Turns())
-        if turns.waiting > MOST_WAITING:
+        if self._lines.length(self._session_id) >= MOST_WAITING:
             raise SessionBusy(f"{MOST_WAITING} steps of session '{self._session_id}' wait already; try again later")
-        turns.waiting += 1
-        try:
-            await turns.lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
+        await self._lines.wait(self._session_id)
 
     async def __aexit__(self, *_: object) -> None:
-        self._turns.lock.release()
-        self._leave()
+        self._lines.leave(self._session_id)
 
-    def _leave(self) -> None:
-        self._turns.waiting -= 1
-        if not self._turns.waiting:
-            self._all.pop(self._session_id, None)
+
+@dataclass
+class Stepping:
+    """A step that was begun without waiting for anything."""
+
+    answer: asyncio.Future[Answer]
+    """When it is cancelled, the step is not taken."""
+
+    session: Session | None = None
+    """As it stands after the step, once the answer is there; None if it was ended meanwhile."""
 
 
 class Sessions:
@@ -83,7 +74,7 @@ class Sessions:
     ) -> None:
         self._engine, self._store = engine, store
         self._idle_timeout_s, self._clock = idle_timeout_s, clock
-        self._turns: dict[str, _Turns] = {}
+        self._lines = Lines()
 
     async def open(self, model: Model, session_id: str | None = None, initial_state: State | None = None) -> Session:
         """Begin a stream.
@@ -178,6 +169,37 @@ class Sessions:
                     return after, answer
         raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
 
+    def at_hand(self, session_id: str) -> Session | None:
+        """The session as it stands; None where somebody must be asked, or there is none."""
+        return None if self._store.at_hand is None else self._store.at_hand.get(session_id)
+
+    def begin(self, before: Session, model: Model, query: Query) -> Stepping | None:
+        """Take a step from a session that was at hand; None where something must be waited for.
+
+        Raises:
+            Overloaded, NotReady: as the engine says.
+        """
+        at_hand, session_id = self._store.at_hand, before.session_id
+        if at_hand is None or query.horizon or not self._lines.take(session_id):
+            return None
+        try:
+            answer = self._engine.submit(model, query.going_on_from(unpack(before.state, model.spec)))
+        except AppError:
+            self._lines.leave(session_id)
+            raise
+        stepping = Stepping(answer)
+
+        def end(_: object) -> None:
+            try:
+                if not answer.cancelled() and answer.exception() is None:
+                    after = before.after(query, _final(answer.result()), self._expires_at(), numbered=False)
+                    stepping.session = after if at_hand.put(before, after) else None
+            finally:
+                self._lines.leave(session_id)
+
+        answer.add_done_callback(end)
+        return stepping
+
     async def state(self, session_id: str) -> State:
         """Where the session stands, each (layers · directions, 1, unit); raises what `get` and `model` raise."""
         session = await self.get(session_id)
@@ -216,7 +238,7 @@ class Sessions:
         return await self._engine.answer(model, replace(query, initial_state=begin)), final_state
 
     def _turn(self, session_id: str) -> _Turn:
-        return _Turn(self._turns, session_id)
+        return _Turn(self._lines, session_id)
 
     def _expires_at(self) -> float:
         return self._clock() + self._idle_timeout_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -10,10 +9,16 @@ from fastapi import Request, Response
 
 from app.api import accept, body, context, query, reply
 from app.api.context import Context
+from app.api.prepared import Prepared
+from app.api.quick import Asked
 from app.api.schemas import InitialState, ModelName, SessionList, SessionReply, SessionRequest, States, StepRequest
 from app.errors import InvalidInput, Place
+from app.pipeline.query import Answer
 from app.repository.model import Model
 from app.serving.session import Session
+from app.serving.stores.store import not_found
+
+_PREPARED = Prepared(StepRequest, query.to_step)
 
 
 async def open_session(request: Request, response: Response) -> SessionReply:
@@ -56,6 +61,25 @@ async def take_step(request: Request, session_id: str) -> Response:
         return reply.respond(await taken(here, session_id, model, asked), media_type)
 
 
+def step_quickly(here: Context, content: bytes, session_id: str) -> Asked | None:
+    """Take a step that is nothing but numbers, of a session that is at hand; None of any other."""
+    session = here.sessions.at_hand(session_id)
+    if session is None:
+        return None
+    model = here.sessions.model(session)
+    wanted = _PREPARED.query(content, model, here.limits)
+    stepping = None if wanted is None else here.sessions.begin(session, model, wanted)
+    if stepping is None:
+        return None
+
+    def encode(answer: Answer) -> bytes:
+        if stepping.session is None:
+            raise not_found(session_id)
+        return reply.to_json(_reply(stepping.session, answer.without_state(), model, None))
+
+    return Asked(stepping.answer, encode)
+
+
 async def get_state(request: Request, session_id: str) -> States:
     """Where a stream stands, each (layers, 1, unit)."""
     state = await context.of(request).sessions.state(session_id)
@@ -80,11 +104,14 @@ async def taken(here: Context, session_id: str, model: Model, asked: StepRequest
     """
     wanted = query.to_step(asked, model, here.limits)
     session, answer = await here.sessions.step(session_id, wanted, step_number=asked.step_number)
+    answer = answer if wanted.final_state else answer.without_state()
+    return _reply(session, answer, model, query.tokens_of(asked, model))
+
+
+def _reply(session: Session, answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:
     told_of = {"session_id": session.session_id, "steps": session.steps}
     traced = {} if answer.trace is None else {"trace": reply.inside(answer)}
-    if not wanted.final_state:
-        answer = replace(answer, final_state=None)
-    return reply.prediction(answer, model, query.tokens_of(asked, model)) | told_of | traced
+    return reply.prediction(answer, model, tokens) | told_of | traced
 
 
 def told(session: Session) -> SessionReply:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from app.serving.session import Session
-from app.serving.stores.store import exists, full, not_found
+from app.serving.stores.store import AtHand, exists, full, not_found
 
 
 class MemoryStore:
@@ -22,6 +22,24 @@ class MemoryStore:
         self._max_sessions, self._clock = max_sessions, clock
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
+    @property
+    def at_hand(self) -> AtHand:
+        """Itself."""
+        return self
+
+    def get(self, session_id: str) -> Session | None:
+        """As it stands; None if there is none."""
+        self._sweep()
+        return self._sessions.get(session_id)
+
+    def put(self, before: Session, after: Session) -> bool:
+        """Put one in the place of the other; false if that stands there no more."""
+        if self.get(before.session_id) is not before:
+            return False
+        self._sessions[after.session_id] = after
+        self._sessions.move_to_end(after.session_id)
+        return True
+
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`."""
         self._sweep()
@@ -33,19 +51,15 @@ class MemoryStore:
 
     async def read(self, session_id: str) -> Session:
         """As it stands; raises `SessionNotFound`."""
-        self._sweep()
-        session = self._sessions.get(session_id)
+        session = self.get(session_id)
         if session is None:
             raise not_found(session_id)
         return session
 
     async def replace(self, before: Session, after: Session) -> bool:
         """Put one in the place of the other, if it still stands there; raises `SessionNotFound`."""
-        if await self.read(before.session_id) is not before:
-            return False
-        self._sessions[after.session_id] = after
-        self._sessions.move_to_end(after.session_id)
-        return True
+        await self.read(before.session_id)
+        return self.put(before, after)
 
     async def delete(self, session_id: str) -> None:
         """Keep it no more; raises `SessionNotFound`."""

@@ -84,6 +84,8 @@ class RedisStore:
             self._redis.register_script(script) for script in (_CREATE, _REPLACE, _DELETE, _LIST)
         )
 
+    at_hand = None
+
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`, `StoreUnavailable`."""
         outcome = await self._write(self._create, session, self._max_sessions)

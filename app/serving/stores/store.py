@@ -8,8 +8,22 @@ from app.errors import SessionExists, SessionNotFound, TooManySessions
 from app.serving.session import Session
 
 
+class AtHand(Protocol):
+    """Sessions that lie in this process: nobody need be waited for."""
+
+    def get(self, session_id: str) -> Session | None:
+        """As it stands; None if there is none."""
+
+    def put(self, before: Session, after: Session) -> bool:
+        """Put one in the place of the other; false if that stands there no more."""
+
+
 class SessionStore(Protocol):
     """Keeps sessions until they end or were idle for too long. Any method may raise `StoreUnavailable`."""
+
+    @property
+    def at_hand(self) -> AtHand | None:
+        """The sessions, where they lie in this process."""
 
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`."""
