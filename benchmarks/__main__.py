@@ -25,6 +25,7 @@ IN_PROCESS: dict[str, Callable[[], Table]] = {
     "memory": trace.memory,
     "trace": trace.padded,
     "ragged": trace.ragged,
+    "steps": trace.steps,
     "scaling": trace.scaling,
     "encoding": encoding.measure,
 }

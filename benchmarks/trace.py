@@ -66,7 +66,7 @@ def padded() -> Table:
         }
         if shape.layers * shape.directions == 1 and shape.time * shape.batch <= 2000:
             ways |= others.ways(module, inputs)
-        seconds = medians(ways)
+        seconds = medians(ways, rounds=45 if shape.time * shape.batch <= 400 else 15)
         ratios.append(seconds["trace"] / seconds["forward"])
         slower = [f"{seconds[other] / seconds['forward']:.1f}" if other in seconds else "" for other in OTHERS]
         table.add_row(
@@ -99,6 +99,33 @@ def ragged() -> Table:
         )
         ratios = (f"{seconds[way] / seconds['packed']:.2f}" for way in ("trace", "forward"))
         table.add_row(*map(str, shape[:4]), *ratios)
+    return table
+
+
+def steps() -> Table:
+    """A prediction of a few steps, as sessions make them, over `nn.LSTM`'s own call."""
+    from app.lstm.forward import forward  # noqa: PLC0415
+    from app.lstm.spec import LSTMSpec  # noqa: PLC0415
+    from app.lstm.state import State  # noqa: PLC0415
+
+    batches = (1, 4, 16, 64, 256)
+    table = Table("time", "hidden", "layers", *(f"batch {batch}" for batch in batches))
+    for time, (hidden, layers) in track([*itertools.product((1, 5, 20), ((64, 1), (128, 2), (256, 1)))], "steps"):
+        ratios = []
+        for batch in batches:
+            torch.manual_seed(0)
+            shape = Shape(time, batch, hidden, layers)
+            module, inputs, lengths = shape.module(), shape.inputs(), torch.full((batch,), time)
+            state = State.zeros(LSTMSpec.from_module(module), batch, inputs)
+            seconds = medians(
+                {
+                    "nn.LSTM": lambda m=module, x=inputs, s=state: _forward(m, x, tuple(s)),  # type: ignore[misc]
+                    "forward": lambda m=module, x=inputs, n=lengths, s=state: forward(m, x, n, s, ragged=False),  # type: ignore[misc]
+                },
+                rounds=75 if time * batch <= 512 else 25,
+            )
+            ratios.append(f"{seconds['forward'] / seconds['nn.LSTM']:.2f}")
+        table.add_row(*map(str, (time, hidden, layers)), *ratios)
     return table
 
 
@@ -136,5 +163,5 @@ def _peak() -> int:
 
 
 @torch.no_grad()
-def _forward(module: nn.LSTM, inputs: object) -> object:
-    return module(inputs)
+def _forward(module: nn.LSTM, *given: object) -> object:
+    return module(*given)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from app.lstm.equations import Step
 from app.lstm.spec import GATES
+from app.lstm.state import State
 from app.lstm.weights import Weights
 
 MOST_FLOATS = 16_000_000  # 64 MB, of which about half is written; a kernel call reorders the weights first: not too few
@@ -26,6 +27,7 @@ class Chunk(NamedTuple):
     gates: Tensor  # (time, batch, 4 · hidden_size): input gate, forget gate, cell candidate, output gate
     cell_state: Tensor  # (time, batch, hidden_size)
     hidden_state: Tensor  # (time, batch, proj_size or hidden_size)
+    final: State  # after its last step, each (1, batch, unit)
 
     @property
     def stop(self) -> int:
@@ -40,7 +42,7 @@ class Chunk(NamedTuple):
 
 
 Method = Callable[[Weights, Tensor, Tensor, Tensor], Iterator[Chunk]]
-"""A way to the gates: weights, inputs (time, batch, feature), h0 (batch, P), c0 (batch, H) -> chunks in order."""
+"""A way to the gates: weights, inputs (time, batch, feature), h0 (1, batch, P), c0 (1, batch, H) -> chunks in order."""
 
 
 def parts(inputs: Tensor, hidden_size: int) -> Iterator[tuple[int, Tensor]]:

@@ -1,16 +1,26 @@
-"""`forward`: an `nn.LSTM` over a ragged batch, without looking inside."""
+"""`forward`: an `nn.LSTM` over a ragged batch, without looking inside.
+
+That is `nn.LSTM` itself, but for short calls where oneDNN runs it: one step of a few rows goes through
+`torch.lstm_cell`, and a few steps through oneDNN's kernel as `nn.LSTM` calls it, layer by layer, with weights that are
+in the kernel's own order already. `nn.LSTM` has them reordered at every call.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from app.lstm import batch
+from app.lstm import batch, onednn
+from app.lstm.parameters import Parameters
 from app.lstm.selection import Selection
 from app.lstm.state import State
 from app.lstm.trace import trace
 
 _NOTHING = Selection(signals=())
+
+# where the lines lie was measured: one step and many, of 64 to 256 units (docs/performance.md)
+MOST_PACKED = 512  # rows · steps: with more, reordering the weights takes less than a twentieth of a call
+MOST_IN_CELL = 512  # rows · units of one step: with more, oneDNN's products gain more than its calls cost
 
 
 def forward(
@@ -35,7 +45,57 @@ def forward(
         traced = trace(module, inputs, lengths, initial_state, _NOTHING)
         return traced.output, traced.final_state
     with torch.no_grad():
-        output, final = module(inputs, tuple(initial_state))
+        output, final = _run(module, inputs, initial_state)
     if ragged:
         return output.masked_fill_(~batch.is_valid(lengths, inputs.shape[1])[..., None], torch.nan), None
-    return output, State(*final)
+    return output, final
+
+
+def _run(module: nn.LSTM, inputs: Tensor, initial_state: State) -> tuple[Tensor, State]:
+    rows, time, _ = inputs.shape
+    parameters = Parameters.of(module)
+    if rows * time > MOST_PACKED or not _is_onednns(parameters, inputs, initial_state):
+        output, final = module(inputs, tuple(initial_state))
+        return output, State(*final)
+    if time == 1 and rows * parameters.spec.hidden_size <= MOST_IN_CELL:
+        return _step(parameters, inputs, initial_state)
+    return _layers(parameters, inputs, initial_state)
+
+
+def _is_onednns(parameters: Parameters, inputs: Tensor, state: State) -> bool:
+    """Whether oneDNN may be given these tensors: its kernel believes every shape."""
+    spec, (rows, time, features) = parameters.spec, inputs.shape
+    if not parameters.are_onednns or features != spec.input_size or not rows or not time:
+        return False
+    shape, (h0, c0) = (len(parameters.weights), rows, spec.hidden_size), state
+    return h0.shape == c0.shape == shape and all(x.dtype is torch.float32 and x.is_cpu for x in (inputs, h0, c0))
+
+
+def _step(parameters: Parameters, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    """One time step through `torch.lstm_cell`."""
+    h0, c0 = state.hidden_state.unbind(), state.cell_state.unbind()  # (batch, unit) of each layer and direction
+    layer_input, directions = inputs[:, 0], parameters.spec.num_directions  # (batch, feature)
+    hidden: list[Tensor] = []
+    cell: list[Tensor] = []
+    for entry, weights in enumerate(parameters.weights):
+        h, c = torch.lstm_cell(layer_input, (h0[entry], c0[entry]), *weights[:4])
+        hidden.append(h)
+        cell.append(c)
+        if len(hidden) % directions == 0:
+            layer_input = _side_by_side(hidden[-directions:])
+    return layer_input[:, None], State(torch.stack(hidden), torch.stack(cell))
+
+
+def _layers(parameters: Parameters, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    """A few steps through oneDNN's inference kernel, its weights in its own order."""
+    layer_input, directions = inputs.transpose(0, 1).contiguous(), parameters.spec.num_directions
+    runs: list[onednn.Run] = []
+    for weights, begun in zip(parameters.packed(inputs.shape[0]), state.entries(), strict=True):
+        runs.append(onednn.run(weights, layer_input, *begun, reverse=len(runs) % directions == 1))
+        if len(runs) % directions == 0:
+            layer_input = _side_by_side([run.output for run in runs[-directions:]])
+    return layer_input.transpose(0, 1), State.joined([run.final for run in runs])
+
+
+def _side_by_side(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.cat(values, dim=-1)

@@ -18,15 +18,15 @@ class Run(NamedTuple):
     """What the kernel gives: every hidden state, and both states after the last step."""
 
     output: Tensor  # (time, batch, proj_size or hidden_size)
-    hidden_state: Tensor  # (batch, proj_size or hidden_size)
-    cell_state: Tensor  # (batch, hidden_size)
+    hidden_state: Tensor  # (1, batch, proj_size or hidden_size)
+    cell_state: Tensor  # (1, batch, hidden_size)
 
 
 def run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Run:
-    """Run one layer over (time, batch, feature) from h0 (batch, P) and c0 (batch, H)."""
-    output, hidden_state, cell_state = torch.lstm(
+    """Run one layer over (time, batch, feature) from h0 (1, batch, P) and c0 (1, batch, H)."""
+    given = torch.lstm(
         inputs,
-        (h0[None], c0[None]),
+        (h0, c0),
         weights.flat(),
         has_biases=weights.bias_ih is not None,
         num_layers=1,
@@ -35,4 +35,4 @@ def run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Run:
         bidirectional=False,
         batch_first=False,
     )
-    return Run(output, hidden_state[0], cell_state[0])
+    return Run(*given)

@@ -11,15 +11,15 @@ import logging
 import math
 from collections.abc import Iterable
 from functools import cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from app.lstm import loop, replay, workspace
+from app.lstm import loop, onednn, replay, workspace
 from app.lstm.chunk import Method
+from app.lstm.parameters import Parameters
 from app.lstm.spec import GATES
-from app.lstm.weights import Weights
+from app.lstm.weights import Kind, Weights
 
 log = logging.getLogger("gatescope.lstm")
 
@@ -34,33 +34,13 @@ TOLERANCE = 1e-4  # far above float32's rounding here, far below what any other 
 _distrusted: set[str] = set()
 
 
-class Kind(NamedTuple):
-    """What decides whether a method fits some weights."""
-
-    input_size: int
-    hidden_size: int
-    proj_size: int
-    bias: bool
-    dtype: torch.dtype
-    device: torch.device
-
-    @classmethod
-    def of(cls, weights: Weights) -> Kind:
-        """The kind of these weights."""
-        rows, input_size = weights.weight_ih.shape
-        proj_size = 0 if weights.weight_hr is None else len(weights.weight_hr)
-        has_bias = weights.bias_ih is not None
-        return cls(input_size, rows // GATES, proj_size, has_bias, weights.weight_ih.dtype, weights.weight_ih.device)
-
-
 def method_of(module: nn.LSTM) -> str:
     """The fastest method that is proved for every layer and direction of this module."""
-    return fastest([Weights.of(module, layer, "forward") for layer in range(module.num_layers)])
+    return fastest(Parameters.of(module).kinds)
 
 
-def fastest(weights: Iterable[Weights]) -> str:
-    """The fastest method that is proved for all of these weights."""
-    kinds = {Kind.of(each) for each in weights}
+def fastest(kinds: Iterable[Kind]) -> str:
+    """The fastest method that is proved for all of these kinds of weights."""
     return next(name for name in ORDER if name not in _distrusted and all(_proved(name, kind) for kind in kinds))
 
 
@@ -75,7 +55,7 @@ def _proved(name: str, kind: Kind) -> bool:
     if name == "loop":
         return True
     weights = _random_weights(kind)
-    if name == "workspace" and not workspace.supports(weights):
+    if name == "workspace" and not onednn.supports(weights):
         return False
     try:
         worst = max(_difference(METHODS[name], weights, *shape) for shape in PROBES)
@@ -110,8 +90,8 @@ def _difference(method: Method, weights: Weights, time: int, batch: int) -> floa
     random = torch.Generator().manual_seed(1)
     sizes = (
         (time, batch, weights.weight_ih.shape[1]),
-        (batch, weights.weight_hh.shape[1]),
-        (batch, len(weights.weight_ih) // GATES),
+        (1, batch, weights.weight_hh.shape[1]),
+        (1, batch, len(weights.weight_ih) // GATES),
     )
     given = [torch.randn(size, generator=random, dtype=torch.float64).to(weights.weight_ih.device) for size in sizes]
     oracle = next(loop.chunks(weights.to(given[0]), *given))

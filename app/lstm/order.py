@@ -37,7 +37,9 @@ class Order:
         """(time, batch, feature), contiguous, with zeros in the padding whatever stood there."""
         if not self.is_ragged:
             return inputs.contiguous()
-        return inputs.flatten(0, 1).index_fill(0, self._padding, 0).view(inputs.shape)
+        cleaned = inputs.clone(memory_format=torch.contiguous_format)
+        cleaned.flatten(0, 1).index_fill_(0, self._padding, 0)
+        return cleaned
 
     def blank(self, values: Tensor) -> None:
         """Write NaN into the padding of (…, time, batch, unit)."""
@@ -65,17 +67,16 @@ class Order:
             into.view(-1, blocks.shape[-1]).index_copy_(0, places, blocks)
 
     def take_last(self, chunk: Chunk, final: State | None) -> State:
-        """The states (batch, unit) at each row's last step, as far as they lie in this chunk or stand in `final`."""
+        """The states (1, batch, unit) at each row's last step, once its chunk was seen; `final` is of those before."""
         if not self.is_ragged:
-            return State(chunk.hidden_state[-1], chunk.cell_state[-1])
-        rows = [row for row, length in enumerate(self.lengths) if chunk.start < length <= chunk.stop]
-        steps = [self.lengths[row] - 1 - chunk.start for row in rows]
-        ended = State(chunk.hidden_state[steps, rows], chunk.cell_state[steps, rows])
+            return chunk.final
+        steps = self._last - chunk.start  # (batch,): below 0 where a row ended before
+        places = steps.clamp(0, chunk.stop - chunk.start - 1) * self.batch + self._rows
+        ended = State(*(x.flatten(0, 1).index_select(0, places)[None] for x in (chunk.hidden_state, chunk.cell_state)))
         if final is None:
-            final = State(*(torch.empty_like(value[0]) for value in (chunk.hidden_state, chunk.cell_state)))
-        for into, value in zip(final, ended, strict=True):
-            into[rows] = value
-        return final
+            return ended
+        is_new = (steps >= 0)[:, None]
+        return State(*(torch.where(is_new, new, old) for new, old in zip(ended, final, strict=True)))
 
     def valid(self, chunk: Chunk, values: Tensor) -> Tensor:
         """(time, batch) values of a chunk with zeros in the padding."""
@@ -99,6 +100,16 @@ class Order:
     def _valid(self) -> Tensor:
         """(time, batch), false in the padding."""
         return torch.arange(self.time)[:, None] < torch.tensor(self.lengths)
+
+    @cached_property
+    def _last(self) -> Tensor:
+        """(batch,) each row's last step."""
+        return torch.tensor(self.lengths, device=self._device) - 1
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        """(batch,) the rows' numbers."""
+        return torch.arange(self.batch, device=self._device)
 
     @cached_property
     def _padding(self) -> Tensor:

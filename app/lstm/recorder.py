@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,40 +31,45 @@ class Recorder:
 
     def __init__(self, selection: Selection, spec: LSTMSpec, order: Order) -> None:
         self._order, self._selection = order, selection
+        self._plan = _plan(selection, spec)
         self._steps = range(order.time)[selection.time]
         self._has_every_step = self._steps == range(order.time)
-        self._parts = _parts(selection.signals, selection.units or (), spec)
         self._values: list[Tensor] = []  # (layer, direction, time, batch, column) of each part
         self._moves: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
-        has_every_unit = self._has_every_step and _is_every_unit(selection.units or (), spec.hidden_size)
-        self.holds_all = has_every_unit and not spec.proj_size and set(selection.signals) >= _RESIDUAL
+        self.holds_all = self._has_every_step and self._plan.holds_all
         """Whether what is kept is enough to compute the residual of the whole trace."""
-        self._is_one_run = has_every_unit and len(selection.signals) == len(SIGNALS) and spec.state_entries == 1
+        self.whole: Chunk | None = None
+        """The chunk that is all there is, which is kept as it stands."""
 
     def wants(self, layer: int, direction: str) -> bool:
         """Whether anything of this layer and direction is selected."""
         selection = self._selection
-        return bool(self._parts) and layer in (selection.layers or ()) and direction in (selection.directions or ())
+        return (
+            bool(self._plan.parts) and layer in (selection.layers or ()) and direction in (selection.directions or ())
+        )
 
     def record(self, layer: int, direction: str, chunk: Chunk) -> None:
         """Keep what is selected of this chunk."""
-        if self._is_one_run and len(chunk.cell_state) == self._order.time:
-            self._values = [part.of(chunk).expand(1, 1, -1, -1, -1) for part in self._parts]
+        if self._plan.is_one_run and self._has_every_step and chunk.cell_state.shape[0] == self._order.time:
+            self.whole = chunk
             return
         layers, directions = self._selection.layers or (), self._selection.directions or ()
         at = layers.index(layer), directions.index(direction)
-        sources = [part.of(chunk) for part in self._parts]  # (time, batch, column) each
+        sources = [part.of(chunk) for part in self._plan.parts]  # (time, batch, column) each
         self._values = self._values or [self._memory(values, len(layers), len(directions)) for values in sources]
         for values, kept in zip(sources, self._values, strict=True):
             self._copy(values, kept[at], direction, chunk)
 
     def finish(self) -> dict[str, Tensor]:
         """Each selected signal, (batch, layer, direction, time, unit), with NaN in the padding."""
+        parts, whole = self._plan.parts, self.whole
+        values = self._values if whole is None else [part.of(whole) for part in parts]
+        if self._has_every_step:
+            for kept in values:
+                self._order.blank(kept)  # over whatever the kernel computed there
         signals: dict[str, Tensor] = {}
-        for part, values in zip(self._parts, self._values, strict=True):
-            if self._has_every_step:
-                self._order.blank(values)  # over whatever the kernel computed there
-            signals |= part.of_kept(values)
+        for part, kept in zip(parts, values, strict=True):
+            signals.update(part.apart(kept.permute(3, 0, 1, 2, 4) if whole is None else _as_it_stands(kept)))
         return {signal: signals[signal] for signal in self._selection.signals}
 
     def _memory(self, values: Tensor, layers: int, directions: int) -> Tensor:
@@ -96,20 +102,41 @@ class _Part(NamedTuple):
         values: Tensor = getattr(chunk, self.source)
         return values if self.columns is None else values[..., self.columns]
 
-    def of_kept(self, values: Tensor) -> dict[str, Tensor]:
-        """From (layer, direction, time, batch, column): each signal, (batch, layer, direction, time, unit)."""
-        values = values.permute(3, 0, 1, 2, 4)
+    def apart(self, values: Tensor) -> Iterable[tuple[str, Tensor]]:
+        """Each signal from its columns (…, column), by name."""
         if len(self.signals) == 1:
-            return {self.signals[0]: values}
-        return dict(zip(self.signals, values.chunk(len(self.signals), dim=-1), strict=True))
+            return ((self.signals[0], values),)
+        return zip(self.signals, values.chunk(len(self.signals), dim=-1), strict=True)
+
+
+def _as_it_stands(values: Tensor) -> Tensor:
+    """(time, batch, column) of the one layer and direction -> (batch, layer, direction, time, column), not copied."""
+    (time, batch, columns), (step, row, _) = values.shape, values.stride()
+    return values.as_strided((batch, 1, 1, time, columns), (row, 0, 0, step, 1))
+
+
+class _Plan(NamedTuple):
+    """What to keep of an LSTM's chunks for a selection, whatever its time."""
+
+    parts: list[_Part]
+    holds_all: bool  # enough to compute the residual
+    is_one_run: bool  # every signal and unit of the one layer and direction that there is
 
 
 @lru_cache(maxsize=256)
-def _parts(signals: tuple[str, ...], units: tuple[int, ...], spec: LSTMSpec) -> list[_Part]:
-    """What to keep of an LSTM's chunks for these signals and units."""
+def _plan(selection: Selection, spec: LSTMSpec) -> _Plan:
+    signals, has_every_unit = selection.signals, selection.units == tuple(range(spec.hidden_size))
+    return _Plan(
+        _parts(signals, selection.units or (), spec, has_every_unit=has_every_unit),
+        holds_all=has_every_unit and not spec.proj_size and set(signals) >= _RESIDUAL,
+        is_one_run=has_every_unit and len(signals) == len(SIGNALS) and spec.state_entries == 1,
+    )
+
+
+def _parts(signals: tuple[str, ...], units: tuple[int, ...], spec: LSTMSpec, *, has_every_unit: bool) -> list[_Part]:
     gates, size = SIGNALS[:GATES], spec.hidden_size
     widths = {"cell_state": size, "hidden_state": spec.hidden_state_size}
-    if set(gates) <= set(signals) and _is_every_unit(units, size):
+    if has_every_unit and set(gates) <= set(signals):
         return [_Part(gates, "gates"), *(_Part((name,), name) for name in widths if name in signals)]
     states = [_Part((name,), name, _columns(units, width)) for name, width in widths.items() if name in signals]
     gate_columns = {gate: _columns(units, size, number * size) for number, gate in enumerate(gates)}
@@ -122,8 +149,3 @@ def _columns(units: tuple[int, ...], width: int, start: int = 0) -> slice | list
     if there and there == list(range(there[0], there[0] + len(there))):
         return slice(there[0], there[0] + len(there))
     return there
-
-
-@lru_cache(maxsize=256)
-def _is_every_unit(units: tuple[int, ...], hidden_size: int) -> bool:
-    return units == tuple(range(hidden_size))

@@ -14,6 +14,7 @@ from torch import Tensor
 from app.lstm import fused
 from app.lstm.chunk import Chunk, parts
 from app.lstm.spec import GATES
+from app.lstm.state import State
 from app.lstm.weights import Weights
 
 
@@ -23,12 +24,12 @@ def chunks(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Iterator
     for start, part in parts(inputs, c0.shape[-1]):
         chunk = _replay(weights, part, h, c, start)
         yield chunk
-        h, c = chunk.hidden_state[-1], chunk.cell_state[-1]
+        h, c = chunk.final
 
 
 def _replay(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, start: int) -> Chunk:
     hidden_state = fused.run(weights, inputs, h0, c0).output  # (time, batch, P)
-    before = torch.cat((h0[None], hidden_state[:-1]))  # h_{t−1}: (time, batch, P)
+    before = torch.cat((h0, hidden_state[:-1]))  # h_{t−1}: (time, batch, P)
     z = torch.matmul(inputs, weights.weight_ih.T)  # (time, batch, 4H)
     z += torch.matmul(before, weights.weight_hh.T)
     if weights.bias is not None:
@@ -36,7 +37,9 @@ def _replay(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, start: int
     z_i, z_f, z_g, z_o = z.chunk(GATES, dim=-1)
     i, f, g = z_i.sigmoid_(), z_f.sigmoid_(), z_g.tanh_()  # in place: (time, batch, H)
     z_o.sigmoid_()
-    return Chunk(start, z, _scan(f, i * g, c0), hidden_state)
+    cell_state = _scan(f, i * g, c0[0])
+    final = State(hidden_state[-1:].clone(), cell_state[-1:].clone())  # whoever keeps it need not keep all steps
+    return Chunk(start, z, cell_state, hidden_state, final)
 
 
 def _scan(forget: Tensor, written: Tensor, c0: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from app.lstm import batch, method, workspace
 from app.lstm.chunk import Chunk, Method
 from app.lstm.method import METHODS
 from app.lstm.order import Order
+from app.lstm.parameters import Parameters
 from app.lstm.recorder import Recorder
 from app.lstm.selection import Selection
 from app.lstm.spec import LSTMSpec
@@ -120,14 +121,17 @@ def trace(
         InvalidInput: a shape does not fit the module, a length lies outside 1…time, or the selection names what is not
             there.
     """
-    spec = LSTMSpec.from_module(module)
+    parameters = Parameters.of(module)
+    spec = parameters.spec
     selection = (selection or _EVERYTHING).resolve(spec)
-    padded, lengths = _padded(inputs, sequence_lengths)
-    _check(padded, lengths, spec)
+    if not isinstance(inputs, Tensor):
+        inputs, sequence_lengths = _pad(inputs, sequence_lengths)
+    _check(inputs, spec)
+    lengths, given = _lengths(sequence_lengths, inputs)
     with torch.no_grad():
-        weights = Weights.of_all(module, spec.directions)
-        padded = padded.to(weights[0].weight_ih)
-        run = spec, weights, padded, lengths, _state(initial_state, spec, padded), selection
+        padded = inputs.to(parameters.weights[0].weight_ih)
+        order = Order(given, padded.shape[1], padded.device)
+        run = parameters, padded, lengths, order, _state(initial_state, spec, padded), selection
         try:
             return _trace(*run)
         except LayoutChanged as error:
@@ -144,28 +148,27 @@ def _give_up_unless_believable(residual: float) -> None:
 
 
 def _trace(
-    spec: LSTMSpec, weights: list[Weights], inputs: Tensor, lengths: Tensor, initial: State, selection: Selection
+    parameters: Parameters, inputs: Tensor, lengths: Tensor, order: Order, initial: State, selection: Selection
 ) -> Trace:
-    name = method.fastest(weights)
-    order = Order(lengths.tolist(), inputs.shape[1], inputs.device)
-    kept = Recorder(selection, spec, order)
-    one = _Pass(spec, weights, initial, order, kept)
+    name = method.fastest(parameters.kinds)
+    kept = Recorder(selection, parameters.spec, order)
+    one = _Pass(parameters, initial, order, kept)
     output = one.output(inputs, METHODS[name])  # (time, batch, directions · unit)
     gaps = None
     if not kept.holds_all:
-        gaps = torch.stack([*one.gaps, initial.cell_state.new_zeros(len(lengths))]).amax(dim=0)
+        gaps = torch.stack([*one.gaps, initial.cell_state.new_zeros(order.batch)]).amax(dim=0)
         if name == "workspace":
             workspace.check(float(gaps.max()))
     signals = kept.finish()
-    order.blank(output)
-    hidden_states, cell_states = zip(*one.finals, strict=True)
+    if kept.whole is None:  # else the output is among what was kept, and blanked already
+        order.blank(output)
     return Trace(
         signals=signals,
         selection=selection,
         sequence_lengths=lengths,
         output=output.transpose(0, 1),
         initial_state=initial,
-        final_state=State(torch.stack(hidden_states), torch.stack(cell_states)),
+        final_state=State.joined(one.finals),
         gaps=gaps,
         method=name,
     )
@@ -174,31 +177,33 @@ def _trace(
 class _Pass:
     """One pass through an LSTM: layer by layer, direction by direction, chunk by chunk."""
 
-    def __init__(self, spec: LSTMSpec, weights: list[Weights], initial: State, order: Order, kept: Recorder) -> None:
-        self._spec, self._weights, self._initial = spec, weights, initial
+    def __init__(self, parameters: Parameters, initial: State, order: Order, kept: Recorder) -> None:
+        self._spec, self._weights = parameters.spec, parameters.weights
+        self._initial = initial.entries()
         self._order, self._kept = order, kept
-        self.finals: list[State] = []  # of every layer and direction, (batch, unit) each
+        self.finals: list[State] = []  # of every layer and direction, (1, batch, unit) each
         self.gaps: list[Tensor] = []  # of every row, layer by layer
 
     def output(self, inputs: Tensor, way: Method) -> Tensor:
         """(batch, time, feature) -> the top layer's output (time, batch, directions · unit)."""
         layer_input = self._order.clean(inputs.transpose(0, 1))  # (time, batch, feature)
+        directions = self._spec.directions
         for layer in range(self._spec.num_layers):
-            hidden = [self._hidden(layer, direction, layer_input, way) for direction in self._spec.directions]
+            hidden = [self._hidden(layer, direction, layer_input, way) for direction in directions]
             layer_input = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=-1)
         return layer_input
 
     def _hidden(self, layer: int, direction: str, layer_input: Tensor, way: Method) -> Tensor:
         """One layer and direction over (time, batch, feature): its hidden states (time, batch, unit) in input time."""
         entry = len(self.finals)
-        weights, h0, c0 = self._weights[entry], self._initial.hidden_state[entry], self._initial.cell_state[entry]
+        weights = self._weights[entry]
         read = layer_input if direction == "forward" else self._order.reversed(layer_input)
         hidden = final = None
-        for chunk in way(weights, read, h0, c0):
+        for chunk in way(weights, read, *self._initial[entry]):
             final = self._order.take_last(chunk, final)
             if self._kept.wants(layer, direction):
                 self._record(layer, direction, chunk, weights)
-            if direction == "forward" and len(chunk.hidden_state) == self._order.time:
+            if direction == "forward" and chunk.hidden_state.shape[0] == self._order.time:
                 hidden = chunk.hidden_state
                 continue
             if hidden is None:
@@ -212,7 +217,7 @@ class _Pass:
     def _record(self, layer: int, direction: str, chunk: Chunk, weights: Weights) -> None:
         self._kept.record(layer, direction, chunk)
         if not self._kept.holds_all:
-            _, _, _, output_gate, cell_state, hidden_state = chunk.signals
+            output_gate, cell_state, hidden_state = chunk.signals[-3:]
             gap = _gap(output_gate, cell_state, hidden_state, weights.weight_hr)
             self.gaps.append(self._order.valid(chunk, gap).amax(dim=0))
 
@@ -234,14 +239,6 @@ def _gap(output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_h
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
-def _padded(inputs: Tensor | Sequence[Tensor], lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    if not isinstance(inputs, Tensor):
-        return _pad(inputs, lengths)
-    if lengths is None:
-        return inputs, torch.full(inputs.shape[:1], inputs.shape[1] if inputs.dim() > 1 else 0)
-    return inputs, torch.as_tensor(lengths)
-
-
 def _pad(sequences: Sequence[Tensor], lengths: object) -> tuple[Tensor, Tensor]:
     if lengths is not None:
         raise InvalidInput.at(Place(("sequence_lengths",), "a list of sequences has its own lengths"))
@@ -251,19 +248,28 @@ def _pad(sequences: Sequence[Tensor], lengths: object) -> tuple[Tensor, Tensor]:
     return batch.pad(sequences)
 
 
-def _check(inputs: Tensor, lengths: Tensor, spec: LSTMSpec) -> None:
+def _check(inputs: Tensor, spec: LSTMSpec) -> None:
     if inputs.dim() != 3 or inputs.shape[2] != spec.input_size or 0 in inputs.shape:  # noqa: PLR2004
         expected = f"(batch, time, {spec.input_size})"
         raise InvalidInput.at(Place(("inputs",), f"inputs has shape {tuple(inputs.shape)}; this LSTM takes {expected}"))
+
+
+def _lengths(given: Tensor | Sequence[int] | None, inputs: Tensor) -> tuple[Tensor, list[int]]:
+    """(batch,) as a tensor and as numbers; those of all rows when none are given."""
+    rows, time, _ = inputs.shape
+    if given is None:
+        return torch.full((rows,), time), [time] * rows
+    lengths = torch.as_tensor(given)
     if lengths.is_floating_point():
         raise InvalidInput.at(Place(("sequence_lengths",), f"lengths are whole numbers, not {lengths.dtype}"))
-    if lengths.shape != inputs.shape[:1]:
-        message = f"there are {inputs.shape[0]} sequences, but sequence_lengths has shape {tuple(lengths.shape)}"
+    if lengths.shape != (rows,):
+        message = f"there are {rows} sequences, but sequence_lengths has shape {tuple(lengths.shape)}"
         raise InvalidInput.at(Place(("sequence_lengths",), message))
-    given = lengths.tolist()
-    if min(given) < 1 or max(given) > inputs.shape[1]:
-        message = f"each sequence length must lie in 1…{inputs.shape[1]}; given were {lengths.tolist()}"
+    numbers = lengths.tolist()
+    if min(numbers) < 1 or max(numbers) > time:
+        message = f"each sequence length must lie in 1…{time}; given were {numbers}"
         raise InvalidInput.at(Place(("sequence_lengths",), message))
+    return lengths, numbers
 
 
 def _state(given: State | tuple[Tensor, Tensor] | None, spec: LSTMSpec, inputs: Tensor) -> State:

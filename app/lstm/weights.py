@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from app.lstm.spec import GATES
+
+
+class Kind(NamedTuple):
+    """What decides how weights can be run, whatever their values are."""
+
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    bias: bool
+    dtype: torch.dtype
+    device: torch.device
 
 
 class Weights(NamedTuple):
@@ -32,11 +46,13 @@ class Weights(NamedTuple):
             parameter("weight_hr", there=module.proj_size > 0),
         )
 
-    @classmethod
-    def of_all(cls, module: nn.LSTM, directions: tuple[str, ...]) -> list[Weights]:
-        """Those of every layer and direction, as `nn.LSTM` orders its states, without their gradients."""
-        layers = range(module.num_layers)
-        return [cls.of(module, layer, direction).detached() for layer in layers for direction in directions]
+    @property
+    def kind(self) -> Kind:
+        """The kind of these weights."""
+        rows, input_size = self.weight_ih.shape
+        proj_size = 0 if self.weight_hr is None else self.weight_hr.shape[0]
+        has_bias = self.bias_ih is not None
+        return Kind(input_size, rows // GATES, proj_size, has_bias, self.weight_ih.dtype, self.weight_ih.device)
 
     @property
     def bias(self) -> Tensor | None:

@@ -127,9 +127,9 @@ def test_a_step_in_the_middle_that_is_wrong_is_noticed_the_first_time_that_a_sha
     assert method.method_of(module) == "workspace"  # proved
     right = workspace.Chunk
 
-    def spoilt(start, gates, cell_state, output):
+    def spoilt(start, gates, cell_state, output, final):
         gates[len(gates) // 2, 0, 3] += 0.01
-        return right(start, gates, cell_state, output)
+        return right(start, gates, cell_state, output, final)
 
     monkeypatch.setattr(workspace, "Chunk", spoilt)
     inputs, state = random_run(module, (19, 19))

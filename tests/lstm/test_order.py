@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from app.lstm.chunk import Chunk
 from app.lstm.order import Order
+from app.lstm.state import State
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 EXTRA = st.integers(0, 2)
@@ -58,7 +59,8 @@ def test_each_rows_last_state_is_taken_from_the_chunk_that_has_it(lengths, extra
     final = None
     for start in range(0, order.time, size):
         part = values[start : start + size]
-        final = order.take_last(Chunk(start, part.repeat(1, 1, 4), -part, part), final)
+        ended = State(part[-1:], -part[-1:])
+        final = order.take_last(Chunk(start, part.repeat(1, 1, 4), -part, part, ended), final)
     for row, length in enumerate(lengths):
-        assert torch.equal(final.hidden_state[row], values[length - 1, row])
-        assert torch.equal(final.cell_state[row], -values[length - 1, row])
+        assert torch.equal(final.hidden_state[0, row], values[length - 1, row])
+        assert torch.equal(final.cell_state[0, row], -values[length - 1, row])
