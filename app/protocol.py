@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.api.quick import Pending, Quick
+from app.api.quick import Content, Pending, Quick, Taken
 
 PATIENCE_S = 0.1
 """So long the rest of a body may take until the application waits for it, with all of its deadlines."""
@@ -27,7 +27,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._quick: Quick = self.config.app.state.quick  # type: ignore[union-attr]
-        self._incomplete: RequestResponseCycle | None = None  # of which the body is still to come
+        self._incomplete: tuple[RequestResponseCycle, Taken] | None = None  # of which the body is still to come
         self._waiting: asyncio.TimerHandle | None = None
         self._pending: Pending | None = None
 
@@ -40,9 +40,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request is there as a whole."""
         super().on_message_complete()
-        if self._incomplete is not None and self._incomplete is self.cycle:
-            cycle = self._no_more_incomplete()
-            self._begin(cycle)
+        if self._incomplete is not None and self._incomplete[0] is self.cycle:
+            self._begin(*self._no_more_incomplete())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""
@@ -54,16 +53,17 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Begin with a request: its headers are there, and it is its turn."""
-        if app is not self.app or self.flow.write_paused or not self._quick.takes(cycle.scope):
+        taken = self._quick.takes(cycle.scope) if app is self.app and not self.flow.write_paused else None
+        if taken is None:
             super()._start_asgi_task(cycle, app)
         elif cycle.more_body:
-            self._incomplete = cycle
+            self._incomplete = cycle, taken
         else:
-            self._begin(cycle)
+            self._begin(cycle, taken)
 
-    def _begin(self, cycle: RequestResponseCycle) -> None:
+    def _begin(self, cycle: RequestResponseCycle, taken: Taken) -> None:
         try:
-            self._pending = self._quick.begin(cycle.scope, bytes(cycle.body), partial(self._reply, cycle))
+            self._pending = self._quick.begin(taken, cycle.scope, bytes(cycle.body), partial(self._reply, cycle))
         except Exception:  # the application's layers know what to do with it, whatever it is
             log.exception("a request could not be begun quickly", path=cycle.scope["path"])
             self._pending = None
@@ -74,16 +74,16 @@ class Protocol(HttpToolsProtocol):
         """The body takes long: let the application wait for it."""
         self._waiting = None
         if self._incomplete is not None:
-            super()._start_asgi_task(self._no_more_incomplete(), self.app)
+            super()._start_asgi_task(self._no_more_incomplete()[0], self.app)
 
     def _no_more_incomplete(self) -> Any:
-        cycle, self._incomplete = self._incomplete, None
+        incomplete, self._incomplete = self._incomplete, None
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        return cycle
+        return incomplete
 
-    def _reply(self, cycle: RequestResponseCycle, status: int, lines: bytes, content: bytes) -> None:
+    def _reply(self, cycle: RequestResponseCycle, status: int, lines: bytes, content: Content) -> None:
         """Write a whole reply at once."""
         self._pending = None
         defaults = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from math import isfinite
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
-from app.api import body, dense, query
+from app.api import body, dense, query, tensors
 from app.api.limits import Limits
 from app.api.schemas import PredictRequest
 from app.errors import AppError
@@ -16,29 +19,85 @@ from app.pipeline.features import FeatureInputs
 from app.pipeline.query import Query
 from app.repository.model import Model
 
+Kept = TypeVar("Kept")
 Schema = TypeVar("Schema", bound=PredictRequest)
 
 MOST_SHAPES = 1024
 """So many are remembered of each model."""
 
 LONGEST = 32 * 1024
-"""So many bytes the brackets and commas may have of a body that is remembered."""
+"""So many bytes a body may have beside its numbers that is remembered."""
 
 _NO_NUMBERS = torch.empty(0)
 
 
 class _Shape(NamedTuple):
-    """What all bodies of a shape ask for."""
+    """What all bodies ask for that are alike but for their numbers."""
 
     sizes: tuple[int, ...]  # (batch, time, feature)
     numbers: int  # in all
     query: Query
+    kept: Any
 
 
-class Prepared(Generic[Schema]):
-    """Queries by the shape of the bodies that state them: the first of a shape is read as any, the next ones sooner.
+class Prepared(ABC, Generic[Kept]):
+    """Queries by what bodies say beside their numbers: the first of its kind is read as any, the next ones sooner."""
 
-    It knows rectangles of numbers without anything beside them, which most requests are.
+    def __init__(self) -> None:
+        self._shapes: WeakKeyDictionary[Model, dict[bytes, _Shape]] = WeakKeyDictionary()
+
+    def find(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, Kept] | None:
+        """The query that a body states, and what was kept beside the first of its kind.
+
+        Args:
+            head: all that the body says beside its numbers.
+            content: the body.
+            model: is asked.
+            limits: the operator's.
+
+        Returns:
+            None where the body must be looked at more closely, and perhaps refused.
+        """
+        shapes = self._shapes.get(model)
+        if shapes is None:
+            shapes = self._shapes[model] = {}
+        shape = shapes.get(head) or self._learnt(head, content, shapes, model, limits)
+        if shape is None:
+            return None
+        numbers = self._numbers(content, head)
+        if numbers is None or len(numbers) != shape.numbers:
+            return None
+        return shape.query.reading(torch.from_numpy(numbers.reshape(shape.sizes))), shape.kept
+
+    def _learnt(
+        self, head: bytes, content: bytes, shapes: dict[bytes, _Shape], model: Model, limits: Limits
+    ) -> _Shape | None:
+        if len(head) > LONGEST or not _is_plain(model):
+            return None
+        try:
+            read = self._read(head, content, model, limits)
+        except AppError:
+            return None
+        if read is None or read[0].is_ragged:
+            return None
+        if len(shapes) == MOST_SHAPES:
+            shapes.clear()
+        first, kept = read
+        sizes, count = tuple(first.inputs.shape), first.inputs.numel()
+        shape = shapes[head] = _Shape(sizes, count, first.reading(_NO_NUMBERS), kept)
+        return shape
+
+    @abstractmethod
+    def _read(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, Kept] | None:
+        """What a body states, read as any; None of one whose next ones may state something else."""
+
+    @abstractmethod
+    def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:
+        """All numbers as float32, flat; None where one is none, or they must be looked at one by one."""
+
+
+class PreparedJSON(Prepared[None], Generic[Schema]):
+    """Of bodies in JSON that have `inputs`, a rectangle of numbers, and nothing else.
 
     Args:
         schema: of the bodies.
@@ -46,41 +105,67 @@ class Prepared(Generic[Schema]):
     """
 
     def __init__(self, schema: type[Schema], to_query: Callable[[Schema, Model, Limits], Query]) -> None:
+        super().__init__()
         self._schema, self._to_query = schema, to_query
-        self._shapes: WeakKeyDictionary[Model, dict[bytes, _Shape]] = WeakKeyDictionary()
 
     def query(self, content: bytes, model: Model, limits: Limits) -> Query | None:
-        """The query that this body states; None of one that must be looked at more closely, and perhaps refused."""
-        shapes = self._shapes.get(model)
-        if shapes is None:
-            shapes = self._shapes[model] = {}
-        skeleton = dense.skeleton_of(content)
-        shape = shapes.get(skeleton) or self._learnt(content, skeleton, shapes, model, limits)
-        if shape is None:
-            return None
-        numbers = dense.numbers_of(content)
-        if numbers is None or len(numbers) != shape.numbers:
-            return None
-        return shape.query.reading(torch.from_numpy(numbers.reshape(shape.sizes)))
+        """The query that a body states; None of one that must be looked at more closely."""
+        found = self.find(dense.skeleton_of(content), content, model, limits)
+        return None if found is None else found[0]
 
-    def _learnt(
-        self, content: bytes, skeleton: bytes, shapes: dict[bytes, _Shape], model: Model, limits: Limits
-    ) -> _Shape | None:
-        """The shape of a body that is the first of it."""
-        inputs = model.manifest.input
-        if len(skeleton) > LONGEST or not isinstance(inputs, FeatureInputs) or inputs.has_categories:
-            return None
+    def _read(
+        self,
+        head: bytes,  # noqa: ARG002 - it is no part of the body, only what is left of it
+        content: bytes,
+        model: Model,
+        limits: Limits,
+    ) -> tuple[Query, None] | None:
         asked = body.dense_request(content, self._schema, query.expected(model).within(limits))
-        if asked is None:
+        return None if asked is None else (self._to_query(asked, model, limits), None)
+
+    def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:  # noqa: ARG002 - likewise
+        return dense.numbers_of(content)
+
+
+class PreparedTensors(Prepared[None], Generic[Schema]):
+    """Of bodies in safetensors that have one tensor, `inputs` in float32; whatever else they say stands in their head.
+
+    Args:
+        schema: of the bodies.
+        to_query: what a request of this schema means.
+    """
+
+    def __init__(self, schema: type[Schema], to_query: Callable[[Schema, Model, Limits], Query]) -> None:
+        super().__init__()
+        self._schema, self._to_query = schema, to_query
+
+    def query(self, content: bytes, model: Model, limits: Limits) -> Query | None:
+        """The query that a body states; None of one that must be looked at more closely."""
+        found = self.find(tensors.head_of(content), content, model, limits)
+        return None if found is None else found[0]
+
+    def _read(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, None] | None:
+        asked = body.checked(tensors.fields_of(content), self._schema, query.expected(model).within(limits))
+        described = {name: value for name, value in tensors.described_in(head).items() if name != tensors.METADATA}
+        if described.keys() != {"inputs"} or described["inputs"]["dtype"] != "F32":
             return None
-        try:
-            first = self._to_query(asked, model, limits)
-        except AppError:
-            return None
-        if first.is_ragged:
-            return None
-        if len(shapes) == MOST_SHAPES:
-            shapes.clear()
-        sizes, count = tuple(first.inputs.shape), first.inputs.numel()
-        shape = shapes[skeleton] = _Shape(sizes, count, first.reading(_NO_NUMBERS))
-        return shape
+        return self._to_query(asked, model, limits), None
+
+    def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:
+        return floats_behind(content, len(head))
+
+
+def _is_plain(model: Model) -> bool:
+    """Whether it takes any numbers, and says nothing of its own about them."""
+    inputs = model.manifest.input
+    takes_any = isinstance(inputs, FeatureInputs) and not inputs.has_categories and model.vocabulary is None
+    return takes_any and model.pipeline.rows_are_independent
+
+
+def floats_behind(content: bytes, start: int) -> np.ndarray | None:
+    """The rest of a body from there on as float32; None where it is not finite numbers, or their sum is too large."""
+    if (len(content) - start) % 4:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = np.frombuffer(content, dtype="<f4", offset=start).astype(np.float32)
+        return numbers if isfinite(numbers.sum()) else None

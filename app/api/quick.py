@@ -16,7 +16,7 @@ import structlog
 from starlette.responses import Response
 
 from app import logs
-from app.api import problems
+from app.api import problems, reply
 from app.api.context import TIMEOUT_HEADER, Context
 from app.api.headers import REQUEST_ID_NAME, PlainHeaders, request_id_of
 from app.api.keys import Keys
@@ -29,23 +29,53 @@ log = structlog.get_logger(__name__)
 MOST_BYTES = 60_000
 """Of a body; what is larger costs more to compute than to pass on."""
 
-_JSON = b"application/json"
-_OK = b"content-length: %d\r\ncontent-type: application/json\r\n"
-_ACCEPTED = (None, b"*/*", _JSON)
 _TOLD = frozenset((b"content-encoding", b"expect", b"origin", b"transfer-encoding", TIMEOUT_HEADER.lower().encode()))
 """Headers that say how a request is to be treated."""
 
+ACCEPTED = {
+    None: reply.JSON,
+    b"*/*": reply.JSON,
+    reply.JSON.encode(): reply.JSON,
+    reply.SAFETENSORS.encode(): reply.SAFETENSORS,
+}
+"""What a prediction is written as where the header says nothing out of the ordinary."""
+
 Scope = Mapping[str, Any]
-Headers = list[tuple[bytes, bytes]]
-Reply = Callable[[int, bytes, bytes], None]
+Headers = Mapping[bytes, bytes]
+Content = bytes | memoryview
+Reply = Callable[[int, bytes, Content], None]
 """Takes the status, the lines of the headers and the body."""
+
+
+class Encoded(NamedTuple):
+    """The body of a reply, and what its headers say of it."""
+
+    content: Content
+    media_type: str
+    more: bytes = b""
+    """Further lines of the headers."""
+
+    @property
+    def lines(self) -> bytes:
+        """Of the headers."""
+        told = self.more, len(self.content), self.media_type.encode()
+        return b"%bcontent-length: %d\r\ncontent-type: %b\r\n" % told
 
 
 class Asked(NamedTuple):
     """What is computed for a request, and how the reply is made of it."""
 
     answer: asyncio.Future[Any]
-    encode: Callable[[Any], bytes]
+    encode: Callable[[Any], Encoded]
+
+
+class Taken(NamedTuple):
+    """A request that may be answered quickly: where it goes, and what its headers say."""
+
+    way: Way
+    names: Mapping[str, str]
+    begin: Callable[..., Asked | None]
+    headers: Headers
 
 
 class Quick:
@@ -61,48 +91,42 @@ class Quick:
     def __init__(self, context: Context, metrics: Metrics, ways: Ways, keys: Keys) -> None:
         self.context, self.metrics = context, metrics
         self._ways, self._keys = ways, keys
+        self._most_bytes = min(MOST_BYTES, context.limits.max_body_bytes)
 
-    def takes(self, scope: Scope) -> bool:
-        """Whether a request with these headers may be one of them."""
-        if scope["method"] != "POST":
-            return False
-        found = self._ways.of(scope["path"])
-        return found is not None and found[0].quick is not None and self._is_plain(scope["headers"])
-
-    def begin(self, scope: Scope, content: bytes, reply: Reply) -> Pending | None:
-        """Begin what this request asks for; None of one that the layers are to answer, or to refuse."""
-        found = self._ways.of(scope["path"])
-        if found is None or found[0].quick is None:
+    def takes(self, scope: Scope) -> Taken | None:
+        """A request with these headers, if it may be one of them."""
+        found = self._ways.of(scope["path"]) if scope["method"] == "POST" else None
+        if found is None:
             return None
-        (way, names), quick = found, found[0].quick
+        (way, names), given = found, scope["headers"]
+        headers = dict(given)
+        begin = way.quick.get(headers.get(b"content-type", b""))
+        length = headers.get(b"content-length", b"")
+        is_plain = (
+            len(headers) == len(given)
+            and headers.keys().isdisjoint(_TOLD)
+            and length.isdigit()
+            and int(length) <= self._most_bytes
+            and (not self._keys or self._keys.fit(PlainHeaders(raw=given)))
+        )
+        return Taken(way, names, begin, headers) if begin is not None and is_plain else None
+
+    def begin(self, taken: Taken, scope: Scope, content: bytes, respond: Reply) -> Pending | None:
+        """Begin what this request asks for; None of one that the layers are to answer, or to refuse."""
         try:
-            asked = quick(self.context, content, **names)
+            asked = taken.begin(self.context, content, taken.headers, **taken.names)
         except AppError:
             return None
-        return None if asked is None else Pending(self, scope, way, asked, reply)
-
-    def _is_plain(self, headers: Headers) -> bool:
-        """Whether some JSON comes, JSON may be answered, and nothing else is said that would make a difference."""
-        given = dict(headers)
-        length = given.get(b"content-length", b"")
-        return (
-            given.get(b"content-type") == _JSON
-            and given.get(b"accept") in _ACCEPTED
-            and given.keys().isdisjoint(_TOLD)
-            and len(given) == len(headers)
-            and length.isdigit()
-            and int(length) <= min(MOST_BYTES, self.context.limits.max_body_bytes)
-            and (not self._keys or self._keys.fit(PlainHeaders(raw=headers)))
-        )
+        return None if asked is None else Pending(self, scope, taken.way, asked, respond)
 
 
 class Pending:
     """One request that is under way."""
 
-    __slots__ = ("_asked", "_began", "_is_over", "_quick", "_reply", "_request_id", "_scope", "_since", "_way", "loop")
+    __slots__ = ("_asked", "_began", "_is_over", "_quick", "_request_id", "_scope", "_since", "_way", "_write", "loop")
 
-    def __init__(self, quick: Quick, scope: Scope, way: Way, asked: Asked, reply: Reply) -> None:
-        self._quick, self._scope, self._way, self._asked, self._reply = quick, scope, way, asked, reply
+    def __init__(self, quick: Quick, scope: Scope, way: Way, asked: Asked, respond: Reply) -> None:
+        self._quick, self._scope, self._way, self._asked, self._write = quick, scope, way, asked, respond
         self._began, self._since, self._is_over = perf_counter(), monotonic(), False
         self._request_id = request_id_of(scope["headers"])
         self.loop = asked.answer.get_loop()
@@ -127,14 +151,14 @@ class Pending:
         if self._is_over:
             return
         try:
-            content = self._asked.encode(answer.result())
+            encoded = self._asked.encode(answer.result())
         except AppError as error:
             self._refuse(error)
         except (Exception, asyncio.CancelledError):
             log.exception("request failed", method="POST", path=self._scope["path"], request_id=self._request_id)
             self._respond(problems.internal(self._scope["path"]))
         else:
-            self._send(200, _OK % len(content), content)
+            self._send(200, encoded.lines, encoded.content)
 
     def _refuse(self, error: AppError) -> None:
         self._respond(problems.response(error, self._scope["path"]))
@@ -143,8 +167,8 @@ class Pending:
         lines = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
         self._send(response.status_code, lines, bytes(response.body))
 
-    def _send(self, status: int, lines: bytes, content: bytes) -> None:
-        self._reply(status, b"%b%b: %b\r\n" % (lines, REQUEST_ID_NAME, self._request_id.encode()), content)
+    def _send(self, status: int, lines: bytes, content: Content) -> None:
+        self._write(status, b"%b%b: %b\r\n" % (lines, REQUEST_ID_NAME, self._request_id.encode()), content)
         self._end(status)
 
     def _end(self, status: int) -> None:

@@ -139,17 +139,22 @@ HOT = ("/predict", "/trace", "/steps", "/infer")
 """How the paths end of what is asked for by the thousand."""
 
 
-QUICK: dict[Endpoint, Callable[..., Asked | None]] = {
-    predict.predict: predict.predict_quickly,
-    sessions.take_step: sessions.step_quickly,
+QUICK: dict[Endpoint, dict[str, Callable[..., Asked | None]]] = {
+    predict.predict: predict.QUICKLY,
+    sessions.take_step: sessions.QUICKLY,
+    infer.infer: infer.QUICKLY,
 }
-"""What begins to answer in the place of an endpoint where a request is as most are."""
+"""What begins to answer in the place of an endpoint where a request is as most are, by the type of its body."""
 
 
 def ways() -> Ways:
     """To the endpoints that are called past the framework."""
     hot = (route for route in ROUTES if route.method == "POST" and route.path.endswith(HOT))
-    return Ways([Way(route.path, route.endpoint, QUICK.get(route.endpoint)) for route in hot])
+    return Ways([Way(route.path, route.endpoint, _quick(route.endpoint)) for route in hot])
+
+
+def _quick(endpoint: Endpoint) -> dict[bytes, Callable[..., Asked | None]]:
+    return {media_type.encode(): begin for media_type, begin in QUICK.get(endpoint, {}).items()}
 
 
 def router() -> APIRouter:

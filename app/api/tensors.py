@@ -15,6 +15,9 @@ MEDIA_TYPE = "application/vnd.safetensors"
 ARRAYS = ("inputs", "sequence_lengths", "initial_state.hidden_state", "initial_state.cell_state", "future_inputs")
 """What may come as a tensor; a dot leads into a field."""
 
+METADATA = "__metadata__"
+"""What stands there is no tensor."""
+
 _LENGTH_BYTES = 8
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32}
 
@@ -45,12 +48,21 @@ def _array(name: str, described: dict[str, Any]) -> np.ndarray | list[int]:
     return array.tolist() if name == "sequence_lengths" else array
 
 
+def head_of(content: bytes) -> bytes:
+    """All that stands before the numbers; whether it is a head at all is not looked at."""
+    return content[: _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")]
+
+
+def described_in(head: bytes) -> dict[str, Any]:
+    """What the head of a sound file says of its tensors, by name, and its metadata."""
+    described: dict[str, Any] = orjson.loads(head[_LENGTH_BYTES:])
+    return described
+
+
 def _metadata(content: bytes) -> dict[str, Any]:
-    """The fields that stand in `__metadata__`, each as JSON; the file was read, so its header is sound."""
-    size = int.from_bytes(content[:_LENGTH_BYTES], "little")
-    header = orjson.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + size])
+    """The fields that stand in the metadata, each as JSON; the file was read, so its head is sound."""
     fields = {}
-    for name, text in (header.get("__metadata__") or {}).items():
+    for name, text in (described_in(head_of(content)).get(METADATA) or {}).items():
         if name == "format":  # written by common tools
             continue
         try:

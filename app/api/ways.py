@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -21,9 +21,8 @@ class Way:
 
     path: str  # called as Starlette's routes call it: metrics read it
     endpoint: Endpoint
-    quick: Callable[..., Any] | None = None
-    """What begins to answer a body in JSON, as `app/api/quick.py` has it: it takes the context, the body and what
-    stands for the names."""
+    quick: Mapping[bytes, Callable[..., Any]] = field(default_factory=dict)
+    """What begins to answer bodies of a content type, as `app/api/quick.py` has it."""
 
     @cached_property
     def parts(self) -> list[str]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from fastapi import Request, Response
 
 from app.api import accept, body, context, ndjson, query, reply
 from app.api.context import Context
-from app.api.prepared import Prepared
-from app.api.quick import Asked
+from app.api.prepared import PreparedJSON, PreparedTensors
+from app.api.quick import ACCEPTED, Asked, Encoded, Headers
 from app.api.schemas import PredictRequest, TraceRequest
+from app.pipeline.query import Answer
 from app.serving import chunks
 from app.serving.turns import Turns
-
-_PREPARED = Prepared(PredictRequest, query.to_query)
 
 
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
@@ -31,13 +31,28 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
         return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)), media_type)
 
 
-def predict_quickly(here: Context, content: bytes, name: str, version: str | None = None) -> Asked | None:
-    """Predict from a body that is nothing but numbers; None of any other."""
-    model = here.engine.model(name, version)
-    wanted = _PREPARED.query(content, model, here.limits)
-    if wanted is None:
-        return None
-    return Asked(here.engine.submit(model, wanted), lambda answer: reply.to_json(reply.prediction(answer, model, None)))
+def _quickly(prepared: PreparedJSON[PredictRequest] | PreparedTensors[PredictRequest]) -> Callable[..., Asked | None]:
+    def begin(here: Context, content: bytes, headers: Headers, name: str, version: str | None = None) -> Asked | None:
+        """Predict from a body that is nothing but numbers; None of any other."""
+        media_type = ACCEPTED.get(headers.get(b"accept"))
+        model = here.engine.model(name, version)
+        wanted = None if media_type is None else prepared.query(content, model, here.limits)
+        if media_type is None or wanted is None:
+            return None
+
+        def encode(answer: Answer) -> Encoded:
+            return Encoded(reply.encode(reply.prediction(answer, model, None), media_type), media_type)
+
+        return Asked(here.engine.submit(model, wanted), encode)
+
+    return begin
+
+
+QUICKLY = {
+    reply.JSON: _quickly(PreparedJSON(PredictRequest, query.to_query)),
+    reply.SAFETENSORS: _quickly(PreparedTensors(PredictRequest, query.to_query)),
+}
+"""What predicts from bodies like most others, by their content type."""
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Response:

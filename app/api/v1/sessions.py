@@ -9,8 +9,8 @@ from fastapi import Request, Response
 
 from app.api import accept, body, context, query, reply
 from app.api.context import Context
-from app.api.prepared import Prepared
-from app.api.quick import Asked
+from app.api.prepared import PreparedJSON
+from app.api.quick import ACCEPTED, Asked, Encoded, Headers
 from app.api.schemas import InitialState, ModelName, SessionList, SessionReply, SessionRequest, States, StepRequest
 from app.errors import InvalidInput, Place
 from app.pipeline.query import Answer
@@ -18,7 +18,7 @@ from app.repository.model import Model
 from app.serving.session import Session
 from app.serving.stores.store import not_found
 
-_PREPARED = Prepared(StepRequest, query.to_step)
+_PREPARED = PreparedJSON(StepRequest, query.to_step)
 
 
 async def open_session(request: Request, response: Response) -> SessionReply:
@@ -61,10 +61,10 @@ async def take_step(request: Request, session_id: str) -> Response:
         return reply.respond(await taken(here, session_id, model, asked), media_type)
 
 
-def step_quickly(here: Context, content: bytes, session_id: str) -> Asked | None:
+def _step_quickly(here: Context, content: bytes, headers: Headers, session_id: str) -> Asked | None:
     """Take a step that is nothing but numbers, of a session that is at hand; None of any other."""
-    session = here.sessions.at_hand(session_id)
-    if session is None:
+    media_type, session = ACCEPTED.get(headers.get(b"accept")), here.sessions.at_hand(session_id)
+    if media_type is None or session is None:
         return None
     model = here.sessions.model(session)
     wanted = _PREPARED.query(content, model, here.limits)
@@ -72,12 +72,17 @@ def step_quickly(here: Context, content: bytes, session_id: str) -> Asked | None
     if stepping is None:
         return None
 
-    def encode(answer: Answer) -> bytes:
+    def encode(answer: Answer) -> Encoded:
         if stepping.session is None:
             raise not_found(session_id)
-        return reply.to_json(_reply(stepping.session, answer.without_state(), model, None))
+        told_of = _reply(stepping.session, answer.without_state(), model, None)
+        return Encoded(reply.encode(told_of, media_type), media_type)
 
     return Asked(stepping.answer, encode)
+
+
+QUICKLY = {reply.JSON: _step_quickly}
+"""What takes steps of bodies like most others, by their content type."""
 
 
 async def get_state(request: Request, session_id: str) -> States:

@@ -68,7 +68,11 @@ def parse(request: Request, content: bytes) -> Message:
         InvalidJSON: what should be JSON is none.
         InvalidInput: it says what cannot be, or the lengths that it states are not those that it has.
     """
-    length = _json_length(request.headers.get(LENGTH_HEADER), len(content))
+    return of(content, _json_length(request.headers.get(LENGTH_HEADER), len(content)))
+
+
+def of(content: bytes, length: int) -> Message:
+    """The same, its JSON having this length."""
     parsed = body.checked(body.from_json(content[:length]), InferRequest, Expected(""))
     return Message(parsed, _cut(memoryview(content)[length:], parsed))
 
@@ -80,15 +84,20 @@ def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
 
 async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Response:
     """The reply with these outputs, compressed if the client asks for that."""
-    described = [_described(output) for output in outputs]
-    text = orjson.dumps(reply | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
-    behind = [tensors.to_binary(output.values) for output in outputs if output.binary]
-    headers = {LENGTH_HEADER: str(len(text))} if behind else {}
-    content = b"".join([text, *behind])
+    length, content = written(reply, outputs)
+    headers = {} if length is None else {LENGTH_HEADER: str(length)}
     if coding := compression.choose(accept_encoding):
         content = await asyncio.to_thread(compression.deflate, content, coding)
         headers["Content-Encoding"] = coding
-    return Response(content, headers=headers, media_type=BINARY if behind else JSON)
+    return Response(content, headers=headers, media_type=JSON if length is None else BINARY)
+
+
+def written(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, bytes]:
+    """The reply with these outputs, and before it how much of it is JSON; None for that where all of it is."""
+    described = [_described(output) for output in outputs]
+    text = orjson.dumps(reply | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
+    behind = [tensors.to_binary(output.values) for output in outputs if output.binary]
+    return len(text) if behind else None, b"".join([text, *behind])
 
 
 def _described(output: Output) -> dict[str, Any]:
