@@ -7,6 +7,7 @@ as many features look like. Whatever looks different is read the general way, wh
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -69,10 +70,18 @@ def _within(lengths: list[int], expected: Expected) -> bool:
 
 def numbers_of(content: bytes) -> np.ndarray | None:
     """All numbers of `inputs` as float32, flat; None where one is none, or too large."""
+    return _floats(content, lambda document: document["inputs"])
+
+
+def numbers_in(content: bytes) -> np.ndarray | None:
+    """The same of an array that stands alone."""
+    return _floats(content, lambda document: document)
+
+
+def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None:
     try:
-        document: Any = _parser().parse(content)
-        flat = document["inputs"].as_buffer(of_type="d")
-    except (ValueError, TypeError, RuntimeError):
+        flat = array_in(_parser().parse(content)).as_buffer(of_type="d")
+    except (ValueError, TypeError, RuntimeError, AttributeError):
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = np.frombuffer(flat, dtype=np.float64).astype(np.float32)

@@ -50,7 +50,7 @@ class Prepared(ABC, Generic[Kept]):
         """The query that a body states, and what was kept beside the first of its kind.
 
         Args:
-            head: all that the body says beside its numbers.
+            head: all that the body says beside its numbers; nothing where that cannot be told.
             content: the body.
             model: is asked.
             limits: the operator's.
@@ -61,8 +61,8 @@ class Prepared(ABC, Generic[Kept]):
         shapes = self._shapes.get(model)
         if shapes is None:
             shapes = self._shapes[model] = {}
-        shape = shapes.get(head) or self._learnt(head, content, shapes, model, limits)
-        if shape is None:
+        shape = shapes.get(head) or (head and self._learnt(head, content, shapes, model, limits))
+        if not shape:
             return None
         numbers = self._numbers(content, head)
         if numbers is None or len(numbers) != shape.numbers:

@@ -31,7 +31,7 @@ from app.api.schemas import (
     TraceValuesReply,
 )
 from app.api.v1 import admin, explain, models, predict, sessions, stream, traces
-from app.api.v2 import infer, message, metadata, repository, statistics
+from app.api.v2 import infer, lone, message, metadata, repository, statistics
 from app.api.v2.schemas import InferReply, InferRequest
 from app.api.ways import Endpoint, Way, Ways
 
@@ -142,7 +142,7 @@ HOT = ("/predict", "/trace", "/steps", "/infer")
 QUICK: dict[Endpoint, dict[str, Callable[..., Asked | None]]] = {
     predict.predict: predict.QUICKLY,
     sessions.take_step: sessions.QUICKLY,
-    infer.infer: infer.QUICKLY,
+    infer.infer: lone.QUICKLY,
 }
 """What begins to answer in the place of an endpoint where a request is as most are, by the type of its body."""
 

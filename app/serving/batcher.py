@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from time import perf_counter_ns, thread_time_ns
+from time import perf_counter_ns
 from typing import TypeVar
 
 import torch
@@ -22,8 +22,8 @@ from app.serving.statistics import Statistics, Took
 T = TypeVar("T")
 
 
-INSTANT_NS = 500_000
-"""What the processor does within that is done on the event loop."""
+INSTANT_NS = 1_000_000
+"""What takes no longer is computed on the event loop."""
 
 _Computed = tuple[list[Answer | Exception], Took]
 
@@ -165,13 +165,13 @@ class Batcher:
         began = perf_counter_ns()
         try:
             query = batch.query().but(is_abandoned=is_abandoned)
-            joined, processor = perf_counter_ns(), thread_time_ns()
+            joined = perf_counter_ns()
             answer = batch.model.pipeline.answer(query)
-            inferred, processor = perf_counter_ns(), thread_time_ns() - processor
+            inferred = perf_counter_ns()
             answers: list[Answer | Exception] = [*batch.split(answer)]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is one request's, and no other's
             return self._one_by_one(batch, members, error), Took(0, perf_counter_ns() - began, 0)
-        return answers, Took(joined - began, inferred - joined, perf_counter_ns() - inferred, processor)
+        return answers, Took(joined - began, inferred - joined, perf_counter_ns() - inferred)
 
     def _one_by_one(self, batch: Batch, members: list[_Waiting], error: Exception) -> list[Answer | Exception]:
         """The answers of a batch that failed: only those whose query fails alone are errors."""
@@ -194,7 +194,7 @@ class Batcher:
         else:
             self._is_computing = False
         answers, took = computed
-        self._pace.learn(batch, took.processor)
+        self._pace.learn(batch, took.infer)
         statistics = self.statistics(batch.model)
         statistics.computed(batch.sequences, len(members), took)
         for member, answer in zip(members, answers, strict=True):

@@ -19,7 +19,7 @@ class Pace:
         self._step_ns: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
 
     def foreseen_ns(self, batch: Batch) -> float:
-        """Nanoseconds of the processor; infinite where that can't be told."""
+        """Nanoseconds; infinite where that can't be told."""
         if not batch.is_foreseeable:
             return inf
         return self._step_ns.get(batch.model, inf) * batch.padded_steps

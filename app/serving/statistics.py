@@ -43,8 +43,6 @@ class Took:
     input: int
     infer: int
     output: int
-    processor: int = 0
-    """Of `infer`, what this thread computed itself: the rest it waited."""
 
 
 @dataclass

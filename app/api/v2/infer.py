@@ -11,20 +11,15 @@ from fastapi import Request, Response
 
 from app.api import context
 from app.api.context import Context
-from app.api.limits import Limits
-from app.api.prepared import Prepared, floats_behind
-from app.api.quick import Asked, Encoded, Headers
 from app.api.v2 import message, question
 from app.api.v2.message import Message, Output
-from app.api.v2.question import Question
 from app.api.v2.schemas import InferParameters
 from app.api.v2.sequence import Sequence
 from app.errors import InvalidInput, ModelNotFound, Place, VersionNotFound
-from app.pipeline.query import Answer, Query
+from app.pipeline.query import Answer
 from app.repository.model import Model
 
 _MICROSECONDS = 1_000_000
-_LENGTH = message.LENGTH_HEADER.lower().encode()
 
 
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
@@ -46,55 +41,6 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         with question.in_tensors():
             told, outputs = await _answer(context.of(request), asked, name, version, held.seconds)
         return await message.respond(told, outputs, request.headers.get("accept-encoding"))
-
-
-class _Prepared(Prepared[Question]):
-    """Of messages with one tensor, in binary, which the model reads as it comes; all else stands in their JSON."""
-
-    def _read(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, Question] | None:
-        asked = message.of(content, len(head))
-        given, parameters = asked.request.inputs, asked.request.parameters or InferParameters()
-        is_lone = [tensor.name for tensor in given] == ["inputs"] and given[0].datatype == "FP32"
-        if not is_lone or asked.binary[0] is None or asked.request.id or parameters != _binary(parameters):
-            return None
-        posed = question.of(asked, model, limits)
-        return posed.query, posed
-
-    def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:
-        return floats_behind(content, len(head))
-
-
-def _binary(parameters: InferParameters) -> InferParameters:
-    """Parameters that say nothing but how outputs are sent."""
-    return InferParameters(binary_data_output=parameters.binary_data_output)
-
-
-_PREPARED = _Prepared()
-
-
-def _infer_quickly(
-    here: Context, content: bytes, headers: Headers, name: str, version: str | None = None
-) -> Asked | None:
-    """Answer a message like most others; None of any other."""
-    length, model = headers.get(_LENGTH, b""), here.engine.model(name, version)
-    if not length.isdigit() or not 0 < int(length) < len(content) or headers.get(b"accept-encoding"):
-        return None
-    found = _PREPARED.find(content[: int(length)], content, model, here.limits)
-    if found is None:
-        return None
-    wanted, posed = found
-
-    def encode(answer: Answer) -> Encoded:
-        told = {"model_name": model.name, "model_version": model.version}
-        size, written = message.written(told | _more(answer, {}), posed.outputs(answer))
-        line = b"" if size is None else b"%b: %d\r\n" % (_LENGTH, size)
-        return Encoded(written, message.JSON if size is None else message.BINARY, line)
-
-    return Asked(here.engine.submit(model, wanted), encode)
-
-
-QUICKLY = {message.BINARY: _infer_quickly}
-"""What answers messages like most others, by their content type."""
 
 
 @contextmanager
@@ -136,10 +82,10 @@ def _told(asked: Message, model: Model, answer: Answer, parameters: InferParamet
     told: dict[str, Any] = {"id": asked.request.id} if asked.request.id else {}
     told |= {"model_name": model.name, "model_version": model.version}
     of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()
-    return told | _more(answer, parameters.model_dump(include=of_sequence))
+    return told | more(answer, parameters.model_dump(include=of_sequence))
 
 
-def _more(answer: Answer, of_sequence: dict[str, Any]) -> dict[str, Any]:
+def more(answer: Answer, of_sequence: dict[str, Any]) -> dict[str, Any]:
     """The parameters of the reply, where there are some."""
     traced = {} if answer.trace is None else {"residual": np.float32(answer.trace.residual)}
     more = of_sequence | traced

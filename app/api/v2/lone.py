@@ -1,0 +1,106 @@
+"""Messages with one tensor of numbers, which most are: begun quickly, as `app/api/quick.py` has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from app.api import dense
+from app.api.context import Context
+from app.api.limits import Limits
+from app.api.prepared import Prepared, floats_behind
+from app.api.quick import Asked, Encoded, Headers
+from app.api.v2 import message, question
+from app.api.v2.infer import more
+from app.api.v2.message import Message
+from app.api.v2.question import Question
+from app.api.v2.schemas import InferParameters
+from app.pipeline.query import Answer, Query
+from app.repository.model import Model
+
+_LENGTH = message.LENGTH_HEADER.lower().encode()
+_DATA = b'"data":'
+
+
+def _posed(asked: Message, model: Model, limits: Limits) -> tuple[Query, Question] | None:
+    """What a message asks; None where another one with the same head may ask something else."""
+    parameters = asked.request.parameters or InferParameters()
+    plain = InferParameters(binary_data_output=parameters.binary_data_output)
+    names = [tensor.name for tensor in asked.request.inputs]
+    if names != ["inputs"] or asked.request.id or parameters != plain:
+        return None
+    posed = question.of(asked, model, limits)
+    return posed.query, posed
+
+
+class _PreparedBinary(Prepared[Question]):
+    """Of messages whose tensor comes in binary, in float32: their head is their JSON."""
+
+    def _read(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, Question] | None:
+        asked = message.of(content, len(head))
+        is_binary = asked.binary[0] is not None and asked.request.inputs[0].datatype == "FP32"
+        return _posed(asked, model, limits) if is_binary else None
+
+    def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:
+        return floats_behind(content, len(head))
+
+
+class _PreparedJSON(Prepared[Question]):
+    """Of messages whose tensor's data stands in their JSON, flat: their head is all around it."""
+
+    def _read(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, Question] | None:
+        asked = message.of(content, len(content))
+        numbers, data = self._numbers(content, head), asked.request.inputs[0].data
+        if numbers is None or asked.request.inputs[0].datatype != "FP32" or not isinstance(data, list):
+            return None
+        is_its_own = np.array_equal(np.array(data, dtype=np.float32), numbers)  # not what somebody else calls data
+        return _posed(asked, model, limits) if is_its_own else None
+
+    def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:  # noqa: ARG002 - likewise
+        return dense.numbers_in(content[slice(*_data(content))])
+
+
+def _data(content: bytes) -> tuple[int, int]:
+    """Where the first list of data begins and ends; nowhere, if there is none."""
+    begin = content.find(_DATA) + len(_DATA)
+    end = content.find(b"]", begin) + 1
+    return (begin, end) if begin >= len(_DATA) and end else (0, 0)
+
+
+def _quickly(prepared: Prepared[Question], head_of: Callable[[bytes, Headers], bytes]) -> Callable[..., Asked | None]:
+    def begin(here: Context, content: bytes, headers: Headers, name: str, version: str | None = None) -> Asked | None:
+        """Answer a message like most others; None of any other."""
+        model, head = here.engine.model(name, version), head_of(content, headers)
+        found = None if headers.get(b"accept-encoding") else prepared.find(head, content, model, here.limits)
+        if found is None:
+            return None
+        wanted, posed = found
+
+        def encode(answer: Answer) -> Encoded:
+            told = {"model_name": model.name, "model_version": model.version} | more(answer, {})
+            size, written = message.written(told, posed.outputs(answer))
+            if size is None:
+                return Encoded(written, message.JSON)
+            return Encoded(written, message.BINARY, b"%b: %d\r\n" % (_LENGTH, size))
+
+        return Asked(here.engine.submit(model, wanted), encode)
+
+    return begin
+
+
+def _head_of_binary(content: bytes, headers: Headers) -> bytes:
+    length = headers.get(_LENGTH, b"")
+    return content[: int(length)] if length.isdigit() else b""
+
+
+def _head_of_json(content: bytes, headers: Headers) -> bytes:
+    begin, end = _data(content)
+    return b"" if _LENGTH in headers else content[:begin] + content[end:]
+
+
+QUICKLY = {
+    message.BINARY: _quickly(_PreparedBinary(), _head_of_binary),
+    message.JSON: _quickly(_PreparedJSON(), _head_of_json),
+}
+"""What answers messages like most others, by their content type."""
