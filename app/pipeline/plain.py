@@ -21,6 +21,11 @@ from app.pipeline.query import LSTM, Answer, Prediction, Query
 from app.pipeline.tokens import TokenEncoder, TokenInputs
 
 
+MOST_KEPT = 16 * 1024
+"""The zeros from which a run begins are kept if they have at most so many rows times units: to make them anew costs
+little beside such a run, but each small operation gives the interpreter away and must wait to get it back."""
+
+
 class PlainPipeline(Pipeline):
     """A plain module: its LSTM reads the inputs step by step, its head reads the LSTM.
 
@@ -139,7 +144,11 @@ class PlainPipeline(Pipeline):
         return self._scaled(self.head.layers(output))
 
     def _initial_state(self, query: Query, encoded: Tensor) -> State:
-        return query.initial_state or _zeros(self.spec, len(encoded), encoded.dtype, encoded.device)
+        if query.initial_state is not None:
+            return query.initial_state
+        if len(encoded) * self.spec.hidden_size > MOST_KEPT:
+            return State.zeros(self.spec, len(encoded), encoded)
+        return _zeros(self.spec, len(encoded), encoded.dtype, encoded.device)
 
     def _check_widths(self) -> None:
         if self.encoder.width != self.spec.input_size:

@@ -113,6 +113,17 @@ async def taken(here: Context, session_id: str, model: Model, asked: StepRequest
     return _reply(session, answer, model, query.tokens_of(asked, model))
 
 
+async def taken_of_text(here: Context, session_id: str, model: Model, text: str) -> reply.Reply:
+    """The same of a body in JSON; raises `InvalidJSON`, too."""
+    content = text.encode()
+    wanted = _PREPARED.query(content, model, here.limits)
+    if wanted is None:
+        expected = query.expected(model).within(here.limits)
+        return await taken(here, session_id, model, body.checked(body.from_json(content), StepRequest, expected))
+    session, answer = await here.sessions.step(session_id, wanted)
+    return _reply(session, answer.without_state(), model, None)
+
+
 def _reply(session: Session, answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:
     told_of = {"session_id": session.session_id, "steps": session.steps}
     traced = {} if answer.trace is None else {"trace": reply.inside(answer)}

@@ -8,7 +8,7 @@ from starlette.types import Message
 
 from app.api import body, context, problems, query, reply, tensors
 from app.api.schemas import StepRequest
-from app.api.v1.sessions import taken
+from app.api.v1.sessions import taken, taken_of_text
 from app.errors import AppError, BodyTooLarge, NotFound
 
 log = structlog.get_logger(__name__)
@@ -48,11 +48,14 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
     if len(text if text is not None else content) > here.limits.max_body_bytes:
         raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
     model = here.sessions.model(await here.sessions.get(session_id))
-    fields = tensors.fields_of(content) if text is None else body.from_json(text)
-    asked = body.checked(fields, StepRequest, query.expected(model).within(here.limits))
     with here.patience.hold(websocket.receive):
-        answer = await taken(here, session_id, model, asked)
-    if text is None:
-        await websocket.send_bytes(bytes(reply.encode(answer, tensors.MEDIA_TYPE)))
-    else:
+        if text is not None:
+            answer = await taken_of_text(here, session_id, model, text)
+        else:
+            expected = query.expected(model).within(here.limits)
+            asked = body.checked(tensors.fields_of(content), StepRequest, expected)
+            answer = await taken(here, session_id, model, asked)
+    if text is not None:
         await websocket.send_text(bytes(reply.encode(answer)).decode())
+    else:
+        await websocket.send_bytes(bytes(reply.encode(answer, tensors.MEDIA_TYPE)))
