@@ -20,6 +20,8 @@ from app.pipeline.pipeline import Pipeline, Reading
 from app.pipeline.query import LSTM, Answer, Prediction, Query
 from app.pipeline.tokens import TokenEncoder, TokenInputs
 
+WARMED = ((1, 1), (1, 32), (8, 32))
+"""Rows and time steps of what a model reads before it is asked."""
 
 MOST_KEPT = 16 * 1024
 """The zeros from which a run begins are kept if they have at most so many rows times units: to make them anew costs
@@ -102,10 +104,12 @@ class PlainPipeline(Pipeline):
         return self._predicted(output.take_along_dim(steps[..., None], dim=1))
 
     def warm(self) -> None:
-        """Read one step."""
-        sizes = (1, 1, len(self.inputs.features)) if isinstance(self.inputs, FeatureInputs) else (1, 1)
-        inputs = torch.zeros(sizes, dtype=torch.float32 if len(sizes) > 2 else torch.int64)  # noqa: PLR2004
-        self.answer(Query(inputs, torch.ones(1, dtype=torch.int64), output=True))
+        """Read a few sequences, alone and together, short and less short: each kernel must be made once."""
+        inputs = self.inputs
+        width, dtype = ([len(inputs.names)], torch.float32) if isinstance(inputs, FeatureInputs) else ([], torch.int64)
+        for rows, steps in WARMED:
+            read = torch.zeros(rows, steps, *width, dtype=dtype)
+            self.answer(Query(read, torch.full((rows,), steps), output=True))
 
     def _run(self, query: Query) -> Answer:
         lengths, traced = query.sequence_lengths, None

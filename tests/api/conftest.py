@@ -1,9 +1,11 @@
 """A real uvicorn with small models of every kind, for all tests of the API."""
 
 import contextlib
+import json
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import httpx
@@ -14,7 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from app import logs
+from app.api.quick import Quick
 from app.main import create_app
+from app.protocol import Protocol
 from app.settings import Settings
 
 FEATURES = 'kind = "features"\nfeatures = [{}]'
@@ -166,13 +170,14 @@ def serving(models_dir, **settings):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     app = create_app(Settings(models_dir=models_dir, **{"watch": False} | settings))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
+    config = uvicorn.Config(app, http=Protocol, host="127.0.0.1", port=port, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             _until_ready(client)
-            client.app = app
+            client.app, client.server = app, server
             yield client
     finally:
         server.should_exit = True
@@ -205,6 +210,93 @@ def serve(models_dir):
 def serve_models():
     """`with serve_models(folder, watch=True) as client:` — a server of its own with models of its own."""
     return serving
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back over a `Wire`."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    content: bytes
+
+    @property
+    def alike(self):
+        """All that must be the same in another reply to the same request."""
+        return self.status, [pair for pair in self.headers if pair[0] not in ("date", "x-request-id")], self.content
+
+    def json(self):
+        return json.loads(self.content)
+
+    def __getitem__(self, name):
+        """The only header of this name."""
+        (value,) = (value for known, value in self.headers if known == name)
+        return value
+
+
+class Wire:
+    """A connection of our own: it sends whatever bytes, and reads one reply after the other."""
+
+    def __init__(self, client):
+        self.socket = socket.create_connection((client.base_url.host, client.base_url.port), timeout=20)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._read = self.socket.makefile("rb")
+
+    @staticmethod
+    def written(path, content, *headers, method="POST", version="1.1", content_type="application/json"):
+        """A request with these bytes as its body, and these lines beside the headers that it needs."""
+        first = f"{method} {path} HTTP/{version}", "Host: a", f"Content-Type: {content_type}"
+        lines = (*first, f"Content-Length: {len(content)}", *headers)
+        return b"".join(line.encode("latin-1") + b"\r\n" for line in lines) + b"\r\n" + content
+
+    def send(self, *parts):
+        self.socket.sendall(b"".join(parts))
+
+    def post(self, path, content, *headers, **others):
+        """The reply to a request as `written` makes it."""
+        self.send(self.written(path, content, *headers, **others))
+        return self.reply(has_content=others.get("method") != "HEAD")
+
+    def reply(self, *, has_content=True):
+        """The next reply."""
+        version, status, _ = self._read.readline().split(b" ", 2)
+        assert version == b"HTTP/1.1"
+        headers = []
+        while line := self._read.readline().rstrip(b"\r\n"):
+            name, _, value = line.decode("latin-1").partition(": ")
+            headers.append((name, value))
+        size = int(dict(headers)["content-length"]) if has_content else 0
+        return Reply(int(status), headers, self._read.read(size))
+
+    def is_closed(self):
+        """Whether the server sends no more."""
+        return self._read.read(1) == b""
+
+    def close(self):
+        self._read.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def dial():
+    """`dial(client)`: a `Wire` to its server."""
+    with contextlib.ExitStack() as stack:
+        yield lambda client: stack.enter_context(contextlib.closing(Wire(client)))
+
+
+@pytest.fixture
+def began(monkeypatch):
+    """The paths of requests that were begun without the application's layers."""
+    paths, begin = [], Quick.begin
+
+    def noting(self, taken, scope, *others):
+        pending = begin(self, taken, scope, *others)
+        if pending is not None:
+            paths.append(scope["path"])
+        return pending
+
+    monkeypatch.setattr(Quick, "begin", noting)
+    return paths
 
 
 @pytest.fixture(scope="session")
