@@ -14,10 +14,14 @@ class Lines:
 
     def take(self, name: str) -> bool:
         """Take the turn, if nobody has it."""
-        if name in self._waiting:
+        if self.is_taken(name):
             return False
         self._waiting[name] = deque()
         return True
+
+    def is_taken(self, name: str) -> bool:
+        """Whether somebody has the turn."""
+        return name in self._waiting
 
     def length(self, name: str) -> int:
         """How many wait."""

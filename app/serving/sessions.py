@@ -128,7 +128,12 @@ class Sessions:
         return model
 
     async def step(
-        self, session_id: str, query: Query, timeout_s: float | None = None, step_number: int | None = None
+        self,
+        session_id: str,
+        query: Query,
+        timeout_s: float | None = None,
+        step_number: int | None = None,
+        seen: Session | None = None,
     ) -> tuple[Session, Answer]:
         """Run on from where the session stands.
 
@@ -138,6 +143,7 @@ class Sessions:
                 answered in any case. What comes with a horizon is foreseen, but the stream goes on behind the inputs.
             timeout_s: seconds until `DeadlineExceeded`, where there is such a limit.
             step_number: how many steps were taken before; the last one may be asked for once more.
+            seen: the session, where it was just read: it need not be read again, unless somebody else came first.
 
         Raises:
             SessionNotFound, StoreUnavailable: as the store says.
@@ -147,17 +153,21 @@ class Sessions:
             Overloaded, DeadlineExceeded, NotReady: as the engine says.
         """
         if timeout_s is None:
-            return await self._step(session_id, query, step_number)
+            return await self._step(session_id, query, step_number, seen)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._step(session_id, query, step_number)
+                return await self._step(session_id, query, step_number, seen)
         except TimeoutError:
             raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
 
-    async def _step(self, session_id: str, query: Query, step_number: int | None) -> tuple[Session, Answer]:
+    async def _step(
+        self, session_id: str, query: Query, step_number: int | None, seen: Session | None
+    ) -> tuple[Session, Answer]:
+        if self._lines.is_taken(session_id) or (seen is not None and step_number not in (None, seen.steps)):
+            seen = None  # it may stand elsewhere by now
         async with self._turn(session_id):
             for _ in range(MOST_ATTEMPTS):
-                session = await self._store.read(session_id)
+                session, seen = seen or await self._store.read(session_id), None
                 model = self.model(session)
                 begin = unpack(session.begin(query, step_number), model.spec)
                 answer, final_state = await self._run(model, query, begin)

@@ -55,10 +55,11 @@ async def take_step(request: Request, session_id: str) -> Response:
     here = context.of(request)
     with context.hold(request) as held:
         media_type = accept.of(request, reply.PREDICT_FORMATS)
-        model = here.sessions.model(await here.sessions.get(session_id))
+        session = await here.sessions.get(session_id)
+        model = here.sessions.model(session)
         asked = await body.read(request, StepRequest, query.expected(model), here.limits.max_body_bytes)
         held.watch()
-        return reply.respond(await taken(here, session_id, model, asked), media_type)
+        return reply.respond(await taken(here, session, model, asked), media_type)
 
 
 def _step_quickly(here: Context, content: bytes, headers: Headers, session_id: str) -> Asked | None:
@@ -100,27 +101,27 @@ async def put_state(request: Request, session_id: str) -> SessionReply:
         return told(await here.sessions.set_state(session_id, query.to_state(given)))
 
 
-async def taken(here: Context, session_id: str, model: Model, asked: StepRequest) -> reply.Reply:
-    """The reply to a step of a session of this model.
+async def taken(here: Context, seen: Session, model: Model, asked: StepRequest) -> reply.Reply:
+    """The reply to a step of a session of this model, which was just read.
 
     Raises:
         InvalidInput: what it asks for does not go together, or is not for one sequence.
         AppError: what `Sessions.step` raises.
     """
     wanted = query.to_step(asked, model, here.limits)
-    session, answer = await here.sessions.step(session_id, wanted, step_number=asked.step_number)
+    session, answer = await here.sessions.step(seen.session_id, wanted, step_number=asked.step_number, seen=seen)
     answer = answer if wanted.final_state else answer.without_state()
     return _reply(session, answer, model, query.tokens_of(asked, model))
 
 
-async def taken_of_text(here: Context, session_id: str, model: Model, text: str) -> reply.Reply:
+async def taken_of_text(here: Context, seen: Session, model: Model, text: str) -> reply.Reply:
     """The same of a body in JSON; raises `InvalidJSON`, too."""
     content = text.encode()
     wanted = _PREPARED.query(content, model, here.limits)
     if wanted is None:
         expected = query.expected(model).within(here.limits)
-        return await taken(here, session_id, model, body.checked(body.from_json(content), StepRequest, expected))
-    session, answer = await here.sessions.step(session_id, wanted)
+        return await taken(here, seen, model, body.checked(body.from_json(content), StepRequest, expected))
+    session, answer = await here.sessions.step(seen.session_id, wanted, seen=seen)
     return _reply(session, answer.without_state(), model, None)
 
 

@@ -47,14 +47,15 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
     here, text, content = context.of(websocket), message.get("text"), message.get("bytes") or b""
     if len(text if text is not None else content) > here.limits.max_body_bytes:
         raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
-    model = here.sessions.model(await here.sessions.get(session_id))
+    session = await here.sessions.get(session_id)
+    model = here.sessions.model(session)
     with here.patience.hold(websocket.receive):
         if text is not None:
-            answer = await taken_of_text(here, session_id, model, text)
+            answer = await taken_of_text(here, session, model, text)
         else:
             expected = query.expected(model).within(here.limits)
             asked = body.checked(tensors.fields_of(content), StepRequest, expected)
-            answer = await taken(here, session_id, model, asked)
+            answer = await taken(here, session, model, asked)
     if text is not None:
         await websocket.send_text(bytes(reply.encode(answer)).decode())
     else:
