@@ -29,13 +29,16 @@ class Protocol(HttpToolsProtocol):
         self._quick: Quick = self.config.app.state.quick  # type: ignore[union-attr]
         self._incomplete: tuple[RequestResponseCycle, Taken] | None = None  # of which the body is still to come
         self._waiting: asyncio.TimerHandle | None = None
+        self._is_reading = False
         self._pending: Pending | None = None
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
+        self._is_reading = True
         super().data_received(data)
-        if self._incomplete is not None and self._waiting is None:
-            self._waiting = self.loop.call_later(PATIENCE_S, self._give_up)
+        self._is_reading = False
+        if self._incomplete is not None:
+            self._wait()
 
     def on_message_complete(self) -> None:
         """A request is there as a whole."""
@@ -58,6 +61,8 @@ class Protocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
         elif cycle.more_body:
             self._incomplete = cycle, taken
+            if not self._is_reading:  # it had to wait for its turn: the rest may never come
+                self._wait()
         else:
             self._begin(cycle, taken)
 
@@ -69,6 +74,10 @@ class Protocol(HttpToolsProtocol):
             self._pending = None
         if self._pending is None:
             super()._start_asgi_task(cycle, self.app)
+
+    def _wait(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(PATIENCE_S, self._give_up)
 
     def _give_up(self) -> None:
         """The body takes long: let the application wait for it."""

@@ -81,7 +81,7 @@ def numbers_in(content: bytes) -> np.ndarray | None:
 def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None:
     try:
         flat = array_in(_parser().parse(content)).as_buffer(of_type="d")
-    except (ValueError, TypeError, RuntimeError, AttributeError):
+    except (ValueError, TypeError, LookupError, RuntimeError, AttributeError):
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = np.frombuffer(flat, dtype=np.float64).astype(np.float32)

@@ -71,6 +71,8 @@ def test_it_misses_nothing_proper(inputs):
         b'{"inputs":[[[1,2,3]]],"inputs":[[[1,2,3]]]}',
         b'{"inputs":[[[1,2,3]]],"outputs":["output"]}',
         b'{"inputs":[[[1,2,3]]]}x',
+        b'{"in1puts":[[[1,2,3]]]}',
+        b'{"in puts":[[[1,2,3]]]}',
         b'{"inputs":[[[1,2,3]]]',
         b'{"inputs":[[[1 2,,3]]]}',
         b'{"inputs":[[[1,2,]]]}',
