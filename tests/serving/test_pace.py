@@ -1,0 +1,107 @@
+"""Pace: what is foreseen of a batch is what those before it took."""
+
+import asyncio
+import gc
+from math import inf
+
+import pytest
+import torch
+
+from app.lstm import Selection
+from app.serving.batch import Batch
+from app.serving.batcher import INSTANT_NS, Batcher
+from app.serving.pace import Pace
+
+
+@pytest.fixture
+def pace():
+    return Pace()
+
+
+def test_of_a_model_that_was_never_computed_nothing_can_be_told(load, ask, pace):
+    assert pace.foreseen_ns(Batch(load(), ask(5))) == inf
+
+
+def test_what_one_took_is_foreseen_of_the_next_by_its_steps(load, ask, pace):
+    model = load()
+    pace.learn(Batch(model, ask(5, 5)), 1000)
+    assert pace.foreseen_ns(Batch(model, ask(1))) == pytest.approx(100)
+    assert pace.foreseen_ns(Batch(model, ask(30))) == pytest.approx(3000)
+    assert pace.foreseen_ns(Batch(model, ask(30, 2, 2))) == pytest.approx(9000)  # the padding is computed, too
+
+
+def test_the_newest_counts_a_fifth(load, ask, pace):
+    model = load()
+    pace.learn(Batch(model, ask(10)), 1000)
+    pace.learn(Batch(model, ask(10)), 2000)
+    assert pace.foreseen_ns(Batch(model, ask(1))) == pytest.approx(120)
+    for _ in range(40):
+        pace.learn(Batch(model, ask(10)), 5000)
+    assert pace.foreseen_ns(Batch(model, ask(1))) == pytest.approx(500, rel=0.01)
+
+
+def test_queries_that_are_computed_together_count_together(load, ask, pace):
+    model, first, second = load(), ask(4), ask(4, 4)
+    batch = Batch(model, first)
+    batch.take(second)
+    pace.learn(batch, 1200)
+    assert pace.foreseen_ns(Batch(model, ask(1))) == pytest.approx(100)
+    assert pace.foreseen_ns(batch) == pytest.approx(1200)
+
+
+def test_each_model_has_its_own(load, ask, pace):
+    one, other = load("one"), load("other", seed=1)
+    pace.learn(Batch(one, ask(10)), 1000)
+    assert pace.foreseen_ns(Batch(other, ask(10))) == inf
+    pace.learn(Batch(other, ask(10)), 7000)
+    assert [pace.foreseen_ns(Batch(model, ask(1))) for model in (one, other)] == pytest.approx([100, 700])
+
+
+@pytest.mark.parametrize("kind", ["trace", "horizon"])
+def test_traces_and_horizons_are_neither_foreseen_nor_learnt_from(load, ask, pace, kind):
+    model = load()
+    more = {"trace": Selection().resolve(model.spec)} if kind == "trace" else {"horizon": 3}
+    batch = Batch(model, ask(5, **more))
+    pace.learn(batch, 10)
+    assert pace.foreseen_ns(Batch(model, ask(5))) == inf
+    pace.learn(Batch(model, ask(5)), 500)
+    assert pace.foreseen_ns(batch) == inf
+    pace.learn(batch, 1_000_000)
+    assert pace.foreseen_ns(Batch(model, ask(5))) == pytest.approx(500)
+
+
+def test_a_model_that_is_gone_is_forgotten(load, ask, pace):
+    pace.learn(Batch(load(), ask(5)), 1000)
+    gc.collect()
+    assert len(pace._step_ns) == 0
+
+
+def test_what_is_quick_is_computed_on_the_event_loop_and_the_rest_on_the_device(load, ask, monkeypatch):
+    import threading  # noqa: PLC0415
+
+    model, threads = load(), []
+    answer = type(model.pipeline).answer
+
+    def noting(self, query):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return answer(self, query)
+
+    monkeypatch.setattr(type(model.pipeline), "answer", noting)
+    traced = Selection().resolve(model.spec)
+
+    async def scenario():
+        batcher = Batcher(10, 10)
+        try:
+            await batcher.answer(model, ask(2))  # nothing is known yet
+            batcher._pace._step_ns[model] = INSTANT_NS / 500
+            expected = await batcher.answer(model, ask(2))
+            batcher._pace._step_ns[model] = INSTANT_NS / 500
+            await batcher.answer(model, ask(501))
+            await batcher.answer(model, ask(2, trace=traced))
+            return expected
+        finally:
+            batcher.close()
+            await batcher.stop()
+
+    assert asyncio.run(scenario()).prediction.values.shape == torch.Size([1, 2, 2])
+    assert threads == [False, True, False, False]
