@@ -37,6 +37,8 @@ from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_VARY = b"vary: Origin\r\n"  # as `CORSMiddleware` says of every reply
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The whole service as an ASGI application; its models are loaded when it starts."""
@@ -72,7 +74,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     ways = routes.ways()
-    app.state.quick = Quick(app.state.context, app.state.metrics, ways, _let_in(settings))
+    app.state.quick = Quick(
+        app.state.context, app.state.metrics, ways, _let_in(settings), _VARY if settings.cors_origins else b""
+    )
     stack = _within_ours(app.build_middleware_stack, settings, ways, app.state.metrics)
     app.build_middleware_stack = stack  # type: ignore[method-assign]
     return app

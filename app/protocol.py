@@ -49,8 +49,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""
         super().connection_lost(exc)
-        if self._incomplete is not None:
-            self._no_more_incomplete()
+        if self._incomplete is not None:  # the layers tell of clients that leave
+            super()._start_asgi_task(self._no_more_incomplete()[0], self.app)
         if self._pending is not None:
             self._pending.leave()
 

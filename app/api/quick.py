@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 MOST_BYTES = 60_000
 """Of a body; what is larger costs more to compute than to pass on."""
 
+LONGEST_LENGTH = len(str(MOST_BYTES))
+
 _TOLD = frozenset((b"content-encoding", b"expect", b"origin", b"transfer-encoding", TIMEOUT_HEADER.lower().encode()))
 """Headers that say how a request is to be treated."""
 
@@ -86,10 +88,11 @@ class Quick:
         metrics: in which requests are counted.
         ways: to what answers them.
         keys: of which a request needs one, unless there are none.
+        more: lines that the headers of every reply have.
     """
 
-    def __init__(self, context: Context, metrics: Metrics, ways: Ways, keys: Keys) -> None:
-        self.context, self.metrics = context, metrics
+    def __init__(self, context: Context, metrics: Metrics, ways: Ways, keys: Keys, more: bytes = b"") -> None:
+        self.context, self.metrics, self.more = context, metrics, more
         self._ways, self._keys = ways, keys
         self._most_bytes = min(MOST_BYTES, context.limits.max_body_bytes)
 
@@ -106,6 +109,7 @@ class Quick:
             len(headers) == len(given)
             and headers.keys().isdisjoint(_TOLD)
             and length.isdigit()
+            and len(length) <= LONGEST_LENGTH
             and int(length) <= self._most_bytes
             and (not self._keys or self._keys.fit(PlainHeaders(raw=given)))
         )
@@ -168,7 +172,9 @@ class Pending:
         self._send(response.status_code, lines, bytes(response.body))
 
     def _send(self, status: int, lines: bytes, content: Content) -> None:
-        self._write(status, b"%b%b: %b\r\n" % (lines, REQUEST_ID_NAME, self._request_id.encode()), content)
+        self._write(
+            status, b"%b%b%b: %b\r\n" % (lines, self._quick.more, REQUEST_ID_NAME, self._request_id.encode()), content
+        )
         self._end(status)
 
     def _end(self, status: int) -> None:

@@ -12,7 +12,8 @@ from starlette.responses import Response
 Endpoint = Callable[..., Awaitable[Response]]
 """Takes the request and what stands for the names of its path."""
 
-PATHS_KNOWN = 4096
+PATHS_KNOWN, LONGEST_KNOWN = 4096, 512
+"""So many paths are remembered, none with more characters."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ class Ways:
 
     def __init__(self, ways: list[Way]) -> None:
         self._ways = {(way.parts[-1], len(way.parts)): way for way in ways}
-        self.of = lru_cache(PATHS_KNOWN)(self._of)
+        self._known = lru_cache(PATHS_KNOWN)(self._of)
+
+    def of(self, path: str) -> tuple[Way, dict[str, str]] | None:
         """The way that a path fits and what stands for its names, or None."""
+        return self._known(path) if len(path) <= LONGEST_KNOWN else self._of(path)
 
     def _of(self, path: str) -> tuple[Way, dict[str, str]] | None:
         parts = path.split("/")

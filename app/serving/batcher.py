@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from app.errors import NotReady, Overloaded
+from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
 from app.serving.batch import Batch
@@ -194,12 +194,13 @@ class Batcher:
         else:
             self._is_computing = False
         answers, took = computed
-        self._pace.learn(batch, took.infer)
+        if not any(isinstance(answer, Exception) for answer in answers):
+            self._pace.learn(batch, took.infer)
         statistics = self.statistics(batch.model)
         statistics.computed(batch.sequences, len(members), took)
         for member, answer in zip(members, answers, strict=True):
             if isinstance(answer, Exception):
-                self._fail(member, answer)
+                self._fail(member, _closed() if self._is_closed and isinstance(answer, DeadlineExceeded) else answer)
             elif not member.has_left:
                 statistics.answered(began - member.arrived, perf_counter_ns() - member.arrived)
                 member.answer.set_result(answer)

@@ -38,6 +38,8 @@ class Lines:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it came just now: somebody else may have it
                 self.leave(name)
+            else:
+                self._waiting[name].remove(turn)
             raise
 
     def leave(self, name: str) -> None:

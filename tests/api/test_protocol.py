@@ -260,6 +260,14 @@ class TestEnds:
             assert gate.batches == [[0.0], [0.8]]
             assert (count(client, 200), count(client, 499)) == (2, 1)
 
+    def test_a_client_that_leaves_during_its_upload_is_counted(self, client, dial):
+        before = count(client, 499)
+        wire = dial(client)
+        wire.send(wire.written(PREDICT, GOOD)[:-3])
+        time.sleep(0.03)  # it is there, and the application was not asked yet
+        wire.close()
+        until(lambda: count(client, 499) == before + 1)
+
     def test_of_a_client_that_leaves_while_it_is_computed_nobody_notices(self, serve, dial, gate, busy, expected):
         with serve() as client:
             busy(client).close()
@@ -637,7 +645,7 @@ class TestShutdown:
 
     def test_what_takes_longer_than_it_may_is_turned_away(self, running, dial, gate, busy):
         with running(shutdown_timeout_s=0) as client:
-            busy(client)
+            first = busy(client)
             queued = dial(client)
             queued.send(queued.written(PREDICT, numbered(1)))
             until(lambda: waiting(client) == 1)
@@ -645,6 +653,8 @@ class TestShutdown:
             reply = queued.reply()
             assert (reply.status, reply.json()["title"]) == (503, "NotReady")
             gate.open.set()
+            reply = first.reply()
+            assert (reply.status, reply.json()["title"]) == (503, "NotReady")
             client.thread.join(10)
             assert not client.thread.is_alive()
             assert gate.batches == [[0.0]]

@@ -12,6 +12,8 @@ from safetensors.numpy import load, save
 from safetensors.torch import save_file
 from torch import nn
 
+from app.api import routes
+
 SAFETENSORS = "application/vnd.safetensors"
 SLOWLY = "X-Request-Timeout-Ms: 20000"
 PREDICT = "/v1/models/founding/predict"
@@ -945,3 +947,49 @@ class TestSteps:
             client.post("/v1/models/tiny/load")
             refused = same(client, self.steps(name), body, quick=False)
             assert (refused.status, refused.json()["title"]) == (409, "ModelReplaced")
+
+
+_TENSOR = '{"inputs":[{"name":"inputs","shape":[1,1,5],"datatype":"FP32",'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _TENSOR + '"data":%s,"data":[1,2,3,4,5]}]}',
+        _TENSOR + '"data":%s,"d\\u0061ta":[1,2,3,4,5]}]}',
+        _TENSOR + '"parameters":{"data":%s},"data":[1,2,3,4,5]}]}',
+        _TENSOR + '"parameters":{"data":%s},"data" :[1,2,3,4,5]}]}',
+        _TENSOR + '"x\\"data":%s,"data":[1,2,3,4,5]}]}',
+        '{"parameters":{"data":%s},' + _TENSOR[1:] + '"data":[1,2,3,4,5]}]}',
+        '{"data":%s,' + _TENSOR[1:] + '"data":[1,2,3,4,5]}]}',
+        _TENSOR + '"data":[1,2,3,4,5],"data":%s}]}',
+    ],
+)
+def test_only_the_tensors_own_data_are_its_numbers(client, same, body):
+    for numbers in ("[1,2,3,4,5]", "[9,9,9,9,9]", "[2,2,2,2,2]"):
+        same(client, "/v2/models/founding/infer", (body % numbers).encode())
+
+
+def test_pages_of_other_origins_are_told_of_in_every_reply(serve, same):
+    with serve(cors_origins=("https://a.example",)) as client:
+        same(client, PREDICT, GOOD, quick=True)
+        same(client, PREDICT, b'{"inputs":[[1,2,3,4]]}')
+
+
+@pytest.mark.parametrize("zeros", [1, 20, 5000])
+def test_a_length_with_zeros_in_front_is_as_long_as_the_layers_say(client, dial, zeros):
+    quick, slow = dial(client), dial(client)
+
+    def post(wire, *headers):
+        sent = wire.written(PREDICT, GOOD, *headers).replace(b"Content-Length: ", b"Content-Length: " + b"0" * zeros)
+        wire.send(sent)
+        return wire.reply()
+
+    assert post(quick).alike == post(slow, SLOWLY).alike
+
+
+def test_long_paths_are_not_remembered():
+    ways = routes.ways()
+    for index in range(20):
+        assert ways.of(f"/v1/models/{'x' * 100_000}{index}/predict") is not None
+    assert ways._known.cache_info().currsize == 0

@@ -147,3 +147,18 @@ def test_who_is_cancelled_together_with_the_one_before_gives_the_turn_on_all_the
 
 def test_a_line_that_nobody_stands_in_has_no_length():
     assert Lines().length("a") == 0
+
+
+def test_who_has_left_is_not_counted():
+    async def scenario(lines):
+        assert lines.take("a")
+        waiting = [asyncio.create_task(lines.wait("a")) for _ in range(64)]
+        await asyncio.sleep(0)
+        assert lines.length("a") == 64
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert lines.length("a") == 0
+        lines.leave("a")
+
+    run(scenario)
