@@ -14,6 +14,9 @@ from app.api.quick import Content, Pending, Quick, Taken
 PATIENCE_S = 0.1
 """So long the rest of a body may take until the application waits for it, with all of its deadlines."""
 
+MOST_JOINED = 32 * 1024
+"""A body of so many bytes is written together with its headers: to copy it costs less than another call."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -97,7 +100,12 @@ class Protocol(HttpToolsProtocol):
         self._pending = None
         defaults = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        self.transport.write(b"".join((STATUS_LINE[status], *defaults, lines, close, b"\r\n", content)))
+        head = STATUS_LINE[status], *defaults, lines, close, b"\r\n"
+        if len(content) <= MOST_JOINED:
+            self.transport.write(b"".join((*head, content)))
+        else:
+            self.transport.write(b"".join(head))
+            self.transport.write(content)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from math import prod
 
 import numpy as np
 import orjson
@@ -13,6 +15,7 @@ _ALIGNMENT = 8  # of the header and so of every number behind it
 _CODES = {"float32": "F32", "int64": "I64"}
 _DIRECTORY_BYTES = 1024  # more than the headers of one array in a zip file take
 _BLOCK_BYTES = 1024 * 1024
+_LONGEST_KEPT = 1024  # characters of metadata: what is longer is seldom the same again
 
 
 def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> memoryview:
@@ -22,7 +25,9 @@ def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -
         arrays: float32 or int64, of any strides; the widest numbers must come first, so that all are aligned.
         metadata: what stands in `__metadata__`.
     """
-    header = _header(arrays, metadata)
+    described = tuple((name, array.dtype.name, array.shape) for name, array in arrays.items())
+    is_short = sum(map(len, metadata.values())) <= _LONGEST_KEPT
+    header = (_kept_header if is_short else _header)(described, tuple(metadata.items()))
     buffer = np.empty(len(header) + _size(arrays), dtype=np.uint8)  # not zeroed: every byte is written below
     buffer[: len(header)] = np.frombuffer(header, dtype=np.uint8)
     position = len(header)
@@ -46,21 +51,20 @@ def npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
     return file.written()
 
 
-def _header(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """The length of the rest in eight bytes, then JSON, padded with spaces."""
+def _header(arrays: tuple[tuple[str, str, tuple[int, ...]], ...], metadata: tuple[tuple[str, str], ...]) -> bytes:
+    """The length of the rest in eight bytes, then JSON, padded with spaces; of arrays with these types and shapes."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     start = 0
-    for name, array in arrays.items():
-        stop = start + array.nbytes
-        entries[name] = {
-            "dtype": _CODES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": (start, stop),
-        }
+    for name, dtype, shape in arrays:
+        stop = start + prod(shape) * np.dtype(dtype).itemsize
+        entries[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": (start, stop)}
         start = stop
     text = orjson.dumps(entries)
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
+
+
+_kept_header = lru_cache(maxsize=1024)(_header)
 
 
 def _npy_header(array: np.ndarray) -> bytes:

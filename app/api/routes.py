@@ -140,7 +140,8 @@ HOT = ("/predict", "/trace", "/steps", "/infer")
 
 
 QUICK: dict[Endpoint, dict[str, Callable[..., Asked | None]]] = {
-    predict.predict: predict.QUICKLY,
+    predict.predict: predict.PREDICTED_QUICKLY,
+    predict.trace: predict.TRACED_QUICKLY,
     sessions.take_step: sessions.QUICKLY,
     infer.infer: lone.QUICKLY,
 }

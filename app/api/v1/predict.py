@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from fastapi import Request, Response
 
 from app.api import accept, body, context, ndjson, query, reply
 from app.api.context import Context
+from app.api.limits import Limits
 from app.api.prepared import PreparedJSON, PreparedTensors
 from app.api.quick import ACCEPTED, Asked, Encoded, Headers
 from app.api.schemas import PredictRequest, TraceRequest
-from app.pipeline.query import Answer
+from app.pipeline.query import Answer, Query
+from app.repository.model import Model
 from app.serving import chunks
 from app.serving.turns import Turns
 
@@ -29,30 +32,6 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
         with query.in_body():
             answer = await engine.answer(model, wanted)
         return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)), media_type)
-
-
-def _quickly(prepared: PreparedJSON[PredictRequest] | PreparedTensors[PredictRequest]) -> Callable[..., Asked | None]:
-    def begin(here: Context, content: bytes, headers: Headers, name: str, version: str | None = None) -> Asked | None:
-        """Predict from a body that is nothing but numbers; None of any other."""
-        media_type = ACCEPTED.get(headers.get(b"accept"))
-        model = here.engine.model(name, version)
-        wanted = None if media_type is None else prepared.query(content, model, here.limits)
-        if media_type is None or wanted is None:
-            return None
-
-        def encode(answer: Answer) -> Encoded:
-            return Encoded(reply.encode(reply.prediction(answer, model, None), media_type), media_type)
-
-        return Asked(here.engine.submit(model, wanted), encode)
-
-    return begin
-
-
-QUICKLY = {
-    reply.JSON: _quickly(PreparedJSON(PredictRequest, query.to_query)),
-    reply.SAFETENSORS: _quickly(PreparedTensors(PredictRequest, query.to_query)),
-}
-"""What predicts from bodies like most others, by their content type."""
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Response:
@@ -78,3 +57,42 @@ async def trace(request: Request, name: str, version: str | None = None) -> Resp
         with query.in_body():
             answer = await engine.answer(model, replace(untraced, trace=selection))
         return reply.respond(reply.trace(answer, model, tokens), media_type)
+
+
+Told = Callable[[Answer, Model, None], reply.Reply]
+"""What a reply says of an answer; no tokens were read."""
+
+
+def _quickly(prepared: PreparedJSON[Any] | PreparedTensors[Any], told: Told) -> Callable[..., Asked | None]:
+    def begin(here: Context, content: bytes, headers: Headers, name: str, version: str | None = None) -> Asked | None:
+        """Answer a body of nothing but numbers; None of any other."""
+        media_type = ACCEPTED.get(headers.get(b"accept"))
+        model = here.engine.model(name, version)
+        wanted = None if media_type is None else prepared.query(content, model, here.limits)
+        if media_type is None or wanted is None:
+            return None
+
+        def encode(answer: Answer) -> Encoded:
+            return Encoded(reply.encode(told(answer, model, None), media_type), media_type)
+
+        return Asked(here.engine.submit(model, wanted), encode)
+
+    return begin
+
+
+def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
+    untraced = query.to_query(asked, model, limits)
+    return replace(untraced, trace=query.to_selection(asked, model, untraced, limits))
+
+
+PREDICTED_QUICKLY = {
+    reply.JSON: _quickly(PreparedJSON(PredictRequest, query.to_query), reply.prediction),
+    reply.SAFETENSORS: _quickly(PreparedTensors(PredictRequest, query.to_query), reply.prediction),
+}
+"""What predicts from bodies like most others, by their content type."""
+
+TRACED_QUICKLY = {
+    reply.JSON: _quickly(PreparedJSON(TraceRequest, _to_traced), reply.trace),
+    reply.SAFETENSORS: _quickly(PreparedTensors(TraceRequest, _to_traced), reply.trace),
+}
+"""What traces bodies like most others, likewise."""
