@@ -12,9 +12,10 @@ import numpy as np
 import orjson
 
 _ALIGNMENT = 8  # of the header and so of every number behind it
-_CODES = {"float32": "F32", "int64": "I64"}
+_CODES = {"<f4": "F32", "<i8": "I64"}
 _DIRECTORY_BYTES = 1024  # more than the headers of one array in a zip file take
 _BLOCK_BYTES = 1024 * 1024
+_FEW_BYTES = 16 * 1024  # copied twice sooner than looked at as arrays
 _LONGEST_KEPT = 1024  # characters of metadata: what is longer is seldom the same again
 
 
@@ -25,10 +26,13 @@ def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -
         arrays: float32 or int64, of any strides; the widest numbers must come first, so that all are aligned.
         metadata: what stands in `__metadata__`.
     """
-    described = tuple((name, array.dtype.name, array.shape) for name, array in arrays.items())
+    described = tuple((name, array.dtype.str, array.shape) for name, array in arrays.items())
     is_short = sum(map(len, metadata.values())) <= _LONGEST_KEPT
     header = (_kept_header if is_short else _header)(described, tuple(metadata.items()))
-    buffer = np.empty(len(header) + _size(arrays), dtype=np.uint8)  # not zeroed: every byte is written below
+    size = _size(arrays)
+    if size <= _FEW_BYTES:
+        return memoryview(b"".join([header, *(array.tobytes() for array in arrays.values())]))
+    buffer = np.empty(len(header) + size, dtype=np.uint8)  # not zeroed: every byte is written below
     buffer[: len(header)] = np.frombuffer(header, dtype=np.uint8)
     position = len(header)
     for array in arrays.values():
