@@ -13,6 +13,7 @@ import torch
 
 from app.api import body, dense, query, tensors
 from app.api.limits import Limits
+from app.api.nested import Expected
 from app.api.schemas import PredictRequest
 from app.errors import AppError
 from app.pipeline.features import FeatureInputs
@@ -96,8 +97,8 @@ class Prepared(ABC, Generic[Kept]):
         """All numbers as float32, flat; None where one is none, or they must be looked at one by one."""
 
 
-class PreparedJSON(Prepared[None], Generic[Schema]):
-    """Of bodies in JSON that have `inputs`, a rectangle of numbers, and nothing else.
+class _Requests(Prepared[None], Generic[Schema]):
+    """Of bodies that are one request.
 
     Args:
         schema: of the bodies.
@@ -110,46 +111,46 @@ class PreparedJSON(Prepared[None], Generic[Schema]):
 
     def query(self, content: bytes, model: Model, limits: Limits) -> Query | None:
         """The query that a body states; None of one that must be looked at more closely."""
-        found = self.find(dense.skeleton_of(content), content, model, limits)
+        found = self.find(self._head(content), content, model, limits)
         return None if found is None else found[0]
 
-    def _read(
-        self,
-        head: bytes,  # noqa: ARG002 - it is no part of the body, only what is left of it
-        content: bytes,
-        model: Model,
-        limits: Limits,
-    ) -> tuple[Query, None] | None:
-        asked = body.dense_request(content, self._schema, query.expected(model).within(limits))
+    def _read(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, None] | None:
+        asked = self._request(head, content, query.expected(model).within(limits))
         return None if asked is None else (self._to_query(asked, model, limits), None)
+
+    @abstractmethod
+    def _head(self, content: bytes) -> bytes:
+        """All that a body says beside its numbers."""
+
+    @abstractmethod
+    def _request(self, head: bytes, content: bytes, expected: Expected) -> Schema | None:
+        """What a body states, read as any; None of one whose next ones may state something else."""
+
+
+class PreparedJSON(_Requests[Schema]):
+    """Of bodies in JSON that have `inputs`, a rectangle of numbers, and nothing else."""
+
+    def _head(self, content: bytes) -> bytes:
+        return dense.skeleton_of(content)
+
+    def _request(self, head: bytes, content: bytes, expected: Expected) -> Schema | None:  # noqa: ARG002 - no part of it
+        return body.dense_request(content, self._schema, expected)
 
     def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:  # noqa: ARG002 - likewise
         return dense.numbers_of(content)
 
 
-class PreparedTensors(Prepared[None], Generic[Schema]):
-    """Of bodies in safetensors that have one tensor, `inputs` in float32; whatever else they say stands in their head.
+class PreparedTensors(_Requests[Schema]):
+    """Of bodies in safetensors with one tensor, `inputs` in float32; whatever else they say stands in their head."""
 
-    Args:
-        schema: of the bodies.
-        to_query: what a request of this schema means.
-    """
+    def _head(self, content: bytes) -> bytes:
+        return tensors.head_of(content)
 
-    def __init__(self, schema: type[Schema], to_query: Callable[[Schema, Model, Limits], Query]) -> None:
-        super().__init__()
-        self._schema, self._to_query = schema, to_query
-
-    def query(self, content: bytes, model: Model, limits: Limits) -> Query | None:
-        """The query that a body states; None of one that must be looked at more closely."""
-        found = self.find(tensors.head_of(content), content, model, limits)
-        return None if found is None else found[0]
-
-    def _read(self, head: bytes, content: bytes, model: Model, limits: Limits) -> tuple[Query, None] | None:
-        asked = body.checked(tensors.fields_of(content), self._schema, query.expected(model).within(limits))
+    def _request(self, head: bytes, content: bytes, expected: Expected) -> Schema | None:
+        asked = body.checked(tensors.fields_of(content), self._schema, expected)
         described = {name: value for name, value in tensors.described_in(head).items() if name != tensors.METADATA}
-        if described.keys() != {"inputs"} or described["inputs"]["dtype"] != "F32":
-            return None
-        return self._to_query(asked, model, limits), None
+        is_lone = described.keys() == {"inputs"} and described["inputs"]["dtype"] == "F32"
+        return asked if is_lone else None
 
     def _numbers(self, content: bytes, head: bytes) -> np.ndarray | None:
         return floats_behind(content, len(head))
