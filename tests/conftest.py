@@ -292,3 +292,9 @@ def redis_server(needed) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Everything is computed in the device's thread, however little it is: for tests that hold it up."""
+    monkeypatch.setattr("app.serving.batcher.INSTANT_NS", -1)

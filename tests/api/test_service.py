@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 GOOD = {"inputs": [[1.0, 2.0, 3.0, 4.0, 5.0]]}
 PREDICT = "/v1/models/founding/predict"
 

@@ -13,6 +13,8 @@ from safetensors.numpy import load, save
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 SAFETENSORS = "application/vnd.safetensors"
 ROWS = [[10.0 + hour % 3, float(hour % 24)] for hour in range(12)]
 

@@ -11,6 +11,8 @@ from app.errors import NotReady, Overloaded
 from app.lstm import Selection
 from app.serving.batcher import Batcher
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 
 @pytest.fixture
 def computed(monkeypatch):

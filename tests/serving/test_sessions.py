@@ -31,6 +31,8 @@ from app.serving.engine import LocalEngine
 from app.serving.sessions import Sessions
 from app.serving.stores.memory import MemoryStore
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 NEXT_STEP = """
 description = "the next hour's level"
 task = "regression"

@@ -9,6 +9,8 @@ import pytest
 
 from app.lstm import SIGNALS
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 INFER = "/v2/models/founding/infer"
 STEP = [[[1.0, 2.0, 3.0, 4.0, 5.0]]]
 FRAME = {"name": "inputs", "shape": [1, 1, 5], "datatype": "FP32"}

@@ -11,6 +11,8 @@ import torch
 import tritonclient.http as stock
 from tritonclient.utils import InferenceServerException
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 _ids = count(1000)
 START_FIRST = "must specify the START flag on the first request of the sequence"
 
