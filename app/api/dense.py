@@ -83,9 +83,14 @@ def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None
         flat = array_in(_parser().parse(content)).as_buffer(of_type="d")
     except (ValueError, TypeError, LookupError, RuntimeError, AttributeError):
         return None
+    return finite(np.frombuffer(flat, dtype=np.float64))
+
+
+def finite(numbers: np.ndarray) -> np.ndarray | None:
+    """A copy as float32; None where one is not finite, or their sum is not, which is sooner seen."""
     with np.errstate(over="ignore", invalid="ignore"):
-        numbers = np.frombuffer(flat, dtype=np.float64).astype(np.float32)
-        return numbers if isfinite(numbers.sum()) else None  # numbers of which the sum is too large are read generally
+        copied = numbers.astype(np.float32)
+        return copied if isfinite(copied.sum()) else None
 
 
 def _parser() -> simdjson.Parser:

@@ -50,7 +50,7 @@ class Patience:
 
     def hold(self, receive: Receive, seconds: float | None = None) -> Held:
         """`with` this, a request has so many seconds, at most as many as any."""
-        return Held(self, receive, self.most_s if seconds is None else min(seconds, self.most_s), _unanswered)
+        return Held(self, receive, self.most_s if seconds is None else min(seconds, self.most_s), unanswered)
 
     def hold_on(self, receive: Receive, seconds: float | None) -> Held:
         """The same for what goes on behind it, and may take as long as it takes where no seconds are given."""
@@ -154,7 +154,8 @@ class Held:
             self._task.cancel()
 
 
-def _unanswered(seconds: float) -> AppError:
+def unanswered(seconds: float) -> AppError:
+    """The error of a request whose time is over."""
     return DeadlineExceeded(f"there was no answer within {seconds:g} seconds")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from math import isfinite
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -29,6 +28,7 @@ MOST_SHAPES = 1024
 LONGEST = 32 * 1024
 """So many bytes a body may have beside its numbers that is remembered."""
 
+_FLOAT_BYTES = 4
 _NO_NUMBERS = torch.empty(0)
 
 
@@ -164,9 +164,7 @@ def _is_plain(model: Model) -> bool:
 
 
 def floats_behind(content: bytes, start: int) -> np.ndarray | None:
-    """The rest of a body from there on as float32; None where it is not finite numbers, or their sum is too large."""
-    if (len(content) - start) % 4:
+    """The rest of a body from there on as float32; None where it cannot be, or as `dense.finite` has it."""
+    if start >= len(content) or (len(content) - start) % _FLOAT_BYTES:
         return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        numbers = np.frombuffer(content, dtype="<f4", offset=start).astype(np.float32)
-        return numbers if isfinite(numbers.sum()) else None
+    return dense.finite(np.frombuffer(content, dtype="<f4", offset=start))

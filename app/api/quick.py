@@ -21,8 +21,9 @@ from app.api.context import TIMEOUT_HEADER, Context
 from app.api.headers import REQUEST_ID_NAME, PlainHeaders, request_id_of
 from app.api.keys import Keys
 from app.api.metrics import Metrics
+from app.api.patience import unanswered
 from app.api.ways import Way, Ways
-from app.errors import AppError, DeadlineExceeded
+from app.errors import AppError
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +142,7 @@ class Pending:
         """See whether its time is over."""
         seconds = self._quick.context.patience.most_s
         if now - self._since >= seconds:
-            self._refuse(DeadlineExceeded(f"there was no answer within {seconds:g} seconds"))
+            self._refuse(unanswered(seconds))
             self._asked.answer.cancel()
 
     def leave(self) -> None:

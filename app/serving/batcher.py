@@ -21,7 +21,6 @@ from app.serving.statistics import Statistics, Took
 
 T = TypeVar("T")
 
-
 INSTANT_NS = 1_000_000
 """What takes no longer is computed on the event loop."""
 
@@ -158,6 +157,7 @@ class Batcher:
         return batch, members
 
     def _compute(self, batch: Batch, members: list[_Waiting]) -> _Computed:
+        """On the device's thread, or within an instant on the event loop."""
 
         def is_abandoned() -> bool:
             return self._is_closed or all(member.has_left for member in members)
