@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from app.api import prepared, query
 from app.api.limits import Limits
-from app.api.prepared import PreparedJSON, PreparedTensors
+from app.api.prepared import PreparedJSON, PreparedTensors, floats_behind
 from app.api.schemas import PredictRequest, StepRequest
 from app.repository.model import Model
 
@@ -235,3 +235,13 @@ class TestTensors:
         ):
             assert tensors.query(save(arrays), model, LIMITS) is None
         assert tensors._shapes[model] == {}
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0\0\0", np.float32(np.inf).tobytes(), np.float32(np.nan).tobytes()])
+def test_what_is_no_finite_numbers_behind_a_head_is_left_to_others(behind):
+    assert floats_behind(b"head!" + behind, 5) is None
+
+
+def test_numbers_behind_a_head_are_read_wherever_they_begin():
+    numbers = np.array([1.5, -2, 3e38], dtype=np.float32)
+    assert np.array_equal(floats_behind(b"head!" + numbers.tobytes(), 5), numbers)
