@@ -41,7 +41,7 @@ class CustomPipeline(Pipeline):
         ModuleError: it has no `nn.LSTM`, fails in the trial, or gives another number of values than there are names.
     """
 
-    runs_in_parts = rows_are_independent = sums_up = False
+    runs_in_parts = rows_are_independent = is_reentrant = sums_up = False
 
     def __init__(
         self,

@@ -57,6 +57,9 @@ class Pipeline(nn.Module, ABC):
     rows_are_independent: bool
     """Whether a sequence is answered the same in any batch, so that requests may share one."""
 
+    is_reentrant: bool
+    """Whether several threads may ask it at once."""
+
     sums_up: bool
     """Whether a prediction needs all steps of a sequence at once, so that no part of it is enough for one."""
 

@@ -47,6 +47,7 @@ class PlainPipeline(Pipeline):
     takes_initial_state = True
     runs_in_parts = True
     rows_are_independent = True
+    is_reentrant = True
 
     def __init__(
         self,

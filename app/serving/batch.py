@@ -59,18 +59,6 @@ class Batch:
         """Time steps of all rows, the padding included."""
         return self.sequences * self._longest
 
-    @property
-    def is_foreseeable(self) -> bool:
-        """Whether it takes as long as its steps on the processor, and makes nothing else."""
-        first, pipeline = self.queries[0], self.model.pipeline
-        return (
-            pipeline.rows_are_independent
-            and pipeline.is_at_home
-            and first.trace is None
-            and first.explain is None
-            and not first.horizon
-        )
-
     def query(self) -> Query:
         """All of them as one."""
         if len(self.queries) == 1:

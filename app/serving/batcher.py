@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from time import perf_counter_ns
-from typing import TypeVar
-
-import torch
+from time import perf_counter_ns, thread_time_ns
+from typing import NamedTuple, TypeVar
 
 from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
 from app.serving.batch import Batch
+from app.serving.lanes import Lanes
 from app.serving.pace import Pace
 from app.serving.statistics import Statistics, Took
 
@@ -24,7 +22,17 @@ T = TypeVar("T")
 INSTANT_NS = 1_000_000
 """What takes no longer is computed on the event loop."""
 
-_Computed = tuple[list[Answer | Exception], Took]
+FEWEST = 8
+"""So many queries are not parted among lanes: smaller batches cost more than their share."""
+
+_GRAIN_BITS = 3  # of a number of rows; the others are zero
+
+
+class _Computed(NamedTuple):
+    answers: list[Answer | Exception]
+    took: Took
+    busy_ns: int = 0
+    """What the thread itself has computed: waiting for the interpreter and for a core is left out."""
 
 
 @dataclass(eq=False)
@@ -43,29 +51,28 @@ class _Waiting:
 
 
 class Batcher:
-    """One thread owns the device and is never idle while something waits; a lone query waits for nothing.
+    """A device is never idle while something waits for it; a lone query waits for nothing.
 
-    While a batch is computed, what arrives gathers; the first of it and what goes with that are the next batch. Torch
-    releases the interpreter, so the event loop reads and writes meanwhile. But two threads that want the interpreter
-    in turns take it from each other at every small operation, so what takes no longer than an instant is computed on
-    the event loop itself.
+    While a batch is computed, what arrives gathers; the first of it and what goes with that are the next batch. On a
+    processor with several cores, long batches are computed beside one another (`lanes.py`). Torch releases the
+    interpreter, so the event loop reads and writes meanwhile. But threads that want the interpreter in turns take it
+    from each other at every small operation, so what takes no longer than an instant is computed on the event loop
+    itself.
 
     Args:
         max_queue_size: how many queries may wait.
         max_batch_size: how many sequences are computed together at most; a query with more is computed alone.
+        lanes: how many batches may be computed beside one another.
     """
 
-    def __init__(self, max_queue_size: int, max_batch_size: int) -> None:
+    def __init__(self, max_queue_size: int, max_batch_size: int, lanes: int = 1) -> None:
         self._max_queue_size, self._max_batch_size = max_queue_size, max_batch_size
         self._waiting: deque[_Waiting] = deque()
-        self._device = ThreadPoolExecutor(
-            max_workers=1,
-            thread_name_prefix="device",
-            initializer=torch.set_num_threads,  # each thread has a number of its own
-            initargs=(torch.get_num_threads(),),
-        )
+        self._lanes = Lanes(lanes)
+        self._computing: list[Model] = []  # of each lane that is not free
+        self._held_up: set[Model] = set()  # those of which no more is begun until a batch is done
         self._pace = Pace()
-        self._is_computing = False
+        self._is_soon = False
         self._is_closed = False
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
 
@@ -88,13 +95,17 @@ class Batcher:
                 raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
         waiting = _Waiting(model, query, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        if not self._is_computing:
+        if not self._is_soon and self._may_begin(waiting):
             self._compute_soon()
         return waiting.answer
 
     def do(self, job: Callable[[], T]) -> T:
-        """Run this on the device's thread, between two batches; not to be called from the event loop."""
-        return self._device.submit(job).result()
+        """Run this on a device's thread, between two batches; not to be called from the event loop."""
+        return self._lanes.do(job)
+
+    def warm(self, model: Model) -> None:
+        """Have a model ready for batches of every kind; not to be called from the event loop."""
+        self._lanes.rehearse(model.warm)
 
     def statistics(self, model: Model) -> Statistics:
         """Of this version of the model."""
@@ -112,38 +123,79 @@ class Batcher:
             self._fail(self._waiting.popleft(), _closed())
 
     async def stop(self) -> None:
-        """Let the thread come to the end of its step."""
-        await asyncio.to_thread(self._device.shutdown, wait=True, cancel_futures=True)
+        """Let the threads come to the end of their steps."""
+        await self._lanes.stop()
 
     def _drop_departed(self) -> None:
         """Forget the queries for whose answers nobody waits any more."""
         self._waiting = deque(waiting for waiting in self._waiting if not waiting.has_left)
 
+    def _may_begin(self, waiting: _Waiting) -> bool:
+        """Whether it need not wait for what is computed now."""
+        model, computing = waiting.model, self._computing
+        if not self._lanes.free or model in self._held_up:
+            return False
+        if not model.pipeline.is_reentrant:
+            may = all(other.pipeline.is_reentrant for other in computing)
+        else:
+            may = model not in computing or self._is_long(waiting)
+        if not may:
+            self._held_up.add(model)
+        return may
+
+    def _is_long(self, waiting: _Waiting) -> bool:
+        """Whether it costs a device more than the event loop: else it is that which all wait for.
+
+        To begin with it beside a batch of its model would bring nothing then, and to wait for that makes a larger one.
+        """
+        return self._pace.foreseen_ns(Batch(waiting.model, waiting.query)) >= self._pace.around_ns
+
     def _compute_soon(self) -> None:
         """As soon as everything was read that has arrived by now."""
-        self._is_computing = True
+        self._is_soon = True
         asyncio.get_running_loop().call_soon(self._compute_next)
 
     def _compute_next(self) -> None:
-        while self._waiting and self._waiting[0].has_left:
-            self._waiting.popleft()
-        if not self._waiting:
-            self._is_computing = False
+        self._is_soon = False
+        first = self._first()
+        if first is None:
             return
-        batch, members = self._gathered()
+        batch, members = self._gathered(first, self._most_with(first))
         began = perf_counter_ns()
-        if self._pace.foreseen_ns(batch) <= INSTANT_NS:
+        if self._pace.is_instant(batch, INSTANT_NS):
             self._finish(batch, members, began, self._compute(batch, members))
-        else:
-            computing = asyncio.get_running_loop().run_in_executor(self._device, self._compute, batch, members)
-            computing.add_done_callback(lambda done: self._come(batch, members, began, done))
+            return
+        alone = len(members) == 1 and not self._waiting and not self._computing
+        self._computing.append(batch.model)
+        computing = self._lanes.run(self._compute, batch, members, alone=alone)
+        computing.add_done_callback(lambda done: self._come(batch, members, began, done))
+        if self._waiting and self._lanes.free:
+            self._compute_soon()
 
-    def _gathered(self) -> tuple[Batch, list[_Waiting]]:
-        """The first that waits, and those that go with it."""
-        first = self._waiting.popleft()
+    def _first(self) -> _Waiting | None:
+        """The first that waits and may begin; it waits no more."""
+        for index, waiting in enumerate(self._waiting):
+            if not waiting.has_left and self._may_begin(waiting):
+                del self._waiting[index]
+                return waiting
+        return None
+
+    def _most_with(self, first: _Waiting) -> int:
+        """How many queries this one and those behind it may be at most, where more wait.
+
+        Several lanes that are free share them, and so that kernels, which are made for every number of rows, need not
+        be made too often, it is one of four numbers between a power of two and the next. What is left is next.
+        """
+        most, free = len(self._waiting) + 1, self._lanes.free
+        if free > 1 and self._is_long(first):
+            most = min(most, max(FEWEST, -(-most // free)))
+        return _rounded_down(most) if first.model.pipeline.is_at_home else most
+
+    def _gathered(self, first: _Waiting, most: int) -> tuple[Batch, list[_Waiting]]:
+        """This one, and those that go with it."""
         batch, members = Batch(first.model, first.query), [first]
         others: deque[_Waiting] = deque()
-        while self._waiting and batch.sequences < self._max_batch_size:
+        while self._waiting and len(members) < most and batch.sequences < self._max_batch_size:
             other = self._waiting.popleft()
             if other.has_left:
                 continue
@@ -157,12 +209,12 @@ class Batcher:
         return batch, members
 
     def _compute(self, batch: Batch, members: list[_Waiting]) -> _Computed:
-        """On the device's thread, or within an instant on the event loop."""
+        """On a device's thread, or within an instant on the event loop."""
 
         def is_abandoned() -> bool:
             return self._is_closed or all(member.has_left for member in members)
 
-        began = perf_counter_ns()
+        began, began_busy = perf_counter_ns(), thread_time_ns()
         try:
             query = batch.query().but(is_abandoned=is_abandoned)
             joined = perf_counter_ns()
@@ -170,18 +222,21 @@ class Batcher:
             inferred = perf_counter_ns()
             answers: list[Answer | Exception] = [*batch.split(answer)]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is one request's, and no other's
-            return self._one_by_one(batch, members, error), Took(0, perf_counter_ns() - began, 0)
-        return answers, Took(joined - began, inferred - joined, perf_counter_ns() - inferred)
+            return _Computed(self._one_by_one(batch, members, error), Took(0, perf_counter_ns() - began, 0))
+        took = Took(joined - began, inferred - joined, perf_counter_ns() - inferred)
+        return _Computed(answers, took, thread_time_ns() - began_busy)
 
     def _one_by_one(self, batch: Batch, members: list[_Waiting], error: Exception) -> list[Answer | Exception]:
         """The answers of a batch that failed: only those whose query fails alone are errors."""
         if len(members) == 1:
             return [error]
-        alone = (self._compute(Batch(batch.model, member.query), [member])[0] for member in members)
+        alone = (self._compute(Batch(batch.model, member.query), [member]).answers for member in members)
         return [answer for answers in alone for answer in answers]
 
     def _come(self, batch: Batch, members: list[_Waiting], began: int, computing: asyncio.Future[_Computed]) -> None:
-        """The device's thread is done with it."""
+        """A device's thread is done with it."""
+        self._computing.remove(batch.model)
+        self._held_up.clear()
         if computing.cancelled():  # the service stops
             for member in members:
                 self._fail(member, _closed())
@@ -189,13 +244,12 @@ class Batcher:
             self._finish(batch, members, began, computing.result())
 
     def _finish(self, batch: Batch, members: list[_Waiting], began: int, computed: _Computed) -> None:
-        if self._waiting:
+        if self._waiting and not self._is_soon:
             self._compute_soon()
-        else:
-            self._is_computing = False
-        answers, took = computed
+        answers, took, busy_ns = computed
         if not any(isinstance(answer, Exception) for answer in answers):
-            self._pace.learn(batch, took.infer)
+            self._pace.learn(batch, busy_ns)
+        self._pace.answer(len(members))
         statistics = self.statistics(batch.model)
         statistics.computed(batch.sequences, len(members), took)
         for member, answer in zip(members, answers, strict=True):
@@ -213,3 +267,9 @@ class Batcher:
 
 def _closed() -> NotReady:
     return NotReady("the service is shutting down")
+
+
+def _rounded_down(count: int) -> int:
+    """One of 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, …: four between a power of two and the next."""
+    grain = 1 << max(0, count.bit_length() - _GRAIN_BITS)
+    return count - count % grain

@@ -15,6 +15,7 @@ from app.repository.importers.importer import Imported, import_checkpoint
 from app.repository.importers.options import Options
 from app.repository.model import Model
 from app.repository.repository import Repository
+from app.serving import lanes
 from app.serving.batcher import Batcher
 from app.serving.loader import Loader
 from app.serving.statistics import Statistics
@@ -79,10 +80,10 @@ class LocalEngine:
         self, repository: Repository, max_queue_size: int, max_batch_size: int = 256, *, watch: bool = False
     ) -> None:
         self._repository = repository
-        self._batcher = Batcher(max_queue_size, max_batch_size)
+        self._batcher = Batcher(max_queue_size, max_batch_size, lanes.count_on(repository.device))
         self._loader = Loader(repository, watch=watch)
         self._ready = asyncio.Event()
-        repository.warm = lambda model: self._batcher.do(model.warm)
+        repository.warm = self._batcher.warm
 
     async def start(self) -> None:
         """Load the models, and keep up with the disk from then on."""
@@ -90,7 +91,7 @@ class LocalEngine:
         self._ready.set()
 
     async def stop(self) -> None:
-        """Take no more queries, give up those that are open, and let both threads come to the end of their step."""
+        """Take no more queries, give up those that are open, and let the threads come to the end of their steps."""
         self._ready.clear()
         self._batcher.close()
         await self._loader.stop()

@@ -57,17 +57,38 @@ def test_each_model_has_its_own(load, ask, pace):
     assert [pace.foreseen_ns(Batch(model, ask(1))) for model in (one, other)] == pytest.approx([100, 700])
 
 
-@pytest.mark.parametrize("kind", ["trace", "horizon"])
-def test_traces_and_horizons_are_neither_foreseen_nor_learnt_from(load, ask, pace, kind):
+def test_horizons_are_neither_foreseen_nor_learnt_from(load, ask, pace):
     model = load()
-    more = {"trace": Selection().resolve(model.spec)} if kind == "trace" else {"horizon": 3}
-    batch = Batch(model, ask(5, **more))
+    batch = Batch(model, ask(5, horizon=3))
     pace.learn(batch, 10)
     assert pace.foreseen_ns(Batch(model, ask(5))) == inf
     pace.learn(Batch(model, ask(5)), 500)
     assert pace.foreseen_ns(batch) == inf
     pace.learn(batch, 1_000_000)
     assert pace.foreseen_ns(Batch(model, ask(5))) == pytest.approx(500)
+
+
+def test_traces_have_a_pace_of_their_own_and_are_never_instant(load, ask, pace):
+    model = load()
+    plain, traced = Batch(model, ask(5)), Batch(model, ask(5, trace=Selection().resolve(model.spec)))
+    pace.learn(plain, 500)
+    assert pace.foreseen_ns(traced) == inf
+    pace.learn(traced, 900)
+    assert (pace.foreseen_ns(plain), pace.foreseen_ns(traced)) == pytest.approx((500, 900))
+    assert pace.is_instant(plain, 500)
+    assert not pace.is_instant(plain, 499)
+    assert not pace.is_instant(traced, 10_000)
+
+
+def test_around_is_what_this_thread_has_done_for_each_answer(pace, monkeypatch):
+    now = iter([1_000, 5_000, 6_000, 6_000]).__next__
+    monkeypatch.setattr("app.serving.pace.thread_time_ns", now)
+    pace = Pace()
+    assert pace.around_ns == 0
+    pace.answer(4)  # 4,000 ns
+    assert pace.around_ns == pytest.approx(1000)
+    pace.answer(16)  # 1,000 ns
+    assert pace.around_ns == pytest.approx((0.8 * 4000 + 1000) / (0.8 * 4 + 16))
 
 
 def test_a_model_that_is_gone_is_forgotten(load, ask, pace):
@@ -93,9 +114,9 @@ def test_what_is_quick_is_computed_on_the_event_loop_and_the_rest_on_the_device(
         batcher = Batcher(10, 10)
         try:
             await batcher.answer(model, ask(2))  # nothing is known yet
-            batcher._pace._step_ns[model] = INSTANT_NS / 500
+            batcher._pace._step_ns[model] = {False: INSTANT_NS / 500}
             expected = await batcher.answer(model, ask(2))
-            batcher._pace._step_ns[model] = INSTANT_NS / 500
+            batcher._pace._step_ns[model] = {False: INSTANT_NS / 500}
             await batcher.answer(model, ask(501))
             await batcher.answer(model, ask(2, trace=traced))
             return expected
