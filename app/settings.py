@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     """Where the models live: `auto` takes the GPU if there is one."""
 
     threads: int = Field(default=0, ge=0)
-    """Threads that torch computes with; 0 leaves the choice to torch."""
+    """Threads that torch computes with, in all batches at once together; 0 leaves the choice to torch."""
 
     max_queue_size: int = Field(default=1024, ge=1)
     """Requests that may wait for the device; one more is answered 429."""

@@ -30,7 +30,7 @@ from benchmarks.server import Server
 from benchmarks.subject import Subject
 
 MANY = 256
-NETWORK = "larger"
+NETWORKS = ("larger", "wide")
 TOGETHER = 256
 """The default of `GATESCOPE_MAX_BATCH_SIZE`."""
 
@@ -39,38 +39,41 @@ CHECKED_STEPS = 20
 
 
 def measure(pace: Pace) -> list[Table]:
-    """Ratios, and the rates behind them, each step one time step of the larger network."""
+    """Ratios, and the rates behind them, each step one time step of a network."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         models = Path(folder)
-        network = subject.write(models)[NETWORK]
+        networks = subject.write(models, NETWORKS)
         together = stack.enter_context(server.gatescope(models))
         alone = stack.enter_context(server.gatescope(models, {"GATESCOPE_MAX_BATCH_SIZE": "1"}))
         pool = stack.enter_context(apart.process())
-        _check(together, network)
-        ways: dict[str, Callable[[], float]] = {
-            "1, HTTP": _over_http(pool, together, network, 1, pace.seconds),
-            "many, HTTP": _over_http(pool, together, network, MANY, pace.seconds),
-            "many, HTTP, alone": _over_http(pool, alone, network, MANY, pace.seconds),
-            "1, in process": partial(_in_process, models, 1, TOGETHER, pace.seconds),
-            "many, in process": partial(_in_process, models, MANY, TOGETHER, pace.seconds),
-            "many, in process, alone": partial(_in_process, models, MANY, 1, pace.seconds),
-        }
-        return [_table(in_turns(ways, pace.rounds), pace)]
+        tables = []
+        for network in networks.values():
+            _check(together, network)
+            ways: dict[str, Callable[[], float]] = {
+                "1, HTTP": _over_http(pool, together, network, 1, pace.seconds),
+                "many, HTTP": _over_http(pool, together, network, MANY, pace.seconds),
+                "many, HTTP, alone": _over_http(pool, alone, network, MANY, pace.seconds),
+                "1, in process": partial(_in_process, models, network.name, 1, TOGETHER, pace.seconds),
+                "many, in process": partial(_in_process, models, network.name, MANY, TOGETHER, pace.seconds),
+                "many, in process, alone": partial(_in_process, models, network.name, MANY, 1, pace.seconds),
+            }
+            tables.append(_table(network, in_turns(ways, pace.rounds), pace))
+        return tables
 
 
 def _check(service: Server, network: Subject) -> None:
     """The last step of a session is answered with what the network says of the whole sequence."""
     inputs = network.inputs(CHECKED_STEPS)
-    path = _opened(service, 1)[0]
+    path = _opened(service, network, 1)[0]
     for step in inputs[:-1]:
         service.post(_step(path, step))
     service.check(_step(path, inputs[-1]), form.PREDICT.decode, network.answer(inputs))
 
 
-def _opened(service: Server, count: int) -> list[str]:
+def _opened(service: Server, network: Subject, count: int) -> list[str]:
     """So many new sessions' paths."""
     with httpx.Client(base_url=service.url, timeout=TIMEOUT_S) as client:
-        opened = (client.post("/v1/sessions", json={"model": NETWORK}) for _ in range(count))
+        opened = (client.post("/v1/sessions", json={"model": network.name}) for _ in range(count))
         return [f"/v1/sessions/{reply.raise_for_status().json()['session_id']}" for reply in opened]
 
 
@@ -83,21 +86,21 @@ def _over_http(
     pool: ProcessPoolExecutor, service: Server, network: Subject, sessions: int, seconds: float
 ) -> Callable[[], float]:
     features = network.inputs(sessions)
-    steps = [_step(path, row).raw for path, row in zip(_opened(service, sessions), features, strict=True)]
+    steps = [_step(path, row).raw for path, row in zip(_opened(service, network, sessions), features, strict=True)]
     return lambda: pool.submit(closed_loop.rate, service.url, steps, seconds).result()
 
 
-def _in_process(models: Path, sessions: int, max_batch_size: int, seconds: float) -> float:
-    return asyncio.run(_stepping(models, sessions, max_batch_size, seconds))
+def _in_process(models: Path, name: str, sessions: int, max_batch_size: int, seconds: float) -> float:
+    return asyncio.run(_stepping(models, name, sessions, max_batch_size, seconds))
 
 
-async def _stepping(models: Path, sessions: int, max_batch_size: int, seconds: float) -> float:
+async def _stepping(models: Path, name: str, sessions: int, max_batch_size: int, seconds: float) -> float:
     """Steps a second of the engine and the sessions by themselves."""
     engine = LocalEngine(Repository(models, torch.device("cpu")), 2 * MANY, max_batch_size)
     await engine.start()
     streams = Sessions(engine, MemoryStore(sessions), TIMEOUT_S)
-    opened = [(await streams.open(engine.model(NETWORK))).session_id for _ in range(sessions)]
-    query = Query(torch.randn(1, 1, engine.model(NETWORK).spec.input_size), torch.tensor([1]))
+    opened = [(await streams.open(engine.model(name))).session_id for _ in range(sessions)]
+    query = Query(torch.randn(1, 1, engine.model(name).spec.input_size), torch.tensor([1]))
     taken, ends = 0, time.perf_counter() + closed_loop.WARM_UP_S + seconds
 
     async def go_on(session_id: str) -> None:
@@ -111,9 +114,14 @@ async def _stepping(models: Path, sessions: int, max_batch_size: int, seconds: f
     return taken / seconds
 
 
-def _table(rates: Mapping[str, Sequence[float]], pace: Pace) -> Table:
+def _table(network: Subject, rates: Mapping[str, Sequence[float]], pace: Pace) -> Table:
     table = Table(
-        "sessions", "steps/s", "over 1 session", "least to most", "over computing each alone", "least to most"
+        f"sessions, {network.name} network",
+        "steps/s",
+        "over 1 session",
+        "least to most",
+        "over computing each alone",
+        "least to most",
     )
     for where in ("HTTP", "in process"):
         one, many, alone = (rates[f"{way}"] for way in (f"1, {where}", f"many, {where}", f"many, {where}, alone"))

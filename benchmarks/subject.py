@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.peers.network import NETWORKS, Network, Sizes
+
+ASKED = ("small", "larger")
+"""For predictions of whole sequences."""
 
 BATCH = 32
 """Sequences that the network alone is given at once."""
@@ -74,9 +78,9 @@ class Subject:
             torch.set_num_threads(threads)
 
 
-def write(folder: Path) -> dict[str, Subject]:
-    """Every network, made and written as a model into this folder of models."""
-    return {name: _write(folder / name, name) for name in NETWORKS}
+def write(folder: Path, names: Sequence[str] = ASKED) -> dict[str, Subject]:
+    """These networks, made and written as models into this folder of models."""
+    return {name: _write(folder / name, name) for name in names}
 
 
 def _write(folder: Path, name: str) -> Subject:

@@ -19,7 +19,7 @@ class Sizes(NamedTuple):
     steps: int
 
 
-NETWORKS = {"small": Sizes(16, 64, 1, 50), "larger": Sizes(32, 128, 2, 100)}
+NETWORKS = {"small": Sizes(16, 64, 1, 50), "larger": Sizes(32, 128, 2, 100), "wide": Sizes(64, 512, 2, 100)}
 
 
 class Network(nn.Module):
