@@ -40,7 +40,7 @@ def tab(needed) -> Iterator[Page]:
 
 @pytest.fixture
 def inspector(tab, shipped) -> Iterator[Callable[..., Page]]:
-    """`inspector(model="brackets", unit=2)` opens that view and waits for its picture, unless it is not to be `drawn`.
+    """`inspector(model="brackets", unit=2)` opens that view and waits for its picture.
 
     `expected` are words of what the browser may report; whatever else it reports fails the test.
     """
@@ -60,15 +60,13 @@ def inspector(tab, shipped) -> Iterator[Callable[..., Page]]:
         width: int = 1440,
         scheme: str = "light",
         expected: tuple[str, ...] = (),
-        drawn: bool = True,
         **view: object,
     ) -> Page:
         allowed.extend(expected)
         tab.set_viewport_size({"width": width, "height": 900})
         tab.emulate_media(color_scheme=scheme)
         tab.goto(f"{url or shipped.base_url}/?{urlencode(view)}")
-        if drawn:
-            tab.locator(".player-place", has_text="time step").wait_for()
+        tab.locator(".player-place", has_text="time step").wait_for()
         return tab
 
     tab.on("console", hear)

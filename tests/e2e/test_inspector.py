@@ -252,10 +252,10 @@ class TestInput:
 
 
 class TestTrouble:
-    def test_a_trace_that_the_server_dropped_is_stored_again(self, inspector, shipped):
-        page = inspector(model="brackets", drawn=False, expected=(REFUSED,))
-        with page.expect_request(re.compile("/values")) as asked:
-            settled(page)
+    def test_a_trace_that_the_server_dropped_is_stored_again(self, tab, inspector, shipped):
+        with tab.expect_request(re.compile("/values")) as asked:
+            page = inspector(model="brackets", expected=(REFUSED,))
+        settled(page)
         shipped.delete(re.search(r"/v1/traces/\w+", asked.value.url)[0]).raise_for_status()
         page.get_by_role("combobox", name="Show", exact=True).select_option("cell_state")
         page.get_by_role("button", name="Show less time").click()
