@@ -87,8 +87,8 @@ class _Line(NamedTuple):
 
     def json(self) -> bytes:
         """The whole line."""
-        rest = {"event": "request", "level": "info"}
-        line = self.told() | rest | {"timestamp": datetime.fromtimestamp(self.at, UTC)}
+        timestamp = datetime.fromtimestamp(self.at, UTC)
+        line = {**self.told(), "event": "request", "level": "info", "timestamp": timestamp}
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from app.api.nested import Expected
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _OPENING, _CLOSING = b'{"inputs":', b"}"
 _BETWEEN = b"]],[["
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 _local = threading.local()
 
@@ -87,10 +88,11 @@ def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None
 
 
 def finite(numbers: np.ndarray) -> np.ndarray | None:
-    """A copy as float32; None where one is not finite, or their sum is not, which is sooner seen."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        copied = numbers.astype(np.float32)
-        return copied if isfinite(copied.sum()) else None
+    """A copy as float32; None where there is none, or one that is not finite then."""
+    if not len(numbers):
+        return None
+    least, most = numbers[numbers.argmin()], numbers[numbers.argmax()]  # NaN, where there is one
+    return numbers.astype(np.float32) if least >= -_LARGEST and most <= _LARGEST else None
 
 
 def _parser() -> simdjson.Parser:

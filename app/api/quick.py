@@ -111,10 +111,14 @@ class Quick:
             and headers.keys().isdisjoint(_TOLD)
             and length.isdigit()
             and len(length) <= LONGEST_LENGTH
-            and int(length) <= self._most_bytes
+            and self.fits(int(length))
             and (not self._keys or self._keys.fit(PlainHeaders(raw=given)))
         )
         return Taken(way, names, begin, headers) if begin is not None and is_plain else None
+
+    def fits(self, length: int) -> bool:
+        """Whether a body may have so many bytes."""
+        return length <= self._most_bytes
 
     def begin(self, taken: Taken, scope: Scope, content: bytes, respond: Reply) -> Pending | None:
         """Begin what this request asks for; None of one that the layers are to answer, or to refuse."""

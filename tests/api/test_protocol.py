@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWLY = "X-Request-Timeout-Ms: 20000"
 PREDICT = "/v1/models/founding/predict"
@@ -215,6 +216,136 @@ class TestPieces:
         assert wire.reply().status == 400
         assert wire.is_closed()
         assert np.array(other.post(PREDICT, numbered(2)).json()["output"][0]) == expected(2)
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The bytes that were given to the parser, read by read."""
+    reads, receive = [], HttpToolsProtocol.data_received
+
+    def noting(self, data):
+        reads.append(data)
+        receive(self, data)
+
+    monkeypatch.setattr(HttpToolsProtocol, "data_received", noting)
+    return reads
+
+
+class TestKnownHeads:
+    """Requests whose head is that of an earlier one on their connection."""
+
+    def test_are_not_parsed_again_whatever_their_length(self, client, dial, parsed, expected):
+        wire = dial(client)
+        for number in range(8):
+            reply = wire.post(PREDICT, numbered(number, steps=number**2 + 1))
+            assert np.array(reply.json()["output"][0]) == expected(number, number**2 + 1)
+        assert len(parsed) == 1
+
+    @pytest.mark.parametrize("header", ["X-Request-ID: mine", "x-other: \xfc", "Content-Language:de"])
+    def test_are_answered_as_the_first_was(self, client, dial, parsed, header):
+        wire = dial(client)
+        first, second = (wire.post(PREDICT, GOOD, header) for _ in range(2))
+        assert first.alike == second.alike
+        assert first["x-request-id"] == second["x-request-id"] or "Request" not in header
+        assert len(parsed) == 1
+
+    @pytest.mark.parametrize(
+        "body",
+        [b'{"inputs":[[1,2,3,4,01]]}', b'{"inputs":[[1,2,3,4]]}', b'{"inputs":[[1,2,3,4,5]],"output":true}', b"", b"1"],
+    )
+    def test_with_a_body_that_the_layers_must_see_are_answered_by_them(self, client, dial, parsed, body):
+        wire, other = dial(client), dial(client)
+        wire.post(PREDICT, GOOD)
+        replies = [wire.post(PREDICT, each) for each in (body, GOOD, body)]
+        assert replies[0].alike == replies[2].alike == other.post(PREDICT, body, SLOWLY).alike
+        assert replies[1].alike == other.post(PREDICT, GOOD).alike
+        assert [read for read in parsed if not read.endswith(GOOD)] != []
+
+    def test_with_a_body_that_is_too_large_are_refused_as_ever(self, serve, dial):
+        with serve(max_body_bytes=200) as client:
+            wire = dial(client)
+            assert wire.post(PREDICT, GOOD).status == 200
+            assert wire.post(PREDICT, numbered(1, steps=20)).status == 413
+
+    def test_are_known_again_after_requests_with_other_heads(self, client, dial, parsed, expected):
+        wire = dial(client)
+        for _ in range(3):
+            assert np.array(wire.post(PREDICT, numbered(1)).json()["output"][0]) == expected(1)
+            assert wire.post("/v1/models/founding", b"", method="GET").status == 200
+            assert wire.post(PREDICT, numbered(2), SLOWLY).status == 200
+        assert len(parsed) == 1 + 2 * 3
+        assert wire.post("/v1/models/nobody/predict", GOOD).status == 404
+        assert wire.post(FORECAST, b'{"inputs":[[1,2]]}').status == 200
+        assert np.array(wire.post(PREDICT, numbered(3)).json()["output"][0]) == expected(3)
+
+    @pytest.mark.parametrize("cut", [1, 30, -20, -1])
+    def test_may_come_in_pieces(self, client, dial, expected, cut):
+        wire = dial(client)
+        for number in range(3):
+            wire.post(PREDICT, numbered(9))
+            sent = wire.written(PREDICT, numbered(number))
+            wire.send(sent[:cut])
+            time.sleep(0.02)
+            wire.send(sent[cut:])
+            assert np.array(wire.reply().json()["output"][0]) == expected(number)
+
+    def test_may_be_followed_by_others_and_by_the_beginning_of_one(self, client, dial, expected):
+        wire = dial(client)
+        wire.post(PREDICT, GOOD)
+        sent = [wire.written(PREDICT, numbered(number)) for number in range(4)]
+        wire.send(*sent[:3], sent[3][:20])
+        assert [np.array(wire.reply().json()["output"][0]) == expected(number) for number in range(3)] == [True] * 3
+        time.sleep(0.02)
+        wire.send(sent[3][20:])
+        assert np.array(wire.reply().json()["output"][0]) == expected(3)
+        assert np.array(wire.post(PREDICT, numbered(4)).json()["output"][0]) == expected(4)
+
+    def test_wait_for_the_one_that_is_computed(self, serve, dial, gate, busy, expected):
+        with serve() as client:
+            wire = dial(client)
+            wire.post(PREDICT, GOOD)
+            held = busy(client)
+            for number in (1, 2, 3):
+                wire.send(wire.written(PREDICT, numbered(number)))
+                time.sleep(0.02)
+            assert waiting(client) == 1
+            gate.open.set()
+            assert held.reply().status == 200
+            for number in (1, 2, 3):
+                assert np.array(wire.reply().json()["output"][0]) == expected(number)
+
+    def test_of_a_client_that_leaves_are_not_computed(self, serve, dial, gate, busy):
+        with serve() as client:
+            leaving = dial(client)
+            leaving.post(PREDICT, GOOD)
+            held = busy(client)
+            leaving.send(leaving.written(PREDICT, numbered(7)))
+            until(lambda: waiting(client) == 1)
+            leaving.close()
+            until(lambda: count(client, 499) == 1)
+            gate.open.set()
+            assert held.reply().status == 200
+            assert gate.batches == [[0.0]]
+
+    @pytest.mark.parametrize("length", ["+26", "-26", " 26 6", "0x1a", "2６", "000026", "26, 26", "", "25", "27"])  # noqa: RUF001
+    def test_are_not_taken_for_those_with_another_kind_of_length(self, client, dial, length):
+        fresh, wire = dial(client), dial(client)
+        wire.post(PREDICT, GOOD)
+        sent = wire.written(PREDICT, GOOD).replace(b"Length: 24", f"Length: {length}".encode())
+        assert sent != wire.written(PREDICT, GOOD)
+        replies = []
+        for each in (fresh, wire):
+            each.send(sent)
+            each.socket.shutdown(socket.SHUT_WR)
+            replies.append(each._read.read().partition(b"\r\n")[0])
+        assert replies[0] == replies[1]
+
+    def test_are_idle_no_longer_than_others(self, client, dial, monkeypatch):
+        monkeypatch.setattr(client.server.config, "timeout_keep_alive", 0.05)
+        wire = dial(client)
+        for _ in range(3):
+            assert wire.post(PREDICT, GOOD).status == 200
+        assert wire.is_closed()
 
 
 class TestEnds:
