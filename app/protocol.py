@@ -104,7 +104,7 @@ class Protocol(HttpToolsProtocol):
         """Know the head again, where these bytes are one request and others may follow."""
         head = Head.of(data, LONGEST_LENGTH) if cycle is self.cycle and cycle.keep_alive else None
         if head is not None:
-            cycle.body = b""
+            cycle.body = bytearray()
             self._known = head, cycle, taken
 
     def _begins_again(self, data: bytes) -> bool:
