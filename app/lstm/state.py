@@ -25,6 +25,25 @@ class State(NamedTuple):
         return cls(hidden_state, like.new_zeros(entries, batch, spec.hidden_size))
 
     @classmethod
+    def unpacked(cls, rows: Sequence[bytes], spec: LSTMSpec) -> State:
+        """The state of a batch from what `packed` gave of each of its rows; float32, on the CPU."""
+        numbers = torch.frombuffer(bytearray().join(rows), dtype=torch.float32).view(len(rows), -1)
+        sizes = spec.hidden_state_size, spec.hidden_size
+        parts = numbers.split_with_sizes([spec.state_entries * size for size in sizes], dim=1)
+        return cls(
+            *(
+                part.reshape(len(rows), -1, size).transpose(0, 1).contiguous()
+                for part, size in zip(parts, sizes, strict=True)
+            )
+        )
+
+    def packed(self) -> list[bytes]:
+        """Of each row the float32 numbers of its hidden state and then of its cell state, entry after entry."""
+        numbers = torch.cat([value.transpose(0, 1).flatten(1) for value in self], dim=1).to("cpu", torch.float32)
+        size, content = numbers.shape[1] * numbers.itemsize, numbers.numpy().tobytes()
+        return [content[start : start + size] for start in range(0, len(content), size)]
+
+    @classmethod
     def joined(cls, entries: Sequence[State]) -> State:
         """From that of each layer and direction, (1, batch, unit)."""
         if len(entries) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
@@ -23,6 +23,7 @@ class Query:
     inputs: Tensor  # (batch, time, feature) raw values, or (batch, time) token ids
     sequence_lengths: Tensor  # (batch,)
     initial_state: State | None = None
+    packed_state: bytes | None = None  # the same of one sequence, as `State.packed`; the answer has the final one so
     horizon: int = 0
     future_inputs: Tensor | None = None  # (batch, horizon, feature), NaN where the prediction is fed back
     prediction: bool = True
@@ -38,10 +39,6 @@ class Query:
     def steps(self) -> int:
         """Time steps of all sequences, without the padding."""
         return int(self.sequence_lengths.sum())
-
-    def going_on_from(self, state: State) -> Query:
-        """The same from this state, and with the final state wanted."""
-        return self.but(initial_state=state, final_state=True)
 
     def reading(self, inputs: Tensor) -> Query:
         """The same of other inputs, which have the same shape."""
@@ -90,9 +87,6 @@ class Answer:
     prediction: Prediction | None = None
     output: Tensor | None = None  # (batch, time, directions · unit), NaN in the padding
     final_state: State | None = None
+    packed_state: bytes | None = None  # the final one, where it is a lone sequence that began from such a one
     trace: Trace | None = None
     explained: Explained | None = None
-
-    def without_state(self) -> Answer:
-        """The same for whom the final state was not asked for."""
-        return replace(self, final_state=None)

@@ -61,16 +61,28 @@ class Batch:
 
     def query(self) -> Query:
         """All of them as one."""
+        first = self.queries[0]
+        if self._is_packed:
+            first = first.but(packed_state=None, initial_state=self._unpacked(), final_state=True)
         if len(self.queries) == 1:
-            return self.queries[0]
-        return self.queries[0].but(
+            return first
+        return first.but(
             inputs=_joined([query.inputs for query in self.queries], self._padded_steps),
             sequence_lengths=self._lengths(),
-            initial_state=_joined_state(self.queries, self.model),
+            initial_state=first.initial_state if self._is_packed else _joined_state(self.queries, self.model),
             prediction=any(query.prediction for query in self.queries),
             output=any(query.output for query in self.queries),
             steps=self._steps,
         )
+
+    @property
+    def _is_packed(self) -> bool:
+        return self.queries[0].packed_state is not None
+
+    def _unpacked(self) -> State:
+        """The initial states of queries that all have a packed one."""
+        states = [query.packed_state for query in self.queries if query.packed_state is not None]
+        return State.unpacked(states, self.model.pipeline.spec_of(self.queries[0].module))
 
     def _lengths(self) -> Tensor:
         """(batch,)."""
@@ -91,9 +103,13 @@ class Batch:
 
     def split(self, answer: Answer) -> list[Answer]:
         """Each query's own part of the answer to all."""
+        packed = None
+        if self._is_packed and answer.final_state is not None:
+            packed = answer.final_state.packed()
+            answer = answer if self.queries[0].final_state else replace(answer, final_state=None)
         if len(self.queries) == 1:
-            return [answer]
-        parts = Parts(answer, [len(query.inputs) for query in self.queries])
+            return [answer if packed is None else replace(answer, packed_state=packed[0])]
+        parts = Parts(answer, [len(query.inputs) for query in self.queries], packed)
         return [parts.of(index, query) for index, query in enumerate(self.queries)]
 
 
@@ -103,6 +119,7 @@ def goes_with(first: Query, query: Query, model: Model) -> bool:
         model.pipeline.rows_are_independent
         and first.module == query.module
         and first.final_state == query.final_state
+        and (first.packed_state is None) == (query.packed_state is None)
         and first.trace == query.trace
         and not (first.horizon or query.horizon)
         and first.explain is None
@@ -162,10 +179,11 @@ class Parts:
     Args:
         whole: the answer to all.
         sizes: how many rows each query has.
+        packed: the final state of each, where that is wanted.
     """
 
-    def __init__(self, whole: Answer, sizes: list[int]) -> None:
-        self._whole, self._sizes = whole, sizes
+    def __init__(self, whole: Answer, sizes: list[int], packed: list[bytes] | None = None) -> None:
+        self._whole, self._sizes, self._packed = whole, sizes, packed
         predicted, trace = whole.prediction, whole.trace
         self._values, self._choices, self._predicted_steps = (
             (None, None, None)
@@ -190,6 +208,7 @@ class Parts:
             prediction=self._prediction(index, longest) if query.prediction else None,
             output=None if self._output is None or not query.output else _cut_time(self._output[index], longest),
             final_state=_at(self._final_state, index),
+            packed_state=_at(self._packed, index),
             trace=None if whole.trace is None else self._trace(whole.trace, index, query),
         )
 

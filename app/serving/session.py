@@ -5,22 +5,19 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from math import prod
+from itertools import count
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from app.errors import StepConflict
-from app.lstm import LSTMSpec, State
 from app.pipeline.query import Query
 
 _DIGEST_BYTES = 16
 _REVISION_BITS = 62
 
 
-def _revision() -> int:
-    return secrets.randbits(_REVISION_BITS)
+_REVISIONS = count(secrets.randbits(_REVISION_BITS))
+"""No two processes' are the same: there are far more than ever will be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +43,9 @@ class Session:
     created_at: float  # Unix seconds
     expires_at: float  # Unix seconds
     state: bytes = field(repr=False)
-    """The float32 numbers of the hidden state and then of the cell state, each (layers · directions, unit)."""
+    """As `State.packed` has it."""
     last: LastStep | None = field(default=None, repr=False)
-    revision: int = field(default_factory=_revision)
+    revision: int = field(default_factory=lambda: next(_REVISIONS))
     """Another one after every change, by which writers see that another came first."""
 
     def begin(self, query: Query, number: int | None) -> bytes:
@@ -70,7 +67,7 @@ class Session:
             )
         return self.last.state
 
-    def after(self, query: Query, state: State, expires_at: float, *, numbered: bool) -> Session:
+    def after(self, query: Query, state: bytes, expires_at: float, *, numbered: bool) -> Session:
         """The session when this step has led to this state."""
         return Session(
             self.session_id,
@@ -81,26 +78,13 @@ class Session:
             self.time_steps + query.steps,
             self.created_at,
             expires_at,
-            pack(state),
+            state,
             LastStep(self.state, digest(query)) if numbered else None,
         )
 
-    def moved_to(self, state: State, expires_at: float) -> Session:
+    def moved_to(self, state: bytes, expires_at: float) -> Session:
         """The session in a state that was given to it."""
-        return replace(self, state=pack(state), expires_at=expires_at, last=None, revision=_revision())
-
-
-def pack(state: State) -> bytes:
-    """A state with batch 1 -> bytes."""
-    return b"".join([value.numpy().astype(np.float32, copy=False).tobytes() for value in state])
-
-
-def unpack(content: bytes, spec: LSTMSpec) -> State:
-    """Bytes -> a state with batch 1."""
-    numbers, shapes = np.frombuffer(bytearray(content), dtype=np.float32), spec.state_shapes(1)
-    hidden = prod(shapes["hidden_state"])
-    parts = numbers[:hidden].reshape(shapes["hidden_state"]), numbers[hidden:].reshape(shapes["cell_state"])
-    return State(*map(torch.from_numpy, parts))
+        return replace(self, state=state, expires_at=expires_at, last=None, revision=next(_REVISIONS))
 
 
 def digest(query: Query) -> bytes:

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -17,7 +17,7 @@ from app.pipeline.query import Answer, Query
 from app.repository.model import Model
 from app.serving.engine import Engine
 from app.serving.lines import Lines
-from app.serving.session import Session, pack, unpack
+from app.serving.session import Session
 from app.serving.stores.store import SessionStore
 
 _ID = re.compile(r"[\w.:~-]{1,128}", re.ASCII)
@@ -103,7 +103,7 @@ class Sessions:
             time_steps=0,
             created_at=now,
             expires_at=now + self._idle_timeout_s,
-            state=pack(initial_state or State.zeros(model.spec, 1, torch.empty(0))),
+            state=_packed(initial_state or State.zeros(model.spec, 1, torch.empty(0))),
         )
         await self._store.create(session)
         return session
@@ -169,7 +169,7 @@ class Sessions:
             for _ in range(MOST_ATTEMPTS):
                 session, seen = seen or await self._store.read(session_id), None
                 model = self.model(session)
-                begin = unpack(session.begin(query, step_number), model.spec)
+                begin = session.begin(query, step_number)
                 answer, final_state = await self._run(model, query, begin)
                 if step_number == session.steps - 1:
                     return session, answer
@@ -193,7 +193,7 @@ class Sessions:
         if at_hand is None or query.horizon or not self._lines.take(session_id):
             return None
         try:
-            answer = self._engine.submit(model, query.going_on_from(unpack(before.state, model.spec)))
+            answer = self._engine.submit(model, query.but(packed_state=before.state))
         except AppError:
             self._lines.leave(session_id)
             raise
@@ -213,14 +213,14 @@ class Sessions:
     async def state(self, session_id: str) -> State:
         """Where the session stands, each (layers · directions, 1, unit); raises what `get` and `model` raise."""
         session = await self.get(session_id)
-        return unpack(session.state, self.model(session).spec)
+        return State.unpacked([session.state], self.model(session).spec)
 
     async def set_state(self, session_id: str, state: State) -> Session:
         """Go on from another state, with batch 1; raises what `step` raises."""
         async with self._turn(session_id):
             for _ in range(MOST_ATTEMPTS):
                 session = await self.get(session_id)
-                after = session.moved_to(state, self._expires_at())
+                after = session.moved_to(_packed(state), self._expires_at())
                 if await self._store.replace(session, after):
                     return after
         raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
@@ -238,14 +238,14 @@ class Sessions:
         """Let go of the store."""
         await self._store.close()
 
-    async def _run(self, model: Model, query: Query, begin: State) -> tuple[Answer, State]:
+    async def _run(self, model: Model, query: Query, begin: bytes) -> tuple[Answer, bytes]:
         """The answer, and the state behind the query's own inputs."""
         if not query.horizon:
-            answer = await self._engine.answer(model, query.going_on_from(begin))
+            answer = await self._engine.answer(model, query.but(packed_state=begin))
             return answer, _final(answer)
-        read = Query(query.inputs, query.sequence_lengths, begin, prediction=False, final_state=True)
+        read = Query(query.inputs, query.sequence_lengths, packed_state=begin, prediction=False)
         final_state = _final(await self._engine.answer(model, read))
-        return await self._engine.answer(model, replace(query, initial_state=begin)), final_state
+        return await self._engine.answer(model, query.but(packed_state=begin)), final_state
 
     def _turn(self, session_id: str) -> _Turn:
         return _Turn(self._lines, session_id)
@@ -265,7 +265,13 @@ def refusal(model: Model) -> str | None:
     return None
 
 
-def _final(answer: Answer) -> State:
-    if answer.final_state is None:
+def _final(answer: Answer) -> bytes:
+    if answer.packed_state is None:
         raise TypeError("the answer holds no final state")
-    return answer.final_state
+    return answer.packed_state
+
+
+def _packed(state: State) -> bytes:
+    """Of a lone sequence."""
+    (packed,) = state.packed()
+    return packed

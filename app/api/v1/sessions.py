@@ -76,7 +76,7 @@ def _step_quickly(here: Context, content: bytes, headers: Headers, session_id: s
     def encode(answer: Answer) -> Encoded:
         if stepping.session is None:
             raise not_found(session_id)
-        told_of = _reply(stepping.session, answer.without_state(), model, None)
+        told_of = _reply(stepping.session, answer, model, None)
         return Encoded(reply.encode(told_of, media_type), media_type)
 
     return Asked(stepping.answer, encode)
@@ -110,7 +110,6 @@ async def taken(here: Context, seen: Session, model: Model, asked: StepRequest) 
     """
     wanted = query.to_step(asked, model, here.limits)
     session, answer = await here.sessions.step(seen.session_id, wanted, step_number=asked.step_number, seen=seen)
-    answer = answer if wanted.final_state else answer.without_state()
     return _reply(session, answer, model, query.tokens_of(asked, model))
 
 
@@ -122,7 +121,7 @@ async def taken_of_text(here: Context, seen: Session, model: Model, text: str) -
         expected = query.expected(model).within(here.limits)
         return await taken(here, seen, model, body.checked(body.from_json(content), StepRequest, expected))
     session, answer = await here.sessions.step(seen.session_id, wanted, seen=seen)
-    return _reply(session, answer.without_state(), model, None)
+    return _reply(session, answer, model, None)
 
 
 def _reply(session: Session, answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:
