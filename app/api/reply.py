@@ -85,7 +85,7 @@ def description(selection: Selection, answer: Answer, initial_state: State) -> R
         "layers": selection.layers,
         "directions": selection.directions,
         "units": selection.units,
-        "time_steps": selection.time_steps(int(answer.sequence_lengths.max())),
+        "time_steps": selection.time_steps(max(answer.sequence_lengths.tolist())),
         "initial_state": _state(initial_state),
     }
 
@@ -191,7 +191,7 @@ _ENCODERS: Mapping[str, Callable[[Reply], bytes | memoryview]] = {JSON: to_json,
 
 
 def _state(state: State) -> dict[str, np.ndarray]:
-    return {name: value.contiguous().numpy() for name, value in state._asdict().items()}
+    return {name: np.ascontiguousarray(value.numpy()) for name, value in state._asdict().items()}
 
 
 def _with_written(tokens: list[list[str]], answer: Answer, model: Model) -> list[list[str]]:

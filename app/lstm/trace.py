@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -64,7 +64,7 @@ class Trace:
         gaps = []
         for row, length in enumerate(self.sequence_lengths.tolist()):
             o, c, h = (self.signals[name][row, :, :, :length].flatten(0, 1) for name in _RESIDUAL)  # (…, time, unit)
-            gaps.append(_gap(o, c, h, None).max())
+            gaps.append(torch.stack([block.amax() for block in _differences(o, c, h, None)]).amax())
         result = torch.stack(gaps)
         if self.method == "workspace":
             _give_up_unless_believable(float(result.max()))
@@ -223,20 +223,27 @@ class _Pass:
 
 
 def _gap(output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_hr: Tensor | None) -> Tensor:
-    """Max |hidden_state − output_gate·tanh(cell_state)|, projected, at each (time, batch).
+    """Max |hidden_state − output_gate·tanh(cell_state)|, projected, at each (time, batch)."""
+    blocks = _differences(output_gate, cell_state, hidden_state, weight_hr)
+    return torch.cat([block.amax(dim=-1) for block in blocks])
 
-    In blocks of time that stay in the processor's cache.
+
+def _differences(
+    output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_hr: Tensor | None
+) -> Iterator[Tensor]:
+    """|hidden_state − output_gate·tanh(cell_state)|, projected, (time, batch, unit).
+
+    In blocks of time that stay in the processor's cache. 2σ(2c) − 1 is tanh(c) to float32 rounding, and takes torch a
+    third of the time.
     """
     time, batch_size, units = cell_state.shape
     steps = max(1, _BLOCK // (batch_size * units))
-    blocks = []
     for start in range(0, time, steps):
         span = slice(start, start + steps)
-        rebuilt = cell_state[span].tanh().mul_(output_gate[span])
+        rebuilt = (2 * cell_state[span]).sigmoid_().mul_(2).sub_(1).mul_(output_gate[span])
         if weight_hr is not None:
             rebuilt = rebuilt @ weight_hr.T
-        blocks.append(rebuilt.sub_(hidden_state[span]).abs_().amax(dim=-1))
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        yield rebuilt.sub_(hidden_state[span]).abs_()
 
 
 def _pad(sequences: Sequence[Tensor], lengths: object) -> tuple[Tensor, Tensor]:

@@ -222,12 +222,15 @@ class Parts:
 
     def _trace(self, whole: Trace, index: int, query: Query) -> Trace:
         longest = query.inputs.shape[1]
-        steps = len(whole.selection.time_steps(longest))
+        signals = {name: parts[index] for name, parts in self._signals.items()}
+        if longest < whole.output.shape[1]:
+            steps = len(whole.selection.time_steps(longest))
+            signals = {name: values[:, :, :, :steps] for name, values in signals.items()}
         return replace(
             whole,
-            signals={name: parts[index][:, :, :, :steps] for name, parts in self._signals.items()},
+            signals=signals,
             sequence_lengths=query.sequence_lengths,
-            output=self._traced_output[index][:, :longest],
+            output=_cut_time(self._traced_output[index], longest),
             initial_state=self._began[index],
             final_state=self._ended[index],
             gaps=_at(self._gaps, index),

@@ -40,7 +40,7 @@ def test_a_selection_is_a_slice_of_the_whole_in_the_order_asked_for(module, sequ
         assert selected.selection.shape(len(LENGTHS), 6) == tuple(expected.shape)
     torch.testing.assert_close(selected.output, full.output, rtol=0, atol=0, equal_nan=True)
     assert torch.equal(selected.final_state.cell_state, full.final_state.cell_state)
-    assert selected.residual == full.residual
+    assert selected.residual == pytest.approx(full.residual, abs=2e-7)  # to rounding
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
