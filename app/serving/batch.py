@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from app.lstm import Selection, State, Trace
+from app.lstm.spec import GATES
 from app.pipeline.query import Answer, Prediction, Query
 from app.repository.model import Model
 
@@ -24,6 +25,9 @@ GRAINS = 8
 
 MOST_FLOATS = 16 * 1024 * 1024
 """So many numbers the signals of a batch may have, or the hidden states where no trace is wanted."""
+
+WIDE = 400_000
+"""From so many multiplications of hidden states with weights at a time step on, several cores are sooner than one."""
 
 
 class Batch:
@@ -58,6 +62,15 @@ class Batch:
     def padded_steps(self) -> int:
         """Time steps of all rows, the padding included."""
         return self.sequences * self._longest
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether several cores pay, which wait for each other at each time step; of code of one's own, none can tell."""
+        pipeline = self.model.pipeline
+        if not pipeline.is_reentrant:
+            return True
+        spec = pipeline.spec_of(self.queries[0].module)
+        return self.sequences * GATES * spec.hidden_size * spec.hidden_state_size >= WIDE
 
     def query(self) -> Query:
         """All of them as one."""

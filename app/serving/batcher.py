@@ -163,11 +163,11 @@ class Batcher:
         batch, members = self._gathered(first, self._most_with(first))
         began = perf_counter_ns()
         if self._pace.is_instant(batch, INSTANT_NS):
-            self._finish(batch, members, began, self._compute(batch, members))
+            self._finish(batch, members, began, self._lanes.here(self._compute, batch, members))
             return
         alone = len(members) == 1 and not self._waiting and not self._computing
         self._computing.append(batch.model)
-        computing = self._lanes.run(self._compute, batch, members, alone=alone)
+        computing = self._lanes.run(self._compute, batch, members, alone=alone, wide=batch.is_wide)
         computing.add_done_callback(lambda done: self._come(batch, members, began, done))
         if self._waiting and self._lanes.free:
             self._compute_soon()

@@ -23,9 +23,10 @@ def count_on(device: torch.device) -> int:
 class Lanes:
     """Each computes a batch at a time.
 
-    All cores together have one batch done the soonest. But a kernel's threads wait for each other at every time step,
-    and for whoever else wants their core: where there is more to do than one batch, as many batches with a part of
-    the cores each are done sooner than one after the other.
+    All cores together have one large batch done the soonest. But a kernel's threads wait for each other at every time
+    step, and for whoever else wants their core: where there is more to do than one batch, as many batches with a part
+    of the cores each are done sooner than one after the other, and what has little to do at a step is done soonest by
+    one core alone.
 
     Args:
         count: how many there are; they share the threads that torch has here.
@@ -42,12 +43,16 @@ class Lanes:
         """How many have nothing to do."""
         return len(self._idle)
 
-    def run(self, job: Callable[..., T], *given: Any, alone: bool) -> asyncio.Future[T]:
-        """Begin with this in one that is free; `alone`, on all cores."""
-        lane, cores = self._idle.pop(), self._all_cores if alone else self._cores
+    def run(self, job: Callable[..., T], *given: Any, alone: bool = False, wide: bool = True) -> asyncio.Future[T]:
+        """Begin with this in one that is free: on its part of the cores; `alone`, on all; unless it is `wide`, on one."""
+        lane, cores = self._idle.pop(), 1 if not wide else self._all_cores if alone else self._cores
         done = asyncio.get_running_loop().run_in_executor(lane, _run, cores, job, *given)
         done.add_done_callback(lambda _: self._idle.append(lane))
         return done
+
+    def here(self, job: Callable[..., T], *given: Any) -> T:
+        """Do this now, on this thread and one core."""
+        return _run(1, job, *given)
 
     def do(self, job: Callable[[], T]) -> T:
         """What this gives when one has come to it, on all cores; not to be called from the event loop."""
@@ -55,13 +60,14 @@ class Lanes:
 
     def rehearse(self, job: Callable[[], None]) -> None:
         """Do this with every number of cores that a batch may have: kernels are made for each."""
-        for cores in {self._all_cores, self._cores}:
+        for cores in {self._all_cores, self._cores, 1}:
             self._threads[-1].submit(_run, cores, job).result()
 
     async def stop(self) -> None:
-        """Let each come to the end of what it does."""
+        """Let each come to the end of what it does, and leave this thread the number of cores that it had."""
         for lane in self._threads:
             await asyncio.to_thread(lane.shutdown, wait=True, cancel_futures=True)
+        torch.set_num_threads(self._all_cores)
 
 
 def _run(cores: int, job: Callable[..., T], *given: Any) -> T:

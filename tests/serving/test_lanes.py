@@ -9,6 +9,7 @@ import torch
 from app.lstm import Selection
 from app.pipeline.plain import PlainPipeline
 from app.serving import lanes
+from app.serving.batch import Batch
 from app.serving.batcher import Batcher, _rounded_down
 from app.serving.lanes import Lanes
 
@@ -83,6 +84,38 @@ def test_alone_a_batch_has_all_cores_and_beside_others_its_part(cores):
     assert asyncio.run(scenario()) == [cores, cores // 2, cores]
 
 
+def test_what_is_not_wide_has_one_core_whoever_is_beside_it(cores):
+    async def scenario():
+        two = Lanes(2)
+        numbers = [await two.run(torch.get_num_threads, alone=alone, wide=False) for alone in (True, False)]
+        numbers.append(two.here(torch.get_num_threads))
+        await two.stop()
+        return numbers, torch.get_num_threads()
+
+    assert asyncio.run(scenario()) == ([1, 1, 1], cores)
+
+
+@pytest.mark.parametrize(("rows", "units", "is_wide"), [(1, 64, False), (24, 64, False), (25, 64, True), (1, 320, True)])
+def test_a_lone_query_has_all_cores_where_a_time_step_is_much_work(load, ask, cores, monkeypatch, rows, units, is_wide):
+    seen, answer = [], PlainPipeline.answer
+    monkeypatch.setattr(
+        PlainPipeline, "answer", lambda self, query: seen.append(torch.get_num_threads()) or answer(self, query)
+    )
+
+    async def scenario(batcher):
+        await batcher.answer(load(hidden_size=units), ask(*[3] * rows))
+
+    run(scenario)
+    assert seen == [cores if is_wide else 1]
+
+
+def test_code_of_ones_own_has_all_cores_for_none_knows_what_it_does(load, ask, monkeypatch):
+    model = load()
+    assert not Batch(model, ask(3)).is_wide
+    monkeypatch.setattr(model.pipeline, "is_reentrant", False)
+    assert Batch(model, ask(3)).is_wide
+
+
 def test_other_threads_keep_their_number_of_cores(cores):
     async def scenario():
         two = Lanes(2)
@@ -125,7 +158,7 @@ def test_rehearsed_is_every_number_of_cores_once(cores):
     one.rehearse(lambda: seen.append(torch.get_num_threads()))
     asyncio.run(two.stop())
     asyncio.run(one.stop())
-    assert sorted(seen) == [cores // 2, cores, cores]
+    assert sorted(seen) == [1, 1, cores // 2, cores, cores]
 
 
 def test_a_gpu_has_one_lane_and_a_processor_no_more_than_it_has_cores(cores):
