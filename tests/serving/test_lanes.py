@@ -95,8 +95,10 @@ def test_what_is_not_wide_has_one_core_whoever_is_beside_it(cores):
     assert asyncio.run(scenario()) == ([1, 1, 1], cores)
 
 
-@pytest.mark.parametrize(("rows", "units", "is_wide"), [(1, 64, False), (24, 64, False), (25, 64, True), (1, 320, True)])
-def test_a_lone_query_has_all_cores_where_a_time_step_is_much_work(load, ask, cores, monkeypatch, rows, units, is_wide):
+@pytest.mark.parametrize(
+    ("rows", "units", "is_wide"), [(1, 64, False), (24, 64, False), (25, 64, True), (1, 320, True)]
+)
+def test_a_lone_query_has_all_cores_where_a_step_is_much_work(load, ask, cores, monkeypatch, rows, units, is_wide):
     seen, answer = [], PlainPipeline.answer
     monkeypatch.setattr(
         PlainPipeline, "answer", lambda self, query: seen.append(torch.get_num_threads()) or answer(self, query)
