@@ -65,7 +65,7 @@ class Batch:
 
     @property
     def is_wide(self) -> bool:
-        """Whether several cores pay, which wait for each other at each time step; of code of one's own, none can tell."""
+        """Whether several cores pay, which wait for each other at each step; of code of one's own, none can tell."""
         pipeline = self.model.pipeline
         if not pipeline.is_reentrant:
             return True

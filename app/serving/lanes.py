@@ -44,7 +44,7 @@ class Lanes:
         return len(self._idle)
 
     def run(self, job: Callable[..., T], *given: Any, alone: bool = False, wide: bool = True) -> asyncio.Future[T]:
-        """Begin with this in one that is free: on its part of the cores; `alone`, on all; unless it is `wide`, on one."""
+        """Begin with this in one that is free: on its part of the cores; `alone`, on all; if not `wide`, on one."""
         lane, cores = self._idle.pop(), 1 if not wide else self._all_cores if alone else self._cores
         done = asyncio.get_running_loop().run_in_executor(lane, _run, cores, job, *given)
         done.add_done_callback(lambda _: self._idle.append(lane))
