@@ -71,6 +71,6 @@ class Lanes:
 
 
 def _run(cores: int, job: Callable[..., T], *given: Any) -> T:
-    if torch.get_num_threads() != cores:  # each thread has a number of its own
-        torch.set_num_threads(cores)
+    torch.get_num_threads()  # a thread's first operation, or look at it, would set the number to another thread's
+    torch.set_num_threads(cores)  # of this thread; MKL takes what was set last, by whichever thread
     return job(*given)
