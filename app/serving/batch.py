@@ -65,9 +65,12 @@ class Batch:
 
     @property
     def is_wide(self) -> bool:
-        """Whether several cores pay, which wait for each other at each step; of code of one's own, none can tell."""
+        """Whether several cores pay, which wait for each other at each step.
+
+        Only the kernels in float32 on a processor are known for it, not code of one's own, other precisions or a GPU.
+        """
         pipeline = self.model.pipeline
-        if not pipeline.is_reentrant:
+        if not pipeline.is_reentrant or not pipeline.is_at_home:
             return True
         spec = pipeline.spec_of(self.queries[0].module)
         return self.sequences * GATES * spec.hidden_size * spec.hidden_state_size >= WIDE

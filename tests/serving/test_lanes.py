@@ -111,10 +111,11 @@ def test_a_lone_query_has_all_cores_where_a_step_is_much_work(load, ask, cores, 
     assert seen == [cores if is_wide else 1]
 
 
-def test_code_of_ones_own_has_all_cores_for_none_knows_what_it_does(load, ask, monkeypatch):
+@pytest.mark.parametrize("lacks", ["is_reentrant", "is_at_home"])
+def test_code_of_ones_own_and_what_is_not_at_home_have_all_cores(load, ask, monkeypatch, lacks):
     model = load()
     assert not Batch(model, ask(3)).is_wide
-    monkeypatch.setattr(model.pipeline, "is_reentrant", False)
+    monkeypatch.setattr(model.pipeline, lacks, False)
     assert Batch(model, ask(3)).is_wide
 
 
