@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import structlog
 import torch
@@ -58,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan(engine, sessions),
         exception_handlers={
             AppError: problems.on_app_error,
-            HTTPException: problems.on_http_exception,
+            HTTPException: partial(problems.on_http_exception, routes.methods_at),
             Exception: problems.on_unforeseen,
         },
     )

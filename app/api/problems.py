@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -110,8 +110,11 @@ async def on_app_error(request: Request, error: Exception) -> Response:
     return response(error, request.url.path)
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """FastAPI's handler for what the framework itself refuses: unknown paths and methods."""
+async def on_http_exception(methods_at: Callable[[str], Sequence[str]], request: Request, error: Exception) -> Response:
+    """FastAPI's handler for what the framework itself refuses: unknown paths and methods.
+
+    `methods_at` tells those of all routes that a path has; the framework names those of the first alone.
+    """
     if not isinstance(error, HTTPException):
         raise error
     status = HTTPStatus(error.status_code)
@@ -119,7 +122,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; /docs lists every route",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
     }.get(status, error.detail)
-    return _response(request.url.path, status, status.phrase.title().replace(" ", ""), detail, headers=error.headers)
+    title, headers = status.phrase.title().replace(" ", ""), error.headers
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_at(request.url.path)):
+        headers = {"Allow": ", ".join(methods)}
+    return _response(request.url.path, status, title, detail, headers=headers)
 
 
 async def on_unforeseen(request: Request, error: Exception) -> Response:

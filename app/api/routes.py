@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +13,7 @@ from fastapi import APIRouter, Depends
 from fastapi.datastructures import Default
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
+from starlette.routing import compile_path
 
 from app.api import health, metrics, parameters, reply
 from app.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
@@ -182,6 +185,17 @@ def router() -> APIRouter:
         if route.method == "GET":
             result.add_api_route(route.path, endpoint, methods=["HEAD"], include_in_schema=False)
     return result
+
+
+def methods_at(path: str) -> list[str]:
+    """What a path takes; nothing where no route has it."""
+    methods = {route.method for route in ROUTES if _pattern(route.path).match(path)} - {WEBSOCKET}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
+@lru_cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]
 
 
 def _responses(route: Route) -> dict[int | str, dict[str, Any]]:

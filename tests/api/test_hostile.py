@@ -210,9 +210,23 @@ def test_whatever_can_be_got_has_a_head(client, path):
     assert int(reply.headers["content-length"]) > 0
 
 
-def test_a_method_that_a_path_does_not_take_is_told_the_one_that_it_takes(client):
-    assert client.put("/v1/models").headers["allow"] == "GET"
-    assert client.get(PREDICT).headers["allow"] == "POST"
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/models", "GET, HEAD"),
+        (PREDICT, "POST"),
+        ("/v1/models/founding", "GET, HEAD, PUT"),
+        ("/v1/sessions", "GET, HEAD, POST"),
+        ("/v1/sessions/one/state", "GET, HEAD, PUT"),
+        ("/v1/traces/one", "DELETE, GET, HEAD"),
+        ("/v2/models/founding/infer", "POST"),
+        ("/", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(client, path, allowed):
+    reply = client.patch(path)
+    assert reply.status_code == 405
+    assert ", ".join(sorted(reply.headers["allow"].split(", "))) == allowed
 
 
 def test_no_path_is_redirected_to_another(client):
