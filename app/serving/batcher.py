@@ -31,8 +31,11 @@ _GRAIN_BITS = 3  # of a number of rows; the others are zero
 class _Computed(NamedTuple):
     answers: list[Answer | Exception]
     took: Took
-    busy_ns: int = 0
-    """What the thread itself has computed: waiting for the interpreter and for a core is left out."""
+    busy_ns: int | None = None
+    """What the thread itself has computed: waiting for the interpreter and for a core is left out.
+
+    None where that tells nothing of the next batch, for this one was not computed in one go.
+    """
 
 
 @dataclass(eq=False)
@@ -159,6 +162,7 @@ class Batcher:
         self._is_soon = False
         first = self._first()
         if first is None:
+            self._drop_departed()
             return
         batch, members = self._gathered(first, self._most_with(first))
         began = perf_counter_ns()
@@ -247,7 +251,7 @@ class Batcher:
         if self._waiting and not self._is_soon:
             self._compute_soon()
         answers, took, busy_ns = computed
-        if not any(isinstance(answer, Exception) for answer in answers):
+        if busy_ns is not None:
             self._pace.learn(batch, busy_ns)
         self._pace.answer(len(members))
         statistics = self.statistics(batch.model)

@@ -245,7 +245,8 @@ class Sessions:
             return answer, _final(answer)
         read = Query(query.inputs, query.sequence_lengths, packed_state=begin, prediction=False)
         final_state = _final(await self._engine.answer(model, read))
-        return await self._engine.answer(model, query.but(packed_state=begin)), final_state
+        begun = State.unpacked([begin], model.spec)  # not packed: no state is wanted behind a horizon
+        return await self._engine.answer(model, query.but(initial_state=begun)), final_state
 
     def _turn(self, session_id: str) -> _Turn:
         return _Turn(self._lines, session_id)

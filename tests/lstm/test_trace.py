@@ -8,6 +8,7 @@ from torch import nn
 from app.errors import InvalidInput
 from app.lstm import SIGNALS, LSTMSpec, State, equations, fused, method, trace
 from app.lstm.batch import pad
+from app.lstm.trace import _gap
 
 LENGTHS = (7, 1, 4)
 GRID = [
@@ -250,6 +251,12 @@ class TestResidual:
     def test_with_a_projection_it_is_the_projected_gap(self, seeded_lstm, sequences, perturb):
         perturb(row=0, step=LENGTHS[0] - 1, unit=2)
         assert trace(seeded_lstm(3, 5, proj_size=3), sequences).residual == pytest.approx(0.25, abs=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+    def test_what_is_exact_in_its_precision_has_none(self, dtype):
+        output_gate, cell_state = torch.rand(7, 3, 5, dtype=dtype), torch.randn(7, 3, 5, dtype=dtype)
+        gap = _gap(output_gate, cell_state, output_gate * cell_state.tanh(), None)
+        assert float(gap.max()) <= {torch.float64: 1e-15, torch.float32: 4e-7}.get(dtype, 0)
 
     def test_an_error_in_the_padding_is_none(self, bidirectional, sequences, perturb):
         perturb(row=1, step=4, unit=3)

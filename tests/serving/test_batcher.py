@@ -124,6 +124,46 @@ def test_what_nobody_waits_for_any_more_is_not_computed(load, ask, gate, compute
     assert [query.inputs.shape[1] for query in computed] == [5]
 
 
+def test_what_has_left_is_forgotten_when_nothing_else_waits(load, ask, gate):
+    model = load()
+
+    async def scenario(batcher):
+        first, others = await gathered(batcher, gate, model, *(ask(7) for _ in range(20)))
+        for other in others:
+            other.cancel()
+        await asyncio.sleep(0)
+        gate.open.set()
+        await first
+        await asyncio.sleep(0.05)
+        return len(batcher._waiting)
+
+    assert run(scenario) == 0
+
+
+def test_a_batch_that_was_computed_again_one_by_one_teaches_no_pace(load, ask, gate, monkeypatch):
+    model = load()
+    answer = type(model.pipeline).answer
+
+    def failing(self, query):
+        if len(query.inputs) > 1:
+            raise RuntimeError("no memory for so many")
+        return answer(self, query)
+
+    monkeypatch.setattr(type(model.pipeline), "answer", failing)
+
+    async def scenario(batcher):
+        learnt = []
+        monkeypatch.setattr(batcher._pace, "learn", lambda batch, ns: learnt.append((batch.sequences, ns)))
+        first, others = await gathered(batcher, gate, model, ask(5), ask(5), ask(5), ask(5))
+        gate.open.set()
+        await asyncio.gather(first, *others)
+        return learnt
+
+    ((sequences, ns),) = run(scenario)  # of the first, which was alone
+    assert sequences == 1
+    assert ns > 0
+
+
 def test_a_poisoned_query_fails_alone(load, ask, gate, monkeypatch):
     model = load()
     answer = type(model.pipeline).answer

@@ -24,6 +24,7 @@ from app.errors import (
     TooManySessions,
 )
 from app.lstm import Selection, State, trace
+from app.pipeline import plain
 from app.pipeline.query import Query
 from app.repository.repository import Repository
 from app.serving import sessions as module
@@ -138,6 +139,24 @@ def test_a_step_can_be_traced(model_folder):
     whole = trace(folder.module.lstm, scaled)
     torch.testing.assert_close(answer.trace.forget_gate, whole.forget_gate[:, :, :, 6:], rtol=0, atol=2e-6)
     torch.testing.assert_close(answer.trace.final_state.cell_state, whole.final_state.cell_state, rtol=0, atol=2e-6)
+
+
+def test_a_horizon_reads_no_step_twice_but_the_inputs(model_folder, monkeypatch):
+    folder = model_folder(manifest=NEXT_STEP, input_size=1, head=(1,))
+    runs, run = [], plain.forward
+
+    def noting(lstm, inputs, *arguments, **named):
+        runs.append(inputs.shape[1])
+        return run(lstm, inputs, *arguments, **named)
+
+    async def scenario():
+        async with running(folder) as here:
+            session = await here.sessions.open(here.model)
+            monkeypatch.setattr(plain, "forward", noting)
+            await here.sessions.step(session.session_id, step(rows(50, width=1), horizon=4), 5)
+
+    asyncio.run(scenario())
+    assert sorted(runs) == [1, 1, 1, 50, 50]  # for the state behind the inputs, and for what follows them
 
 
 def test_a_horizon_foresees_and_the_stream_goes_on_behind_the_inputs(model_folder):
