@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.api.quick import LONGEST_LENGTH, Content, Pending, Quick, Taken
+from app.api.quick import LONGEST_LENGTH, Pending, Quick, Taken
+from app.api.written import Content
 from app.head import Head
 
 PATIENCE_S = 0.1
@@ -136,16 +138,15 @@ class Protocol(HttpToolsProtocol):
             self._waiting = None
         return incomplete
 
-    def _reply(self, cycle: RequestResponseCycle, status: int, lines: bytes, content: Content) -> None:
+    def _reply(self, cycle: RequestResponseCycle, status: int, lines: bytes, pieces: Sequence[Content]) -> None:
         """Write a whole reply at once."""
         self._pending = None
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
         head = STATUS_LINE[status], self._default_lines(), lines, close, b"\r\n"
-        if len(content) <= MOST_JOINED:
-            self.transport.write(b"".join((*head, content)))
+        if sum(map(len, pieces)) <= MOST_JOINED:
+            self.transport.write(b"".join((*head, *pieces)))
         else:
-            self.transport.write(b"".join(head))
-            self.transport.write(content)
+            self.transport.writelines((b"".join(head), *pieces))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:

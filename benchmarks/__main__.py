@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import logs
-from benchmarks import comparison, encoding, open_loop, serving, sessions, trace
+from benchmarks import beside, comparison, encoding, open_loop, serving, sessions, trace
 from benchmarks.connection import Refused
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
@@ -33,6 +33,7 @@ OVER_HTTP: dict[str, Callable[[Pace], list[Table]]] = {
     "serving": serving.measure,
     "open-loop": open_loop.measure,
     "sessions": sessions.measure,
+    "beside": beside.measure,
 }
 BESIDE_PEERS: dict[str, Callable[[Pace], list[Table]]] = {"peers": comparison.measure}
 """Only where they are named: they install what they measure."""

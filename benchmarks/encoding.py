@@ -23,6 +23,7 @@ TRACES = {
     "one sequence of 200": (2, 2, (200,), 64),
     "four of 200, 150, 90, 20": (2, 2, (200, 150, 90, 20), 64),
     "one sequence of 20,000": (2, 1, (20_000,), 64),
+    "four sequences of 2,500": (2, 1, (2500,) * 4, 128),
 }
 
 
@@ -77,14 +78,14 @@ def _ways(signals: Mapping[str, np.ndarray], lengths: list[int]) -> dict[str, Ca
     }
     old = np.zeros(sum(values.nbytes for values in signals.values()), dtype=np.uint8)
     return {
-        "JSON": lambda: reply.respond(answer, reply.JSON),
+        "JSON": lambda: reply.pieces(answer, reply.JSON),
         "ndjson": lambda: [len(piece) for piece in ndjson.steps(chunk, lengths)],
         "orjson": lambda: orjson.dumps(ragged, option=orjson.OPT_SERIALIZE_NUMPY),
-        "safetensors": lambda: reply.respond(answer, reply.SAFETENSORS),
+        "safetensors": lambda: reply.pieces(answer, reply.SAFETENSORS),
         "copy, into old memory": lambda: _copy(signals, old),
         "copy, into fresh memory": lambda: _copy(signals, np.empty(old.nbytes, dtype=np.uint8)),
         "safetensors.save": lambda: save(together),
-        "npz": lambda: reply.respond(answer, reply.NPZ),
+        "npz": lambda: reply.pieces(answer, reply.NPZ),
         "np.savez": lambda: _savez(together),
     }
 

@@ -84,11 +84,13 @@ def _blocks(array: np.ndarray) -> Iterator[memoryview]:
         return
     if array.flags.c_contiguous:
         yield array.reshape(-1).view(np.uint8).data
-    elif array.ndim == 1 or array.nbytes <= _BLOCK_BYTES:
-        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    else:
+    elif array.ndim > 1 and array[0].nbytes > _BLOCK_BYTES:
         for part in array:
             yield from _blocks(part)
+    else:
+        at_once = max(1, _BLOCK_BYTES * len(array) // array.nbytes)
+        for first in range(0, len(array), at_once):
+            yield np.ascontiguousarray(array[first : first + at_once]).reshape(-1).view(np.uint8).data
 
 
 def _size(arrays: Mapping[str, np.ndarray]) -> int:

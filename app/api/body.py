@@ -17,12 +17,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.api import context, dense, problems, tensors
+from app.api import aside, context, dense, problems, tensors
 from app.api.nested import Expected
 from app.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, InvalidJSON, Place, UnsupportedMediaType
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Fields = dict[str, Any]
+Decode = Callable[[bytes], Fields]
+"""Reads a body's fields."""
 
 LONGEST_NUMBER = 18  # digits; what has more is too large for whatever it counts
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
@@ -45,7 +47,15 @@ async def read(request: Request, schema: type[Schema], expected: Expected, max_b
     """
     expected = expected.within(context.of(request).limits)
     decode = _decoder(request.headers.get("content-type"))
-    content = await _content(request, max_bytes)
+    return await decoded(await _content(request, max_bytes), decode, schema, expected)
+
+
+async def decoded(content: bytes, decode: Decode, schema: type[Schema], expected: Expected) -> Schema:
+    """These bytes as this schema; raises `InvalidJSON`, `InvalidInput`."""
+    return await aside.run(len(content) > aside.MOST_BYTES, _decoded, content, decode, schema, expected)
+
+
+def _decoded(content: bytes, decode: Decode, schema: type[Schema], expected: Expected) -> Schema:
     if decode is from_json and (quickly := dense_request(content, schema, expected)) is not None:
         return quickly
     return checked(decode(content), schema, expected)
@@ -53,7 +63,8 @@ async def read(request: Request, schema: type[Schema], expected: Expected, max_b
 
 async def fields_of(request: Request, max_bytes: int) -> Fields:
     """The request's body as its fields, before any is looked at; raises what `read` raises."""
-    return _decoder(request.headers.get("content-type"))(await _content(request, max_bytes))
+    decode, content = _decoder(request.headers.get("content-type")), await _content(request, max_bytes)
+    return await aside.run(len(content) > aside.MOST_BYTES, decode, content)
 
 
 async def _content(request: Request, max_bytes: int) -> bytes:
@@ -75,10 +86,10 @@ def _empty(schema: type[Schema]) -> Schema | None:
     return schema.model_construct()
 
 
-def from_json(content: bytes | str) -> Fields:
+def from_json(content: bytes) -> Fields:
     """A JSON object's fields; raises `InvalidJSON`, `InvalidInput`."""
     with _without_collector():
-        value = _parse(content.encode() if isinstance(content, str) else content)
+        value = _parse(content)
     if not isinstance(value, dict):
         raise InvalidInput.at(Place(("body",), "the body must be a JSON object"))
     return value
@@ -92,7 +103,7 @@ def checked(given: Fields, schema: type[Schema], expected: Expected) -> Schema:
         raise problems.from_validation(error) from None
 
 
-def _decoder(content_type: str | None) -> Callable[[bytes], Fields]:
+def _decoder(content_type: str | None) -> Decode:
     media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type == tensors.MEDIA_TYPE:
         return tensors.fields_of

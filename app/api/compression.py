@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
 from app.api.accept import by_preference
 from app.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
@@ -55,6 +56,7 @@ def choose(accept_encoding: str | None) -> str | None:
     return None
 
 
-def deflate(content: bytes, coding: str) -> bytes:
-    """A body in one of `CODINGS`."""
-    return zlib.compress(content, _LEVEL, CODINGS[coding])
+def deflate(pieces: Iterable[bytes | memoryview], coding: str) -> list[bytes]:
+    """A body in one of `CODINGS`, in pieces as it came."""
+    deflating = zlib.compressobj(_LEVEL, wbits=CODINGS[coding])
+    return [*map(deflating.compress, pieces), deflating.flush()]

@@ -11,7 +11,7 @@ import structlog
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from app.api import problems, reply
+from app.api import problems, reply, written
 from app.api.reply import Reply
 from app.errors import AppError
 from app.serving.chunks import Chunk, ChunkedTrace
@@ -75,13 +75,15 @@ async def _behind(first: Chunk, chunks: AsyncIterator[Chunk]) -> AsyncIterator[C
 
 
 async def _lines(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], Reply]) -> AsyncIterator[bytes]:
-    yield _line(header)
+    for piece in await _long_line(lambda: header):
+        yield piece
     try:
         async for chunk in chunks:
             for piece in steps(chunk, header["sequence_lengths"]):
                 yield piece
                 await asyncio.sleep(0)  # sending to a fast reader waits for nothing: others would never get their turn
-        yield _line(end())
+        for piece in await _long_line(end):
+            yield piece
     except AppError as error:
         yield _line({"error": orjson.Fragment(problems.response(error).body)})
     except Exception:  # the status is sent: the last resort of the middleware would come too late
@@ -114,5 +116,10 @@ def _step(step: int, signals: dict[str, np.ndarray], rows: list[int], lengths: l
     return _line({"time_step": step, "signals": ragged})
 
 
+async def _long_line(tell: Callable[[], Reply]) -> list[bytes]:
+    """What may hold a prediction for every time step, or every token that was read, in pieces."""
+    return await asyncio.to_thread(lambda: [*written.pieces(tell()), b"\n"])
+
+
 def _line(value: Reply) -> bytes:
-    return reply.dumps(value, end=True)
+    return written.dumps(value, end=True)

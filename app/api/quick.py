@@ -8,7 +8,7 @@ here as they would answer it, byte for byte.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
@@ -23,7 +23,9 @@ from app.api.keys import Keys
 from app.api.metrics import Metrics
 from app.api.patience import unanswered
 from app.api.ways import Way, Ways
+from app.api.written import Content
 from app.errors import AppError
+from app.pipeline.query import Answer
 
 log = structlog.get_logger(__name__)
 
@@ -45,15 +47,14 @@ ACCEPTED = {
 
 Scope = Mapping[str, Any]
 Headers = Mapping[bytes, bytes]
-Content = bytes | memoryview
-Reply = Callable[[int, bytes, Content], None]
-"""Takes the status, the lines of the headers and the body."""
+Reply = Callable[[int, bytes, Sequence[Content]], None]
+"""Takes the status, the lines of the headers and the body in pieces."""
 
 
 class Encoded(NamedTuple):
-    """The body of a reply, and what its headers say of it."""
+    """The body of a reply in pieces, and what its headers say of it."""
 
-    content: Content
+    pieces: Sequence[Content]
     media_type: str
     more: bytes = b""
     """Further lines of the headers."""
@@ -61,15 +62,26 @@ class Encoded(NamedTuple):
     @property
     def lines(self) -> bytes:
         """Of the headers."""
-        told = self.more, len(self.content), self.media_type.encode()
+        told = self.more, sum(map(len, self.pieces)), self.media_type.encode()
         return b"%bcontent-length: %d\r\ncontent-type: %b\r\n" % told
+
+
+Encode = Callable[[], Encoded]
 
 
 class Asked(NamedTuple):
     """What is computed for a request, and how the reply is made of it."""
 
     answer: asyncio.Future[Any]
-    encode: Callable[[Any], Encoded]
+    encode: Callable[[Any], Encoded | Encode]
+    """Makes the reply of the answer; where that takes long, tells what makes it on another thread."""
+
+
+def encoded(told: reply.Reply, answer: Answer, media_type: str) -> Encoded | Encode:
+    """What a reply tells of an answer in this format, as `Asked.encode` has it."""
+    if not reply.is_slight(answer) and reply.is_large(told, media_type):
+        return lambda: Encoded(reply.pieces(told, media_type), media_type)
+    return Encoded((reply.encode(told, media_type),), media_type)
 
 
 class Taken(NamedTuple):
@@ -157,28 +169,35 @@ class Pending:
             self._asked.answer.cancel()
 
     def _answered(self, answer: asyncio.Future[Any]) -> None:
+        self._go_on(answer, self._asked.encode)
+
+    def _go_on(self, done: asyncio.Future[Any], encode: Callable[[Any], Encoded | Encode]) -> None:
         if self._is_over:
             return
         try:
-            encoded = self._asked.encode(answer.result())
+            encoded = encode(done.result())
         except AppError as error:
             self._refuse(error)
         except (Exception, asyncio.CancelledError):
             log.exception("request failed", method="POST", path=self._scope["path"], request_id=self._request_id)
             self._respond(problems.internal(self._scope["path"]))
         else:
-            self._send(200, encoded.lines, encoded.content)
+            if isinstance(encoded, Encoded):
+                self._send(200, encoded.lines, encoded.pieces)
+            else:
+                made = self.loop.run_in_executor(None, encoded)
+                made.add_done_callback(lambda made: self._go_on(made, lambda encoded: encoded))
 
     def _refuse(self, error: AppError) -> None:
         self._respond(problems.response(error, self._scope["path"]))
 
     def _respond(self, response: Response) -> None:
         lines = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
-        self._send(response.status_code, lines, bytes(response.body))
+        self._send(response.status_code, lines, (bytes(response.body),))
 
-    def _send(self, status: int, lines: bytes, content: Content) -> None:
+    def _send(self, status: int, lines: bytes, pieces: Sequence[Content]) -> None:
         self._write(
-            status, b"%b%b%b: %b\r\n" % (lines, self._quick.more, REQUEST_ID_NAME, self._request_id.encode()), content
+            status, b"%b%b%b: %b\r\n" % (lines, self._quick.more, REQUEST_ID_NAME, self._request_id.encode()), pieces
         )
         self._end(status)
 

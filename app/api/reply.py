@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import torch
 from fastapi import Response
 from torch import Tensor
 
-from app.api import binary
+from app.api import aside, binary, written
+from app.api.ragged import Ragged
+from app.api.written import Content, InPieces, dumps
 from app.lstm import Selection, State
 from app.pipeline.query import Answer, Prediction
 from app.repository.model import Model
@@ -28,19 +29,10 @@ TRACE_FORMATS = (JSON, SAFETENSORS, NPZ, NDJSON)
 
 Reply = dict[str, Any]
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+_MOST_BYTES = {JSON: aside.MOST_BYTES, SAFETENSORS: 16 * aside.MOST_BYTES, NPZ: 4 * aside.MOST_BYTES}
+"""Of arrays that are written on the event loop: what is copied is written sooner."""
 
-
-@dataclass(frozen=True)
-class Ragged:
-    """Values (batch, time, …) of sequences that may differ in length, NaN where one has ended."""
-
-    padded: np.ndarray
-    lengths: list[int]
-
-    def rows(self) -> list[np.ndarray]:
-        """One array per sequence, without the padding."""
-        return [np.ascontiguousarray(row[:length]) for row, length in zip(self.padded, self.lengths, strict=True)]
+_FEW = 256
 
 
 def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply:
@@ -61,6 +53,13 @@ def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
 def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply:
     """The reply to a trace request; its `signals` are still padded arrays, NaN where a sequence has ended."""
     return prediction(answer, model, tokens) | inside(answer)
+
+
+async def told(tell: Callable[..., Reply], answer: Answer, *given: Any) -> Reply:
+    """What one of those above tells of an answer: the probabilities of a long prediction are made aside."""
+    predicted = answer.prediction
+    takes_long = predicted is not None and predicted.values.nbytes > aside.MOST_BYTES
+    return await aside.run(takes_long, tell, answer, *given)
 
 
 def inside(answer: Answer) -> Reply:
@@ -90,30 +89,33 @@ def description(selection: Selection, answer: Answer, initial_state: State) -> R
     }
 
 
-def encode(reply: Reply, media_type: str = JSON) -> bytes | memoryview:
+def encode(reply: Reply, media_type: str = JSON) -> Content:
     """The reply in this format."""
     return _ENCODERS[media_type](reply)
 
 
-def respond(reply: Reply, media_type: str = JSON) -> Response:
+def is_slight(answer: Answer) -> bool:
+    """Whether it is a prediction of a few numbers, as most are: nobody need look how large its reply is."""
+    if answer.trace is not None or answer.output is not None or answer.final_state is not None:
+        return False
+    return answer.prediction is None or answer.prediction.values.numel() <= _FEW
+
+
+def is_large(reply: Reply, media_type: str = JSON) -> bool:
+    """Whether it is to be written aside, as `pieces` does, in this format."""
+    return written.size_of(reply) > _MOST_BYTES[media_type]
+
+
+def pieces(reply: Reply, media_type: str = JSON) -> Sequence[Content]:
+    """A large reply in this format."""
+    return written.pieces(_without_padding(reply)) if media_type == JSON else [encode(reply, media_type)]
+
+
+async def respond(reply: Reply, media_type: str = JSON) -> Response:
     """The reply in this format, as a response."""
+    if is_large(reply, media_type):
+        return InPieces(await asyncio.to_thread(pieces, reply, media_type), media_type)
     return Response(encode(reply, media_type), media_type=media_type)
-
-
-def dumps(value: Any, *, end: bool = False) -> bytes:
-    """A part of a reply as JSON, with a line's end behind it where one is wanted."""
-    return orjson.dumps(value, default=_rows, option=_OPTIONS | (orjson.OPT_APPEND_NEWLINE if end else 0))
-
-
-def to_json(reply: Reply) -> bytes:
-    """The reply in JSON."""
-    return dumps(_without_padding(reply))
-
-
-def _rows(value: object) -> list[np.ndarray]:
-    if isinstance(value, Ragged):
-        return value.rows()
-    raise TypeError(f"a reply holds a {type(value).__name__}")
 
 
 def _without_padding(reply: Reply) -> Reply:
@@ -136,14 +138,13 @@ def _unpadded(steps: list[int], lengths: list[int]) -> list[slice]:
 
 
 def _cut(values: np.ndarray, parts: list[slice]) -> np.ndarray | list[np.ndarray]:
-    """(batch, layer, direction, time, unit) without the padding: as it is where it can be, else one array per sequence.
-
-    Only what does not lie together in memory is copied.
-    """
+    """(batch, layer, direction, time, unit) without the padding: as it is where there is none, else row by row."""
     rows = [row[:, :, part] for row, part in zip(values, parts, strict=True)]
-    if values.flags.c_contiguous and all(row.shape == values.shape[1:] for row in rows):
-        return values
-    return [np.ascontiguousarray(row) for row in rows]
+    return values if all(row.shape == values.shape[1:] for row in rows) else rows
+
+
+def _json(reply: Reply) -> bytes:
+    return dumps(_without_padding(reply))
 
 
 def _safetensors(reply: Reply) -> memoryview:
@@ -187,7 +188,7 @@ def _text(value: Any) -> str:
     return dumps(value).decode()
 
 
-_ENCODERS: Mapping[str, Callable[[Reply], bytes | memoryview]] = {JSON: to_json, SAFETENSORS: _safetensors, NPZ: _npz}
+_ENCODERS: Mapping[str, Callable[[Reply], Content]] = {JSON: _json, SAFETENSORS: _safetensors, NPZ: _npz}
 
 
 def _state(state: State) -> dict[str, np.ndarray]:

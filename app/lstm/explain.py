@@ -75,7 +75,7 @@ class Explained:
 
 
 def explain(module: nn.LSTM, sequence: Tensor, initial_state: State, point: Point) -> Explained:
-    """Trace a sequence and walk one unit through one of its steps.
+    """Trace a sequence, as far as it is read, and walk one unit through one of its steps.
 
     Args:
         module: any `nn.LSTM`.
@@ -89,7 +89,8 @@ def explain(module: nn.LSTM, sequence: Tensor, initial_state: State, point: Poin
     spec, steps = LSTMSpec.from_module(module), len(sequence)
     point = point.resolve(spec, steps)
     selection, previous = point.selection(spec, steps), point.previous_time_step(steps)
-    states = _States(trace(module, sequence[None], initial_state=initial_state, selection=selection), spec)
+    read = sequence if spec.bidirectional else sequence[: point.time_step + 1]
+    states = _States(trace(module, read[None], initial_state=initial_state, selection=selection), spec)
     x = states.below(point.time_step) if point.layer else sequence[point.time_step]
     walked = walk(Weights.of(module, point.layer, point.direction), x, *states.at(point, previous), point.unit)
     return Explained(point, previous, walked, _residual(walked, states.at(point, point.time_step), point.unit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -43,6 +44,16 @@ class Selection:
     def time_steps(self, longest: int) -> list[int]:
         """Indices of the selected time steps in a batch whose longest sequence has this many."""
         return list(range(longest)[self.time])
+
+    def between(self, longest: int, start: int, stop: int) -> range:
+        """The selected time steps from start up to stop, of so many; the selection must go upwards."""
+        steps = range(longest)[self.time]
+        return steps[bisect_left(steps, start) : bisect_left(steps, stop)]
+
+    @property
+    def is_upwards(self) -> bool:
+        """Whether the time steps are wanted from the first to the last."""
+        return (self.time.step or 1) > 0
 
     def shape(self, batch: int, longest: int) -> tuple[int, int, int, int, int]:
         """(batch, layer, direction, time, unit) of each signal selected here; the selection must be resolved."""

@@ -33,12 +33,19 @@ class Query:
     trace: Selection | None = None
     explain: Point | None = None  # of a batch of one; nothing else is answered beside it
     most_bytes: int | None = None  # of what is made where its size shows only on the way
+    is_first: bool = True  # of the parts that a request is computed in, one after the other
+    is_last: bool = True
     is_abandoned: Callable[[], bool] | None = None  # whether nobody waits for the answer any more
 
     @cached_property
     def steps(self) -> int:
         """Time steps of all sequences, without the padding."""
         return int(self.sequence_lengths.sum())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all that a request asks for, and no part of it."""
+        return self.is_first and self.is_last
 
     def reading(self, inputs: Tensor) -> Query:
         """The same of other inputs, which have the same shape."""

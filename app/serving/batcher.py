@@ -23,7 +23,8 @@ INSTANT_NS = 1_000_000
 """What takes no longer is computed on the event loop."""
 
 FEWEST = 8
-"""So many queries are not parted among lanes: smaller batches cost more than their share."""
+"""So many queries are not parted among lanes, where they are no parts of long ones: smaller batches cost more than
+their share."""
 
 _GRAIN_BITS = 3  # of a number of rows; the others are zero
 
@@ -87,12 +88,12 @@ class Batcher:
         """The answer that will be there; when it is cancelled, the query is dropped.
 
         Raises:
-            Overloaded: as many queries wait as may.
+            Overloaded: as many queries wait as may; who was let in once is let in again with what is to follow.
             NotReady: the service is shutting down.
         """
         if self._is_closed:
             raise _closed()
-        if len(self._waiting) >= self._max_queue_size:
+        if query.is_first and len(self._waiting) >= self._max_queue_size:
             self._drop_departed()
             if len(self._waiting) >= self._max_queue_size:
                 raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
@@ -192,7 +193,7 @@ class Batcher:
         """
         most, free = len(self._waiting) + 1, self._lanes.free
         if free > 1 and self._is_long(first):
-            most = min(most, max(FEWEST, -(-most // free)))
+            most = min(most, max(FEWEST if first.query.is_whole else 1, -(-most // free)))
         return _rounded_down(most) if first.model.pipeline.is_at_home else most
 
     def _gathered(self, first: _Waiting, most: int) -> tuple[Batch, list[_Waiting]]:
@@ -255,12 +256,12 @@ class Batcher:
             self._pace.learn(batch, busy_ns)
         self._pace.answer(len(members))
         statistics = self.statistics(batch.model)
-        statistics.computed(batch.sequences, len(members), took)
+        statistics.computed(batch.queries, batch.sequences, took)
         for member, answer in zip(members, answers, strict=True):
             if isinstance(answer, Exception):
                 self._fail(member, _closed() if self._is_closed and isinstance(answer, DeadlineExceeded) else answer)
             elif not member.has_left:
-                statistics.answered(began - member.arrived, perf_counter_ns() - member.arrived)
+                statistics.answered(member.query, began - member.arrived, perf_counter_ns() - member.arrived)
                 member.answer.set_result(answer)
 
     def _fail(self, member: _Waiting, error: Exception) -> None:

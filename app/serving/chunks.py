@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from math import prod
@@ -12,6 +11,7 @@ from torch import Tensor
 from app.lstm import SIGNALS, Selection, Trace
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
+from app.serving import portions
 from app.serving.turns import Turns
 from app.serving.whole import Whole
 
@@ -39,7 +39,7 @@ def in_order(model: Model, selection: Selection) -> bool:
     A reverse direction begins at the end, so a bidirectional LSTM is traced whole; so is what is wanted backwards, and
     what cannot be run in parts.
     """
-    return model.pipeline.runs_in_parts and not model.spec.bidirectional and (selection.time.step or 1) > 0
+    return portions.goes_forward(model) and selection.is_upwards
 
 
 async def begin(turns: Turns, query: Query, selection: Selection, max_trace_bytes: int) -> ChunkedTrace:
@@ -56,7 +56,7 @@ async def begin(turns: Turns, query: Query, selection: Selection, max_trace_byte
     """
     if not query.horizon or not in_order(turns.model, selection):
         return ChunkedTrace(turns, query, selection, max_trace_bytes, None)
-    ahead = await turns.answer(replace(query, output=False, final_state=False))
+    ahead = await turns.answer(replace(query, output=False, final_state=False, is_last=False))
     extended = replace(
         query,
         inputs=ahead.inputs,
@@ -64,6 +64,7 @@ async def begin(turns: Turns, query: Query, selection: Selection, max_trace_byte
         horizon=0,
         future_inputs=None,
         prediction=False,
+        is_first=False,
     )
     return ChunkedTrace(turns, extended, selection, max_trace_bytes, ahead)
 
@@ -90,14 +91,14 @@ class ChunkedTrace:
             yield await self._all()
             return
         for start, stop in self._spans():
-            rows = (self._query.sequence_lengths > start).nonzero()[:, 0]
-            steps = self._steps(start, stop)
-            answer, trace = await self._answer(self._part(rows, start, stop, steps))
-            self.whole.take(answer, trace, rows, slice(start, stop))
+            rows = portions.running(self._query, start)
+            answer, trace = await self._answer(self._part(rows, start, stop))
+            self.whole.take(answer, rows, slice(start, stop))
+            steps = self.selection.between(self._query.inputs.shape[1], start, stop)
             yield Chunk(rows.tolist(), list(steps), trace.signals)
         if self._summarizes:
             # a mean or maximum over all steps is in no chunk: the LSTM runs once more, whole but without a trace
-            untraced = await self._turns.answer(replace(self._query, output=False, final_state=False))
+            untraced = await self._turns.answer(replace(self._query, output=False, final_state=False, is_first=False))
             self.whole.predict(untraced.prediction)
 
     async def _all(self) -> Chunk:
@@ -128,25 +129,10 @@ class ChunkedTrace:
         wanted = max(LEAST_STEPS, CHUNK_BYTES // max(kept, computed))
         return max(1, min(wanted, self._max_trace_bytes // kept))
 
-    def _steps(self, start: int, stop: int) -> range:
-        """The selected time steps from start up to stop."""
-        selected = range(self._query.inputs.shape[1])[self.selection.time]
-        return selected[bisect_left(selected, start) : bisect_left(selected, stop)]
-
-    def _part(self, rows: Tensor, start: int, stop: int, steps: range) -> Query:
-        query, selection = self._query, self.selection
-        if not steps:
-            selection = replace(selection, signals=())  # these steps are only passed
-        else:
-            selection = replace(selection, time=slice(steps.start - start, steps.stop - start, steps.step))
-        return replace(
-            query,
-            inputs=query.inputs[rows, start:stop],
-            sequence_lengths=(query.sequence_lengths[rows] - start).clamp(max=stop - start),
-            initial_state=self.whole.state_of(rows),
-            prediction=query.prediction and not self._summarizes,
-            trace=selection,
-        )
+    def _part(self, rows: Tensor, start: int, stop: int) -> Query:
+        query = self._query.but(trace=self.selection)
+        part = portions.portion(query, rows, start, stop, self.whole.state_of(rows))
+        return part.but(prediction=False, is_last=False) if self._summarizes else part
 
 
 def step_bytes(selection: Selection, batch: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from app.repository.importers.importer import Imported, import_checkpoint
 from app.repository.importers.options import Options
 from app.repository.model import Model
 from app.repository.repository import Repository
-from app.serving import lanes
+from app.serving import lanes, portions
 from app.serving.batcher import Batcher
 from app.serving.loader import Loader
 from app.serving.statistics import Statistics
@@ -127,16 +128,22 @@ class LocalEngine:
             NotReady: the service is shutting down.
         """
         if timeout_s is None:
-            return await self._batcher.answer(model, query)
+            return await self.submit(model, query)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._batcher.answer(model, query)
+                return await self.submit(model, query)
         except TimeoutError:
             raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
 
     def submit(self, model: Model, query: Query) -> Future[Answer]:
-        """Have it computed, together with what waits beside it; raises `Overloaded`, `NotReady`."""
-        return self._batcher.submit(model, query)
+        """Have it computed, together with what waits beside it; raises `Overloaded`, `NotReady`.
+
+        What takes many time steps is computed in portions, so that others have their turn in between.
+        """
+        at_once = portions.steps_of(model, query)
+        if at_once is None:
+            return self._batcher.submit(model, query)
+        return asyncio.ensure_future(portions.answer(query, at_once, partial(self._batcher.answer, model)))
 
     def statistics(self, model: Model) -> Statistics:
         """What this version was asked, and how long that took."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from app.pipeline.query import Query
 
 _NS_PER_MS = 1_000_000
 
@@ -16,9 +19,9 @@ class Duration:
     ns: int = 0
 
     def add(self, ns: int, count: int = 1) -> None:
-        """It was done once more; or so often, each time taking so long."""
+        """It took so much more, and was done so often."""
         self.count += count
-        self.ns += ns * count
+        self.ns += ns
 
 
 @dataclass
@@ -29,11 +32,11 @@ class Computing:
     infer: Duration = field(default_factory=Duration)
     output: Duration = field(default_factory=Duration)
 
-    def add(self, took: Took, count: int = 1) -> None:
-        """A batch took so long."""
-        self.input.add(took.input, count)
-        self.infer.add(took.infer, count)
-        self.output.add(took.output, count)
+    def add(self, took: Took, times: int = 1, count: int = 1) -> None:
+        """A batch took so long for each of so many, of which so many are done."""
+        self.input.add(took.input * times, count)
+        self.infer.add(took.infer * times, count)
+        self.output.add(took.output * times, count)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class Took:
 
 @dataclass
 class Statistics:
-    """Counted on the event loop only; a request that shared a batch took as long as the batch."""
+    """Counted on the event loop only; a request that shared a batch took as long as the batch.
+
+    One that is computed in parts counts with the last of them, and took as long as all of them.
+    """
 
     inference_count: int = 0
     """Sequences answered."""
@@ -73,15 +79,16 @@ class Statistics:
     batches: dict[int, Computing] = field(default_factory=dict)
     """Batches computed, by how many sequences they had."""
 
-    def answered(self, queued_ns: int, ns: int) -> None:
-        """A request waited so long, and had its answer after so long."""
-        self.queue.add(queued_ns)
-        self.success.add(ns)
+    def answered(self, query: Query, queued_ns: int, ns: int) -> None:
+        """A query waited so long, and had its answer after so long."""
+        self.queue.add(queued_ns, query.is_last)
+        self.success.add(ns, query.is_last)
 
-    def computed(self, sequences: int, requests: int, took: Took) -> None:
-        """A batch of so many sequences of so many requests was computed."""
+    def computed(self, queries: Sequence[Query], sequences: int, took: Took) -> None:
+        """These, with so many sequences, were computed together."""
+        unfinished = [len(query.inputs) for query in queries if not query.is_last]
         self.execution_count += 1
-        self.inference_count += sequences
+        self.inference_count += sequences - sum(unfinished)
         self.last_inference_ms = time.time_ns() // _NS_PER_MS
-        self.computing.add(took, requests)
+        self.computing.add(took, len(queries), len(queries) - len(unfinished))
         self.batches.setdefault(sequences, Computing()).add(took)

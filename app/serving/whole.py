@@ -1,4 +1,4 @@
-"""`Whole`: what the chunks of a trace amount to when they are put together, all but the signals."""
+"""`Whole`: what the parts of an answer amount to when they are put together, all but the signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.pipeline.query import Answer, Prediction, Query
 
 
 class Whole:
-    """Filled in chunk by chunk.
+    """Filled in part by part, in the order of time.
 
     Args:
         query: the batch.
@@ -26,22 +26,29 @@ class Whole:
         self.residual = 0.0
 
     def state_of(self, rows: Tensor) -> State | None:
-        """Where these sequences go on; None before the first chunk of a query without a state."""
+        """Where these sequences go on; None before the first part of a query without a state."""
         return None if self._state is None else State(*(value[:, rows] for value in self._state))
 
-    def take(self, answer: Answer, trace: Trace, rows: Tensor, steps: slice) -> None:
-        """Put in the answer to a chunk: these sequences of the batch at these time steps."""
-        if self._state is None:  # the first chunk has every sequence
-            self._initial_state = self._state = trace.initial_state
-        self._state = State(
-            *(into.index_copy(1, rows, value) for into, value in zip(self._state, trace.final_state, strict=True))
-        )
-        self.residual = max(self.residual, trace.residual)
+    def take(self, answer: Answer, rows: Tensor, steps: slice) -> None:
+        """Put in the answer to a part: these sequences of the batch at these time steps, traced or with final state."""
+        trace, final_state = answer.trace, answer.final_state
+        if trace is not None:
+            final_state, self.residual = trace.final_state, max(self.residual, trace.residual)
+            if self._initial_state is None:
+                self._initial_state = trace.initial_state
+        if final_state is None:
+            raise TypeError("the answer does not say where its sequences go on")
+        self._state = self._moved(rows, final_state)
         if answer.output is not None:
             output = self._filled(self._answer.output, answer.output, rows, steps)
             self._answer = replace(self._answer, output=output)
         if answer.prediction is not None:
             self.predict(self._joined(answer.prediction, rows, steps))
+
+    def _moved(self, rows: Tensor, to: State) -> State:
+        if self._state is None:  # the first part has every sequence
+            return to
+        return State(*(before.index_copy(1, rows, value) for before, value in zip(self._state, to, strict=True)))
 
     def take_all(self, answer: Answer, trace: Trace) -> None:
         """Take the answer to the whole query, its own lengths included."""
@@ -55,9 +62,9 @@ class Whole:
 
     @property
     def initial_state(self) -> State:
-        """Where the first chunk began."""
+        """Where the trace began."""
         if self._initial_state is None:
-            raise TypeError("there was no chunk yet")
+            raise TypeError("nothing was traced yet")
         return self._initial_state
 
     @property
@@ -67,7 +74,7 @@ class Whole:
 
     @property
     def answer(self) -> Answer:
-        """The answer for the whole batch, as far as the chunks have come."""
+        """The answer for the whole batch, as far as the parts have come."""
         return replace(self._answer, final_state=self._state)
 
     def _joined(self, part: Prediction, rows: Tensor, steps: slice) -> Prediction:

@@ -177,7 +177,7 @@ def serving(models_dir, **settings):
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             _until_ready(client)
-            client.app, client.server = app, server
+            client.app, client.server, client.thread = app, server, thread
             yield client
     finally:
         server.should_exit = True

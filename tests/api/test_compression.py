@@ -16,7 +16,8 @@ PACKED = {"gzip": gzip.compress(TEXT, mtime=0), "deflate": zlib.compress(TEXT)}
 def test_what_python_compresses_is_read_and_what_is_written_python_reads(coding):
     assert compression.inflate(PACKED[coding], coding, len(TEXT)) == TEXT
     unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress}[coding]
-    assert unpack(compression.deflate(TEXT, coding)) == TEXT
+    for pieces in ([TEXT], [TEXT[:9], memoryview(TEXT[9:])]):
+        assert unpack(b"".join(compression.deflate(pieces, coding))) == TEXT
 
 
 @pytest.mark.parametrize("encoding", [None, "identity", " Identity "])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,12 +34,13 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
         stored = stored_in(given, here, name, version)
         held.watch()
         if stored is not None:
-            return reply.respond(await _of_stored(given, stored, here, held.seconds))
-        return reply.respond(await _of_sent(given, here.engine.model(name, version), here, held.seconds))
+            return await reply.respond(await _of_stored(given, stored, here, held.seconds))
+        return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, held.seconds))
 
 
 async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: float) -> reply.Reply:
-    asked = body.checked(given, ExplainRequest, query.expected(model).within(here.limits))
+    expected = query.expected(model).within(here.limits)
+    asked = await asyncio.to_thread(body.checked, given, ExplainRequest, expected)
     if asked.sequence is not None:
         raise InvalidInput.at(Place(("body", "sequence"), "goes with 'trace_id'"))
     unexplained = query.to_query(asked, model, here.limits)

@@ -12,7 +12,7 @@ from app.api import accept, body, context, ndjson, query, reply
 from app.api.context import Context
 from app.api.limits import Limits
 from app.api.prepared import PreparedJSON, PreparedTensors
-from app.api.quick import ACCEPTED, Asked, Encoded, Headers
+from app.api.quick import ACCEPTED, Asked, Headers, encoded
 from app.api.schemas import PredictRequest, TraceRequest
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
@@ -31,7 +31,8 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
         held.watch()
         with query.in_body():
             answer = await engine.answer(model, wanted)
-        return reply.respond(reply.prediction(answer, model, query.tokens_of(asked, model)), media_type)
+        told = await reply.told(reply.prediction, answer, model, query.tokens_of(asked, model))
+        return await reply.respond(told, media_type)
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Response:
@@ -56,14 +57,14 @@ async def trace(request: Request, name: str, version: str | None = None) -> Resp
         held.watch()
         with query.in_body():
             answer = await engine.answer(model, replace(untraced, trace=selection))
-        return reply.respond(reply.trace(answer, model, tokens), media_type)
+        return await reply.respond(await reply.told(reply.trace, answer, model, tokens), media_type)
 
 
-Told = Callable[[Answer, Model, None], reply.Reply]
-"""What a reply says of an answer; no tokens were read."""
+Tell = Callable[[Answer, Model, None], reply.Reply]
+"""Makes the reply of an answer; no tokens were read."""
 
 
-def _quickly(prepared: PreparedJSON[Any] | PreparedTensors[Any], told: Told) -> Callable[..., Asked | None]:
+def _quickly(prepared: PreparedJSON[Any] | PreparedTensors[Any], tell: Tell) -> Callable[..., Asked | None]:
     def begin(here: Context, content: bytes, headers: Headers, name: str, version: str | None = None) -> Asked | None:
         """Answer a body of nothing but numbers; None of any other."""
         media_type = ACCEPTED.get(headers.get(b"accept"))
@@ -72,10 +73,9 @@ def _quickly(prepared: PreparedJSON[Any] | PreparedTensors[Any], told: Told) -> 
         if media_type is None or wanted is None:
             return None
 
-        def encode(answer: Answer) -> Encoded:
-            return Encoded(reply.encode(told(answer, model, None), media_type), media_type)
-
-        return Asked(here.engine.submit(model, wanted), encode)
+        return Asked(
+            here.engine.submit(model, wanted), lambda answer: encoded(tell(answer, model, None), answer, media_type)
+        )
 
     return begin
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from app.api import accept, body, context, query, reply
+from app.api import accept, aside, body, context, query, reply
 from app.api.context import Context
 from app.api.prepared import PreparedJSON
-from app.api.quick import ACCEPTED, Asked, Encoded, Headers
+from app.api.quick import ACCEPTED, Asked, Encode, Encoded, Headers, encoded
 from app.api.schemas import InitialState, ModelName, SessionList, SessionReply, SessionRequest, States, StepRequest
 from app.errors import InvalidInput, Place
 from app.pipeline.query import Answer
@@ -59,7 +59,7 @@ async def take_step(request: Request, session_id: str) -> Response:
         model = here.sessions.model(session)
         asked = await body.read(request, StepRequest, query.expected(model), here.limits.max_body_bytes)
         held.watch()
-        return reply.respond(await taken(here, session, model, asked), media_type)
+        return await reply.respond(await taken(here, session, model, asked), media_type)
 
 
 def _step_quickly(here: Context, content: bytes, headers: Headers, session_id: str) -> Asked | None:
@@ -73,11 +73,10 @@ def _step_quickly(here: Context, content: bytes, headers: Headers, session_id: s
     if stepping is None:
         return None
 
-    def encode(answer: Answer) -> Encoded:
+    def encode(answer: Answer) -> Encoded | Encode:
         if stepping.session is None:
             raise not_found(session_id)
-        told_of = _reply(stepping.session, answer, model, None)
-        return Encoded(reply.encode(told_of, media_type), media_type)
+        return encoded(_reply(stepping.session, answer, model, None), answer, media_type)
 
     return Asked(stepping.answer, encode)
 
@@ -116,10 +115,10 @@ async def taken(here: Context, seen: Session, model: Model, asked: StepRequest) 
 async def taken_of_text(here: Context, seen: Session, model: Model, text: str) -> reply.Reply:
     """The same of a body in JSON; raises `InvalidJSON`, too."""
     content = text.encode()
-    wanted = _PREPARED.query(content, model, here.limits)
+    wanted = None if len(content) > aside.MOST_BYTES else _PREPARED.query(content, model, here.limits)
     if wanted is None:
         expected = query.expected(model).within(here.limits)
-        return await taken(here, seen, model, body.checked(body.from_json(content), StepRequest, expected))
+        return await taken(here, seen, model, await body.decoded(content, body.from_json, StepRequest, expected))
     session, answer = await here.sessions.step(seen.session_id, wanted, seen=seen)
     return _reply(session, answer, model, None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from fastapi import WebSocket
 from starlette.types import Message
@@ -54,9 +56,15 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
             answer = await taken_of_text(here, session, model, text)
         else:
             expected = query.expected(model).within(here.limits)
-            asked = body.checked(tensors.fields_of(content), StepRequest, expected)
+            asked = await body.decoded(content, tensors.fields_of, StepRequest, expected)
             answer = await taken(here, session, model, asked)
     if text is not None:
-        await websocket.send_text(bytes(reply.encode(answer)).decode())
+        await websocket.send_text((await _written(answer, reply.JSON)).decode())
     else:
-        await websocket.send_bytes(bytes(reply.encode(answer, tensors.MEDIA_TYPE)))
+        await websocket.send_bytes(await _written(answer, reply.SAFETENSORS))
+
+
+async def _written(answer: reply.Reply, media_type: str) -> bytes:
+    if reply.is_large(answer, media_type):
+        return b"".join(await asyncio.to_thread(reply.pieces, answer, media_type))
+    return bytes(reply.encode(answer, media_type))

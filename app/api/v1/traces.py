@@ -12,7 +12,8 @@ from fastapi import Request, Response
 
 from app.api import accept, body, context, ndjson, query, reply
 from app.api.context import Context
-from app.api.reply import Ragged, Reply
+from app.api.ragged import Ragged
+from app.api.reply import Reply
 from app.api.schemas import PredictRequest, StoredTraceReply, StoreTraceRequest
 from app.api.v1.sessions import model_named_in
 from app.api.view import check_size, to_view
@@ -31,7 +32,8 @@ async def store_trace(request: Request, response: Response) -> StoredTraceReply:
     with context.hold(request) as held:
         given = await body.fields_of(request, here.limits.max_body_bytes)
         model = model_named_in(given, here)
-        asked = body.checked(given, StoreTraceRequest, query.expected(model).within(here.limits))
+        expected = query.expected(model).within(here.limits)
+        asked = await asyncio.to_thread(body.checked, given, StoreTraceRequest, expected)
         untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
         held.watch()
         with query.in_body():
@@ -47,7 +49,7 @@ async def get_trace(request: Request, trace_id: str) -> Response:
     with context.hold(request):
         stored = traces.get(trace_id)
         kept = _kept(traces, trace_id).model_dump()
-        return await asyncio.to_thread(lambda: reply.respond(kept | _described(stored)))
+        return await reply.respond(kept | await asyncio.to_thread(_described, stored))
 
 
 async def get_trace_values(request: Request, trace_id: str) -> Response:
@@ -63,7 +65,8 @@ async def get_trace_values(request: Request, trace_id: str) -> Response:
         if media_type == reply.NDJSON:
             return _lines(traces, trace_id, view)
         check_size(view, limits.max_trace_bytes)
-        return await asyncio.to_thread(_values, stored, view, media_type)
+        seen = await asyncio.to_thread(lambda: _seen(stored, view) | {"signals": stored.values(view)})
+        return await reply.respond(seen, media_type)
 
 
 async def delete_trace(request: Request, trace_id: str) -> Response:
@@ -128,10 +131,6 @@ def _inputs(stored: StoredTrace) -> Reply:
     if stored.tokens is not None or not stored.answer.aligned:
         return {}
     return {"inputs": Ragged(stored.answer.inputs.numpy(), stored.lengths)}
-
-
-def _values(stored: StoredTrace, view: View, media_type: str) -> Response:
-    return reply.respond(_seen(stored, view) | {"signals": stored.values(view)}, media_type)
 
 
 def _seen(stored: StoredTrace, view: View) -> Reply:

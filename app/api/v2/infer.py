@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from fastapi import Request, Response
 
-from app.api import context
+from app.api import aside, context
 from app.api.context import Context
 from app.api.v2 import message, question
 from app.api.v2.message import Message, Output
@@ -36,7 +36,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         if message.is_raw(request):
             asked = question.raw(content, engine.model(name, version))
         else:
-            asked = message.parse(request, content)
+            asked = await message.parse(request, content)
         held.watch()
         with question.in_tensors():
             told, outputs = await _answer(context.of(request), asked, name, version, held.seconds)
@@ -61,12 +61,12 @@ async def _answer(
     if parameters.sequence_id:
         sequence = Sequence(engine, served.sessions, name, version, parameters)
         model = await sequence.model()
-        posed = question.of(asked, model, served.limits)
+        posed = await aside.run(asked.is_large, question.of, asked, model, served.limits)
         answer = await sequence.step(model, posed.query, timeout_s)
     else:
         _check_flags(parameters)
         model = engine.model(name, version)
-        posed = question.of(asked, model, served.limits)
+        posed = await aside.run(asked.is_large, question.of, asked, model, served.limits)
         answer = await engine.answer(model, posed.query, timeout_s)
     return _told(asked, model, answer, parameters), posed.outputs(answer)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import orjson
@@ -11,10 +13,10 @@ from app.api import dense
 from app.api.context import Context
 from app.api.limits import Limits
 from app.api.prepared import Prepared, floats_behind
-from app.api.quick import Asked, Encoded, Headers
+from app.api.quick import Asked, Encode, Encoded, Headers
 from app.api.v2 import message, question
 from app.api.v2.infer import more
-from app.api.v2.message import Message
+from app.api.v2.message import Message, Output
 from app.api.v2.question import Question
 from app.api.v2.schemas import InferParameters
 from app.pipeline.query import Answer, Query
@@ -84,16 +86,21 @@ def _quickly(prepared: Prepared[Question], head_of: Callable[[bytes, Headers], b
             return None
         wanted, posed = found
 
-        def encode(answer: Answer) -> Encoded:
+        def encode(answer: Answer) -> Encoded | Encode:
             told = {"model_name": model.name, "model_version": model.version} | more(answer, {})
-            size, written = message.written(told, posed.outputs(answer))
-            if size is None:
-                return Encoded(written, message.JSON)
-            return Encoded(written, message.BINARY, b"%b: %d\r\n" % (_LENGTH, size))
+            outputs = posed.outputs(answer)
+            return partial(_encoded, told, outputs) if message.is_large(outputs) else _encoded(told, outputs)
 
         return Asked(here.engine.submit(model, wanted), encode)
 
     return begin
+
+
+def _encoded(told: dict[str, Any], outputs: list[Output]) -> Encoded:
+    size, pieces = message.encode(told, outputs)
+    if size is None:
+        return Encoded(pieces, message.JSON)
+    return Encoded(pieces, message.BINARY, b"%b: %d\r\n" % (_LENGTH, size))
 
 
 def _head_of_binary(content: bytes, headers: Headers) -> bytes:

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from app.api import body, compression, context
+from app.api import aside, body, compression, context, written
 from app.api.nested import Expected
 from app.api.v2 import tensors
 from app.api.v2.schemas import InferRequest
+from app.api.written import Content, InPieces
 from app.errors import InvalidInput, Place
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 JSON, BINARY = FORMATS = "application/json", "application/octet-stream"
+
+_BINARY_GAIN = 16  # so much sooner is a tensor written in binary
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -31,6 +33,8 @@ class Message:
 
     request: InferRequest
     binary: Sequence[memoryview | None]
+    is_large: bool = False
+    """Whether its JSON is so long that its tensors are to be read aside."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,21 @@ def is_raw(request: Request) -> bool:
     return given is not None and given.isdecimal() and not given.strip("0")
 
 
-def parse(request: Request, content: bytes) -> Message:
+async def parse(request: Request, content: bytes) -> Message:
     """The message that these bytes are.
 
     Raises:
         InvalidJSON: what should be JSON is none.
         InvalidInput: it says what cannot be, or the lengths that it states are not those that it has.
     """
-    return of(content, _json_length(request.headers.get(LENGTH_HEADER), len(content)))
+    length = _json_length(request.headers.get(LENGTH_HEADER), len(content))
+    return await aside.run(length > aside.MOST_BYTES, of, content, length)
 
 
 def of(content: bytes, length: int) -> Message:
     """The same, its JSON having this length."""
     parsed = body.checked(body.from_json(content[:length]), InferRequest, Expected(""))
-    return Message(parsed, _cut(memoryview(content)[length:], parsed))
+    return Message(parsed, _cut(memoryview(content)[length:], parsed), length > aside.MOST_BYTES)
 
 
 def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
@@ -84,20 +89,28 @@ def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
 
 async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Response:
     """The reply with these outputs, compressed if the client asks for that."""
-    length, content = written(reply, outputs)
+    takes_long = is_large(outputs)
+    length, pieces = await aside.run(takes_long, encode, reply, outputs)
     headers = {} if length is None else {LENGTH_HEADER: str(length)}
     if coding := compression.choose(accept_encoding):
-        content = await asyncio.to_thread(compression.deflate, content, coding)
+        pieces = await asyncio.to_thread(compression.deflate, pieces, coding)
         headers["Content-Encoding"] = coding
-    return Response(content, headers=headers, media_type=JSON if length is None else BINARY)
+    media_type = JSON if length is None else BINARY
+    if takes_long:
+        return InPieces(pieces, media_type, headers)
+    return Response(b"".join(pieces), headers=headers, media_type=media_type)
 
 
-def written(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, bytes]:
-    """The reply with these outputs, and before it how much of it is JSON; None for that where all of it is."""
-    described = [_described(output) for output in outputs]
-    text = orjson.dumps(reply | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
+def is_large(outputs: Sequence[Output]) -> bool:
+    """Whether these are to be written aside."""
+    return sum(output.values.nbytes // (_BINARY_GAIN if output.binary else 1) for output in outputs) > aside.MOST_BYTES
+
+
+def encode(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:
+    """The reply with these outputs in pieces, and how much of it is JSON; None for that where all of it is."""
+    text = written.pieces(reply | {"outputs": [_described(output) for output in outputs]})
     behind = [tensors.to_binary(output.values) for output in outputs if output.binary]
-    return len(text) if behind else None, b"".join([text, *behind])
+    return sum(map(len, text)) if behind else None, [*text, *behind]
 
 
 def _described(output: Output) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""What takes long is done aside, on another thread: the event loop turns to the other requests meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Done = TypeVar("Done")
+
+MOST_BYTES = 256 * 1024
+"""Of JSON that are read on the event loop, and of arrays that are written there as JSON: a few milliseconds."""
+
+
+async def run(
+    is_large: bool,  # noqa: FBT001 - a condition, which reads as one
+    work: Callable[Arguments, Done],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Done:
+    """Do this work aside where it is large, else here and now."""
+    return await asyncio.to_thread(work, *args, **kwargs) if is_large else work(*args, **kwargs)
