@@ -162,9 +162,11 @@ def test_nothing_of_the_engines_memory_is_held_on_to(model_folder, query):
 
             here.engine.answer = noted
             stored = here.store.get(await here.keep(query))
-            gc.collect()
             assert made
-            assert not [tensor for tensor in made if tensor() is not None]
+            async with asyncio.timeout(10):  # a device's thread lets go of what it gave when it has its turn again
+                while any(tensor() is not None for tensor in made):
+                    gc.collect()
+                    await asyncio.sleep(0.005)
             assert all(t.untyped_storage().nbytes() == t.nbytes for t in (stored.answer.output, stored.read.inputs))
 
     asyncio.run(check())
