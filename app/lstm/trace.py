@@ -22,7 +22,7 @@ from app.lstm.state import State
 from app.lstm.weights import Weights
 from app.lstm.workspace import LayoutChanged
 
-_BLOCK = 32_768  # floats
+_BLOCK = 65_536  # floats
 _EVERYTHING = Selection()
 _RESIDUAL = ("output_gate", "cell_state", "hidden_state")
 
@@ -61,11 +61,12 @@ class Trace:
     def _gaps(self) -> Tensor:
         if self.gaps is not None:
             return self.gaps
-        gaps = []
-        for row, length in enumerate(self.sequence_lengths.tolist()):
-            o, c, h = (self.signals[name][row, :, :, :length].flatten(0, 1) for name in _RESIDUAL)  # (…, time, unit)
-            gaps.append(torch.stack([block.amax() for block in _differences(o, c, h, None)]).amax())
-        result = torch.stack(gaps)
+        time = self.output.shape[1]
+        runs = (self.signals[name].permute(1, 2, 3, 0, 4).flatten(0, 2) for name in _RESIDUAL)  # (… time, batch, unit)
+        steps = _gap(*runs, None).unflatten(0, (-1, time)).amax(dim=0)  # (time, batch), NaN in the padding
+        if min(self.sequence_lengths.tolist()) < time:
+            steps.masked_fill_(~batch.is_valid(self.sequence_lengths, time).T.to(steps.device), 0)
+        result = steps.amax(dim=0)
         if self.method == "workspace":
             _give_up_unless_believable(float(result.max()))
         return result

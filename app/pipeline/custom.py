@@ -96,8 +96,9 @@ class CustomPipeline(Pipeline):
             return self._values(query, inputs, lengths).take_along_dim(steps[..., None], dim=1)
         return torch.stack([self._last(query, inputs, first + step + 1) for step in range(query.horizon)], dim=1)
 
-    def warm(self) -> None:
-        """The trial was enough."""
+    def rehearsals(self) -> list[Query]:
+        """None: the trial was enough."""
+        return []
 
     def _run(self, query: Query) -> Answer:
         lengths, name = query.sequence_lengths, self._name(query.module)

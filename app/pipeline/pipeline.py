@@ -92,8 +92,8 @@ class Pipeline(nn.Module, ABC):
         """The predictions (batch, horizon, value) of the further steps, which end each row of inputs."""
 
     @abstractmethod
-    def warm(self) -> None:
-        """Compute something, so that the first request need not wait for what happens once."""
+    def rehearsals(self) -> list[Query]:
+        """What is computed before anybody asks, so that the first request need not wait for what happens once."""
 
     @abstractmethod
     def _run(self, query: Query) -> Answer:

@@ -104,13 +104,14 @@ class PlainPipeline(Pipeline):
         steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
         return self._predicted(output.take_along_dim(steps[..., None], dim=1))
 
-    def warm(self) -> None:
-        """Read a few sequences, alone and together, short and less short: each kernel must be made once."""
+    def rehearsals(self) -> list[Query]:
+        """A few sequences, alone and together, short and less short: each kernel must be made once."""
         inputs = self.inputs
         width, dtype = ([len(inputs.names)], torch.float32) if isinstance(inputs, FeatureInputs) else ([], torch.int64)
-        for rows, steps in WARMED:
-            read = torch.zeros(rows, steps, *width, dtype=dtype)
-            self.answer(Query(read, torch.full((rows,), steps), output=True))
+        return [
+            Query(torch.zeros(rows, steps, *width, dtype=dtype), torch.full((rows,), steps), output=True)
+            for rows, steps in WARMED
+        ]
 
     def _run(self, query: Query) -> Answer:
         lengths, traced = query.sequence_lengths, None

@@ -86,10 +86,11 @@ class Model:
         return made.hexdigest()
 
     def warm(self) -> None:
-        """Prove the way to its gates and compute one step, so that the first request need not wait for it."""
+        """Prove the way to its gates and compute a few steps, so that the first request need not wait for it."""
         method_of(self.pipeline.lstm)
         self.fingerprint  # noqa: B018 - computed once, and here nobody waits for it
-        self.pipeline.warm()
+        for query in self.pipeline.rehearsals():
+            self.pipeline.answer(query)
 
     @classmethod
     def load(cls, folder: Path, version: str, device: torch.device, *, allow_code: bool = False) -> Model:

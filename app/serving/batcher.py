@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter_ns, thread_time_ns
 from typing import NamedTuple, TypeVar
 
@@ -108,8 +109,10 @@ class Batcher:
         return self._lanes.do(job)
 
     def warm(self, model: Model) -> None:
-        """Have a model ready for batches of every kind; not to be called from the event loop."""
+        """Have a model ready for batches of every kind, and know its pace; not to be called from the event loop."""
         self._lanes.rehearse(model.warm)
+        for query in model.pipeline.rehearsals():
+            self._pace.learn(Batch(model, query), self._lanes.do(partial(_busy_ns, model, query), cores=1))
 
     def statistics(self, model: Model) -> Statistics:
         """Of this version of the model."""
@@ -152,7 +155,7 @@ class Batcher:
 
         To begin with it beside a batch of its model would bring nothing then, and to wait for that makes a larger one.
         """
-        return self._pace.foreseen_ns(Batch(waiting.model, waiting.query)) >= self._pace.around_ns
+        return self._pace.added_ns(Batch(waiting.model, waiting.query)) >= self._pace.around_ns
 
     def _compute_soon(self) -> None:
         """As soon as everything was read that has arrived by now."""
@@ -268,6 +271,13 @@ class Batcher:
         self.statistics(member.model).fail.add(perf_counter_ns() - member.arrived)
         if not member.has_left:
             member.answer.set_exception(error)
+
+
+def _busy_ns(model: Model, query: Query) -> int:
+    """How long this thread computes for it."""
+    began = thread_time_ns()
+    model.pipeline.answer(query)
+    return thread_time_ns() - began
 
 
 def _closed() -> NotReady:

@@ -54,14 +54,14 @@ class Lanes:
         """Do this now, on this thread and one core."""
         return _run(1, job, *given)
 
-    def do(self, job: Callable[[], T]) -> T:
-        """What this gives when one has come to it, on all cores; not to be called from the event loop."""
-        return self._threads[-1].submit(_run, self._all_cores, job).result()
+    def do(self, job: Callable[[], T], cores: int | None = None) -> T:
+        """What this gives when one has come to it, on all cores or so many; not to be called from the event loop."""
+        return self._threads[-1].submit(_run, cores or self._all_cores, job).result()
 
     def rehearse(self, job: Callable[[], None]) -> None:
         """Do this with every number of cores that a batch may have: kernels are made for each."""
         for cores in {self._all_cores, self._cores, 1}:
-            self._threads[-1].submit(_run, cores, job).result()
+            self.do(job, cores)
 
     async def stop(self) -> None:
         """Let each come to the end of what it does, and leave this thread the number of cores that it had."""

@@ -30,14 +30,36 @@ def test_what_one_took_is_foreseen_of_the_next_by_its_steps(load, ask, pace):
     assert pace.foreseen_ns(Batch(model, ask(30, 2, 2))) == pytest.approx(9000)  # the padding is computed, too
 
 
-def test_the_newest_counts_a_fifth(load, ask, pace):
+def test_what_is_quicker_counts_more_than_what_is_slower(load, ask, pace):
+    batch = Batch(load(), ask(10))
+    pace.learn(batch, 1000)
+    pace.learn(batch, 2000)
+    assert pace.foreseen_ns(batch) == pytest.approx(1050)
+    pace.learn(batch, 550)
+    assert pace.foreseen_ns(batch) == pytest.approx(800)
+    for _ in range(200):
+        pace.learn(batch, 5000)
+    assert pace.foreseen_ns(batch) == pytest.approx(5000, rel=0.01)
+
+
+def test_each_size_has_its_own_and_what_was_never_seen_that_of_the_nearest(load, ask, pace):
     model = load()
-    pace.learn(Batch(model, ask(10)), 1000)
-    pace.learn(Batch(model, ask(10)), 2000)
-    assert pace.foreseen_ns(Batch(model, ask(1))) == pytest.approx(120)
-    for _ in range(40):
-        pace.learn(Batch(model, ask(10)), 5000)
-    assert pace.foreseen_ns(Batch(model, ask(1))) == pytest.approx(500, rel=0.01)
+    pace.learn(Batch(model, ask(1)), 900)
+    pace.learn(Batch(model, ask(64)), 6400)
+    assert [pace.foreseen_ns(Batch(model, ask(steps))) for steps in (1, 64, 127)] == pytest.approx([900, 6400, 12700])
+    assert pace.foreseen_ns(Batch(model, ask(3))) == pytest.approx(2700)
+    assert pace.foreseen_ns(Batch(model, ask(1000))) == pytest.approx(100_000)
+    assert [pace.added_ns(Batch(model, ask(steps))) for steps in (1, 64)] == pytest.approx([100, 6400])
+
+
+def test_what_costs_the_event_loop_little_beside_what_lies_around_it_may_take_longer(load, ask, pace):
+    batch = Batch(load(), ask(10))
+    pace.learn(batch, 1000)
+    assert not pace.is_instant(batch, 999)
+    pace._loop_ns, pace._answered = 2000, 1
+    assert [pace.is_instant(batch, most_ns) for most_ns in (333, 334)] == [False, True]
+    pace._loop_ns = 1999
+    assert not pace.is_instant(batch, 999)
 
 
 def test_queries_that_are_computed_together_count_together(load, ask, pace):
@@ -97,6 +119,14 @@ def test_a_model_that_is_gone_is_forgotten(load, ask, pace):
     assert len(pace._step_ns) == 0
 
 
+def test_of_a_model_that_was_warmed_up_it_is_known(load):
+    model, batcher = load(), Batcher(10, 10)
+    batcher.warm(model)
+    for query in model.pipeline.rehearsals():
+        assert 0 < batcher._pace.foreseen_ns(Batch(model, query)) < inf
+    asyncio.run(batcher.stop())
+
+
 def test_what_is_quick_is_computed_on_the_event_loop_and_the_rest_on_the_device(load, ask, monkeypatch):
     import threading  # noqa: PLC0415
 
@@ -114,9 +144,9 @@ def test_what_is_quick_is_computed_on_the_event_loop_and_the_rest_on_the_device(
         batcher = Batcher(10, 10)
         try:
             await batcher.answer(model, ask(2))  # nothing is known yet
-            batcher._pace._step_ns[model] = {False: INSTANT_NS / 500}
+            batcher._pace._step_ns[model] = {(False, 2): INSTANT_NS / 500}
             expected = await batcher.answer(model, ask(2))
-            batcher._pace._step_ns[model] = {False: INSTANT_NS / 500}
+            batcher._pace._step_ns[model] = {(False, 2): INSTANT_NS / 500}
             await batcher.answer(model, ask(501))
             await batcher.answer(model, ask(2, trace=traced))
             return expected
