@@ -24,7 +24,14 @@ MOST_IN_CELL = 512  # rows · units of one step: with more, oneDNN's products ga
 
 
 def forward(
-    module: nn.LSTM, inputs: Tensor, lengths: Tensor, initial_state: State, *, ragged: bool, with_state: bool = True
+    module: nn.LSTM,
+    inputs: Tensor,
+    lengths: Tensor,
+    initial_state: State,
+    *,
+    ragged: bool,
+    with_state: bool = True,
+    with_padding: bool = True,
 ) -> tuple[Tensor, State | None]:
     """The output and final state of a padded batch, each row's as if it had run alone.
 
@@ -35,10 +42,11 @@ def forward(
         initial_state: each (layers · directions, batch, unit).
         ragged: whether a row is shorter than the padded time.
         with_state: whether the final state is wanted, which in a ragged batch costs more than the output.
+        with_padding: whether the padding of the output is read; it may hold anything where it is not.
 
     Returns:
-        Output (batch, time, directions · unit), NaN in the padding, and each row's state at its own last step; None
-        where that is not wanted and would have cost something.
+        Output (batch, time, directions · unit), NaN in the padding that is read, and each row's state at its own last
+        step; None where that is not wanted and would have cost something.
     """
     if ragged and (with_state or module.bidirectional):
         # the cell states inside are wanted where rows end, or a direction begins there: only a trace goes there
@@ -46,9 +54,9 @@ def forward(
         return traced.output, traced.final_state
     with torch.no_grad():
         output, final = _run(module, inputs, initial_state)
-    if ragged:
-        return output.masked_fill_(~batch.is_valid(lengths, inputs.shape[1])[..., None], torch.nan), None
-    return output, final
+    if ragged and with_padding:
+        output.masked_fill_(~batch.is_valid(lengths, inputs.shape[1])[..., None], torch.nan)
+    return output, None if ragged else final
 
 
 def _run(module: nn.LSTM, inputs: Tensor, initial_state: State) -> tuple[Tensor, State]:

@@ -61,9 +61,9 @@ class Trace:
     def _gaps(self) -> Tensor:
         if self.gaps is not None:
             return self.gaps
-        time = self.output.shape[1]
-        runs = (self.signals[name].permute(1, 2, 3, 0, 4).flatten(0, 2) for name in _RESIDUAL)  # (… time, batch, unit)
-        steps = _gap(*runs, None).unflatten(0, (-1, time)).amax(dim=0)  # (time, batch), NaN in the padding
+        rows, time, _ = self.output.shape
+        o, c, h = (self.signals[name].permute(1, 2, 3, 0, 4).flatten(0, 2) for name in _RESIDUAL)  # (…, batch, unit)
+        steps = _gap(o, c, h, None).view(-1, time, rows).amax(dim=0)  # (time, batch), NaN in the padding
         if min(self.sequence_lengths.tolist()) < time:
             steps.masked_fill_(~batch.is_valid(self.sequence_lengths, time).T.to(steps.device), 0)
         result = steps.amax(dim=0)

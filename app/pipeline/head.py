@@ -60,8 +60,13 @@ class Head(nn.Module):
         """Whether there is a prediction for every time step, not one per sequence."""
         return self.steps == "all"
 
+    @property
+    def reads_padding(self) -> bool:
+        """Whether it needs NaN there; else it reads each row at steps of its own."""
+        return self.steps not in ("last", "final")
+
     def forward(self, output: Tensor, lengths: Tensor | None) -> Tensor:
-        """(batch, time, unit) with NaN in the padding -> (batch, time, value), or (batch, value) for a summary.
+        """(batch, time, unit) -> (batch, time, value), or (batch, value) for a summary; NaN in padding that is read.
 
         `lengths` is (batch,), or None where all rows have all steps.
         """

@@ -100,7 +100,8 @@ class PlainPipeline(Pipeline):
         """The head, whatever it reads else, reads each further step."""
         encoded = self.encoder(inputs)
         state = self._initial_state(query, encoded)
-        output, _ = forward(self.lstm, encoded, lengths, state, ragged=query.is_ragged, with_state=False)
+        ragged = query.is_ragged
+        output, _ = forward(self.lstm, encoded, lengths, state, ragged=ragged, with_state=False, with_padding=False)
         steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
         return self._predicted(output.take_along_dim(steps[..., None], dim=1))
 
@@ -127,7 +128,13 @@ class PlainPipeline(Pipeline):
             output, final_state = traced.output, traced.final_state
         else:
             output, final_state = forward(
-                self.lstm, encoded, lengths, begin, ragged=query.is_ragged, with_state=query.final_state
+                self.lstm,
+                encoded,
+                lengths,
+                begin,
+                ragged=query.is_ragged,
+                with_state=query.final_state,
+                with_padding=query.output or self.head is None or self.head.reads_padding,
             )
         return replace(
             answer,
