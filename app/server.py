@@ -14,14 +14,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.errors import Unavailable
+from app.interpreter import TURN_S
 from app.protocol import Protocol
 from app.settings import Settings
 
 COLLECTED_AFTER = 50_000
 """So many more objects must have been made than freed until the collector looks for cycles among the new ones."""
-
-TURN_S = 0.0005
-"""So long a thread may keep the interpreter to itself."""
 
 log = structlog.get_logger(__name__)
 

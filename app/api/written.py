@@ -1,11 +1,12 @@
 """Values with arrays in them as JSON: at once, or piece by piece where they are large.
 
 Whoever writes JSON holds the interpreter meanwhile. What is large is written on another thread, and in pieces: after
-each of them the event loop can turn to the other requests.
+a few of them that thread gives way, so that the event loop can turn to the other requests.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.ragged import Ragged
+from app.interpreter import Turn
 
 PIECE_BYTES = 64 * 1024
 """So much of the arrays is written in one go, about: a millisecond or two."""
@@ -44,16 +46,20 @@ def size_of(value: Any) -> int:
 
 
 def pieces(value: Any) -> list[bytes]:
-    """What `dumps` writes, in pieces of `PIECE_BYTES` of the arrays or more; at least one."""
+    """What `dumps` writes, in pieces of `PIECE_BYTES` of the arrays or more; at least one.
+
+    Where there are several it is not for the event loop to call: between two of them the thread gives way to others.
+    """
     if size_of(value) <= PIECE_BYTES:
         return [dumps(value)]
-    gathered, waiting, size = list[bytes](), list[bytes](), 0
+    gathered, waiting, size, turn = list[bytes](), list[bytes](), 0, Turn()
     for part in _parts(value):
         waiting.append(part)
         size += len(part)
         if size >= PIECE_BYTES:
             gathered.append(b"".join(waiting))
             waiting, size = [], 0
+        turn.give_way()
     return [*gathered, b"".join(waiting)] if waiting else gathered
 
 
@@ -70,6 +76,7 @@ class InPieces(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for still, piece in zip(reversed(range(len(self._pieces))), self._pieces, strict=True):
             await send({"type": "http.response.body", "body": piece, "more_body": still > 0})
+            await asyncio.sleep(0)  # sending to a fast reader waits for nothing: others would never get their turn
 
 
 def _parts(value: Any) -> Iterator[bytes]:

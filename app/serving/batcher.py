@@ -11,6 +11,7 @@ from time import perf_counter_ns, thread_time_ns
 from typing import NamedTuple, TypeVar
 
 from app.errors import DeadlineExceeded, NotReady, Overloaded
+from app.interpreter import Turn
 from app.pipeline.query import Answer, Query
 from app.repository.model import Model
 from app.serving.batch import Batch
@@ -76,7 +77,7 @@ class Batcher:
         self._lanes = Lanes(lanes)
         self._computing: list[Model] = []  # of each lane that is not free
         self._held_up: set[Model] = set()  # those of which no more is begun until a batch is done
-        self._pace = Pace()
+        self._pace, self._turn = Pace(), Turn()
         self._is_soon = False
         self._is_closed = False
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
@@ -100,6 +101,8 @@ class Batcher:
                 raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
         waiting = _Waiting(model, query, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        if self._computing:
+            self._turn.give_way()
         if not self._is_soon and self._may_begin(waiting):
             self._compute_soon()
         return waiting.answer
