@@ -17,6 +17,7 @@ from app.lstm.state import State
 from app.lstm.weights import Weights
 
 MOST_FLOATS = 16_000_000  # 64 MB, of which about half is written; a kernel call reorders the weights first: not too few
+MOST_AT_ONCE = 3 * MOST_FLOATS  # what has no more is one chunk: where that is all there is, it is returned without a copy
 FLOATS_PER_UNIT = 16  # what oneDNN's workspace holds per step, row and unit, its unused parts included
 
 
@@ -48,7 +49,8 @@ Method = Callable[[Weights, Tensor, Tensor, Tensor], Iterator[Chunk]]
 def parts(inputs: Tensor, hidden_size: int) -> Iterator[tuple[int, Tensor]]:
     """Cut (time, batch, feature) into chunks of time: each with its first step."""
     time, batch, features = inputs.shape
-    steps = max(1, MOST_FLOATS // (FLOATS_PER_UNIT * batch * max(features, hidden_size)))
-    if steps >= time:
+    floats = FLOATS_PER_UNIT * batch * max(features, hidden_size)  # of a step
+    if time * floats <= MOST_AT_ONCE:
         return iter([(0, inputs)])
+    steps = max(1, MOST_FLOATS // floats)
     return ((start, inputs[start : start + steps]) for start in range(0, time, steps))

@@ -167,6 +167,7 @@ def test_chunks_of_time_make_the_same_trace_as_one(using, monkeypatch, name):
     inputs, state = random_run(module, (50, 13, 40))
     whole = trace(module, inputs, initial_state=state)
     monkeypatch.setattr(chunk, "MOST_FLOATS", 7 * chunk.FLOATS_PER_UNIT * 3 * 16)
+    monkeypatch.setattr(chunk, "MOST_AT_ONCE", 0)
     cut = trace(module, inputs, initial_state=state)
     for signal, values in whole.signals.items():
         torch.testing.assert_close(cut.signals[signal], values, rtol=0, atol=1e-6, equal_nan=True)
