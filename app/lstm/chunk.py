@@ -17,7 +17,9 @@ from app.lstm.state import State
 from app.lstm.weights import Weights
 
 MOST_FLOATS = 16_000_000  # 64 MB, of which about half is written; a kernel call reorders the weights first: not too few
-MOST_AT_ONCE = 3 * MOST_FLOATS  # what has no more is one chunk: where that is all there is, it is returned without a copy
+MOST_AT_ONCE = (
+    3 * MOST_FLOATS
+)  # what has no more is one chunk: where that is all there is, it is returned without a copy
 FLOATS_PER_UNIT = 16  # what oneDNN's workspace holds per step, row and unit, its unused parts included
 
 

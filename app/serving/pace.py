@@ -15,6 +15,9 @@ _NEWEST = 0.2
 _QUICKER, _SLOWER = 0.5, 0.05
 """So much a batch counts beside those before it: what else a thread's time goes to can only make it longer."""
 
+_BySize = dict[int, float]
+_NOTHING: _BySize = {}
+
 _SLIGHT = 3
 """So many times as long something may take the event loop that costs it less than half of what lies around it."""
 
@@ -26,7 +29,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._step_ns: WeakKeyDictionary[Model, dict[tuple[bool, int], float]] = WeakKeyDictionary()
+        self._step_ns: WeakKeyDictionary[Model, tuple[_BySize, _BySize]] = WeakKeyDictionary()  # untraced, traced
         self._loop_ns = self._answered = 0.0  # of late
         self._loop_had_ns = thread_time_ns()
 
@@ -54,18 +57,15 @@ class Pace:
     def learn(self, batch: Batch, ns: int) -> None:
         """This batch took so long."""
         if _is_steady(batch):
-            known, kind = self._step_ns.setdefault(batch.model, {}), (_is_traced(batch), _size(batch))
+            known, size = self._step_ns.setdefault(batch.model, ({}, {}))[_is_traced(batch)], _size(batch)
             step_ns = ns / batch.padded_steps
-            before = known.get(kind, step_ns)
-            known[kind] = before + (_QUICKER if step_ns < before else _SLOWER) * (step_ns - before)
+            before = known.get(size, step_ns)
+            known[size] = before + (_QUICKER if step_ns < before else _SLOWER) * (step_ns - before)
 
-    def _known(self, batch: Batch) -> dict[int, float]:
+    def _known(self, batch: Batch) -> _BySize:
         """What a step takes in batches of each size."""
-        if not _is_steady(batch):
-            return {}
-        is_traced = _is_traced(batch)
-        known = self._step_ns.get(batch.model, {})
-        return {size: step_ns for (traced, size), step_ns in known.items() if traced == is_traced}
+        known = self._step_ns.get(batch.model) if _is_steady(batch) else None
+        return _NOTHING if known is None else known[_is_traced(batch)]
 
     @property
     def around_ns(self) -> float:

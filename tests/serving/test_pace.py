@@ -144,9 +144,9 @@ def test_what_is_quick_is_computed_on_the_event_loop_and_the_rest_on_the_device(
         batcher = Batcher(10, 10)
         try:
             await batcher.answer(model, ask(2))  # nothing is known yet
-            batcher._pace._step_ns[model] = {(False, 2): INSTANT_NS / 500}
+            batcher._pace._step_ns[model] = {2: INSTANT_NS / 500}, {}
             expected = await batcher.answer(model, ask(2))
-            batcher._pace._step_ns[model] = {(False, 2): INSTANT_NS / 500}
+            batcher._pace._step_ns[model] = {2: INSTANT_NS / 500}, {}
             await batcher.answer(model, ask(501))
             await batcher.answer(model, ask(2, trace=traced))
             return expected
