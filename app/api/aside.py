@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
@@ -11,6 +13,15 @@ Done = TypeVar("Done")
 
 MOST_BYTES = 256 * 1024
 """Of JSON that are read on the event loop, and of arrays that are written there as JSON: a few milliseconds."""
+
+
+WRITERS = ThreadPoolExecutor(2, thread_name_prefix="writer")
+"""Threads of their own for large replies: what is soon done on the others need not wait for them."""
+
+
+async def write(work: Callable[Arguments, Done], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Done:
+    """Write a large reply."""
+    return await asyncio.get_running_loop().run_in_executor(WRITERS, partial(work, *args, **kwargs))
 
 
 async def run(

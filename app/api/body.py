@@ -6,8 +6,8 @@ import asyncio
 import gc
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import AsyncIterator, Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -88,7 +88,7 @@ def _empty(schema: type[Schema]) -> Schema | None:
 
 def from_json(content: bytes) -> Fields:
     """A JSON object's fields; raises `InvalidJSON`, `InvalidInput`."""
-    with _without_collector():
+    with _without_collector:
         value = _parse(content)
     if not isinstance(value, dict):
         raise InvalidInput.at(Place(("body",), "the body must be a JSON object"))
@@ -167,16 +167,30 @@ async def _received(request: Request, patience_s: float) -> Message:
         raise DeadlineExceeded(f"no more of the body came within {patience_s:g} seconds") from None
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """JSON has no cycles, and to look for some over and over, while millions of lists are made, takes seconds."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+class _WithoutCollector:
+    """JSON has no cycles, and to look for some over and over, while millions of lists are made, takes seconds.
+
+    Several threads may be inside at once: the last one that leaves has the collector on again, if it was.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._was_enabled = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._was_enabled:
+                gc.enable()
+
+
+_without_collector = _WithoutCollector()
 
 
 def _parse(body: bytes) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
+from app.api import aside
 from app.api.arrays import Sequences
 from app.api.nested import Expected
 
@@ -81,7 +82,7 @@ def numbers_in(content: bytes) -> np.ndarray | None:
 
 def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None:
     try:
-        flat = array_in(_parser().parse(content)).as_buffer(of_type="d")
+        flat = array_in(_parser(content).parse(content)).as_buffer(of_type="d")
     except (ValueError, TypeError, LookupError, RuntimeError, AttributeError):
         return None
     return finite(np.frombuffer(flat, dtype=np.float64))
@@ -95,8 +96,13 @@ def finite(numbers: np.ndarray) -> np.ndarray | None:
     return numbers.astype(np.float32) if least >= -_LARGEST and most <= _LARGEST else None
 
 
-def _parser() -> simdjson.Parser:
-    """This thread's: a parser keeps its buffers, and nothing of what it parsed is kept here."""
+def _parser(content: bytes) -> simdjson.Parser:
+    """This thread's, for a parser keeps its buffers; one for once where they would be large.
+
+    Nothing of what it parsed is kept here.
+    """
+    if len(content) > aside.MOST_BYTES:
+        return simdjson.Parser()
     if not hasattr(_local, "parser"):
         _local.parser = simdjson.Parser()
     parser: simdjson.Parser = _local.parser

@@ -16,7 +16,7 @@ import structlog
 from starlette.responses import Response
 
 from app import logs
-from app.api import problems, reply
+from app.api import aside, problems, reply
 from app.api.context import TIMEOUT_HEADER, Context
 from app.api.headers import REQUEST_ID_NAME, PlainHeaders, request_id_of
 from app.api.keys import Keys
@@ -144,13 +144,26 @@ class Quick:
 class Pending:
     """One request that is under way."""
 
-    __slots__ = ("_asked", "_began", "_is_over", "_quick", "_request_id", "_scope", "_since", "_way", "_write", "loop")
+    __slots__ = (
+        "_asked",
+        "_awaited",
+        "_began",
+        "_is_over",
+        "_quick",
+        "_request_id",
+        "_scope",
+        "_since",
+        "_way",
+        "_write",
+        "loop",
+    )
 
     def __init__(self, quick: Quick, scope: Scope, way: Way, asked: Asked, respond: Reply) -> None:
         self._quick, self._scope, self._way, self._asked, self._write = quick, scope, way, asked, respond
         self._began, self._since, self._is_over = perf_counter(), monotonic(), False
         self._request_id = request_id_of(scope["headers"])
         self.loop = asked.answer.get_loop()
+        self._awaited = asked.answer  # the answer, or the reply that is made of it
         quick.context.patience.add(self)
         asked.answer.add_done_callback(self._answered)
 
@@ -159,20 +172,21 @@ class Pending:
         seconds = self._quick.context.patience.most_s
         if now - self._since >= seconds:
             self._refuse(unanswered(seconds))
-            self._asked.answer.cancel()
+            self._awaited.cancel()
 
     def leave(self) -> None:
         """Nobody waits any more."""
         if not self._is_over:
             self._end(problems.CLIENT_LEFT)
             log.info("the client left", method="POST", path=self._scope["path"], request_id=self._request_id)
-            self._asked.answer.cancel()
+            self._awaited.cancel()
 
     def _answered(self, answer: asyncio.Future[Any]) -> None:
         self._go_on(answer, self._asked.encode)
 
     def _go_on(self, done: asyncio.Future[Any], encode: Callable[[Any], Encoded | Encode]) -> None:
         if self._is_over:
+            done.cancelled() or done.exception()  # nobody else will ask for it
             return
         try:
             encoded = encode(done.result())
@@ -185,8 +199,8 @@ class Pending:
             if isinstance(encoded, Encoded):
                 self._send(200, encoded.lines, encoded.pieces)
             else:
-                made = self.loop.run_in_executor(None, encoded)
-                made.add_done_callback(lambda made: self._go_on(made, lambda encoded: encoded))
+                self._awaited = self.loop.run_in_executor(aside.WRITERS, encoded)
+                self._awaited.add_done_callback(lambda made: self._go_on(made, lambda encoded: encoded))
 
     def _refuse(self, error: AppError) -> None:
         self._respond(problems.response(error, self._scope["path"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -114,7 +113,7 @@ def pieces(reply: Reply, media_type: str = JSON) -> Sequence[Content]:
 async def respond(reply: Reply, media_type: str = JSON) -> Response:
     """The reply in this format, as a response."""
     if is_large(reply, media_type):
-        return InPieces(await asyncio.to_thread(pieces, reply, media_type), media_type)
+        return InPieces(await aside.write(pieces, reply, media_type), media_type)
     return Response(encode(reply, media_type), media_type=media_type)
 
 

@@ -35,6 +35,7 @@ class Query:
     most_bytes: int | None = None  # of what is made where its size shows only on the way
     is_first: bool = True  # of the parts that a request is computed in, one after the other
     is_last: bool = True
+    sequences: int | None = None  # of the whole request, of which this is a part
     is_abandoned: Callable[[], bool] | None = None  # whether nobody waits for the answer any more
 
     @cached_property

@@ -77,6 +77,7 @@ async def _explained(query: Query, point: Point, at_once: int, compute: Compute)
         sequence_lengths=torch.tensor([here]),
         explain=None,
         prediction=False,
+        output=False,
         final_state=True,
         is_last=False,
     )
@@ -126,6 +127,7 @@ def portion(query: Query, rows: Tensor, start: int, stop: int, state: State | No
         trace=None if query.trace is None else _within(query.trace, longest, start, stop),
         is_first=query.is_first and start == 0,
         is_last=query.is_last and stop == longest,
+        sequences=query.sequences or len(query.inputs),
     )
 
 

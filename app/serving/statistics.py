@@ -86,9 +86,9 @@ class Statistics:
 
     def computed(self, queries: Sequence[Query], sequences: int, took: Took) -> None:
         """These, with so many sequences, were computed together."""
-        unfinished = [len(query.inputs) for query in queries if not query.is_last]
+        finished = [query.sequences or len(query.inputs) for query in queries if query.is_last]
         self.execution_count += 1
-        self.inference_count += sequences - sum(unfinished)
+        self.inference_count += sum(finished)
         self.last_inference_ms = time.time_ns() // _NS_PER_MS
-        self.computing.add(took, len(queries), len(queries) - len(unfinished))
+        self.computing.add(took, len(queries), len(finished))
         self.batches.setdefault(sequences, Computing()).add(took)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +34,7 @@ class Whole:
         """Put in the answer to a part: these sequences of the batch at these time steps, traced or with final state."""
         trace, final_state = answer.trace, answer.final_state
         if trace is not None:
-            final_state, self.residual = trace.final_state, max(self.residual, trace.residual)
+            final_state, self.residual = trace.final_state, float(np.maximum(self.residual, trace.residual))
             if self._initial_state is None:
                 self._initial_state = trace.initial_state
         if final_state is None:

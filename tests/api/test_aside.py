@@ -1,14 +1,18 @@
 """What takes long is read and written on another thread: the same answers, and nobody waits for it."""
 
+import gc
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from websockets.sync.client import connect
 
-from app.api import aside, reply, written
+from app.api import aside, body, dense, reply, written
+from app.api.v2 import message
+from app.api.v2.message import Output
 
 SAFETENSORS = "application/vnd.safetensors"
 LATER = "X-Request-Timeout-Ms: 20000"  # such a request is answered by the layers
@@ -147,6 +151,21 @@ class TestWhileAReplyIsWritten:
             go_on.set()
             assert wire.post("/v2/models/founding/infer", json.dumps({"inputs": [TENSOR]}).encode()).status == 200
 
+    def test_of_clients_that_left_none_is_written_that_was_not_begun(self, client, dial, held_up, lines, monkeypatch):
+        (begun, go_on), writing, held = held_up, [], reply.pieces
+        monkeypatch.setattr(reply, "pieces", lambda *given: writing.append(1) or held(*given))
+        wires = [dial(client) for _ in range(5)]
+        for wire in wires:
+            wire.send(self.request(wire, lines))
+        assert begun.wait(10)
+        time.sleep(0.2)  # until all are computed, and wait for the two writers
+        for wire in wires:
+            wire.close()
+        time.sleep(0.2)
+        go_on.set()
+        assert len(dial(client).post("/v1/models/founding/trace", json.dumps(BATCH).encode(), *lines).json()) > 6
+        assert len(writing) == 2 + 1  # those that were begun, and the one of the client that stayed
+
     def test_its_client_may_leave(self, client, dial, held_up, lines):
         begun, go_on = held_up
         wire = dial(client)
@@ -169,3 +188,38 @@ class TestWhileAReplyIsWritten:
         assert (broken.status, broken.json()["title"]) == (500, "InternalError")
         monkeypatch.undo()
         assert wire.post("/v1/models/founding/trace", json.dumps(BATCH).encode(), *lines).status == 200
+
+
+def test_the_collector_is_on_again_when_the_last_of_several_readers_is_done():
+    assert gc.isenabled()
+    with body._without_collector:
+        with body._without_collector:
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_where_it_was_off_it_stays_off():
+    gc.disable()
+    try:
+        with body._without_collector:
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_parser_that_has_read_much_is_not_kept(monkeypatch):
+    kept = dense._parser(b"[1]")
+    assert dense._parser(b"[1]") is kept
+    monkeypatch.setattr(aside, "MOST_BYTES", 2)
+    assert dense._parser(b"[1]") is not kept
+
+
+def test_tensors_of_some_pieces_that_are_not_large_are_written_at_once(monkeypatch):
+    monkeypatch.setattr(written, "PIECE_BYTES", 64)
+    monkeypatch.setattr(written, "pieces", None)
+    outputs = [Output("output", np.ones((1, 4, 30), dtype=np.float32), binary=False)]
+    length, pieces = message.encode({"model_name": "a"}, outputs)
+    assert (length, len(pieces)) == (None, 1)
+    assert json.loads(pieces[0])["outputs"][0]["shape"] == [1, 4, 30]

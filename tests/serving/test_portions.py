@@ -301,7 +301,7 @@ class TestTurns:
                 return engine.statistics(model)
 
         told = asyncio.run(scenario())
-        assert (told.inference_count, told.execution_count, told.success.count, told.fail.count) == (1, 12, 1, 0)
+        assert (told.inference_count, told.execution_count, told.success.count, told.fail.count) == (2, 12, 1, 0)
         assert told.queue.count == told.computing.infer.count == 1
         assert told.success.ns >= told.queue.ns + told.computing.infer.ns
         assert sum(each.infer.count for each in told.batches.values()) == 12

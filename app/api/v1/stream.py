@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 from fastapi import WebSocket
 from starlette.types import Message
 
-from app.api import body, context, problems, query, reply, tensors
+from app.api import aside, body, context, problems, query, reply, tensors
 from app.api.schemas import StepRequest
 from app.api.v1.sessions import taken, taken_of_text
 from app.errors import AppError, BodyTooLarge, NotFound
@@ -66,5 +64,5 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
 
 async def _written(answer: reply.Reply, media_type: str) -> bytes:
     if reply.is_large(answer, media_type):
-        return b"".join(await asyncio.to_thread(reply.pieces, answer, media_type))
+        return b"".join(await aside.write(reply.pieces, answer, media_type))
     return bytes(reply.encode(answer, media_type))

@@ -90,7 +90,7 @@ def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
 async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Response:
     """The reply with these outputs, compressed if the client asks for that."""
     takes_long = is_large(outputs)
-    length, pieces = await aside.run(takes_long, encode, reply, outputs)
+    length, pieces = await aside.write(encode, reply, outputs) if takes_long else encode(reply, outputs)
     headers = {} if length is None else {LENGTH_HEADER: str(length)}
     if coding := compression.choose(accept_encoding):
         pieces = await asyncio.to_thread(compression.deflate, pieces, coding)
@@ -108,7 +108,8 @@ def is_large(outputs: Sequence[Output]) -> bool:
 
 def encode(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:
     """The reply with these outputs in pieces, and how much of it is JSON; None for that where all of it is."""
-    text = written.pieces(reply | {"outputs": [_described(output) for output in outputs]})
+    told = reply | {"outputs": [_described(output) for output in outputs]}
+    text = written.pieces(told) if is_large(outputs) else [written.dumps(told)]
     behind = [tensors.to_binary(output.values) for output in outputs if output.binary]
     return sum(map(len, text)) if behind else None, [*text, *behind]
 
