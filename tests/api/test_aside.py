@@ -125,6 +125,18 @@ def held_up(monkeypatch):
     go_on.set()
 
 
+def until(reached, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def count_of_those_who_left(client):
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if "requests_total{" in line and 'status="499"' in line)
+
+
 @pytest.mark.parametrize("lines", [(), (LATER,)], ids=["quick", "slow"])
 class TestWhileAReplyIsWritten:
     def request(self, wire, lines):
@@ -152,16 +164,19 @@ class TestWhileAReplyIsWritten:
             assert wire.post("/v2/models/founding/infer", json.dumps({"inputs": [TENSOR]}).encode()).status == 200
 
     def test_of_clients_that_left_none_is_written_that_was_not_begun(self, client, dial, held_up, lines, monkeypatch):
-        (begun, go_on), writing, held = held_up, [], reply.pieces
+        (_, go_on), writing, held = held_up, [], reply.pieces
         monkeypatch.setattr(reply, "pieces", lambda *given: writing.append(1) or held(*given))
+        engine = client.app.state.context.engine
+        computed = engine.statistics(engine.model("founding")).success
+        answered, left = computed.count, count_of_those_who_left(client)
         wires = [dial(client) for _ in range(5)]
         for wire in wires:
             wire.send(self.request(wire, lines))
-        assert begun.wait(10)
-        time.sleep(0.2)  # until all are computed, and wait for the two writers
+        until(lambda: computed.count == answered + 5 and len(writing) == 2)
         for wire in wires:
             wire.close()
-        time.sleep(0.2)
+        until(lambda: count_of_those_who_left(client) == left + 5)
+        client.get("/health/live")  # what is cancelled is told so in the event loop's next turn
         go_on.set()
         assert len(dial(client).post("/v1/models/founding/trace", json.dumps(BATCH).encode(), *lines).json()) > 6
         assert len(writing) == 2 + 1  # those that were begun, and the one of the client that stayed
