@@ -22,7 +22,7 @@ from app.lstm.state import State
 from app.lstm.weights import Weights
 from app.lstm.workspace import LayoutChanged
 
-_BLOCK = 65_536  # floats
+_BLOCK = 1_048_576  # floats: a thread must wait for the interpreter after each stroke, so there should be few
 _EVERYTHING = Selection()
 _RESIDUAL = ("output_gate", "cell_state", "hidden_state")
 
@@ -234,7 +234,7 @@ def _differences(
 ) -> Iterator[Tensor]:
     """|hidden_state − output_gate·tanh(cell_state)|, projected, (time, batch, unit).
 
-    In blocks of time that stay in the processor's cache.
+    In blocks of time that need little memory beside the trace.
     """
     time, batch_size, units = cell_state.shape
     steps = max(1, _BLOCK // (batch_size * units))

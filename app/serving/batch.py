@@ -24,7 +24,10 @@ GRAINS = 8
 """So many lengths, at least, a ragged batch may have between a power of two and the next."""
 
 MOST_FLOATS = 16 * 1024 * 1024
-"""So many numbers the signals of a batch may have, or the hidden states where no trace is wanted."""
+"""So many numbers the hidden states of a batch may have, where no trace is wanted."""
+
+MOST_TRACED = 6 * 1024 * 1024
+"""So many numbers the signals of a batch may have: two of these beside one another are done sooner than one of both."""
 
 WIDE = 400_000
 """From so many multiplications of hidden states with weights at a time step on, several cores are sooner than one."""
@@ -42,7 +45,7 @@ class Batch:
         self.model = model
         self.queries = [first]
         self.sequences, self._steps, self._longest = len(first.inputs), first.steps, first.inputs.shape[1]
-        self._most_steps = MOST_FLOATS // _floats(first, model)
+        self._most_steps = (MOST_FLOATS if first.trace is None else MOST_TRACED) // _floats(first, model)
 
     def takes(self, model: Model, query: Query) -> bool:
         """Whether this query can be computed along, and pays to be."""

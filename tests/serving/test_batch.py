@@ -175,3 +175,12 @@ class TestWhatGoesTogether:
         batch = Batch(model, ask(10))
         assert batch.takes(model, ask(10))
         assert not batch.takes(model, ask(10, 10))
+
+    def test_fits_into_memory_with_its_signals(self, load, ask, monkeypatch):
+        model = load()
+        selection = Selection().resolve(model.spec)
+        floats = (1 + 6 * model.spec.num_layers) * model.spec.num_directions * model.spec.hidden_size
+        monkeypatch.setattr("app.serving.batch.MOST_TRACED", 25 * floats)
+        batch = Batch(model, ask(10, trace=selection))
+        assert batch.takes(model, ask(10, trace=selection))
+        assert not batch.takes(model, ask(10, 10, trace=selection))

@@ -1,6 +1,8 @@
 """Lanes: batches beside one another, where that helps, and never where it could harm."""
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
@@ -152,6 +154,20 @@ def test_a_lane_whose_job_fails_is_free_again():
         return again
 
     assert asyncio.run(scenario()) == "well"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no niceness of its own there")
+def test_a_lane_lets_the_event_loop_have_a_core_first():
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def scenario():
+        one = Lanes(1)
+        theirs = await one.run(niceness)
+        await one.stop()
+        return theirs - niceness()
+
+    assert asyncio.run(scenario()) == lanes.NICE
 
 
 def test_rehearsed_is_every_number_of_cores_once(cores):
