@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from app.lstm import Selection, State, Trace
 from app.lstm.spec import GATES
@@ -170,12 +171,11 @@ def _joined(inputs: Sequence[Tensor], longest: int) -> Tensor:
     """(batch, time, …) each -> the rows of all, padded with zeros."""
     if all(each.shape[1] == longest for each in inputs):
         return torch.cat(list(inputs))
-    joined = inputs[0].new_zeros(sum(map(len, inputs)), longest, *inputs[0].shape[2:])
-    row = 0
-    for each in inputs:
-        joined[row : row + len(each), : each.shape[1]] = each
-        row += len(each)
-    return joined
+    rows = [row for each in inputs for row in each.unbind()]  # (time, …) each
+    joined = pad_sequence(rows, batch_first=True)
+    if joined.shape[1] == longest:
+        return joined
+    return torch.cat([joined, joined.new_zeros(len(rows), longest - joined.shape[1], *joined.shape[2:])], dim=1)
 
 
 def _joined_state(queries: Sequence[Query], model: Model) -> State | None:

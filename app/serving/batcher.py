@@ -75,7 +75,7 @@ class Batcher:
         self._max_queue_size, self._max_batch_size = max_queue_size, max_batch_size
         self._waiting: deque[_Waiting] = deque()
         self._lanes = Lanes(lanes)
-        self._computing: list[Model] = []  # of each lane that is not free
+        self._computing: list[Batch] = []  # of each lane that is not free
         self._held_up: set[Model] = set()  # those of which no more is begun until a batch is done
         self._pace, self._turn = Pace(), Turn()
         self._is_soon = False
@@ -142,7 +142,7 @@ class Batcher:
 
     def _may_begin(self, waiting: _Waiting) -> bool:
         """Whether it need not wait for what is computed now."""
-        model, computing = waiting.model, self._computing
+        model, computing = waiting.model, [batch.model for batch in self._computing]
         if not self._lanes.free or model in self._held_up:
             return False
         if not model.pipeline.is_reentrant:
@@ -177,7 +177,7 @@ class Batcher:
             self._finish(batch, members, began, self._lanes.here(self._compute, batch, members))
             return
         alone = len(members) == 1 and not self._waiting and not self._computing
-        self._computing.append(batch.model)
+        self._computing.append(batch)
         computing = self._lanes.run(self._compute, batch, members, alone=alone, wide=batch.is_wide)
         computing.add_done_callback(lambda done: self._come(batch, members, began, done))
         if self._waiting and self._lanes.free:
@@ -194,13 +194,17 @@ class Batcher:
     def _most_with(self, first: _Waiting) -> int:
         """How many queries this one and those behind it may be at most, where more wait.
 
-        Several lanes that are free share them, and so that kernels, which are made for every number of rows, need not
-        be made too often, it is one of four numbers between a power of two and the next. What is left is next.
+        All lanes share them with what is computed now: were a lane to take all that waits, the others would be left
+        with what comes meanwhile, in batches too small to pay, and at its end all would wait for this lane again. And
+        so that kernels, which are made for every number of rows, need not be made too often, it is one of four numbers
+        between a power of two and the next. What is left is next.
         """
-        most, free = len(self._waiting) + 1, self._lanes.free
-        if free > 1 and self._is_long(first):
-            most = min(most, max(FEWEST if first.query.is_whole else 1, -(-most // free)))
-        return _rounded_down(most) if first.model.pipeline.is_at_home else most
+        most, model = len(self._waiting) + 1, first.model
+        if model.pipeline.is_reentrant and self._is_long(first):
+            begun = sum(len(batch.queries) for batch in self._computing if batch.model is model)
+            share = -(-(most + begun) // self._lanes.count)
+            most = min(most, max(FEWEST if first.query.is_whole else 1, share))
+        return _rounded_down(most) if model.pipeline.is_at_home else most
 
     def _gathered(self, first: _Waiting, most: int) -> tuple[Batch, list[_Waiting]]:
         """This one, and those that go with it."""
@@ -246,7 +250,7 @@ class Batcher:
 
     def _come(self, batch: Batch, members: list[_Waiting], began: int, computing: asyncio.Future[_Computed]) -> None:
         """A device's thread is done with it."""
-        self._computing.remove(batch.model)
+        self._computing.remove(batch)
         self._held_up.clear()
         if computing.cancelled():  # the service stops
             for member in members:

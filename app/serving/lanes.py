@@ -44,6 +44,11 @@ class Lanes:
         self._idle = [*self._threads]  # the last one to come free is the next, while its caches are warm
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._threads)
+
+    @property
     def free(self) -> int:
         """How many have nothing to do."""
         return len(self._idle)

@@ -284,6 +284,21 @@ def test_lanes_that_are_free_share_what_comes_at_once(load, ask, computed):
     assert computed == [10, 10]
 
 
+def test_a_lane_leaves_the_one_that_computes_its_share_of_what_waits(load, ask, gate, hold, computed, monkeypatch):
+    model = load()
+    monkeypatch.setattr(Batcher, "_is_long", lambda *_: True)
+
+    async def scenario(batcher):
+        held = batcher.submit(model, hold)
+        await begun(gate)
+        await asyncio.gather(*(batcher.answer(model, ask(5)) for _ in range(31)))
+        gate.open.set()
+        await held
+
+    run(scenario)
+    assert computed == [16, 8, 7, 1]
+
+
 def test_few_queries_are_not_parted(load, ask, computed):
     model = load()
 

@@ -314,7 +314,8 @@ def test_of_long_ones_that_wait_each_lane_has_one(model_folder, ask):
         async with serving(model_folder()) as (engine, model):
             batcher = engine._batcher
             lanes, run = batcher._lanes, batcher._lanes.run
-            lanes._idle = [*lanes._threads * 2]  # as if there were two
+            lanes._threads *= 2  # as if there were two
+            lanes._idle = [*lanes._threads]
 
             def noted(job, batch, members, **others):
                 sizes.append(len(members))
