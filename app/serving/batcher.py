@@ -142,9 +142,10 @@ class Batcher:
 
     def _may_begin(self, waiting: _Waiting) -> bool:
         """Whether it need not wait for what is computed now."""
-        model, computing = waiting.model, [batch.model for batch in self._computing]
+        model = waiting.model
         if not self._lanes.free or model in self._held_up:
             return False
+        computing = [batch.model for batch in self._computing]
         if not model.pipeline.is_reentrant:
             may = all(other.pipeline.is_reentrant for other in computing)
         else:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -83,7 +84,8 @@ class Lanes:
 def _stand_back() -> None:
     """Let the event loop, for which all wait, have a core before this thread and those that it starts."""
     if sys.platform == "linux":  # where it is this thread's alone
-        os.nice(NICE)
+        with suppress(OSError):  # a sandbox may forbid it: it computes as well without
+            os.nice(NICE)
 
 
 def _run(cores: int, job: Callable[..., T], *given: Any) -> T:

@@ -170,6 +170,20 @@ def test_a_lane_lets_the_event_loop_have_a_core_first():
     assert asyncio.run(scenario()) == lanes.NICE
 
 
+def test_a_lane_computes_where_priorities_may_not_be_changed(monkeypatch):
+    def forbidden(_):
+        raise PermissionError
+
+    async def scenario():
+        one = Lanes(1)
+        told = await one.run(lambda: "well")
+        await one.stop()
+        return told
+
+    monkeypatch.setattr(os, "nice", forbidden)
+    assert asyncio.run(scenario()) == "well"
+
+
 def test_rehearsed_is_every_number_of_cores_once(cores):
     seen = []
     two, one = Lanes(2), Lanes(1)
