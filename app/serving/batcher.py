@@ -28,6 +28,9 @@ FEWEST = 8
 """So many queries are not parted among lanes, where they are no parts of long ones: smaller batches cost more than
 their share."""
 
+WORTH_LEAVING = 1.5
+"""What waits is parted where it is more than so many shares: a little left over is not worth smaller batches."""
+
 _GRAIN_BITS = 3  # of a number of rows; the others are zero
 
 
@@ -203,8 +206,8 @@ class Batcher:
         most, model = len(self._waiting) + 1, first.model
         if model.pipeline.is_reentrant and self._is_long(first):
             begun = sum(len(batch.queries) for batch in self._computing if batch.model is model)
-            share = -(-(most + begun) // self._lanes.count)
-            most = min(most, max(FEWEST if first.query.is_whole else 1, share))
+            share = max(FEWEST if first.query.is_whole else 1, -(-(most + begun) // self._lanes.count))
+            most = share if most > WORTH_LEAVING * share else most
         return _rounded_down(most) if model.pipeline.is_at_home else most
 
     def _gathered(self, first: _Waiting, most: int) -> tuple[Batch, list[_Waiting]]:

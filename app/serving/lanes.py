@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T")
-
-NICE = 5
-"""So much less than the event loop the threads insist on a core."""
 
 MOST = 4
 """More would take the interpreter from each other, and from the event loop."""
@@ -41,7 +35,7 @@ class Lanes:
     def __init__(self, count: int) -> None:
         self._all_cores = torch.get_num_threads()
         self._cores = max(1, self._all_cores // count)
-        self._threads = [ThreadPoolExecutor(1, "device", _stand_back) for _ in range(count)]
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix="device") for _ in range(count)]
         self._idle = [*self._threads]  # the last one to come free is the next, while its caches are warm
 
     @property
@@ -79,13 +73,6 @@ class Lanes:
         for lane in self._threads:
             await asyncio.to_thread(lane.shutdown, wait=True, cancel_futures=True)
         torch.set_num_threads(self._all_cores)
-
-
-def _stand_back() -> None:
-    """Let the event loop, for which all wait, have a core before this thread and those that it starts."""
-    if sys.platform == "linux":  # where it is this thread's alone
-        with suppress(OSError):  # a sandbox may forbid it: it computes as well without
-            os.nice(NICE)
 
 
 def _run(cores: int, job: Callable[..., T], *given: Any) -> T:

@@ -1,8 +1,6 @@
 """Lanes: batches beside one another, where that helps, and never where it could harm."""
 
 import asyncio
-import os
-import sys
 import threading
 
 import pytest
@@ -156,34 +154,6 @@ def test_a_lane_whose_job_fails_is_free_again():
     assert asyncio.run(scenario()) == "well"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no niceness of its own there")
-def test_a_lane_lets_the_event_loop_have_a_core_first():
-    def niceness():
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    async def scenario():
-        one = Lanes(1)
-        theirs = await one.run(niceness)
-        await one.stop()
-        return theirs - niceness()
-
-    assert asyncio.run(scenario()) == lanes.NICE
-
-
-def test_a_lane_computes_where_priorities_may_not_be_changed(monkeypatch):
-    def forbidden(_):
-        raise PermissionError
-
-    async def scenario():
-        one = Lanes(1)
-        told = await one.run(lambda: "well")
-        await one.stop()
-        return told
-
-    monkeypatch.setattr(os, "nice", forbidden)
-    assert asyncio.run(scenario()) == "well"
-
-
 def test_rehearsed_is_every_number_of_cores_once(cores):
     seen = []
     two, one = Lanes(2), Lanes(1)
@@ -311,6 +281,21 @@ def test_a_lane_leaves_the_one_that_computes_its_share_of_what_waits(load, ask, 
 
     run(scenario)
     assert computed == [16, 8, 7, 1]
+
+
+def test_a_little_left_over_is_computed_along(load, ask, gate, hold, computed, monkeypatch):
+    model = load()
+    monkeypatch.setattr(Batcher, "_is_long", lambda *_: True)
+
+    async def scenario(batcher):
+        held = [batcher.submit(model, query) for query in [hold] * 8]
+        await begun(gate)
+        await asyncio.gather(*(batcher.answer(model, ask(5)) for _ in range(14)))
+        gate.open.set()
+        await asyncio.gather(*held)
+
+    run(scenario)
+    assert computed == [14, 8]
 
 
 def test_few_queries_are_not_parted(load, ask, computed):
