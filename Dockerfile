@@ -9,7 +9,7 @@ RUN useradd --system --no-create-home gatescope
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY app ./app
 RUN pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} torch==2.13.0 \
- && pip install --no-cache-dir --constraint constraints.txt .
+ && pip install --no-cache-dir --constraint constraints.txt '.[cli]'
 COPY models ./models
 
 ENV GATESCOPE_HOST=0.0.0.0 GATESCOPE_PORT=8000 GATESCOPE_MODELS_DIR=/srv/gatescope/models GATESCOPE_LOG_FORMAT=json

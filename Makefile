@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_ALL := $(VENV)/.installed-all
 
-.PHONY: install run test check format bench bench-peers train clean
+.PHONY: install install-all run test check format bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -12,9 +13,16 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plot,netcdf,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,plot,xarray,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps silero-vad
 	touch $(INSTALLED)
+
+# every extra: what `make install` has, and the heavy ones
+install-all: $(INSTALLED_ALL)
+
+$(INSTALLED_ALL): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	touch $(INSTALLED_ALL)
 
 run: install
 	$(BIN)/gatescope serve
@@ -41,7 +49,7 @@ bench-peers: install
 
 # make train MODEL=river: train one of the shipped models again, from the data that its card names
 train: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,train]'
 	$(BIN)/python -m models.$(MODEL).train
 
 clean:

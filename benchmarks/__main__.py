@@ -14,12 +14,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from app import logs
 from benchmarks import beside, comparison, encoding, open_loop, serving, sessions, trace
 from benchmarks.connection import Refused
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
 from benchmarks.wrk import Failed, Missing
+from gatescope.server import logs
 
 IN_PROCESS: dict[str, Callable[[], Table]] = {
     "memory": trace.memory,

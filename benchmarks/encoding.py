@@ -13,10 +13,10 @@ from rich.progress import track
 from rich.table import Table
 from safetensors.numpy import save
 
-from app.api import ndjson, reply
-from app.lstm import SIGNALS
-from app.serving.chunks import Chunk
 from benchmarks.interleaved import medians
+from gatescope.selection import SIGNALS
+from gatescope.server.api import ndjson, reply
+from gatescope.server.serving.chunks import Chunk
 
 # what it is: layers, directions, lengths, units
 TRACES = {

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from app.pipeline.query import Query
-from app.repository.repository import Repository
-from app.serving.engine import LocalEngine
-from app.serving.sessions import Sessions
-from app.serving.stores.memory import MemoryStore
 from benchmarks import apart, closed_loop, form, ratio, server, subject
 from benchmarks.form import Request
 from benchmarks.interleaved import in_turns
 from benchmarks.pace import Pace
 from benchmarks.server import Server
 from benchmarks.subject import Subject
+from gatescope.pipeline.query import Query
+from gatescope.server.repository.repository import Repository
+from gatescope.server.serving.engine import LocalEngine
+from gatescope.server.serving.session_stores.memory import MemoryStore
+from gatescope.server.serving.sessions import Sessions
 
 MANY = 256
 NETWORKS = ("larger", "wide")

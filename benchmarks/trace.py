@@ -14,10 +14,10 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from app.lstm import trace
-from app.lstm.method import method_of
 from benchmarks import others
 from benchmarks.interleaved import medians
+from gatescope.backends.probe import method_of
+from gatescope.tracing import trace
 
 OTHERS = ("cell loop", "gate loop", "BlockLSTMV2")
 
@@ -79,9 +79,9 @@ def padded() -> Table:
 
 def ragged() -> Table:
     """A ragged full trace, and a ragged prediction, over `nn.LSTM`'s packed plain forward."""
-    from app.lstm.forward import forward  # noqa: PLC0415
-    from app.lstm.spec import LSTMSpec  # noqa: PLC0415
-    from app.lstm.state import State  # noqa: PLC0415
+    from gatescope.forward import forward  # noqa: PLC0415
+    from gatescope.spec import LSTMSpec  # noqa: PLC0415
+    from gatescope.state import State  # noqa: PLC0415
 
     table = Table("time", "batch", "hidden", "layers", "trace / packed", "forward / packed")
     for shape in track((Shape(100, 16, 128, 2), Shape(200, 32, 64), Shape(200, 32, 256), Shape(50, 64, 128)), "ragged"):
@@ -104,9 +104,9 @@ def ragged() -> Table:
 
 def steps() -> Table:
     """A prediction of a few steps, as sessions make them, over `nn.LSTM`'s own call."""
-    from app.lstm.forward import forward  # noqa: PLC0415
-    from app.lstm.spec import LSTMSpec  # noqa: PLC0415
-    from app.lstm.state import State  # noqa: PLC0415
+    from gatescope.forward import forward  # noqa: PLC0415
+    from gatescope.spec import LSTMSpec  # noqa: PLC0415
+    from gatescope.state import State  # noqa: PLC0415
 
     batches = (1, 4, 16, 64, 256)
     table = Table("time", "hidden", "layers", *(f"batch {batch}" for batch in batches))

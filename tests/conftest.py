@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from app.lstm import method, workspace
+from gatescope.backends import onednn, probe
 
 REGRESSION = """
 description = "two quantities from three features"
@@ -197,12 +197,12 @@ def using(monkeypatch):
     """`using("replay")`: from here on traces go this way; what is proved or given up is forgotten after."""
 
     def forget() -> None:
-        method._distrusted.clear()
-        method._proved.cache_clear()
-        workspace._seen.clear()
+        probe._distrusted.clear()
+        probe._proved.cache_clear()
+        onednn._seen.clear()
 
     forget()
-    yield lambda name: monkeypatch.setattr(method, "ORDER", (name, "loop"))
+    yield lambda name: monkeypatch.setattr(probe, "ORDER", (name, "loop"))
     forget()
 
 
@@ -297,4 +297,4 @@ def redis_server(needed) -> Iterator[RedisServer]:
 @pytest.fixture
 def on_device(monkeypatch):
     """Everything is computed in the device's thread, however little it is: for tests that hold it up."""
-    monkeypatch.setattr("app.serving.batcher.INSTANT_NS", -1)
+    monkeypatch.setattr("gatescope.server.serving.scheduler.INSTANT_NS", -1)

@@ -13,9 +13,21 @@ import torch
 import typer
 from safetensors.torch import save_model
 
-from app import errors
-from app.api.routes import ROUTES
-from app.api.schemas import (
+from gatescope import errors
+from gatescope.checkpoints.structure.options import Options
+from gatescope.cli import cli, main
+from gatescope.cli.connection import Connection
+from gatescope.client import Client, Session
+from gatescope.pipeline.features import Feature, FeatureInputs
+from gatescope.pipeline.head import HeadConfig
+from gatescope.pipeline.manifest import Example, Manifest, StatedLSTM
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.output import OutputConfig
+from gatescope.pipeline.query import Query
+from gatescope.pipeline.tokens import TokenInputs
+from gatescope.selection import Selection
+from gatescope.server.api.routes import ROUTES
+from gatescope.server.api.schemas import (
     ExplainReply,
     ExplainRequest,
     ModelInfo,
@@ -28,20 +40,8 @@ from app.api.schemas import (
     TraceValuesReply,
     UploadReply,
 )
-from app.api.v2.schemas import InferParameters, InferReply, InferRequest, InputTensor
-from app.cli import cli, main
-from app.client import Client, Session
-from app.connection import Connection
-from app.lstm import Selection
-from app.pipeline.features import Feature, FeatureInputs
-from app.pipeline.head import HeadConfig
-from app.pipeline.output import OutputConfig
-from app.pipeline.query import Query
-from app.pipeline.tokens import TokenInputs
-from app.repository.importers.options import Options
-from app.repository.manifest import Example, Manifest, StatedLSTM
-from app.repository.model import Model
-from app.settings import Settings
+from gatescope.server.api.v2.schemas import InferParameters, InferReply, InferRequest, InputTensor
+from gatescope.server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from app import errors
-from app.errors import AppError, InvalidInput, Place
+from gatescope import errors
+from gatescope.errors import AppError, InvalidInput, Place
 
 PLACES = (Place(("body", "inputs", 0, 2), "is NaN"), Place(("body", "horizon"), "is negative"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app import plot
+from gatescope import plot
 
 
 @pytest.mark.parametrize(("steps", "labelled"), [(3, True), (2, False), (5, False)])

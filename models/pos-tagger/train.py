@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from app.pipeline.vocabulary import SHAPES, endings
+from gatescope.pipeline.vocabulary import SHAPES, endings
 from models import recipe
 
 NAME = "pos-tagger"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from app.client import AsyncClient, AsyncSession, Client, attempts
+from gatescope.client import AsyncClient, AsyncSession, Client, attempts
 
 
 class Awaited:
@@ -115,8 +115,10 @@ def waits(monkeypatch):
     async def note(seconds):
         waited.append(seconds)
 
-    monkeypatch.setattr("app.client.blocking.time", SimpleNamespace(sleep=waited.append))  # the client's, nobody else's
-    monkeypatch.setattr("app.client.awaiting.asyncio", SimpleNamespace(sleep=note))
+    monkeypatch.setattr(
+        "gatescope.client.blocking.time", SimpleNamespace(sleep=waited.append)
+    )  # the client's, nobody else's
+    monkeypatch.setattr("gatescope.client.awaiting.asyncio", SimpleNamespace(sleep=note))
     return waited
 
 

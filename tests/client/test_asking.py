@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.client import State
-from app.errors import InvalidInput, ModelNotFound, TraceNotFound, VersionNotFound
+from gatescope.client import State
+from gatescope.errors import InvalidInput, ModelNotFound, TraceNotFound, VersionNotFound
 
 WEEK = "/v1/models/demand"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.client import body
-from app.errors import InvalidInput
+from gatescope.client import body
+from gatescope.errors import InvalidInput
 
 WEEK = [[30000.0, 30000.0, 30000.0, 4, 4], [31000.0, 31000.0, 31000.0, 5, 5]]
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from app import dataset
-from app.client import AsyncClient, AsyncSession, Client, Session
+from gatescope import dataset
+from gatescope.client import AsyncClient, AsyncSession, Client, Session
 
-HEAVY = ("torch", "fastapi", "starlette", "pydantic", "uvicorn", "xarray", "app.main")
+HEAVY = ("torch", "fastapi", "starlette", "pydantic", "uvicorn", "xarray", "gatescope.server.main")
 
 
 def methods(kind):
@@ -17,7 +17,7 @@ def methods(kind):
 
 
 def test_the_client_needs_neither_torch_nor_a_web_framework():
-    code = f"import app.client, sys; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import gatescope.client, sys; print([name for name in {HEAVY} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
 

@@ -3,10 +3,10 @@
 import httpx
 import pytest
 
-from app import errors
-from app.api import problems
-from app.client import ServiceError, Unreachable, problem
-from app.errors import AppError, DeadlineExceeded, InvalidInput, Place, Unauthorized, Unavailable
+from gatescope import errors
+from gatescope.client import ServiceError, Unreachable, problem
+from gatescope.errors import AppError, DeadlineExceeded, InvalidInput, Place, Unauthorized, Unavailable
+from gatescope.server.api import problems
 
 
 def below(kind):

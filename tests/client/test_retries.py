@@ -5,9 +5,9 @@ import time
 import httpx
 import pytest
 
-from app.api import problems
-from app.client import ServiceError, Unreachable, attempts
-from app.errors import DeadlineExceeded, InvalidInput, ModelUnavailable, NotReady, Overloaded
+from gatescope.client import ServiceError, Unreachable, attempts
+from gatescope.errors import DeadlineExceeded, InvalidInput, ModelUnavailable, NotReady, Overloaded
+from gatescope.server.api import problems
 
 READY = {"models": []}
 

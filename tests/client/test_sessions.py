@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.client import Unreachable
-from app.errors import InvalidInput, SessionExists, SessionNotFound, StepConflict
+from gatescope.client import Unreachable
+from gatescope.errors import InvalidInput, SessionExists, SessionNotFound, StepConflict
 
 WEEK = "/v1/models/demand"
 

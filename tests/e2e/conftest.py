@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
 
-from app.cli import main
+from gatescope.cli import main
 
 
 @pytest.fixture

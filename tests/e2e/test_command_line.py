@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from app import plot, sequences
-from app.errors import InvalidInput
+from gatescope import plot, tables
+from gatescope.errors import InvalidInput
 
 ROOT = Path(__file__).parents[2]
 GATESCOPE = Path(sys.executable).with_name("gatescope")
@@ -162,7 +162,7 @@ def test_what_is_no_token_is_refused_with_its_line(tmp_path, refusal, cell):
 def test_an_array_of_something_else_is_refused(tmp_path, array):
     np.save(tmp_path / "bad.npy", array)
     with pytest.raises(InvalidInput, match=f"is no .npy array of numbers: it holds {re.escape(str(array.dtype))}"):
-        sequences.read_request(tmp_path / "bad.npy", ["a"])
+        tables.read_request(tmp_path / "bad.npy", ["a"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_an_array_of_something_else_is_refused(tmp_path, array):
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InvalidInput, match=name):
-        sequences.read_request(tmp_path / name, ["a"])
+        tables.read_request(tmp_path / name, ["a"])
 
 
 def test_dollars_are_no_formula_in_a_picture(tmp_path):

@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from app import terminal
-from app.repository.importers.report import report
+from gatescope.checkpoints.report import report
+from gatescope.cli import terminal
 
 
 class Tagger(nn.Module):

@@ -19,8 +19,8 @@ import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 
-from app.main import create_app
-from app.settings import Settings
+from gatescope.server.main import create_app
+from gatescope.server.settings import Settings
 
 SIGNALS = {
     "i": "input_gate",

@@ -12,10 +12,9 @@ import httpx
 import pytest
 import torch
 
-from app import greeting
-from app.cli import main
-from app.repository.repository import Repository
-from app.server import listen, url_of
+from gatescope.cli import greeting, main
+from gatescope.server.api.server import listen, url_of
+from gatescope.server.repository.repository import Repository
 
 ROOT = Path(__file__).parents[2]
 URL = "http://127.0.0.1:8000"
@@ -112,7 +111,9 @@ class TestRefusals:
             assert (status, said) == (1, f"gatescope: the folder of models '{tmp_path / name}' {why}\n")
 
     def test_an_empty_folder_of_models_is_served_with_a_warning(self, tmp_path, serve, monkeypatch):
-        monkeypatch.setattr("app.server.Server.run", lambda _, sockets: sockets[0].close())  # which leaves it unstarted
+        monkeypatch.setattr(
+            "gatescope.server.api.server.Server.run", lambda _, sockets: sockets[0].close()
+        )  # which leaves it unstarted
         status, said = serve("--models", tmp_path, "--port", 0)
         assert status == 1
         assert "there is no model in the folder of models" in said
@@ -123,7 +124,7 @@ class TestRefusals:
         [("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", "API", False), ("0.0.0.0", "ADMIN", False)],  # noqa: S104
     )
     def test_whoever_may_change_the_models_is_warned_of(self, model_folder, serve, monkeypatch, host, keys, warned):
-        monkeypatch.setattr("app.cli.serve.Server.run", lambda _, sockets: sockets[0].close())
+        monkeypatch.setattr("gatescope.cli.serve.Server.run", lambda _, sockets: sockets[0].close())
         if keys:
             monkeypatch.setenv(f"GATESCOPE_{keys}_KEYS", "secret")
         _, said = serve("--models", model_folder().models_dir, "--port", 0, "--host", host)

@@ -17,7 +17,8 @@ from torch import nn
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
-from app.lstm import SIGNALS, equations
+from gatescope.backends import reference
+from gatescope.selection import SIGNALS
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
@@ -140,7 +141,7 @@ def test_the_asyncio_client_gets_the_same(triton, awaiting, coding):
 
 def test_any_gate_can_be_asked_for(triton, shipped, shakespeare):
     given = triton.infer("shakespeare", [ids()], outputs=wanted(*SIGNALS))
-    expected = equations.run(shakespeare.lstm, shakespeare.embedding(torch.from_numpy(IDS[0])).double())
+    expected = reference.run(shakespeare.lstm, shakespeare.embedding(torch.from_numpy(IDS[0])).double())
     traced = shipped.post("/v1/models/shakespeare/trace", json={"text": TEXT, "units": [7]}).json()
     for name in SIGNALS:
         np.testing.assert_allclose(given.as_numpy(name)[0], expected[name], atol=1e-5)

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.lstm import LSTMSpec, State
-from app.lstm.batch import pad
-from app.pipeline.features import Feature, FeatureInputs
-from app.pipeline.head import HeadConfig
-from app.pipeline.output import OutputConfig
-from app.pipeline.plain import PlainPipeline
-from app.pipeline.query import Answer, Query
-from app.pipeline.tokens import TokenInputs
+from gatescope.padding import pad
+from gatescope.pipeline.features import Feature, FeatureInputs
+from gatescope.pipeline.head import HeadConfig
+from gatescope.pipeline.output import OutputConfig
+from gatescope.pipeline.plain import PlainPipeline
+from gatescope.pipeline.query import Answer, Query
+from gatescope.pipeline.tokens import TokenInputs
+from gatescope.spec import LSTMSpec
+from gatescope.state import State
 
 VOCABULARY = "abcdefgh"
 FEATURES = FeatureInputs(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from app.pipeline.features import Feature, FeatureEncoder, FeatureInputs
+from gatescope.pipeline.features import Feature, FeatureEncoder, FeatureInputs
 
 INPUTS = FeatureInputs(
     kind="features",

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from app.errors import WeightsError
-from app.pipeline.head import Head, HeadConfig
+from gatescope.errors import WeightsError
+from gatescope.pipeline.head import Head, HeadConfig
 
 LENGTHS = torch.tensor([5, 1, 3])
 

@@ -3,10 +3,12 @@ import math
 import pytest
 import torch
 
-from app.lstm import SIGNALS, Selection, State, equations
-from app.pipeline.horizon import _TokenRows
-from app.pipeline.output import OutputConfig
-from app.pipeline.query import Query
+from gatescope.backends import reference
+from gatescope.pipeline.horizon import _TokenRows
+from gatescope.pipeline.output import OutputConfig
+from gatescope.pipeline.query import Query
+from gatescope.selection import SIGNALS, Selection
+from gatescope.state import State
 
 LENGTHS = (5, 1, 3)
 HORIZON = 4
@@ -96,7 +98,7 @@ class TestForecasts:
         assert answer.trace.sequence_lengths.tolist() == [9, 5, 7]
         for row, length in enumerate(answer.sequence_lengths.tolist()):
             fed = encode(answer.inputs[row, :length])
-            expected = equations.run(made.module.lstm, fed.double())
+            expected = reference.run(made.module.lstm, fed.double())
             for signal in SIGNALS:
                 mine = answer.trace.signals[signal][row, :, :, :length].double()
                 torch.testing.assert_close(mine, expected[signal], rtol=0, atol=1e-5)

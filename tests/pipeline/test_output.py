@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from app.pipeline.output import OutputConfig, OutputScale
+from gatescope.pipeline.output import OutputConfig, OutputScale
 
 
 def test_an_output_is_head_times_std_plus_mean_but_at_least_its_minimum():

@@ -3,14 +3,15 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from app.errors import ManifestError, WeightsError
-from app.lstm import SIGNALS, Selection, equations
-from app.pipeline.features import Feature, FeatureInputs
-from app.pipeline.head import HeadConfig
-from app.pipeline.output import OutputConfig
-from app.pipeline.plain import PlainPipeline
-from app.pipeline.query import Query
-from app.pipeline.tokens import TokenInputs
+from gatescope.backends import reference
+from gatescope.errors import ManifestError, WeightsError
+from gatescope.pipeline.features import Feature, FeatureInputs
+from gatescope.pipeline.head import HeadConfig
+from gatescope.pipeline.output import OutputConfig
+from gatescope.pipeline.plain import PlainPipeline
+from gatescope.pipeline.query import Query
+from gatescope.pipeline.tokens import TokenInputs
+from gatescope.selection import SIGNALS, Selection
 
 LENGTHS = (5, 1, 3)
 LABELS = {"labels": ("P", "Q")}
@@ -118,7 +119,7 @@ def test_output_state_and_trace_belong_to_the_encoded_inputs(case, days, encode,
     (sequence,) = days(6)
     state = made.state(1, random)
     answer = made.ask([sequence], initial_state=state, output=True, final_state=True, trace=Selection())
-    expected = equations.run(made.module.lstm, encode(sequence).double(), type(state)(*(v.double() for v in state)))
+    expected = reference.run(made.module.lstm, encode(sequence).double(), type(state)(*(v.double() for v in state)))
     for signal in SIGNALS:
         torch.testing.assert_close(answer.trace.signals[signal][0].double(), expected[signal], rtol=0, atol=1e-5)
     torch.testing.assert_close(answer.output[0].double(), expected["output"], rtol=0, atol=1e-5)

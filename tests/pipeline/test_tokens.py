@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from app.pipeline.tokens import TokenEncoder, TokenInputs
+from gatescope.pipeline.tokens import TokenEncoder, TokenInputs
 
 IDS = torch.tensor([[2, 0, 1], [1, 1, 0]])
 

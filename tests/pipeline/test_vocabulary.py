@@ -1,6 +1,6 @@
 import pytest
 
-from app.pipeline.vocabulary import UnknownToken, Vocabulary, shape_of
+from gatescope.pipeline.vocabulary import UnknownToken, Vocabulary, shape_of
 
 SHAPES = ["digit ", "mark ", "UPPER ", "Title ", "lower "]
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from app.pipeline.words import split
+from gatescope.pipeline.words import split
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,0 @@
-"""Gatescope: serve trained `torch.nn.LSTM` models over HTTP and see every gate inside them."""

@@ -1,0 +1,43 @@
+"""Serve recurrent networks and see inside them.
+
+The names below are imported when they are first used: `import gatescope` loads neither torch nor a web framework, and
+changes nothing in the process.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatescope.client import AsyncClient, Client
+    from gatescope.pipeline.model import Model, load_model
+    from gatescope.selection import Selection
+    from gatescope.spec import LSTMSpec
+    from gatescope.state import State
+    from gatescope.tracing import Trace, trace
+
+_DEFINED_IN = {
+    "AsyncClient": "gatescope.client",
+    "Client": "gatescope.client",
+    "LSTMSpec": "gatescope.spec",
+    "Model": "gatescope.pipeline.model",
+    "Selection": "gatescope.selection",
+    "State": "gatescope.state",
+    "Trace": "gatescope.tracing",
+    "load_model": "gatescope.pipeline.model",
+    "trace": "gatescope.tracing",
+}
+
+__all__ = ["AsyncClient", "Client", "LSTMSpec", "Model", "Selection", "State", "Trace", "load_model", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module that defines it."""
+    if name not in _DEFINED_IN:
+        raise AttributeError(f"module 'gatescope' has no attribute '{name}'")
+    return getattr(import_module(_DEFINED_IN[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Where the gates of a layer come from: oneDNN's workspace, a replay of the fused kernel, or the plain loop."""

@@ -1,0 +1,89 @@
+"""A model card to go on from: what is known of an imported model, and headings for what only its owner knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatescope.checkpoints.structure.parts import Parts
+from gatescope.pipeline.model import Model
+from gatescope.spec import LSTMSpec
+
+_CARD = """# {name}
+
+{description}
+
+## What it is
+
+- `{lstm}`, {parameters:,} parameters in all
+- takes {takes}
+- gives {gives}
+
+Version {version} was imported from a checkpoint. What was found and guessed:
+
+{notes}
+
+## Data
+
+*What was it trained on? From where, from when, under which licence?*
+
+## Quality
+
+*How good is it on data that it has not seen, beside a naive baseline?*
+
+## Limits
+
+*Where does it fail, and what should it not be used for?*
+
+## Licence
+
+*Of the weights.*
+"""
+
+
+def description(parts: Parts) -> str:
+    """One line for the manifest of a model of which nobody has said what it does."""
+    before = "nn.Embedding, " if parts.embedding is not None else ""
+    widths = [str(parts.stack.spec.output_size), *(str(layer.out_features) for layer in parts.head)]
+    behind = f", nn.Linear {' → '.join(widths)}" if parts.head else ""
+    return f"{before}{_arguments(parts.stack.spec)}{behind}"
+
+
+def write(model: Model, notes: Sequence[str]) -> str:
+    """The card, in Markdown."""
+    return _CARD.format(
+        name=model.name,
+        description=_plain(model.manifest.description),
+        lstm=_arguments(model.spec),
+        parameters=model.parameters,
+        takes=_takes(model),
+        gives=_gives(model),
+        version=model.version,
+        notes="\n".join(f"- {_plain(note)}" for note in notes) or "- nothing was guessed",
+    )
+
+
+def _takes(model: Model) -> str:
+    if model.vocabulary is None:
+        return f"{model.spec.input_size} features a time step"
+    return f"tokens of a vocabulary of {len(model.vocabulary):,} {model.vocabulary.kind}"
+
+
+def _gives(model: Model) -> str:
+    if model.manifest.head is None:
+        return f"the LSTM's output, {model.spec.output_size} values a time step"
+    per = "time step" if model.manifest.head.steps == "all" else "sequence"
+    return f"a {model.manifest.task} per {per}"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|" else character for character in text)
+
+
+def _arguments(spec: LSTMSpec) -> str:
+    """How the LSTM was made, in Python."""
+    more = {"num_layers": spec.num_layers, "bias": spec.bias, "bidirectional": spec.bidirectional}
+    more["proj_size"] = spec.proj_size
+    default = LSTMSpec(0, 0)
+    said = [f"{name}={value}" for name, value in more.items() if value != getattr(default, name)]
+    return f"nn.LSTM({', '.join([str(spec.input_size), str(spec.hidden_size), *said])})"

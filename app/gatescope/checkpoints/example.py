@@ -1,0 +1,57 @@
+"""A request to try, of numbers that mean nothing: always the same ones for the same model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gatescope.errors import WeightsError
+from gatescope.pipeline.features import Feature, FeatureInputs
+from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Query
+from gatescope.pipeline.vocabulary import Vocabulary
+
+TIME_STEPS = 6
+
+
+def request(manifest: Manifest, vocabulary: Vocabulary | None) -> dict[str, Any]:
+    """A complete predict body of one sequence: features, or ids, or characters as a text."""
+    random = torch.Generator().manual_seed(0)
+    steps = TIME_STEPS if manifest.factory is None else manifest.trial_steps
+    if isinstance(manifest.input, FeatureInputs):
+        columns = [_values(feature, steps, random) for feature in manifest.input.features]
+        return {"inputs": [[list(step) for step in zip(*columns, strict=True)]]}
+    if vocabulary is None:
+        raise TypeError("tokens need a vocabulary")
+    ids: list[int] = torch.randint(0, len(vocabulary), (steps,), generator=random).tolist()
+    return {"text": vocabulary.join(ids)} if vocabulary.kind == "characters" else {"inputs": [ids]}
+
+
+def prove(model: Model, body: dict[str, Any]) -> None:
+    """See that the model answers this request of ours.
+
+    Raises:
+        WeightsError: it answers NaN or Infinity.
+    """
+    inputs = torch.tensor(body["inputs"] if "inputs" in body else [_ids(body["text"], model)])
+    headless = model.manifest.task is None
+    answer = model.pipeline.answer(Query(inputs, torch.tensor([inputs.shape[1]]), output=headless))
+    values = answer.output if answer.prediction is None else answer.prediction.values
+    if values is None or not bool(torch.isfinite(values).all()):
+        raise WeightsError(f"model '{model.name}' answers NaN or Infinity to ordinary numbers")
+
+
+def _ids(text: str, model: Model) -> list[int]:
+    return [] if model.vocabulary is None else model.vocabulary.encode(model.vocabulary.split(text))
+
+
+def _values(feature: Feature, steps: int, random: torch.Generator) -> list[float]:
+    """One raw value per time step, such as the feature may have."""
+    if feature.categories:
+        return [feature.categories[step % len(feature.categories)] for step in range(steps)]
+    if feature.period:
+        return [step % feature.period for step in range(steps)]
+    drawn: list[float] = torch.randn(steps, generator=random).tolist()
+    return [float(f"{feature.mean + feature.std * value:.4g}") for value in drawn]

@@ -1,0 +1,1 @@
+"""Which modules a checkpoint's weights belong to, and what they mean together."""

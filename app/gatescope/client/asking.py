@@ -1,0 +1,100 @@
+"""The calls that ask a model: what it is, what it says, and what happened inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+import numpy as np
+
+from gatescope import dataset
+from gatescope.client.body import JSON, SAFETENSORS, encode
+from gatescope.client.call import Call, of_model, path
+from gatescope.client.fields import SIGNALS, Array, Asked, Explained, Traced, written
+from gatescope.client.prediction import Prediction
+from gatescope.client.reply import fields, json
+
+if TYPE_CHECKING:
+    import xarray
+
+T = TypeVar("T")
+
+
+def models() -> Call[list[dict[str, Any]]]:
+    """The ModelInfo of every model, also of those that could not be loaded, with the reason."""
+    return Call("GET", path("models"), lambda reply: list(json(reply)["models"]))
+
+
+def model(name: str, version: str | None = None) -> Call[dict[str, Any]]:
+    """One model's ModelInfo: what it takes and gives, the sizes of its LSTM, and examples.
+
+    Raises:
+        ModelNotFound: there is no such model; a similar name is told.
+        VersionNotFound: it has no such version.
+    """
+    return Call("GET", of_model(name, version), json)
+
+
+def predict(model: str, inputs: Array | None = None, **asked: Unpack[Asked]) -> Call[Prediction]:
+    """What a model says of a batch of sequences, or of one.
+
+    Args:
+        model: its name.
+        inputs: (batch, time, feature) or (time, feature), or token ids; a list of arrays where lengths differ.
+        **asked: the other fields of a predict body, and `version`; `text` stands in place of `inputs`.
+
+    Raises:
+        InvalidInput: something does not fit the model; `places` say what and where.
+        AppError: what else the server refuses.
+    """
+    return _post(model, "predict", inputs, asked, Prediction.of, SAFETENSORS)
+
+
+def trace(model: str, inputs: Array | None = None, **asked: Unpack[Traced]) -> Call[xarray.Dataset]:
+    """What happened inside, with named axes: each signal (batch, layer, direction, time, unit), padded with NaN.
+
+    Args:
+        model: its name.
+        inputs: as for `predict`.
+        **asked: as for `predict`, and the part that is wanted: `signals`, `layers`, `directions`, `units`, `time`.
+
+    Raises:
+        ModuleNotFoundError: xarray is not installed.
+        InvalidInput: something does not fit the model; `places` say what and where.
+        AppError: what else the server refuses.
+    """
+    dataset.need()
+    return _post(model, "trace", inputs, asked, to_dataset, SAFETENSORS)
+
+
+def explain(model: str, inputs: Array | None = None, **asked: Unpack[Explained]) -> Call[dict[str, Any]]:
+    """One unit at one time step, with every number of the equations, as `docs/api.md` describes it.
+
+    Args:
+        model: its name.
+        inputs: as for `predict`, one sequence.
+        **asked: as for `predict`, and `unit`, `time_step`, `layer` and `direction`.
+
+    Raises:
+        InvalidInput: something does not fit the model; `places` say what and where.
+        AppError: what else the server refuses.
+    """
+    return _post(model, "explain", inputs, asked, dict)
+
+
+def to_dataset(said: Mapping[str, Any]) -> xarray.Dataset:
+    """The dataset of a binary trace reply."""
+    signals: dict[str, np.ndarray] = {name: value for name, value in said.items() if name in SIGNALS}
+    return dataset.of(said, said["sequence_lengths"], signals)
+
+
+def _post(
+    model: str,
+    what: str,
+    inputs: Array | None,
+    asked: Mapping[str, Any],
+    read: Callable[[dict[str, Any]], T],
+    accept: str = JSON,
+) -> Call[T]:
+    body = encode({"inputs": inputs} | written(asked))
+    return Call("POST", of_model(model, asked.get("version"), what), lambda reply: read(fields(reply)), body, accept)

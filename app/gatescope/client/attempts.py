@@ -1,0 +1,111 @@
+"""When a call is sent again, and for how long: only where that is safe, and within its deadline."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from typing import Any
+
+import httpx
+
+from gatescope.client import problem
+from gatescope.client.call import Call
+from gatescope.client.problem import Unreachable
+from gatescope.errors import AppError, DeadlineExceeded, InvalidInput, ModelUnavailable
+
+CONNECT_S = 5.0
+"""So long may it take to reach the server."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+TOO_MANY_REQUESTS, UNAVAILABLE = 429, 503
+
+
+class Attempts:
+    """The attempts at one call, from the first to the last.
+
+    Args:
+        call: what is asked.
+        url: of the server, for messages.
+        retries: how often it may be sent again, if it is repeatable.
+        timeout_s: seconds for all of it, waiting included; None waits for as long as the server takes.
+    """
+
+    def __init__(self, call: Call[Any], url: str, retries: int, timeout_s: float | None) -> None:
+        self._call, self._url = call, url
+        self._retries = retries if call.repeatable else 0
+        self._timeout_s = timeout_s
+        self._ends = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        self._made = 0
+
+    def request(self) -> dict[str, Any]:
+        """The next attempt, as `httpx` takes it."""
+        self._made += 1
+        call, headers, timeout = self._call, self._call.headers, httpx.Timeout(None)
+        if self._timeout_s is not None:
+            left = max(self._left_s, 0.001)
+            headers["X-Request-Timeout-Ms"] = str(math.ceil(left * 1000))
+            timeout = httpx.Timeout(left, connect=min(left, CONNECT_S))
+        return {
+            "method": call.method,
+            "url": call.path,
+            "content": None if call.body is None else call.body.content,
+            "params": call.parameters,
+            "headers": headers,
+            "timeout": timeout,
+        }
+
+    def wait_after_failure(self, error: httpx.HTTPError) -> float:
+        """Seconds until the next attempt, where there was no reply.
+
+        Raises:
+            Unreachable: there is none; it is not known whether the server did what it was asked.
+            DeadlineExceeded: the deadline has come.
+            InvalidInput: this is no request.
+        """
+        if isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)):
+            raise InvalidInput(f"{self._url} cannot be asked that: {error}") from error
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            raise DeadlineExceeded(f"no answer from {self._url} within {self._timeout_s:g} seconds") from error
+        wait_s = self._wait_s()
+        if wait_s is None:
+            raise Unreachable(f"no answer from {self._url}: {error or type(error).__name__}") from error
+        return wait_s
+
+    def wait_after(self, reply: httpx.Response) -> float | None:
+        """Seconds until the next attempt; None where the reply is the answer.
+
+        Raises:
+            AppError: what the server refuses.
+        """
+        if reply.is_success:
+            return None
+        error = problem.from_reply(reply)
+        if self._made > 1 and self._call.done_if is not None and isinstance(error, self._call.done_if):
+            return None
+        wait_s = self._wait_s(_retry_after_s(reply)) if _may_pass(reply, error) else None
+        if wait_s is None:
+            raise error
+        return wait_s
+
+    @property
+    def _left_s(self) -> float:
+        return self._ends - time.monotonic()
+
+    def _wait_s(self, at_least: float = 0.0) -> float | None:
+        """Longer each time, and never the same for two clients that were turned away together; None: no more."""
+        if self._made > self._retries:
+            return None
+        longest = min(FIRST_WAIT_S * 2 ** (self._made - 1), LONGEST_WAIT_S)
+        wait_s = at_least + random.uniform(longest / 2, longest)  # noqa: S311 - it keeps no secret
+        return wait_s if wait_s < self._left_s else None
+
+
+def _may_pass(reply: httpx.Response, error: AppError) -> bool:
+    """Whether the same request may be answered soon: a model that could not be loaded stays so."""
+    return reply.status_code in (TOO_MANY_REQUESTS, UNAVAILABLE) and not isinstance(error, ModelUnavailable)
+
+
+def _retry_after_s(reply: httpx.Response) -> float:
+    stated = reply.headers.get("retry-after", "")
+    return float(stated) if stated.isdecimal() else 0.0

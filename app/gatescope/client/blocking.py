@@ -1,0 +1,164 @@
+"""`Client` and `Session`, which wait for each answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from gatescope.client import asking, raw, traces
+from gatescope.client.call import Call
+from gatescope.client.fields import Array
+from gatescope.client.method import like
+from gatescope.client.server import RETRIES, TIMEOUT_S, Server
+from gatescope.client.stream import Stream, sessions
+from gatescope.errors import AppError
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _method(call: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """The method that sends this call."""
+
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(call(*args, **kwargs))
+
+    like(method, call)
+    return method
+
+
+def _method_of_session(
+    name: str, call: Callable[Concatenate[Stream, P], Call[T]]
+) -> Callable[Concatenate[Session, P], T]:
+    def method(self: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.client.send(call(self.stream, *args, **kwargs))
+
+    like(method, call, name)
+    return method
+
+
+class Client:
+    """Asks a running server; a context manager. Threads may share it.
+
+    Args:
+        url: of the server, such as `http://localhost:8000`.
+        key: one of its API keys.
+        timeout_s: seconds for a call with all its repetitions; None waits for as long as the server takes.
+        retries: how often a call is sent again where the server could not be reached or was overloaded. Only what has
+            the effect of once is sent twice.
+        transport: what carries the requests, where it is not the network.
+
+    Raises:
+        InvalidInput: this is no URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float | None = TIMEOUT_S,
+        retries: int = RETRIES,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._server = Server(url, key, timeout_s, retries)
+        self._http = httpx.Client(transport=transport, **self._server.connection())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def send(self, call: Call[T]) -> T:
+        """The result of a call, which may be sent several times.
+
+        Raises:
+            Unreachable: no answer came.
+            DeadlineExceeded: none came in time.
+            AppError: what the server refuses.
+        """
+        attempts = self._server.attempts(call)
+        while True:
+            try:
+                reply = self._http.request(**attempts.request())
+            except httpx.HTTPError as error:
+                wait_s: float | None = attempts.wait_after_failure(error)
+            else:
+                wait_s = attempts.wait_after(reply)
+            if wait_s is None:
+                return call.result(reply)
+            time.sleep(wait_s)
+
+    def session(
+        self,
+        model: str,
+        *,
+        version: str | None = None,
+        session_id: str | None = None,
+        initial_state: tuple[Array, Array] | Mapping[str, Array] | None = None,
+    ) -> Session:
+        """A stateful stream, which begins with `with` or `open` and ends with it or `close`."""
+        return Session(self, Stream(model, version, session_id, initial_state))
+
+    def resume(self, session_id: str) -> Session:
+        """A stream that is there already; leaving its `with` does not end it."""
+        return Session(self, Stream(session_id=session_id))
+
+    models = _method(asking.models)
+    model = _method(asking.model)
+    predict = _method(asking.predict)
+    trace = _method(asking.trace)
+    explain = _method(asking.explain)
+    sessions = _method(sessions)
+    store_trace = _method(traces.store_trace)
+    stored_trace = _method(traces.stored_trace)
+    trace_values = _method(traces.trace_values)
+    delete_trace = _method(traces.delete_trace)
+    get = _method(raw.get)
+    post = _method(raw.post)
+
+
+class Session:
+    """A stateful stream: each step goes on where the one before has ended. For one thread at a time."""
+
+    def __init__(self, client: Client, stream: Stream) -> None:
+        self.client, self.stream = client, stream
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self.stream.to_be_closed:
+            return
+        with suppress(*((AppError,) if kind else ())):
+            self.close()
+
+    @property
+    def session_id(self) -> str | None:
+        """By which `resume` finds it; None before it is open."""
+        return self.stream.session_id
+
+    @property
+    def steps(self) -> int | None:
+        """How many were taken; None before it is open."""
+        return self.stream.steps
+
+    open = _method_of_session("open", Stream.to_open)
+    step = _method_of_session("step", Stream.to_step)
+    info = _method_of_session("info", Stream.to_look)
+    state = _method_of_session("state", Stream.to_read_state)
+    set_state = _method_of_session("set_state", Stream.to_write_state)
+    close = _method_of_session("close", Stream.to_close)

@@ -1,0 +1,54 @@
+"""`Server`: where it is, who asks it, and how patiently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from gatescope.client.attempts import Attempts
+from gatescope.client.call import Call
+from gatescope.errors import InvalidInput
+
+TIMEOUT_S = 60.0
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Server:
+    """What both clients are made with.
+
+    Args:
+        url: of the server, such as `http://localhost:8000`.
+        key: one of its API keys.
+        timeout_s: seconds for a call with all its repetitions; None waits for as long as the server takes.
+        retries: how often a call that may be repeated is sent again.
+
+    Raises:
+        InvalidInput: this is no URL, or no key.
+    """
+
+    url: str
+    key: str | None = field(repr=False)
+    timeout_s: float | None
+    retries: int
+
+    def __post_init__(self) -> None:
+        try:
+            scheme = httpx.URL(self.url).scheme
+        except httpx.InvalidURL as error:
+            raise InvalidInput(f"{self.url}: {error}") from None
+        if scheme not in ("http", "https"):
+            raise InvalidInput(f"{self.url}: the URL of a server begins with http:// or https://")
+        if any(ord(character) < ord(" ") for character in self.key or ""):  # httpx would show it when it refuses it
+            raise InvalidInput("a key is one line, without control characters; this one has some")
+
+    def connection(self) -> dict[str, Any]:
+        """The same as `httpx` takes it."""
+        headers = {b"Authorization": f"Bearer {self.key}".encode(errors="surrogateescape")} if self.key else {}
+        return {"base_url": self.url, "headers": headers}
+
+    def attempts(self, call: Call[Any]) -> Attempts:
+        """How often and how long to try."""
+        return Attempts(call, self.url, self.retries, self.timeout_s)

@@ -1,0 +1,146 @@
+"""Numeric inputs: named features, as a client posts them, and how they are fed to the LSTM."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from gatescope.errors import Place
+from gatescope.pipeline.config import Config
+
+
+class Feature(Config):
+    """One named feature: a number, a category or a phase."""
+
+    name: str = Field(min_length=1)
+    """The feature's name, as errors and replies give it."""
+
+    unit: str = ""
+    """Its unit, for people."""
+
+    mean: float = Field(default=0.0, allow_inf_nan=False)
+    """A number is fed as (raw − mean) / std."""
+
+    std: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """A number is fed as (raw − mean) / std."""
+
+    categories: tuple[float, ...] = ()
+    """For a category: the raw values that it may have, fed one-hot in this order."""
+
+    period: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """For a phase: fed as sin and cos of 2π · raw / period."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Feature:
+        given = self.model_fields_set
+        kinds = [bool(given & {"mean", "std"}), "categories" in given, "period" in given]
+        if sum(kinds) > 1:
+            raise ValueError(f"feature '{self.name}': give mean and std, or categories, or period, not several of them")
+        if len(set(map(np.float32, self.categories))) < len(self.categories):
+            raise ValueError(f"feature '{self.name}' lists a category twice (requests are float32)")
+        return self
+
+    @property
+    def width(self) -> int:
+        """How many of the LSTM's inputs it fills."""
+        return len(self.categories) or (2 if self.period else 1)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the LSTM's inputs that it fills: `rain`, `gauge=7`, or `hour (sin)` and `hour (cos)`."""
+        if self.categories:
+            return [f"{self.name}={category:.10g}" for category in self.categories]
+        return [f"{self.name} (sin)", f"{self.name} (cos)"] if self.period else [self.name]
+
+
+class FeatureInputs(Config):
+    """The model takes numbers: (batch, time, feature)."""
+
+    kind: Literal["features"]
+    """`features`."""
+
+    features: tuple[Feature, ...] = Field(min_length=1)
+    """The features of one time step, in the order in which clients post them."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> FeatureInputs:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("two features have the same name")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names, in order."""
+        return [feature.name for feature in self.features]
+
+    @property
+    def width(self) -> int:
+        """The LSTM's input size."""
+        return sum(feature.width for feature in self.features)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the LSTM's inputs, in the order in which the encoder fills them."""
+        return [name for feature in self.features for name in feature.input_names]
+
+    @cached_property
+    def has_categories(self) -> bool:
+        """Whether there are values that a feature does not take."""
+        return any(feature.categories for feature in self.features)
+
+    def unknown_category(self, sequence: np.ndarray) -> Place | None:
+        """The first value of a (time, feature) sequence that is none of its feature's categories; NaN passes."""
+        for index, feature in enumerate(self.features):
+            if not feature.categories:
+                continue
+            column = sequence[:, index]
+            wrong = ~np.isin(column, np.array(feature.categories, dtype=np.float32)) & ~np.isnan(column)
+            if wrong.any():
+                step = int(wrong.argmax())
+                known = ", ".join(f"{category:.10g}" for category in feature.categories)
+                message = f"'{feature.name}' is {column[step]:.10g}; the model knows {known}"
+                return Place((step, index), message)
+        return None
+
+
+class FeatureEncoder(nn.Module):
+    """Raw features -> the LSTM's inputs."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, inputs: FeatureInputs) -> None:
+        super().__init__()
+        self.features = inputs.features
+        self.width = inputs.width
+        self._is_plain = not any(feature.categories or feature.period for feature in self.features)
+        self._is_identity = self._is_plain and all((each.mean, each.std) == (0, 1) for each in self.features)
+        for name in ("mean", "std"):
+            values = torch.tensor([getattr(feature, name) for feature in self.features], dtype=torch.float32)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """(batch, time, feature) as posted -> (batch, time, the LSTM's input size)."""
+        if self._is_identity:
+            return raw
+        scaled = (raw - self.mean) / self.std
+        if self._is_plain:
+            return scaled
+        columns = [_encode(feature, raw[..., index], scaled[..., index]) for index, feature in enumerate(self.features)]
+        return torch.cat(columns, dim=-1)
+
+
+def _encode(feature: Feature, raw: Tensor, scaled: Tensor) -> Tensor:
+    """(batch, time) -> (batch, time, feature.width)."""
+    if feature.categories:
+        return (raw[..., None] == torch.tensor(feature.categories, dtype=raw.dtype, device=raw.device)).to(raw.dtype)
+    if feature.period:
+        phase = raw * (2 * math.pi / feature.period)
+        return torch.stack((phase.sin(), phase.cos()), dim=-1)
+    return scaled[..., None]

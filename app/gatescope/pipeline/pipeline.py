@@ -1,0 +1,188 @@
+"""`Pipeline`: raw request values -> prediction, output, states and trace, as one module."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gatescope.pipeline import horizon
+from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.output import OutputConfig, OutputScale, Task
+from gatescope.pipeline.query import Answer, Prediction, Query
+from gatescope.pipeline.tokens import TokenInputs
+from gatescope.spec import LSTMSpec
+from gatescope.state import State
+from gatescope.tracing import Trace
+
+_NATIVE = (torch.float32, torch.int64)  # as requests give them
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an LSTM of a pipeline reads."""
+
+    aligned: bool
+    """Whether its time step t reads the inputs' time step t, and no other."""
+
+    names: Sequence[str] | None
+    """What its inputs are called; None for one-hot tokens, which the vocabulary names."""
+
+
+class Pipeline(nn.Module, ABC):
+    """A trained model as it is served; it holds no request's state.
+
+    Args:
+        inputs: what the model takes.
+        vocabulary_size: how many tokens there are, for token inputs.
+        task: what the values of a prediction mean; None where there is none.
+        output: their names, labels and scale.
+    """
+
+    lstm: nn.LSTM
+    """The LSTM that is looked into where none is named."""
+
+    lstms: Mapping[str, nn.LSTM]
+    """Every `nn.LSTM` that can be looked into, by name; the first where none is named."""
+
+    takes_initial_state: bool
+    """Whether a request may say where the LSTM starts."""
+
+    runs_in_parts: bool
+    """Whether a sequence may be run part by part, the LSTM's state carried from one to the next."""
+
+    rows_are_independent: bool
+    """Whether a sequence is answered the same in any batch, so that requests may share one."""
+
+    is_reentrant: bool
+    """Whether several threads may ask it at once."""
+
+    sums_up: bool
+    """Whether a prediction needs all steps of a sequence at once, so that no part of it is enough for one."""
+
+    horizon_refusal: str | None
+    """Why predictions cannot run on beyond the inputs, as the end of a sentence; None where they can."""
+
+    def __init__(
+        self, inputs: FeatureInputs | TokenInputs, vocabulary_size: int | None, task: Task | None, output: OutputConfig
+    ) -> None:
+        super().__init__()
+        self.inputs, self.task, self.output_config = inputs, task, output
+        self.vocabulary_size = vocabulary_size
+        self.scale = OutputScale(output) if task == "regression" else None
+        self._specs: dict[str | None, LSTMSpec] = {}
+
+    @abstractmethod
+    def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
+        """The shape of the prediction of one sequence of so many steps: (step, value) or (value,); None without one."""
+
+    @abstractmethod
+    def reading(self, module: str | None = None) -> Reading:
+        """What this LSTM reads."""
+
+    @abstractmethod
+    def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
+        """Give the prediction behind the last step (batch, value); for each row of inputs sent, that behind it."""
+
+    @abstractmethod
+    def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """The predictions (batch, horizon, value) of the further steps, which end each row of inputs."""
+
+    @abstractmethod
+    def rehearsals(self) -> list[Query]:
+        """What is computed before anybody asks, so that the first request need not wait for what happens once."""
+
+    @abstractmethod
+    def _run(self, query: Query) -> Answer:
+        """All that is asked for, but the horizon."""
+
+    def answer(self, query: Query) -> Answer:
+        """Compute what is asked for, on the device of the weights; the answer's tensors lie on the CPU."""
+        with torch.no_grad():
+            if self.is_at_home and query.inputs.dtype in _NATIVE:
+                return self._answer(query)
+            return _to_cpu(self._answer(_to_device(query, next(self.lstm.parameters()))))
+
+    @cached_property
+    def is_at_home(self) -> bool:
+        """Whether queries come where the weights are, and in their precision."""
+        weight = next(self.lstm.parameters())
+        return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+    @property
+    def spec(self) -> LSTMSpec:
+        """The arguments of the first LSTM."""
+        return self.spec_of(None)
+
+    def lstm_of(self, module: str | None) -> nn.LSTM:
+        """The LSTM of this name, the first without one."""
+        return self.lstm if module is None else self.lstms[module]
+
+    def spec_of(self, module: str | None) -> LSTMSpec:
+        """The arguments of the LSTM of this name, of the first without one."""
+        if module not in self._specs:
+            self._specs[module] = LSTMSpec.from_module(self.lstm_of(module))
+        return self._specs[module]
+
+    @property
+    def predicts_next_step(self) -> bool:
+        """Whether the prediction at step t is of step t + 1, so that it can be fed back."""
+        return self.task == "next_token" or self.output_config.predicts == "next_step"
+
+    def _answer(self, query: Query) -> Answer:
+        query.go_on()
+        if not query.horizon:
+            return self._run(query)
+        inputs, lengths, prediction = horizon.extend(self, query)
+        extended = replace(query, inputs=inputs, sequence_lengths=lengths, prediction=False)
+        return replace(self._run(extended), horizon=query.horizon, prediction=prediction if query.prediction else None)
+
+    def _prediction(self, values: Tensor, steps: Tensor | None) -> Prediction:
+        return Prediction(values, steps, None if self.task == "regression" else values.argmax(dim=-1))
+
+    def _scaled(self, values: Tensor) -> Tensor:
+        return values if self.scale is None else self.scale(values)
+
+    def _values_wanted(self) -> tuple[str, int | None]:
+        """What the values of a prediction stand for, and how many there must be."""
+        if self.task == "next_token":
+            return "vocabulary entries", self.vocabulary_size
+        if self.task == "regression":
+            return "output.names", len(self.output_config.names)
+        return "output.labels", len(self.output_config.labels)
+
+
+def _to_device(query: Query, like: Tensor) -> Query:
+    future, state = query.future_inputs, query.initial_state
+    return replace(
+        query,
+        inputs=_as(query.inputs, like),
+        sequence_lengths=query.sequence_lengths.to(like.device),
+        initial_state=None if state is None else State(*state).to(like),
+        future_inputs=None if future is None else _as(future, like),
+    )
+
+
+def _as(inputs: Tensor, like: Tensor) -> Tensor:
+    return inputs.to(like.device, like.dtype) if inputs.is_floating_point() else inputs.to(like.device)
+
+
+T = TypeVar("T")
+
+
+def _to_cpu(value: T) -> T:
+    """The same answer with every tensor in it on the CPU."""
+    if isinstance(value, Tensor):
+        return value.cpu()  # type: ignore[return-value]
+    if isinstance(value, dict):
+        return {key: _to_cpu(item) for key, item in value.items()}  # type: ignore[return-value]
+    if isinstance(value, State):
+        return State(*(item.cpu() for item in value))  # type: ignore[return-value]
+    if isinstance(value, Answer | Prediction | Trace):
+        return replace(value, **{field.name: _to_cpu(getattr(value, field.name)) for field in fields(value)})
+    return value

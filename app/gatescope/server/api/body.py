@@ -1,0 +1,216 @@
+"""Reading a request's body: bounded bytes -> fields -> a validated schema, with the right error at each step."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import re
+import threading
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from gatescope.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, InvalidJSON, Place, UnsupportedMediaType
+from gatescope.server.api import aside, context, dense, problems, tensors
+from gatescope.server.api.nested import Expected
+
+Schema = TypeVar("Schema", bound=BaseModel)
+Fields = dict[str, Any]
+Decode = Callable[[bytes], Fields]
+"""Reads a body's fields."""
+
+LONGEST_NUMBER = 18  # digits; what has more is too large for whatever it counts
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+async def read(request: Request, schema: type[Schema], expected: Expected, max_bytes: int) -> Schema:
+    """The request's body as this schema.
+
+    Args:
+        request: with a body in JSON, or in safetensors.
+        schema: what it must be.
+        expected: the lengths of the model's axes.
+        max_bytes: the most that is read.
+
+    Raises:
+        UnsupportedMediaType: it comes in another format, or compressed.
+        BodyTooLarge: it has more than `max_bytes`.
+        InvalidJSON: it is not JSON.
+        InvalidInput: it does not fit the schema; every place is named.
+    """
+    expected = expected.within(context.of(request).limits)
+    decode = _decoder(request.headers.get("content-type"))
+    return await decoded(await _content(request, max_bytes), decode, schema, expected)
+
+
+async def decoded(content: bytes, decode: Decode, schema: type[Schema], expected: Expected) -> Schema:
+    """These bytes as this schema; raises `InvalidJSON`, `InvalidInput`."""
+    return await aside.run(len(content) > aside.MOST_BYTES, _decoded, content, decode, schema, expected)
+
+
+def _decoded(content: bytes, decode: Decode, schema: type[Schema], expected: Expected) -> Schema:
+    if decode is from_json and (quickly := dense_request(content, schema, expected)) is not None:
+        return quickly
+    return checked(decode(content), schema, expected)
+
+
+async def fields_of(request: Request, max_bytes: int) -> Fields:
+    """The request's body as its fields, before any is looked at; raises what `read` raises."""
+    decode, content = _decoder(request.headers.get("content-type")), await _content(request, max_bytes)
+    return await aside.run(len(content) > aside.MOST_BYTES, decode, content)
+
+
+async def _content(request: Request, max_bytes: int) -> bytes:
+    return b"".join([chunk async for chunk in chunks(request, max_bytes)])
+
+
+def dense_request(content: bytes, schema: type[Schema], expected: Expected) -> Schema | None:
+    """A body that is nothing but `inputs`, which need nothing of pydantic; None of any other."""
+    empty = _empty(schema)
+    sequences = None if empty is None else dense.sequences(content, expected)
+    return None if empty is None or sequences is None else empty.model_copy(update={"inputs": sequences})
+
+
+@cache
+def _empty(schema: type[Schema]) -> Schema | None:
+    """A request that says nothing, of a schema that has `inputs` and requires nothing."""
+    if "inputs" not in schema.model_fields or any(field.is_required() for field in schema.model_fields.values()):
+        return None
+    return schema.model_construct()
+
+
+def from_json(content: bytes) -> Fields:
+    """A JSON object's fields; raises `InvalidJSON`, `InvalidInput`."""
+    with _without_collector:
+        value = _parse(content)
+    if not isinstance(value, dict):
+        raise InvalidInput.at(Place(("body",), "the body must be a JSON object"))
+    return value
+
+
+def checked(given: Fields, schema: type[Schema], expected: Expected) -> Schema:
+    """These fields as this schema; raises `InvalidInput`, every place is named."""
+    try:
+        return schema.model_validate(given, context=expected)
+    except ValidationError as error:
+        raise problems.from_validation(error) from None
+
+
+def _decoder(content_type: str | None) -> Decode:
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    if media_type == tensors.MEDIA_TYPE:
+        return tensors.fields_of
+    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+        return from_json
+    raise UnsupportedMediaType(
+        f"send the body with 'Content-Type: application/json' or '{tensors.MEDIA_TYPE}', not "
+        f"{content_type or 'without one'}"
+    )
+
+
+def _check_encoding(given: str | None) -> None:
+    if (given or "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {given}'")
+
+
+async def chunks(
+    request: Request, max_bytes: int, patience_s: float | None = None, *, encoded: bool = False
+) -> AsyncIterator[bytes]:
+    """The body as it arrives.
+
+    Args:
+        request: with any body.
+        max_bytes: the most that is read.
+        patience_s: seconds that the next chunk may take; None waits for ever.
+        encoded: whether it may come compressed, and is then read as it comes.
+
+    Raises:
+        UnsupportedMediaType: it comes compressed.
+        BodyTooLarge: it has more than `max_bytes`.
+        DeadlineExceeded: nothing came for so long.
+        ClientDisconnect: the client left before it was complete.
+    """
+    if not encoded:
+        _check_encoding(request.headers.get("content-encoding"))
+    stated = request.headers.get("content-length") or "0"
+    if stated.isdecimal() and (len(stated) > LONGEST_NUMBER or int(stated) > max_bytes):
+        raise _too_large(max_bytes)
+    size, is_complete = 0, False
+    while not is_complete:
+        message = await (_received(request, patience_s) if patience_s else request.receive())
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        is_complete = not message.get("more_body", False)
+        yield chunk
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that this server takes")
+
+
+async def _received(request: Request, patience_s: float) -> Message:
+    try:
+        async with asyncio.timeout(patience_s):
+            return await request.receive()
+    except TimeoutError:
+        raise DeadlineExceeded(f"no more of the body came within {patience_s:g} seconds") from None
+
+
+class _WithoutCollector:
+    """JSON has no cycles, and to look for some over and over, while millions of lists are made, takes seconds.
+
+    Several threads may be inside at once: the last one that leaves has the collector on again, if it was.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._was_enabled = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._was_enabled:
+                gc.enable()
+
+
+_without_collector = _WithoutCollector()
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" in body or b"Infinity" in body or "infinity" in str(error):
+            return _parse_leniently(body, error)
+        raise InvalidJSON(f"the body is not JSON: {error}") from None
+
+
+def _parse_leniently(body: bytes, strict: orjson.JSONDecodeError) -> Any:
+    """Take NaN and Infinity, which JSON does not have but Python writes: the schema then says where they stand.
+
+    Half a surrogate pair, which Python would also take, cannot be written back: here no escaped ones are read.
+    """
+    not_json = InvalidJSON(f"the body is not JSON: {strict}")
+    if b"\\ud" in body.lower():
+        raise not_json
+    try:
+        return json.loads(body.decode(), parse_int=float if _LONG_NUMBER.search(body) else int)
+    except (ValueError, RecursionError):
+        raise not_json from None

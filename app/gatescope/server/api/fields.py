@@ -1,0 +1,32 @@
+"""The fields of a request: names that its schema does not know are refused, with the nearest one that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+from gatescope.errors import Place
+from gatescope.server.api.nested import MAX_PLACES, ShapeError
+
+LONGEST_NAME = 64
+
+
+def check(given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse fields that are not known.
+
+    Raises:
+        ShapeError: with up to `MAX_PLACES` of them.
+    """
+    unknown = list(islice((name for name in given if name not in known), MAX_PLACES))
+    if unknown:
+        raise ShapeError(*(_unknown(name, known) for name in unknown))
+
+
+def _unknown(name: str, known: Collection[str]) -> Place:
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}…"
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}"
+    return Place((name,), f"unknown field '{name}'; {hint}")

@@ -1,0 +1,114 @@
+"""The numbers at the end of nested lists: `Floats` and `Tokens`, as arrays and one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatescope.errors import Place
+from gatescope.server.api.nested import Expected, Nested, ShapeError, shown
+
+
+@dataclass(frozen=True)
+class Floats:
+    """Finite float32 numbers; with `nulls` also null, which becomes NaN."""
+
+    nulls: bool = False
+
+    def read(self, nested: Nested, _: Expected) -> np.ndarray:
+        """All of them, flat.
+
+        Raises:
+            ShapeError: with the places of what is none.
+        """
+        array = self._array(nested.items)
+        if array is None:
+            raise nested.error(lambda leaves: self._array(leaves) is not None, self._wrong)
+        return array
+
+    def convert(self, array: np.ndarray, _: Expected) -> np.ndarray:
+        """The numbers of an array that came as such; NaN is null.
+
+        Raises:
+            ShapeError: with the first place of what is none.
+        """
+        with np.errstate(over="ignore"):
+            numbers = array.astype(np.float32, copy=False)
+        wrong = np.isinf(numbers) if self.nulls else ~np.isfinite(numbers)
+        if wrong.any():
+            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
+            raise ShapeError(Place(loc, f"must be a finite float32 number, not {array[loc]:.6g}"))
+        return numbers
+
+    def json_schema(self) -> dict[str, Any]:
+        """What one of them is."""
+        number = {"type": "number"}
+        return {"anyOf": [number, {"type": "null"}]} if self.nulls else number
+
+    def _array(self, leaves: list[Any]) -> np.ndarray | None:
+        if not set(map(type, leaves)) <= ({int, float, type(None)} if self.nulls else {int, float}):
+            return None
+        try:
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
+                array = np.array(leaves, dtype=np.float32)
+        except OverflowError:
+            return None
+        absent = leaves.count(None) if self.nulls else 0
+        return array if np.count_nonzero(np.isfinite(array)) == len(leaves) - absent else None
+
+    def _wrong(self, leaf: Any) -> str | None:
+        if leaf is None and self.nulls:
+            return None
+        if type(leaf) not in (int, float):
+            return f"must be a number, not {shown(leaf)}"
+        return None if self._array([leaf]) is not None else f"must be a finite float32 number, not {leaf:.6g}"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of the model's vocabulary, int64."""
+
+    def read(self, nested: Nested, expected: Expected) -> np.ndarray:
+        """All of them, flat.
+
+        Raises:
+            ShapeError: with the places of what is none.
+        """
+        size = expected.sizes["vocabulary"]
+        nested.check(
+            lambda leaves: set(map(type, leaves)) <= {int} and min(leaves) >= 0 and max(leaves) < size,
+            lambda leaf: _wrong_token(leaf, size, expected.model),
+        )
+        return np.array(nested.items, dtype=np.int64)
+
+    def convert(self, array: np.ndarray, expected: Expected) -> np.ndarray:
+        """The ids of an array that came as such.
+
+        Raises:
+            ShapeError: with the first place of what is none.
+        """
+        if array.dtype.kind != "i":
+            raise ShapeError(Place((), f"token ids are whole numbers (int64 or int32), not {array.dtype}"))
+        size = expected.sizes["vocabulary"]
+        wrong = (array < 0) | (array >= size)
+        if wrong.any():
+            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
+            raise ShapeError(Place(loc, str(_wrong_token(int(array[loc]), size, expected.model))))
+        return array.astype(np.int64, copy=False)
+
+    def json_schema(self) -> dict[str, Any]:
+        """What one of them is."""
+        return {"type": "integer", "minimum": 0}
+
+
+FLOATS, FLOATS_OR_NULL, TOKENS = Floats(), Floats(nulls=True), Tokens()
+
+
+def _wrong_token(leaf: Any, size: int, model: str) -> str | None:
+    if type(leaf) is not int:
+        return f"must be a token id, a whole number, not {shown(leaf)}"
+    if not 0 <= leaf < size:
+        return f"token id {leaf} is outside the vocabulary of model '{model}', 0 to {size - 1}"
+    return None

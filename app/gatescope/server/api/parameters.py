@@ -1,0 +1,116 @@
+"""Parameters of routes: which ones an endpoint has on a path, and the headers that every route knows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Annotated, Any
+
+from fastapi import Path
+
+from gatescope.server.api.context import TIMEOUT_HEADER
+from gatescope.server.api.headers import REQUEST_ID
+
+_IN_PATH: dict[str, Any] = {
+    "name": Annotated[
+        str, Path(description="One of /v1/models.", openapi_examples={"pos-tagger": {"value": "pos-tagger"}})
+    ],
+    "version": Annotated[
+        str, Path(description="One of the model's `versions`.", openapi_examples={"1": {"value": "1"}})
+    ],
+    "trace_id": Annotated[str, Path(description="As storing the trace answered.")],
+    "session_id": Annotated[str, Path(description="One of /v1/sessions.")],
+}
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_WHOLE: dict[str, Any] = {"type": "integer"}
+
+UPLOAD = {
+    "version": "The version's name; the next whole number by default.",
+    "prefix": "The path of the LSTM inside the checkpoint, or of several that are stacked in this order.",
+    "embedding": "The path of the embedding, or `none`.",
+    "head": "The paths of the head's linear layers, or `none` to serve the LSTM alone.",
+    "task": "`regression`, `classification`, `tagging` or `next_token`.",
+    "steps": "Which steps the head reads: `all`, `last`, `final`, `mean` or `max`.",
+    "activation": "What stands between the head's layers.",
+    "features": "The names of the LSTM's inputs.",
+    "outputs": "The names of a regression's outputs.",
+    "labels": "The labels of a classification or a tagging.",
+    "characters": "The vocabulary of characters, in the order of their ids.",
+    "vocabulary": "The vocabulary's entries, in the order of their ids.",
+    "description": "One line: what it predicts, from what.",
+}
+"""Of the query of an upload: the fields of `Options`."""
+
+LISTS = ("prefix", "head", "features", "outputs", "labels", "vocabulary")
+"""Those of them that may have several values."""
+
+VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "signals": (_TEXT, "Separated by commas; all six by default."),
+    "layers": (_TEXT, "Counted from 0, separated by commas; all by default."),
+    "directions": (_TEXT, "`forward`, `reverse` or both, separated by a comma; all by default."),
+    "units": (_TEXT, "Separated by commas such as `3,17`, or a slice such as `0:16`; all by default."),
+    "sequence": (_WHOLE, "Only this sequence of the batch, counted from 0."),
+    "start": (_WHOLE, "The first time step; negative counts from the end of the longest sequence asked for."),
+    "stop": (_WHOLE, "The time step to stop before."),
+    "bins": (_WHOLE | {"minimum": 1}, "Cut the time from `start` to `stop` into this many equal spans."),
+    "reduce": (_TEXT | {"enum": ["mean", "min", "max"]}, "What is given of each span; the mean by default."),
+}
+"""Of the query of a look at a stored trace: the type and the meaning of each."""
+
+HEADERS: dict[str, dict[str, Any]] = {
+    REQUEST_ID: {
+        "name": REQUEST_ID,
+        "in": "header",
+        "required": False,
+        "description": "Echoed in the reply and written to the log; made up where it is not given.",
+        "schema": {"type": "string", "maxLength": 128},
+    },
+    TIMEOUT_HEADER: {
+        "name": TIMEOUT_HEADER,
+        "in": "header",
+        "required": False,
+        "description": "Milliseconds after which the request is answered 504; at most what the server allows.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+"""As OpenAPI describes them."""
+
+
+def of_upload(path: str) -> list[dict[str, Any]]:
+    """The query of an upload to this path, as OpenAPI describes it."""
+    text, texts = _TEXT, {"type": "array", "items": _TEXT}
+    several = " Separated by commas, or given one by one."
+    return [
+        _in_query(name, texts, description + several) if name in LISTS else _in_query(name, text, description)
+        for name, description in UPLOAD.items()
+        if f"{{{name}}}" not in path
+    ]
+
+
+def of_values() -> list[dict[str, Any]]:
+    """The query of a look at a stored trace, as OpenAPI describes it."""
+    return [_in_query(name, schema, description) for name, (schema, description) in VALUES.items()]
+
+
+def _in_query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def on_path(endpoint: Callable[..., Awaitable[Any]], path: str) -> Callable[..., Awaitable[Any]]:
+    """The endpoint with those of its parameters that this path has, so that no other one is read from the query."""
+
+    @wraps(endpoint)
+    async def served(**given: Any) -> Any:
+        return await endpoint(**given)
+
+    signature = inspect.signature(endpoint, eval_str=True)
+    served.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            parameter.replace(annotation=_IN_PATH.get(name, parameter.annotation), default=inspect.Parameter.empty)
+            for name, parameter in signature.parameters.items()
+            if name not in _IN_PATH or f"{{{name}}}" in path
+        ]
+    )
+    return served

@@ -1,0 +1,167 @@
+"""`POST /v1/models/{name}/explain`: one unit at one time step, with every number and the names of what moved it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from fastapi import Request, Response
+
+from gatescope.decompose import CellUpdate, Explained, Gate, HiddenUpdate, Point, Term
+from gatescope.errors import InvalidInput, Place
+from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Answer
+from gatescope.server.api import body, context, query, reply
+from gatescope.server.api.context import Context
+from gatescope.server.api.schemas import ExplainRequest
+from gatescope.server.api.v1.traces import sequence_in, stored_in
+from gatescope.server.serving.stored import StoredTrace
+from gatescope.server.serving.turns import Turns
+
+LARGEST = 8  # contributors that are named, per gate and kind
+
+
+async def explain(request: Request, name: str, version: str | None = None) -> Response:
+    """Walk one unit of one layer and direction through one time step of one sequence, sent here or stored."""
+    here = context.of(request)
+    with context.hold(request) as held:
+        given = await body.fields_of(request, here.limits.max_body_bytes)
+        stored = stored_in(given, here, name, version)
+        held.watch()
+        if stored is not None:
+            return await reply.respond(await _of_stored(given, stored, here, held.seconds))
+        return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, held.seconds))
+
+
+async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: float) -> reply.Reply:
+    expected = query.expected(model).within(here.limits)
+    asked = await asyncio.to_thread(body.checked, given, ExplainRequest, expected)
+    if asked.sequence is not None:
+        raise InvalidInput.at(Place(("body", "sequence"), "goes with 'trace_id'"))
+    unexplained = query.to_query(asked, model, here.limits)
+    point = query.to_point(asked, model, unexplained)
+    with query.in_body():
+        answer = await here.engine.answer(model, replace(unexplained, explain=point), timeout_s)
+    return _explained(answer, model, query.tokens_of(asked, model))
+
+
+async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, timeout_s: float) -> reply.Reply:
+    model = stored.model
+    asked = body.checked(given, ExplainRequest, query.expected(model).within(here.limits))
+    sequence = sequence_in(asked.sequence, stored)
+    point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
+    with query.in_body():
+        answer = await stored.explain(Turns(here.engine, model, timeout_s), sequence, point)
+    return _explained(answer, model, stored.tokens and stored.tokens[sequence : sequence + 1])
+
+
+def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:
+    """The reply as `ExplainReply` describes it; `tokens` is what a model of tokens read."""
+    explained = answer.explained
+    if explained is None:
+        raise TypeError("the answer explains nothing")
+    point, walked = explained.point, explained.walkthrough
+    return {
+        "model": {"name": model.name, "version": model.version},
+        "module": answer.module,
+        "layer": point.layer,
+        "direction": point.direction,
+        "time_step": point.time_step,
+        "previous_time_step": explained.previous_time_step,
+        "unit": point.unit,
+        "inputs": _raw_features(answer, model, point),
+        "token": None if tokens is None or not answer.aligned else _token(answer, model, tokens[0], point),
+        "gates": _gates(answer, explained, model),
+        "cell_update": _cell_update(walked.cell_update),
+        "hidden_update": _hidden_update(walked.hidden_update),
+        "residual": explained.residual,
+    }
+
+
+def _raw_features(answer: Answer, model: Model, point: Point) -> dict[str, np.float32] | None:
+    inputs = model.manifest.input
+    if not answer.aligned or not isinstance(inputs, FeatureInputs):
+        return None
+    return dict(zip(inputs.names, answer.inputs[0, point.time_step].numpy(), strict=True))
+
+
+def _token(answer: Answer, model: Model, read: list[str], point: Point) -> str:
+    """The token of this step: as it was sent, or behind that as the model wrote it."""
+    if point.time_step < len(read) or model.vocabulary is None:
+        return read[point.time_step]
+    return model.vocabulary.entries[int(answer.inputs[0, point.time_step])]
+
+
+def _gates(answer: Answer, explained: Explained, model: Model) -> dict[str, Any]:
+    inputs = _input_names(model, answer.module, explained.point.layer)
+    units = [f"unit {unit}" for unit in range(model.pipeline.spec_of(answer.module).hidden_state_size)]
+    return {name: _gate(gate, inputs, units) for name, gate in explained.walkthrough.gates.items()}
+
+
+def _gate(gate: Gate, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
+    return {
+        "input_contribution": gate.inputs.total,
+        "recurrent_contribution": gate.recurrent.total,
+        "bias_input": _float32(gate.bias_input),
+        "bias_recurrent": _float32(gate.bias_recurrent),
+        "sum": gate.sum,
+        "activation": gate.activation,
+        "value": gate.value,
+        "formula": gate.formula,
+        "largest_inputs": [_named(term, inputs) for term in gate.inputs.largest(LARGEST)],
+        "largest_recurrent": [_named(term, units) for term in gate.recurrent.largest(LARGEST)],
+    }
+
+
+def _named(term: Term, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": names[term.index],
+        "value": _float32(term.value),
+        "weight": _float32(term.weight),
+        "contribution": term.contribution,
+    }
+
+
+def _cell_update(update: CellUpdate) -> dict[str, Any]:
+    return {
+        "forget_gate": update.forget_gate,
+        "previous_cell_state": _float32(update.previous_cell_state),
+        "kept": update.kept,
+        "input_gate": update.input_gate,
+        "cell_candidate": update.cell_candidate,
+        "written": update.written,
+        "cell_state": update.cell_state,
+        "formula": update.formula,
+    }
+
+
+def _hidden_update(update: HiddenUpdate) -> dict[str, Any]:
+    projected = update.projected
+    return {
+        "output_gate": update.output_gate,
+        "cell_state": update.cell_state,
+        "tanh_cell_state": update.tanh_cell_state,
+        "hidden_state": update.value if projected is None else None,
+        "unprojected_hidden_state": None if projected is None else update.value,
+        "projected_hidden_state": None if projected is None else projected.tolist(),
+        "formula": update.formula,
+    }
+
+
+def _input_names(model: Model, module: str, layer: int) -> Sequence[str]:
+    """What the inputs of a layer are called."""
+    if layer:
+        spec = model.pipeline.spec_of(module)
+        units = range(spec.hidden_state_size)
+        return [f"layer {layer - 1} {direction} unit {unit}" for direction in spec.directions for unit in units]
+    named = model.pipeline.reading(module).names
+    return (model.vocabulary.entries if model.vocabulary else ()) if named is None else named
+
+
+def _float32(value: float | None) -> np.float32 | None:
+    """What the model and its trace hold in float32, so that it is printed as short as it is; the rest is float64."""
+    return None if value is None else np.float32(value)

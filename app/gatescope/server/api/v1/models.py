@@ -1,0 +1,75 @@
+"""`GET /v1/models`: which models there are, what they take, and requests to try."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import Request
+
+from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.model import Model
+from gatescope.server.api import context
+from gatescope.server.api.schemas import (
+    ExampleInfo,
+    InputInfo,
+    LSTMInfo,
+    ModelInfo,
+    ModelList,
+    NamedLSTMInfo,
+    OutputInfo,
+)
+from gatescope.server.repository.entry import Entry
+
+
+async def list_models(request: Request) -> ModelList:
+    """Every model of the server, also those that could not be loaded, with the reason."""
+    return ModelList(models=[info(entry, None) for entry in context.of(request).engine.entries()])
+
+
+async def get_model(request: Request, name: str, version: str | None = None) -> ModelInfo:
+    """One model: the arguments of its LSTM, what it takes and gives, and examples that are complete predict bodies."""
+    return info(context.of(request).engine.entry(name), version)
+
+
+def info(entry: Entry, version: str | None) -> ModelInfo:
+    """What there is to know of a version, None for the one that answers by default."""
+    chosen = entry.version(version)
+    told = ModelInfo(
+        name=entry.name,
+        version=chosen,
+        versions=entry.versions,
+        state=entry.state(version),
+        reason=entry.reason(version),
+    )
+    return told if chosen not in entry.loaded else told.model_copy(update=_of_loaded(entry.loaded[chosen]))
+
+
+def _of_loaded(model: Model) -> dict[str, object]:
+    return {
+        "description": model.manifest.description,
+        "task": model.manifest.task,
+        "device": model.device,
+        "dtype": model.dtype,
+        "parameters": model.parameters,
+        "trace_method": model.trace_method,
+        "lstm": LSTMInfo(**asdict(model.spec)),
+        "lstms": [NamedLSTMInfo(name=name, **asdict(model.pipeline.spec_of(name))) for name in model.pipeline.lstms],
+        "input": _input(model),
+        "output": _output(model),
+        "examples": [ExampleInfo(**example) for example in model.examples],
+    }
+
+
+def _input(model: Model) -> InputInfo:
+    inputs = model.manifest.input
+    if isinstance(inputs, FeatureInputs):
+        return InputInfo(kind="features", feature_names=inputs.names, text=False)
+    return InputInfo(kind="tokens", vocabulary_size=len(model.vocabulary or ()), text=model.reads_text)
+
+
+def _output(model: Model) -> OutputInfo:
+    names, labels, task = model.manifest.output.names, model.labels, model.manifest.task
+    told = OutputInfo(kind=task or "output", names=list(names) or None, labels=list(labels) or None)
+    if task is not None and task != "classification":
+        told.predicts = "next_step" if model.pipeline.predicts_next_step else "same_step"
+    return told

@@ -1,0 +1,68 @@
+"""`/v1/sessions/{session_id}/stream`: the steps of a session over a WebSocket, one message in, one out."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import WebSocket
+from starlette.types import Message
+
+from gatescope.errors import AppError, BodyTooLarge, NotFound
+from gatescope.server.api import aside, body, context, problems, query, reply, tensors
+from gatescope.server.api.schemas import StepRequest
+from gatescope.server.api.v1.sessions import taken, taken_of_text
+
+log = structlog.get_logger(__name__)
+
+
+async def stream(websocket: WebSocket, session_id: str) -> None:
+    """Take the steps that the messages state: text is JSON, bytes are safetensors, and the reply comes as they came.
+
+    What is wrong with a message is answered with a problem in JSON, and the stream goes on; when the session is gone,
+    it is closed.
+    """
+    here = context.of(websocket)
+    try:
+        here.administration.check_page(websocket.headers)
+        await here.sessions.get(session_id)
+    except AppError as error:
+        await websocket.send_denial_response(problems.response(error))
+        return
+    await websocket.accept()
+    log.info("stream opened", session_id=session_id)
+    while (message := await websocket.receive())["type"] == "websocket.receive":
+        try:
+            await _answer(websocket, session_id, message)
+        except AppError as error:
+            await websocket.send_text(bytes(problems.response(error).body).decode())
+            if isinstance(error, NotFound):
+                await websocket.close(problems.close_code(error), type(error).__name__)
+                break
+        except Exception:  # a stream has no middleware's last resort
+            log.exception("a step failed", session_id=session_id)
+            await websocket.send_text(bytes(problems.internal().body).decode())
+    log.info("stream closed", session_id=session_id)
+
+
+async def _answer(websocket: WebSocket, session_id: str, message: Message) -> None:
+    here, text, content = context.of(websocket), message.get("text"), message.get("bytes") or b""
+    if len(text if text is not None else content) > here.limits.max_body_bytes:
+        raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
+    session = await here.sessions.get(session_id)
+    model = here.sessions.model(session)
+    with here.patience.hold(websocket.receive):
+        if text is not None:
+            answer = await taken_of_text(here, session, model, text)
+        else:
+            expected = query.expected(model).within(here.limits)
+            asked = await body.decoded(content, tensors.fields_of, StepRequest, expected)
+            answer = await taken(here, session, model, asked)
+    if text is not None:
+        await websocket.send_text((await _written(answer, reply.JSON)).decode())
+    else:
+        await websocket.send_bytes(await _written(answer, reply.SAFETENSORS))
+
+
+async def _written(answer: reply.Reply, media_type: str) -> bytes:
+    if reply.is_large(answer, media_type):
+        return b"".join(await aside.write(reply.pieces, answer, media_type))
+    return bytes(reply.encode(answer, media_type))

@@ -1,0 +1,168 @@
+"""`/v1/traces`: traces that are computed once and looked at many times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import numpy as np
+import torch
+from fastapi import Request, Response
+
+from gatescope.errors import InvalidInput, Place
+from gatescope.pipeline.query import Answer
+from gatescope.selection import Selection
+from gatescope.server.api import accept, body, context, ndjson, query, reply
+from gatescope.server.api.context import Context
+from gatescope.server.api.ragged import Ragged
+from gatescope.server.api.reply import Reply
+from gatescope.server.api.schemas import PredictRequest, StoredTraceReply, StoreTraceRequest
+from gatescope.server.api.v1.sessions import model_named_in
+from gatescope.server.api.view import check_size, to_view
+from gatescope.server.serving.chunks import CHUNK_BYTES, Chunk, step_bytes
+from gatescope.server.serving.stored import StoredTrace, View
+from gatescope.server.serving.trace_store import Traces
+from gatescope.server.serving.turns import Turns
+from gatescope.state import State
+
+
+async def store_trace(request: Request, response: Response) -> StoredTraceReply:
+    """Compute a trace of everything and keep it, to be looked at part by part."""
+    here = context.of(request)
+    with context.hold(request) as held:
+        given = await body.fields_of(request, here.limits.max_body_bytes)
+        model = model_named_in(given, here)
+        expected = query.expected(model).within(here.limits)
+        asked = await asyncio.to_thread(body.checked, given, StoreTraceRequest, expected)
+        untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
+        held.watch()
+        with query.in_body():
+            turns = Turns(here.engine, model, held.seconds)
+            trace_id = await here.traces.record(turns, untraced, tokens, here.limits.max_trace_bytes)
+    response.headers["Location"] = f"/v1/traces/{trace_id}"
+    return _kept(here.traces, trace_id)
+
+
+async def get_trace(request: Request, trace_id: str) -> Response:
+    """What was computed beside the signals: a trace reply without them."""
+    traces = context.of(request).traces
+    with context.hold(request):
+        stored = traces.get(trace_id)
+        kept = _kept(traces, trace_id).model_dump()
+        return await reply.respond(kept | await asyncio.to_thread(_described, stored))
+
+
+async def get_trace_values(request: Request, trace_id: str) -> Response:
+    """A part of the signals, or with `bins` a picture of it: time cut into spans, each reduced to one value.
+
+    As `Accept` asks, in any format of a trace reply. What needs no signals stands in the trace itself.
+    """
+    traces, limits = context.of(request).traces, context.of(request).limits
+    media_type = accept.of(request, reply.TRACE_FORMATS)
+    with context.hold(request):
+        stored = traces.get(trace_id)
+        view = to_view(request.query_params, stored)
+        if media_type == reply.NDJSON:
+            return _lines(traces, trace_id, view)
+        check_size(view, limits.max_trace_bytes)
+        seen = await asyncio.to_thread(lambda: _seen(stored, view) | {"signals": stored.values(view)})
+        return await reply.respond(seen, media_type)
+
+
+async def delete_trace(request: Request, trace_id: str) -> Response:
+    """Keep a trace no more."""
+    context.of(request).traces.delete(trace_id)
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def stored_in(given: body.Fields, here: Context, name: str, version: str | None) -> StoredTrace | None:
+    """The stored trace that a body names in place of a predict request; None where it names none.
+
+    Args:
+        given: the body.
+        here: where traces are stored.
+        name: of the model that the path names.
+        version: of that, if the path names one.
+
+    Raises:
+        TraceNotFound: there is none of this id, or no more.
+        InvalidInput: it is of another model, or stands beside a predict request.
+    """
+    trace_id = given.get("trace_id")
+    if not isinstance(trace_id, str):
+        return None
+    if beside := sorted(PredictRequest.model_fields.keys() & given.keys()):
+        raise InvalidInput.at(Place(("body", beside[0]), "'trace_id' stands in its place: leave one of the two out"))
+    stored = here.traces.get(trace_id)
+    model = stored.model
+    if name != model.name or version not in (None, model.version):
+        message = f"is a trace of model '{model.name}', version '{model.version}'"
+        raise InvalidInput.at(Place(("body", "trace_id"), message))
+    return stored
+
+
+def sequence_in(asked: int | None, stored: StoredTrace) -> int:
+    """The sequence that a body asks for; it may be left out where there is but one.
+
+    Raises:
+        InvalidInput: there is no such sequence, or it must be said which one.
+    """
+    count = len(stored.lengths)
+    if asked is None and count > 1:
+        raise InvalidInput.at(Place(("body", "sequence"), f"is missing: this trace has {count} sequences"))
+    if asked is not None and not 0 <= asked < count:
+        message = f"there is no sequence {asked}; this trace has 0 to {count - 1}"
+        raise InvalidInput.at(Place(("body", "sequence"), message))
+    return asked or 0
+
+
+def _kept(traces: Traces, trace_id: str) -> StoredTraceReply:
+    stored, expires_at = traces.get(trace_id), traces.expires_at(trace_id)
+    return StoredTraceReply(trace_id=trace_id, shape=list(stored.shape), bytes=stored.bytes, expires_at=expires_at)
+
+
+def _described(stored: StoredTrace) -> Reply:
+    answered = reply.prediction(stored.answer, stored.model, stored.tokens)
+    return answered | _inputs(stored) | _around(stored.answer, stored, stored.everything, stored.initial_state)
+
+
+def _inputs(stored: StoredTrace) -> Reply:
+    """What a model of features read; nothing where the traced LSTM has time steps of its own."""
+    if stored.tokens is not None or not stored.answer.aligned:
+        return {}
+    return {"inputs": Ragged(stored.answer.inputs.numpy(), stored.lengths)}
+
+
+def _seen(stored: StoredTrace, view: View) -> Reply:
+    """The reply to a view without its signals."""
+    answer, initial_state = stored.answer_of(view.rows), stored.initial_state_of(view.rows)
+    around = reply.prediction(answer, stored.model, None) | _around(answer, stored, view.selection, initial_state)
+    binned = {} if view.reduce is None else {"bins": len(view.spans), "reduce": view.reduce}
+    return around | binned | {"time_steps": view.spans.time_steps}
+
+
+def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_state: State) -> Reply:
+    """A trace reply without its signals and without what a predict reply says."""
+    described = reply.description(selection, answer, initial_state)
+    return described | {"residual": np.float32(stored.residual)}
+
+
+def _lines(traces: Traces, trace_id: str, view: View) -> Response:
+    """Line by line, each piece read when the client has taken what was before it.
+
+    A trace that goes meanwhile is not held on to: the last line then says so.
+    """
+    seen = _seen(traces.get(trace_id), view)
+    end = {name: seen.pop(name) for name in ("final_state", "residual")}
+    at_once = max(1, CHUNK_BYTES // step_bytes(view.selection, len(view.rows)))
+
+    async def chunks() -> AsyncIterator[Chunk]:
+        for first in range(0, len(view.spans), at_once):
+            part = view.part(first, first + at_once)
+            values = await asyncio.to_thread(traces.get(trace_id).values, part)
+            signals = {name: torch.from_numpy(array) for name, array in values.items()}
+            yield Chunk(list(range(len(view.rows))), part.spans.time_steps, signals)
+
+    header = seen | {"signals": view.selection.signals}
+    return ndjson.stream(header, chunks(), lambda: end)

@@ -1,0 +1,212 @@
+"""A message -> what is asked of a model: the query, and which tensors go out. Then the answer -> these tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import numpy as np
+
+from gatescope.errors import InvalidInput, Place
+from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Answer, Query
+from gatescope.selection import SIGNALS
+from gatescope.server.api import body, query
+from gatescope.server.api.limits import Limits
+from gatescope.server.api.nested import Loc, ShapeError
+from gatescope.server.api.schemas import PredictRequest, TraceRequest
+from gatescope.server.api.v2 import signature, tensors
+from gatescope.server.api.v2.message import Message, Output
+from gatescope.server.api.v2.schemas import InferRequest, InputTensor
+from gatescope.server.api.v2.signature import FINAL_STATES, STATES, TensorInfo
+
+_OUTPUTS = {"prediction": "prediction", "output": "output"} | dict.fromkeys(FINAL_STATES, "final_state")
+"""What a predict request calls them."""
+
+_LONGEST_NAME = 64
+_FLOAT_BYTES, _ID_BYTES = 4, 8
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a model."""
+
+    query: Query
+    wanted: dict[str, bool]
+    """The outputs in their order, and whether each is to be in binary."""
+
+    def outputs(self, answer: Answer) -> list[Output]:
+        """What of the answer goes out."""
+        return [Output(name, _values(answer, name), binary) for name, binary in self.wanted.items()]
+
+
+def of(message: Message, model: Model, limits: Limits) -> Question:
+    """What a message asks of this model; every check of a predict or trace request holds here, too.
+
+    Raises:
+        InvalidInput: the model does not take or give such tensors; the tensor and the place in it are named.
+        ReplyTooLarge, TraceTooLarge: the answer would have more bytes than the server makes.
+    """
+    wanted = _wanted(message.request, model)
+    fields = _fields(message, model, limits)
+    expected = query.expected(model).within(limits)
+    plain = list(dict.fromkeys(_OUTPUTS[name] for name in wanted if name in _OUTPUTS))
+    if signals := [name for name in wanted if name in SIGNALS]:
+        traced = body.checked(fields | {"signals": signals}, TraceRequest, expected).model_copy(
+            update={"outputs": plain}
+        )
+        untraced = query.to_query(traced, model, limits)
+        return Question(replace(untraced, trace=query.to_selection(traced, model, untraced, limits)), wanted)
+    asked = body.checked(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
+    return Question(query.to_query(asked, model, limits), wanted)
+
+
+def raw(content: bytes, model: Model) -> Message:
+    """The message whose one input these bytes are: one text, or one sequence of features or of token ids.
+
+    Raises:
+        InvalidInput: they cannot be.
+    """
+    inputs = model.manifest.input
+    if model.reads_text:
+        try:
+            return _of_one(InputTensor(name="text", shape=[1], datatype="BYTES", data=[content.decode()]), None)
+        except UnicodeDecodeError as error:
+            _refuse(f"is no UTF-8 text: {error.reason}", "text")
+    if isinstance(inputs, FeatureInputs):
+        width = len(inputs.features)
+        step, datatype, sizes = width * _FLOAT_BYTES, "FP32", [width]
+    else:
+        step, datatype, sizes = _ID_BYTES, "INT64", []
+    if len(content) % step:
+        _refuse(f"has {len(content):,} bytes; a time step of {datatype} has {step}", "inputs")
+    tensor = InputTensor(name="inputs", shape=[1, len(content) // step, *sizes], datatype=datatype)
+    return _of_one(tensor, memoryview(content))
+
+
+@contextmanager
+def in_tensors() -> Iterator[None]:
+    """Say of what is wrong with a query at which place of which tensor it stands."""
+    try:
+        yield
+    except InvalidInput as error:
+        if not error.places:
+            raise
+        raise InvalidInput.at(*(Place(_in_tensor(place.loc), place.message) for place in error.places)) from None
+
+
+def _of_one(tensor: InputTensor, content: memoryview | None) -> Message:
+    return Message(InferRequest(inputs=[tensor]), [content])
+
+
+def _values(answer: Answer, name: str) -> np.ndarray:
+    """An output, (batch, …), NaN in the padding."""
+    if name == "prediction" and answer.prediction is not None:
+        return answer.prediction.values.numpy()
+    if name == "output" and answer.output is not None:
+        return answer.output.numpy()
+    if name in FINAL_STATES and answer.final_state is not None:
+        part = getattr(answer.final_state, FINAL_STATES[name])  # (layers · directions, batch, unit)
+        values: np.ndarray = part.transpose(0, 1).numpy()
+        return values
+    if answer.trace is not None:
+        return answer.trace.signals[name].numpy()
+    raise TypeError(f"the answer holds no {name}")
+
+
+def _wanted(request: InferRequest, model: Model) -> dict[str, bool]:
+    given = signature.outputs(model)
+    binary = request.parameters is not None and request.parameters.binary_data_output
+    if not request.outputs:
+        return {"prediction" if "prediction" in given else "output": binary}
+    wanted: dict[str, bool] = {}
+    for output in request.outputs:
+        if output.name not in given:
+            _refuse(
+                f"model '{model.name}' has no output '{output.name[:_LONGEST_NAME]}'; {_hint(output.name, given)}",
+                "outputs",
+            )
+        if output.name in wanted:
+            _refuse(f"'{output.name}' is asked for twice", "outputs")
+        stated = output.parameters
+        if stated is not None and stated.shared_memory_region is not None:
+            _refuse("this server writes no shared memory: ask for binary data", output.name)
+        if stated is not None and stated.classification:
+            _refuse("this server ranks no classes: 'prediction' has the scores of all", output.name)
+        wanted[output.name] = binary if stated is None or stated.binary_data is None else stated.binary_data
+    return wanted
+
+
+def _fields(message: Message, model: Model, limits: Limits) -> dict[str, Any]:
+    """The tensors as the fields of a predict request."""
+    taken, fields = signature.inputs(model), dict[str, Any]()
+    for tensor, content in zip(message.request.inputs, message.binary, strict=True):
+        if (info := taken.get(tensor.name)) is None:
+            _refuse(
+                f"model '{model.name}' has no input '{tensor.name[:_LONGEST_NAME]}'; {_hint(tensor.name, taken)}",
+                "inputs",
+            )
+        if tensor.name in fields:
+            _refuse("is given twice", tensor.name)
+        _check(tensor, content, info, model, limits)
+        fields[tensor.name] = _read(tensor, content)
+    if "sequence_lengths" in fields:
+        fields["sequence_lengths"] = fields["sequence_lengths"].tolist()
+    states = {part: fields.pop(name).swapaxes(0, 1) for name, part in STATES.items() if name in fields}
+    return fields | ({"initial_state": states} if states else {})
+
+
+def _check(tensor: InputTensor, content: memoryview | None, info: TensorInfo, model: Model, limits: Limits) -> None:
+    """Refuse a tensor that is not of the kind that a model takes, before its elements are looked at."""
+    if tensor.parameters is not None and tensor.parameters.shared_memory_region is not None:
+        _refuse("this server reads no shared memory: send the data", tensor.name)
+    if content is not None and tensor.data is not None:
+        _refuse("comes with 'data' and with 'binary_data_size': give one of them", tensor.name)
+    readable = tensors.READ_AS[info.datatype]
+    if tensor.datatype not in readable:
+        others = f" or one of {', '.join(readable)}" if len(readable) > 1 else ""
+        _refuse(
+            f"comes as {tensor.datatype[:_LONGEST_NAME]}; model '{model.name}' takes {info.datatype}{others}",
+            tensor.name,
+        )
+    if not info.fits(tensor.shape):
+        _refuse(f"has shape {tensor.shape}; model '{model.name}' takes {info.axes}", tensor.name)
+    if 0 in tensor.shape:
+        axis = list(info.sizes)[tensor.shape.index(0)]
+        _refuse(f"has shape {tensor.shape}: its axis '{axis}' is empty", tensor.name)
+    if tensor.shape[0] > limits.max_batch_steps:
+        most = f"this server takes at most {limits.max_batch_steps:,}"
+        _refuse(f"has {tensor.shape[0]:,} sequences; {most}", tensor.name)
+
+
+def _read(tensor: InputTensor, content: memoryview | None) -> tensors.Array:
+    try:
+        if content is None:
+            return tensors.from_json(tensor.data, tensor.datatype, tensor.shape)
+        return tensors.from_binary(content, tensor.datatype, tensor.shape)
+    except ShapeError as error:
+        raise InvalidInput.at(*(Place((tensor.name, *loc), message) for loc, message in error.places)) from None
+
+
+def _in_tensor(loc: Loc) -> Loc:
+    """A place in a predict request as a place in a tensor, in which the batch comes first."""
+    loc = loc[1:] if loc[0] == "body" and len(loc) > 1 else loc
+    if loc[0] == "session_id":
+        return ("parameters", "sequence_id")
+    if loc[0] != "initial_state" or len(loc) == 1:
+        return loc
+    name = next((name for name, part in STATES.items() if part == loc[1]), "initial_state")
+    return (name, *loc[3:1:-1], *loc[4:])
+
+
+def _hint(name: str, known: dict[str, TensorInfo]) -> str:
+    near = get_close_matches(name[:_LONGEST_NAME], known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}"
+
+
+def _refuse(message: str, *loc: str | int) -> NoReturn:
+    raise InvalidInput.at(Place(loc, message))

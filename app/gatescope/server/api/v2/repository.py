@@ -1,0 +1,84 @@
+"""`/v2/repository`: which models there are, loaded and unloaded as by `/v1`'s administration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import Request
+
+from gatescope.errors import AppError, InvalidInput, Place
+from gatescope.server.api import context
+from gatescope.server.api.v2 import message
+from gatescope.server.api.v2.schemas import RepositoryRequest
+from gatescope.server.repository.entry import Entry
+
+_FILE = "file:"
+_LONGEST_NAME = 64
+
+
+async def repository_index(request: Request) -> list[dict[str, str]]:
+    """Every version of every model with its state; with `ready`, only those that answer."""
+    asked = await _read(request)
+    entries = context.of(request).engine.entries()
+    listed = [told for entry in entries for told in _listed(entry)]
+    return [told for told in listed if told["state"] == "READY" or not asked.ready]
+
+
+async def load_model(request: Request, name: str) -> dict[str, str]:
+    """Read a model's folder anew and load it beside what answers; it is ready when this is answered."""
+    asked = await _read(request)
+    with _failing_to(f"load '{name}'"):
+        _check(asked.parameters or {})
+        with context.hold_on(request) as held:
+            held.watch()
+            await context.of(request).engine.load(name, None)
+    return {}
+
+
+async def unload_model(request: Request, name: str) -> dict[str, str]:
+    """Serve a model no more, until it is loaded again or its files change."""
+    await _read(request)
+    with _failing_to(f"unload '{name}'"), context.hold_on(request) as held:
+        held.watch()
+        await context.of(request).engine.unload(name, None)
+    return {}
+
+
+async def _read(request: Request) -> RepositoryRequest:
+    with context.hold(request):
+        content = await message.read(request)
+    asked: RepositoryRequest = message.schema_of(content, RepositoryRequest)
+    return asked
+
+
+def _check(parameters: dict[str, Any]) -> None:
+    """Refuse files and configurations: what is served lies in the model's folder, and nowhere else."""
+    for name in parameters:
+        if name == "config" or name.startswith(_FILE):
+            text = "is not supported: a model is what lies in its folder; PUT /v1/models/{name} uploads a checkpoint"
+            raise InvalidInput.at(Place(("parameters", name[:_LONGEST_NAME]), text))
+
+
+@contextmanager
+def _failing_to(do: str) -> Iterator[None]:
+    """Say of an error what clients of the protocol look for: what it was that failed."""
+    try:
+        yield
+    except AppError as error:
+        raise type(error)(f"failed to {do}: {error.detail}", error.places) from None
+
+
+def _listed(entry: Entry) -> list[dict[str, str]]:
+    """Its versions, or that it has none."""
+    versions: list[str | None] = list(entry.versions) or [None]
+    return [
+        {
+            "name": entry.name,
+            "version": version or "",
+            "state": entry.state(version).upper(),
+            "reason": entry.reason(version) or "",
+        }
+        for version in versions
+    ]

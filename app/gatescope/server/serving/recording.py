@@ -1,0 +1,139 @@
+"""`record`: a trace computed chunk by chunk into memory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.pipeline.query import Answer, Query
+from gatescope.selection import SIGNALS
+from gatescope.server.serving.chunks import Chunk, ChunkedTrace
+from gatescope.server.serving.stored import StoredTrace, bytes_beside
+from gatescope.spec import LSTMSpec
+from gatescope.state import State
+
+LARGE_BYTES = 1024 * 1024
+"""What is larger is mapped from the system, and goes back to it at once: the heap is for what is soon freed."""
+
+_FLOAT_BYTES = 4
+
+
+async def record(
+    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, take: Callable[[int], None]
+) -> StoredTrace:
+    """Compute a trace of everything and keep it.
+
+    Args:
+        trace: over all signals, layers, directions, units and time steps.
+        query: what is traced.
+        tokens: what a model of tokens read.
+        take: is told how many bytes are taken, before they are and in the end, and may refuse by raising.
+
+    Raises:
+        Overloaded, DeadlineExceeded, NotReady: as the engine does.
+    """
+    spec, signals = trace.model.pipeline.spec_of(query.module), dict[str, np.ndarray]()
+    async for chunk in trace.chunks():
+        if not signals:  # what has a time axis of its own shows only now how long that is
+            whole = trace.whole
+            lengths = whole.answer.sequence_lengths.tolist()
+            beside = bytes_beside((query, whole.answer, whole.initial_state), tokens)
+            take(signal_bytes(spec, len(lengths), max(lengths)) + beside)
+            signals = await asyncio.to_thread(_memory, spec, lengths)
+        await asyncio.to_thread(_place, chunk, signals)
+    stored = await asyncio.to_thread(_whole, trace, query, tokens, signals)
+    take(stored.bytes)
+    return stored
+
+
+def signal_bytes(spec: LSTMSpec, batch: int, steps: int) -> int:
+    """How large all six signals of a batch are."""
+    return _FLOAT_BYTES * sum(map(prod, _shapes(spec, batch, steps).values()))
+
+
+def _shapes(spec: LSTMSpec, batch: int, steps: int) -> Mapping[str, tuple[int, ...]]:
+    """(batch, layer, direction, time, unit) of each signal."""
+    widths = dict.fromkeys(SIGNALS, spec.hidden_size) | {"hidden_state": spec.hidden_state_size}
+    return {name: (batch, spec.num_layers, spec.num_directions, steps, width) for name, width in widths.items()}
+
+
+def _memory(spec: LSTMSpec, lengths: Sequence[int]) -> dict[str, np.ndarray]:
+    """The signals with nothing in them yet but the NaN of the padding."""
+    shapes = _shapes(spec, len(lengths), max(lengths))
+    sizes = [prod(shape) for shape in shapes.values()]
+    parts = np.split(_floats(sum(sizes)), np.cumsum(sizes)[:-1])
+    signals = {name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+    for values in signals.values():
+        for row, length in enumerate(lengths):
+            values[row, :, :, length:] = np.nan
+    return signals
+
+
+def _floats(count: int) -> np.ndarray:
+    size = count * _FLOAT_BYTES
+    return np.frombuffer(bytearray(size) if size < LARGE_BYTES else mmap.mmap(-1, size), dtype=np.float32)
+
+
+def _place(chunk: Chunk, signals: dict[str, np.ndarray]) -> None:
+    """Copy a chunk, of consecutive time steps, to where it belongs."""
+    first, last = chunk.time_steps[0], chunk.time_steps[-1] + 1
+    for name, values in chunk.signals.items():
+        signals[name][chunk.rows, :, :, first:last] = values.numpy()
+
+
+def _whole(
+    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, signals: dict[str, np.ndarray]
+) -> StoredTrace:
+    whole = trace.whole
+    read = replace(
+        query,
+        inputs=_own(whole.answer.inputs),
+        initial_state=None if query.initial_state is None else _own_state(query.initial_state),
+        sequence_lengths=query.sequence_lengths + query.horizon,
+        horizon=0,
+        future_inputs=None,
+    )
+    return StoredTrace(
+        model=trace.model,
+        read=read,
+        tokens=tokens,
+        signals=signals,
+        answer=replace(_own_answer(whole.answer), inputs=read.inputs),
+        initial_state=_own_state(whole.initial_state),
+        residual=whole.residual,
+    )
+
+
+def _own_answer(answer: Answer) -> Answer:
+    """The same in memory of its own: what the engine gives may share that of a whole batch, or of what is dropped."""
+    predicted = answer.prediction
+    if predicted is not None:
+        steps, choices = predicted.steps, predicted.choices
+        predicted = replace(
+            predicted,
+            values=_own(predicted.values),
+            steps=None if steps is None else _own(steps),
+            choices=None if choices is None else _own(choices),
+        )
+    return replace(
+        answer,
+        sequence_lengths=_own(answer.sequence_lengths),
+        prediction=predicted,
+        output=None if answer.output is None else _own(answer.output),
+        final_state=None if answer.final_state is None else _own_state(answer.final_state),
+    )
+
+
+def _own_state(state: State) -> State:
+    return State(*map(_own, state))
+
+
+def _own(values: Tensor) -> Tensor:
+    return values.clone(memory_format=torch.contiguous_format)

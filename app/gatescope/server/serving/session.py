@@ -1,0 +1,93 @@
+"""`Session`: one stateful stream, as it stands after its last step."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import count
+
+from torch import Tensor
+
+from gatescope.errors import StepConflict
+from gatescope.pipeline.query import Query
+
+_DIGEST_BYTES = 16
+_REVISION_BITS = 62
+
+
+_REVISIONS = count(secrets.randbits(_REVISION_BITS))
+"""No two processes' are the same: there are far more than ever will be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastStep:
+    """What it takes to answer the last step once more: kept where the client numbers its steps."""
+
+    state: bytes  # from which the step began
+    digest: bytes  # of its inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A snapshot: a step puts another one in its place."""
+
+    session_id: str
+    model: str
+    version: str
+    fingerprint: str
+    """Of the model: a state means nothing to other weights."""
+    steps: int
+    """How many steps were taken, each of one or more time steps."""
+    time_steps: int
+    created_at: float  # Unix seconds
+    expires_at: float  # Unix seconds
+    state: bytes = field(repr=False)
+    """As `State.packed` has it."""
+    last: LastStep | None = field(default=None, repr=False)
+    revision: int = field(default_factory=lambda: next(_REVISIONS))
+    """Another one after every change, by which writers see that another came first."""
+
+    def begin(self, query: Query, number: int | None) -> bytes:
+        """The state from which a step begins: its own, or for the last step once more, the one before it.
+
+        Raises:
+            StepConflict: the number is not the next, or the last one's inputs were others.
+        """
+        if number is None or number == self.steps:
+            return self.state
+        if self.last is None or number != self.steps - 1:
+            raise StepConflict(
+                f"step {number} of session '{self.session_id}' cannot be taken: the next is {self.steps}"
+            )
+        if self.last.digest != digest(query):
+            raise StepConflict(
+                f"step {number} of session '{self.session_id}' was taken already, with other inputs; the next is "
+                f"{self.steps}"
+            )
+        return self.last.state
+
+    def after(self, query: Query, state: bytes, expires_at: float, *, numbered: bool) -> Session:
+        """The session when this step has led to this state."""
+        return Session(
+            self.session_id,
+            self.model,
+            self.version,
+            self.fingerprint,
+            self.steps + 1,
+            self.time_steps + query.steps,
+            self.created_at,
+            expires_at,
+            state,
+            LastStep(self.state, digest(query)) if numbered else None,
+        )
+
+    def moved_to(self, state: bytes, expires_at: float) -> Session:
+        """The session in a state that was given to it."""
+        return replace(self, state=state, expires_at=expires_at, last=None, revision=next(_REVISIONS))
+
+
+def digest(query: Query) -> bytes:
+    """Of a step's inputs."""
+    inputs: Tensor = query.inputs
+    return blake2b(inputs.contiguous().numpy().tobytes(), digest_size=_DIGEST_BYTES).digest()

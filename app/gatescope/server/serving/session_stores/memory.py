@@ -1,0 +1,84 @@
+"""`MemoryStore`: sessions in this process, gone when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from gatescope.server.serving.session import Session
+from gatescope.server.serving.session_stores.store import AtHand, exists, full, not_found
+
+
+class MemoryStore:
+    """A `SessionStore`; the session that was used last stands last.
+
+    Args:
+        max_sessions: how many may be open.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(self, max_sessions: int, clock: Callable[[], float] = time.time) -> None:
+        self._max_sessions, self._clock = max_sessions, clock
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    @property
+    def at_hand(self) -> AtHand:
+        """Itself."""
+        return self
+
+    def get(self, session_id: str) -> Session | None:
+        """As it stands; None if there is none."""
+        self._sweep()
+        return self._sessions.get(session_id)
+
+    def put(self, before: Session, after: Session) -> bool:
+        """Put one in the place of the other; false if that stands there no more."""
+        if self.get(before.session_id) is not before:
+            return False
+        self._sessions[after.session_id] = after
+        self._sessions.move_to_end(after.session_id)
+        return True
+
+    async def create(self, session: Session) -> None:
+        """Keep a new one; raises `SessionExists`, `TooManySessions`."""
+        self._sweep()
+        if session.session_id in self._sessions:
+            raise exists(session.session_id)
+        if len(self._sessions) >= self._max_sessions:
+            raise full(self._max_sessions)
+        self._sessions[session.session_id] = session
+
+    async def read(self, session_id: str) -> Session:
+        """As it stands; raises `SessionNotFound`."""
+        session = self.get(session_id)
+        if session is None:
+            raise not_found(session_id)
+        return session
+
+    async def replace(self, before: Session, after: Session) -> bool:
+        """Put one in the place of the other, if it still stands there; raises `SessionNotFound`."""
+        await self.read(before.session_id)
+        return self.put(before, after)
+
+    async def delete(self, session_id: str) -> None:
+        """Keep it no more; raises `SessionNotFound`."""
+        await self.read(session_id)
+        del self._sessions[session_id]
+
+    async def list(self) -> list[Session]:
+        """All of them."""
+        self._sweep()
+        return list(self._sessions.values())
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _sweep(self) -> None:
+        """End those that were idle for too long: they stand first."""
+        now = self._clock()
+        while self._sessions:
+            oldest = next(iter(self._sessions.values()))
+            if oldest.expires_at > now:
+                return
+            del self._sessions[oldest.session_id]

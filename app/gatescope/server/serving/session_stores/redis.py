@@ -1,0 +1,195 @@
+"""`RedisStore`: sessions in a Redis, where they outlive this process and others reach them, too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gatescope.errors import StoreUnavailable
+from gatescope.server.serving.session import LastStep, Session
+from gatescope.server.serving.session_stores.store import exists, full, not_found
+
+_NAMESPACE = "{gatescope}"  # in braces: all keys lie on one node of a cluster, as scripts want it
+_OPEN = f"{_NAMESPACE}:sessions"  # when each session ends, by its name
+_PATIENCE_S = 2.0
+_LISTED_AT_ONCE = 500
+_BRIEF = ("model", "version", "fingerprint", "steps", "time_steps", "created_at", "expires_at")
+
+# each script takes the two keys, the session's name, the seconds it may be idle, and what it alone needs; all of them
+# can be run twice with one effect, so that a lost connection may be tried again
+
+_NOW = "local time = redis.call('TIME'); local now = time[1] + time[2] / 1000000;"
+
+_WRITE = """
+redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+redis.call('PEXPIRE', KEYS[2], math.ceil(ARGV[2] * 1000))
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+return 'done'
+"""
+
+_CREATE = f"""
+{_NOW}
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local held = redis.call('HGET', KEYS[2], 'revision')
+if held == ARGV[3] then return 'done' end
+if held then return 'exists' end
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
+{_WRITE}
+"""
+
+_REPLACE = f"""
+{_NOW}
+local held = redis.call('HGET', KEYS[2], 'revision')
+if not held then return 'gone' end
+if held == ARGV[3] then return 'done' end
+if held ~= ARGV[4] then return 'another' end
+{_WRITE}
+"""
+
+_DELETE = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('DEL', KEYS[2])
+"""
+
+_LIST = f"""
+{_NOW}
+return redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')
+"""
+
+
+class RedisStore:
+    """A `SessionStore` that several processes may share.
+
+    Args:
+        url: `redis://host:port/database`.
+        max_sessions: how many may be open, of all processes together.
+        idle_timeout_s: seconds after its last step until a session ends.
+
+    Raises:
+        ValueError: this is no such address.
+    """
+
+    def __init__(self, url: str, max_sessions: int, idle_timeout_s: float) -> None:
+        self._max_sessions, self._idle_timeout_s = max_sessions, idle_timeout_s
+        self._redis: Redis = Redis.from_url(
+            url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S, health_check_interval=0
+        )
+        connection = self._redis.connection_pool.connection_kwargs
+        self._shown = f"{connection.get('host', connection.get('path', ''))}:{connection.get('port', '')}".rstrip(":")
+        self._create, self._replace, self._delete, self._list = (
+            self._redis.register_script(script) for script in (_CREATE, _REPLACE, _DELETE, _LIST)
+        )
+
+    at_hand = None
+
+    async def create(self, session: Session) -> None:
+        """Keep a new one; raises `SessionExists`, `TooManySessions`, `StoreUnavailable`."""
+        outcome = await self._write(self._create, session, self._max_sessions)
+        if outcome == b"exists":
+            raise exists(session.session_id)
+        if outcome == b"full":
+            raise full(self._max_sessions)
+
+    async def read(self, session_id: str) -> Session:
+        """As it stands; raises `SessionNotFound`, `StoreUnavailable`."""
+        async with self._reached():
+            kept = await cast(Awaitable[Mapping[bytes, bytes]], self._redis.hgetall(_key(session_id)))
+        if not kept:
+            raise not_found(session_id)
+        return _read(session_id, {name.decode(): value for name, value in kept.items()})
+
+    async def replace(self, before: Session, after: Session) -> bool:
+        """Put one in the place of the other; false where another came first.
+
+        Raises:
+            SessionNotFound: it was ended meanwhile.
+            StoreUnavailable: it is not known whether it was written.
+        """
+        outcome = await self._write(self._replace, after, before.revision)
+        if outcome == b"gone":
+            raise not_found(after.session_id)
+        return outcome == b"done"
+
+    async def delete(self, session_id: str) -> None:
+        """Keep it no more; raises `SessionNotFound`, `StoreUnavailable`."""
+        async with self._reached():
+            if not await self._delete(keys=[_OPEN, _key(session_id)], args=[session_id]):
+                raise not_found(session_id)
+
+    async def list(self) -> list[Session]:
+        """All of them, without their states; raises `StoreUnavailable`."""
+        found: list[Session] = []
+        async with self._reached():
+            names = [name.decode() for name in await self._list(keys=[_OPEN])]
+            for start in range(0, len(names), _LISTED_AT_ONCE):
+                found += await _brief(self._redis, names[start : start + _LISTED_AT_ONCE])
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def _write(self, script: Any, session: Session, condition: int) -> bytes:
+        fields = [part for pair in _written(session).items() for part in pair]
+        arguments = [session.session_id, self._idle_timeout_s, session.revision, condition, *fields]
+        async with self._reached():
+            outcome: bytes = await script(keys=[_OPEN, _key(session.session_id)], args=arguments)
+        return outcome
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[None]:
+        """Say in our words that Redis does not do what it is asked."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the session store, Redis at {self._shown}, does not answer: {error}") from error
+
+
+async def _brief(redis: Redis, names: Collection[str]) -> list[Session]:
+    """These sessions, as far as they are still there, without their states."""
+    pipeline = redis.pipeline(transaction=False)
+    for name in names:
+        pipeline.hmget(_key(name), list(_BRIEF))
+    kept = await pipeline.execute()
+    return [
+        _read(name, dict(zip(_BRIEF, values, strict=True)))
+        for name, values in zip(names, kept, strict=True)
+        if None not in values
+    ]
+
+
+def _key(session_id: str) -> str:
+    return f"{_NAMESPACE}:session:{session_id}"
+
+
+def _written(session: Session) -> dict[str, Any]:
+    """The fields of the hash; empty where there is nothing."""
+    last = session.last or LastStep(b"", b"")
+    brief = {name: getattr(session, name) for name in _BRIEF}
+    return brief | {
+        "revision": session.revision,
+        "state": session.state,
+        "last_state": last.state,
+        "last_digest": last.digest,
+    }
+
+
+def _read(session_id: str, kept: Mapping[str, bytes]) -> Session:
+    digest = kept.get("last_digest", b"")
+    return Session(
+        session_id=session_id,
+        model=kept["model"].decode(),
+        version=kept["version"].decode(),
+        fingerprint=kept["fingerprint"].decode(),
+        steps=int(kept["steps"]),
+        time_steps=int(kept["time_steps"]),
+        created_at=float(kept["created_at"]),
+        expires_at=float(kept["expires_at"]),
+        state=kept.get("state", b""),
+        last=LastStep(kept["last_state"], digest) if digest else None,
+        revision=int(kept.get("revision", 0)),
+    )

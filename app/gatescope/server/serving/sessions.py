@@ -1,0 +1,278 @@
+"""`Sessions`: stateful streams. A client sends what is new; the state of what came before is kept here."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gatescope.errors import AppError, DeadlineExceeded, InvalidInput, ModelReplaced, Place, SessionBusy
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Answer, Query
+from gatescope.server.serving.engine import Engine
+from gatescope.server.serving.keyed_lock import Lines
+from gatescope.server.serving.session import Session
+from gatescope.server.serving.session_stores.store import SessionStore
+from gatescope.state import State
+
+_ID = re.compile(r"[\w.:~-]{1,128}", re.ASCII)
+MOST_WAITING = 64
+"""Steps of one session that may wait for their turn in this process."""
+
+MOST_ATTEMPTS = 16
+"""So often a step is computed anew because another process was quicker."""
+
+
+class _Turn:
+    """The right to take a step, given in the order in which it was asked for."""
+
+    __slots__ = ("_lines", "_session_id")
+
+    def __init__(self, lines: Lines, session_id: str) -> None:
+        self._lines, self._session_id = lines, session_id
+
+    async def __aenter__(self) -> None:
+        if self._lines.length(self._session_id) >= MOST_WAITING:
+            raise SessionBusy(f"{MOST_WAITING} steps of session '{self._session_id}' wait already; try again later")
+        await self._lines.wait(self._session_id)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lines.leave(self._session_id)
+
+
+@dataclass
+class Stepping:
+    """A step that was begun without waiting for anything."""
+
+    answer: asyncio.Future[Answer]
+    """When it is cancelled, the step is not taken."""
+
+    session: Session | None = None
+    """As it stands after the step, once the answer is there; None if it was ended meanwhile."""
+
+
+class Sessions:
+    """Opens, steps and ends sessions.
+
+    Steps of one session are taken in the order in which they come; steps of several are computed together. What a step
+    changes is written before it is answered, and only if no other process came first.
+
+    Args:
+        engine: computes the steps.
+        store: keeps the states.
+        idle_timeout_s: seconds after its last step until a session ends.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(
+        self, engine: Engine, store: SessionStore, idle_timeout_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._engine, self._store = engine, store
+        self._idle_timeout_s, self._clock = idle_timeout_s, clock
+        self._lines = Lines()
+
+    async def open(self, model: Model, session_id: str | None = None, initial_state: State | None = None) -> Session:
+        """Begin a stream.
+
+        Args:
+            model: stays the session's model, in this version.
+            session_id: letters, digits and `_ . : ~ -`, at most 128; made up where it is not given.
+            initial_state: with batch 1; zeros where it is not given.
+
+        Raises:
+            InvalidInput: the model cannot be streamed, or the name cannot be.
+            SessionExists, TooManySessions, StoreUnavailable: as the store says.
+        """
+        if reason := refusal(model):
+            raise InvalidInput.at(Place(("body", "model"), f"model '{model.name}' {reason}"))
+        if session_id is not None and not _ID.fullmatch(session_id):
+            message = f"must be 1 to 128 letters, digits or any of '_.:~-', not {session_id[:20]!r}"
+            raise InvalidInput.at(Place(("body", "session_id"), message))
+        now = self._clock()
+        session = Session(
+            session_id=session_id or secrets.token_hex(8),
+            model=model.name,
+            version=model.version,
+            fingerprint=model.fingerprint,
+            steps=0,
+            time_steps=0,
+            created_at=now,
+            expires_at=now + self._idle_timeout_s,
+            state=_packed(initial_state or State.zeros(model.spec, 1, torch.empty(0))),
+        )
+        await self._store.create(session)
+        return session
+
+    async def get(self, session_id: str) -> Session:
+        """The session as it stands; raises `SessionNotFound`, `StoreUnavailable`."""
+        return await self._store.read(session_id)
+
+    def model(self, session: Session) -> Model:
+        """The version that the session began with.
+
+        Raises:
+            ModelNotFound, VersionNotFound, ModelUnavailable, NotReady: it is not served any more.
+            ModelReplaced: it has other weights now.
+        """
+        model = self._engine.model(session.model, session.version)
+        if model.fingerprint != session.fingerprint:
+            raise ModelReplaced(
+                f"version '{model.version}' of model '{model.name}' was replaced since session "
+                f"'{session.session_id}' began: its state means nothing to the new weights; open another one"
+            )
+        return model
+
+    async def step(
+        self,
+        session_id: str,
+        query: Query,
+        timeout_s: float | None = None,
+        step_number: int | None = None,
+        seen: Session | None = None,
+    ) -> tuple[Session, Answer]:
+        """Run on from where the session stands.
+
+        Args:
+            session_id: which one.
+            query: of one sequence, made for its model; where it begins is the session's to say, and the final state is
+                answered in any case. What comes with a horizon is foreseen, but the stream goes on behind the inputs.
+            timeout_s: seconds until `DeadlineExceeded`, where there is such a limit.
+            step_number: how many steps were taken before; the last one may be asked for once more.
+            seen: the session, where it was just read: it need not be read again, unless somebody else came first.
+
+        Raises:
+            SessionNotFound, StoreUnavailable: as the store says.
+            StepConflict: the number is not the next.
+            SessionBusy: other steps came first, time and again.
+            ModelReplaced: see `model`.
+            Overloaded, DeadlineExceeded, NotReady: as the engine says.
+        """
+        if timeout_s is None:
+            return await self._step(session_id, query, step_number, seen)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._step(session_id, query, step_number, seen)
+        except TimeoutError:
+            raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
+
+    async def _step(
+        self, session_id: str, query: Query, step_number: int | None, seen: Session | None
+    ) -> tuple[Session, Answer]:
+        if self._lines.is_taken(session_id) or (seen is not None and step_number not in (None, seen.steps)):
+            seen = None  # it may stand elsewhere by now
+        async with self._turn(session_id):
+            for _ in range(MOST_ATTEMPTS):
+                session, seen = seen or await self._store.read(session_id), None
+                model = self.model(session)
+                begin = session.begin(query, step_number)
+                answer, final_state = await self._run(model, query, begin)
+                if step_number == session.steps - 1:
+                    return session, answer
+                numbered = step_number is not None
+                after = session.after(query, final_state, self._expires_at(), numbered=numbered)
+                if await self._store.replace(session, after):
+                    return after, answer
+        raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
+
+    def at_hand(self, session_id: str) -> Session | None:
+        """The session as it stands; None where somebody must be asked, or there is none."""
+        return None if self._store.at_hand is None else self._store.at_hand.get(session_id)
+
+    def begin(self, before: Session, model: Model, query: Query) -> Stepping | None:
+        """Take a step from a session that was at hand; None where something must be waited for.
+
+        Raises:
+            Overloaded, NotReady: as the engine says.
+        """
+        at_hand, session_id = self._store.at_hand, before.session_id
+        if at_hand is None or query.horizon or not self._lines.take(session_id):
+            return None
+        try:
+            answer = self._engine.submit(model, query.but(packed_state=before.state))
+        except AppError:
+            self._lines.leave(session_id)
+            raise
+        stepping = Stepping(answer)
+
+        def end(_: object) -> None:
+            try:
+                if not answer.cancelled() and answer.exception() is None:
+                    after = before.after(query, _final(answer.result()), self._expires_at(), numbered=False)
+                    stepping.session = after if at_hand.put(before, after) else None
+            finally:
+                self._lines.leave(session_id)
+
+        answer.add_done_callback(end)
+        return stepping
+
+    async def state(self, session_id: str) -> State:
+        """Where the session stands, each (layers · directions, 1, unit); raises what `get` and `model` raise."""
+        session = await self.get(session_id)
+        return State.unpacked([session.state], self.model(session).spec)
+
+    async def set_state(self, session_id: str, state: State) -> Session:
+        """Go on from another state, with batch 1; raises what `step` raises."""
+        async with self._turn(session_id):
+            for _ in range(MOST_ATTEMPTS):
+                session = await self.get(session_id)
+                after = session.moved_to(_packed(state), self._expires_at())
+                if await self._store.replace(session, after):
+                    return after
+        raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
+
+    async def close(self, session_id: str) -> None:
+        """End it, after the steps that wait; raises `SessionNotFound`, `StoreUnavailable`."""
+        async with self._turn(session_id):
+            await self._store.delete(session_id)
+
+    async def list(self) -> list[Session]:
+        """All that are open, the one that was used last comes last; raises `StoreUnavailable`."""
+        return await self._store.list()
+
+    async def stop(self) -> None:
+        """Let go of the store."""
+        await self._store.close()
+
+    async def _run(self, model: Model, query: Query, begin: bytes) -> tuple[Answer, bytes]:
+        """The answer, and the state behind the query's own inputs."""
+        if not query.horizon:
+            answer = await self._engine.answer(model, query.but(packed_state=begin))
+            return answer, _final(answer)
+        read = Query(query.inputs, query.sequence_lengths, packed_state=begin, prediction=False)
+        final_state = _final(await self._engine.answer(model, read))
+        begun = State.unpacked([begin], model.spec)  # not packed: no state is wanted behind a horizon
+        return await self._engine.answer(model, query.but(initial_state=begun)), final_state
+
+    def _turn(self, session_id: str) -> _Turn:
+        return _Turn(self._lines, session_id)
+
+    def _expires_at(self) -> float:
+        return self._clock() + self._idle_timeout_s
+
+
+def refusal(model: Model) -> str | None:
+    """Why a model cannot be streamed, as the end of a sentence; None where it can."""
+    if model.spec.bidirectional:
+        return "is bidirectional: its reverse direction begins at the end of a sequence, which a stream does not have"
+    if not model.pipeline.runs_in_parts:
+        return "is a custom module, which reads a sequence as a whole"
+    if model.pipeline.sums_up:
+        return "predicts from all steps of a sequence at once, and a stream has only those of each part"
+    return None
+
+
+def _final(answer: Answer) -> bytes:
+    if answer.packed_state is None:
+        raise TypeError("the answer holds no final state")
+    return answer.packed_state
+
+
+def _packed(state: State) -> bytes:
+    """Of a lone sequence."""
+    (packed,) = state.packed()
+    return packed

@@ -1,0 +1,196 @@
+"""`StoredTrace`: a trace as it is kept, and what can be seen of it without computing it again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.decompose import Point
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Answer, Query
+from gatescope.selection import Selection
+from gatescope.server.serving.bins import Spans
+from gatescope.server.serving.chunks import in_order
+from gatescope.server.serving.turns import Turns
+from gatescope.spec import LSTMSpec
+from gatescope.state import State
+
+OVERHEAD_BYTES = 16 * 1024
+"""What a trace takes beside its numbers, about: a store full of tiny ones must be bounded, too."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a stored trace."""
+
+    rows: Sequence[int]  # the sequences, as indices of the batch
+    selection: Selection  # signals, layers, directions and units, resolved; `spans` has the time
+    spans: Spans
+    reduce: str | None  # how each span becomes one number; None where each is one step, as it is
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """(batch, layer, direction, span, unit) of each signal."""
+        selection = self.selection
+        layers, directions, units = (
+            len(axis or ()) for axis in (selection.layers, selection.directions, selection.units)
+        )
+        return len(self.rows), layers, directions, len(self.spans), units
+
+    def part(self, first: int, last: int) -> View:
+        """The same of the spans from `first` up to `last` only."""
+        return replace(self, spans=self.spans.part(first, last))
+
+
+@dataclass(frozen=True)
+class StoredTrace:
+    """Everything that a trace request over all signals, layers, directions and units answers, and what it was asked."""
+
+    model: Model
+    read: Query  # what the LSTM ran over, the steps of a horizon included
+    tokens: list[list[str]] | None
+    signals: Mapping[str, np.ndarray]  # (batch, layer, direction, time, unit) each, NaN in the padding
+    answer: Answer  # all but the signals; its inputs are those of `read`
+    initial_state: State
+    residual: float
+
+    @property
+    def spec(self) -> LSTMSpec:
+        """The arguments of the LSTM that was traced."""
+        return self.model.pipeline.spec_of(self.answer.module)
+
+    @property
+    def everything(self) -> Selection:
+        """All of it, resolved."""
+        return Selection().resolve(self.spec)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """How many steps each sequence has."""
+        lengths: list[int] = self.answer.sequence_lengths.tolist()
+        return lengths
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(batch, layer, direction, time, unit) of the cell state."""
+        return self.signals["cell_state"].shape
+
+    @cached_property
+    def bytes(self) -> int:
+        """All that is kept."""
+        numbers = sum(values.nbytes for values in self.signals.values())
+        return numbers + bytes_beside((self.read, self.answer, self.initial_state), self.tokens)
+
+    def values(self, view: View) -> dict[str, np.ndarray]:
+        """The signals of a view, (batch, layer, direction, span, unit) each; they may share the store's memory."""
+        return {name: self._values(self.signals[name], view) for name in view.selection.signals}
+
+    def answer_of(self, rows: Sequence[int]) -> Answer:
+        """What belongs to these sequences and is not per step: their lengths and final states."""
+        return replace(
+            self.answer,
+            sequence_lengths=self.answer.sequence_lengths[list(rows)],
+            prediction=None,
+            output=None,
+            final_state=None if self.answer.final_state is None else _of_rows(self.answer.final_state, rows),
+        )
+
+    def initial_state_of(self, rows: Sequence[int]) -> State:
+        """Where these sequences began."""
+        return _of_rows(self.initial_state, rows)
+
+    async def explain(self, turns: Turns, sequence: int, point: Point) -> Answer:
+        """Walk one unit through one time step of a sequence.
+
+        Args:
+            turns: at the engine, with this trace's model.
+            sequence: which one.
+            point: which unit, where and when.
+
+        Raises:
+            InvalidInput: there is no such layer, direction, time step or unit.
+            Overloaded, DeadlineExceeded, NotReady: as the engine does.
+        """
+        point = point.resolve(self.spec, self.lengths[sequence])
+        if not in_order(self.model, Selection()):
+            return await turns.answer(replace(self._lone(sequence), explain=point))
+        # the states before the step are here, so it need not be reached from the beginning again
+        answer = await turns.answer(self._one_step(sequence, point))
+        if answer.explained is None:
+            raise TypeError("the answer explains nothing")
+        previous = point.previous_time_step(self.lengths[sequence])
+        explained = replace(answer.explained, point=point, previous_time_step=previous)
+        return replace(answer, inputs=self.read.inputs[sequence : sequence + 1], explained=explained)
+
+    def _lone(self, sequence: int) -> Query:
+        """One of the sequences as a query of its own."""
+        length, state = int(self.read.sequence_lengths[sequence]), self.read.initial_state
+        return replace(
+            self.read,
+            inputs=self.read.inputs[sequence : sequence + 1, :length],
+            sequence_lengths=torch.tensor([length]),
+            initial_state=None if state is None else _of_rows(state, [sequence]),
+        )
+
+    def _one_step(self, sequence: int, point: Point) -> Query:
+        before = point.time_step - 1
+        state = self.initial_state_of([sequence]) if before < 0 else self._state_after(sequence, before)
+        return replace(
+            self.read,
+            inputs=self.read.inputs[sequence : sequence + 1, point.time_step : point.time_step + 1],
+            sequence_lengths=torch.tensor([1]),
+            initial_state=state,
+            explain=replace(point, time_step=0),
+        )
+
+    def _state_after(self, sequence: int, time_step: int) -> State:
+        """The states (layer, 1, unit) of a unidirectional LSTM."""
+        return State(*(torch.tensor(self.signals[name][sequence, :, 0, time_step])[:, None] for name in State._fields))
+
+    def _values(self, values: np.ndarray, view: View) -> np.ndarray:
+        selection, width = view.selection, values.shape[-1]
+        directions = [self.spec.directions.index(name) for name in selection.directions or ()]
+        units = [unit for unit in selection.units or () if unit < width]
+        for axis, wanted in ((0, view.rows), (1, selection.layers or ()), (2, directions), (4, units)):
+            values = values[(slice(None),) * axis + (_index(wanted),)]
+        return (
+            view.spans.of(values)
+            if view.reduce is None
+            else view.spans.reduce(values, [self.lengths[row] for row in view.rows], view.reduce)
+        )
+
+
+def bytes_beside(kept: tuple[Query, Answer, State], tokens: list[list[str]] | None) -> int:
+    """What a trace takes beside its signals: every tensor in these, and the tokens."""
+    tensors = {id(tensor): tensor.nbytes for tensor in _tensors(kept)}
+    distinct = {token for row in tokens or () for token in row}  # each stands there once, and references to it
+    strings = sum(map(sys.getsizeof, tokens or ())) + sum(map(sys.getsizeof, distinct))
+    return OVERHEAD_BYTES + sum(tensors.values()) + strings
+
+
+def _index(wanted: Sequence[int]) -> slice | list[int]:
+    """These places of an axis: as a slice, which copies nothing, where they stand side by side."""
+    first, count = wanted[0] if wanted else 0, len(wanted)
+    return slice(first, first + count) if list(wanted) == list(range(first, first + count)) else list(wanted)
+
+
+def _of_rows(state: State, rows: Sequence[int]) -> State:
+    return State(*(value[:, list(rows)] for value in state))
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Every tensor in it."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif hasattr(value, "__dataclass_fields__"):
+        for field in fields(value):  # type: ignore[arg-type]
+            yield from _tensors(getattr(value, field.name))

@@ -1,0 +1,192 @@
+"""`Traces`: the store of traces, computed once to be looked at many times."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gatescope.errors import Overloaded, TraceNotFound, TraceTooLarge
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Query
+from gatescope.selection import Selection
+from gatescope.server.serving import chunks
+from gatescope.server.serving.recording import record, signal_bytes
+from gatescope.server.serving.stored import StoredTrace
+from gatescope.server.serving.turns import Turns
+
+REMEMBERED = 10_000
+"""Of so many traces that are gone it is known why."""
+
+_LONGEST_ID = 64  # in messages
+
+
+@dataclass
+class _Kept:
+    trace: StoredTrace
+    expires_at: float
+
+
+class Traces:
+    """Bounded in bytes and in time; the trace that was not looked at for longest goes first.
+
+    It belongs to one event loop.
+
+    Args:
+        most_bytes: of all traces together, those that are being computed included.
+        idle_timeout_s: how long a trace stays that nobody looks at.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, most_bytes: int, idle_timeout_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._most_bytes, self._idle_timeout_s, self._clock = most_bytes, idle_timeout_s, clock
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()  # the one looked at last stands last
+        self._gone: OrderedDict[str, str] = OrderedDict()  # why, as the end of a sentence
+        self._bytes = self._reserved = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """How many traces there are."""
+        return len(self._kept)
+
+    @property
+    def bytes(self) -> int:
+        """How large they are together."""
+        return self._bytes
+
+    async def record(self, turns: Turns, query: Query, tokens: list[list[str]] | None, max_trace_bytes: int) -> str:
+        """Compute a trace of everything and keep it.
+
+        Args:
+            turns: at the engine.
+            query: what is to be traced.
+            tokens: what a model of tokens read.
+            max_trace_bytes: the most that is made at once.
+
+        Returns:
+            The id of the stored trace.
+
+        Raises:
+            TraceTooLarge: it is larger than the store, or must be made at once and is too large for that.
+            Overloaded: the store is full of traces that are being computed; or as the engine says.
+            DeadlineExceeded, NotReady: as the engine does.
+        """
+        self._check_size(turns.model, query, max_trace_bytes)
+        everything = Selection().resolve(turns.model.pipeline.spec_of(query.module))
+        with self._room() as take:
+            trace = await chunks.begin(turns, query, everything, max_trace_bytes)
+            return self._keep(await record(trace, query, tokens, take))
+
+    def get(self, trace_id: str) -> StoredTrace:
+        """A stored trace, looked at now.
+
+        Raises:
+            TraceNotFound: there is none of this id, or no more; the reason is told.
+        """
+        self._drop_expired()
+        kept = self._kept.get(trace_id)
+        if kept is None:
+            raise TraceNotFound(self._missing(trace_id))
+        self._kept.move_to_end(trace_id)
+        kept.expires_at = self._clock() + self._idle_timeout_s
+        return kept.trace
+
+    def expires_at(self, trace_id: str) -> float:
+        """The Unix time at which a trace that is there will be dropped if nobody looks at it until then."""
+        return self._kept[trace_id].expires_at
+
+    def delete(self, trace_id: str) -> None:
+        """Keep a trace no more; whoever reads it right now comes to the end.
+
+        Raises:
+            TraceNotFound: there is none of this id, or no more; the reason is told.
+        """
+        self.get(trace_id)
+        self._drop(trace_id, "it was deleted")
+
+    def _missing(self, trace_id: str) -> str:
+        if trace_id in self._gone:
+            return f"the trace '{trace_id}' is gone: {self._gone[trace_id]}"
+        return f"there is no trace '{trace_id[:_LONGEST_ID]}', and none that this server remembers"
+
+    def _check_size(self, model: Model, query: Query, max_trace_bytes: int) -> None:
+        """Refuse what cannot be stored before it is computed, where its size is known by then."""
+        if not model.pipeline.reading(query.module).aligned:
+            return
+        steps = int(query.sequence_lengths.max()) + query.horizon
+        size = signal_bytes(model.pipeline.spec_of(query.module), len(query.inputs), steps)
+        self._check_fits(size)
+        if size > max_trace_bytes and not chunks.in_order(model, Selection()):
+            raise TraceTooLarge(
+                f"the trace has {size:,} bytes and cannot be made in parts, because the model reads both ways or is a "
+                f"custom module; this server makes at most {max_trace_bytes:,} at once: send fewer or shorter sequences"
+            )
+
+    def _check_fits(self, size: int) -> None:
+        if size > self._most_bytes:
+            raise TraceTooLarge(
+                f"the trace has {size:,} bytes; this server stores at most {self._most_bytes:,} in all: send fewer or "
+                "shorter sequences, or ask for a trace as application/x-ndjson, which is not stored"
+            )
+
+    @contextmanager
+    def _room(self) -> Iterator[Callable[[int], None]]:
+        """Room for a trace that is being computed: none at first, then as much as was said last."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            self._check_fits(size)
+            self._make_room(size - taken)
+            self._reserved += size - taken
+            taken = size
+
+        try:
+            yield take
+        finally:
+            self._reserved -= taken
+
+    def _make_room(self, size: int) -> None:
+        """Drop what was not looked at for longest until there is room for so many bytes more."""
+        if self._reserved + size > self._most_bytes:
+            raise Overloaded(
+                f"traces that are being computed take {self._reserved:,} of the store's {self._most_bytes:,} bytes, so "
+                f"there is no room for {size:,} more; try again later"
+            )
+        self._drop_expired()
+        while self._bytes + self._reserved + size > self._most_bytes:
+            self._drop(next(iter(self._kept)), "it made room for others, as the one not looked at for longest")
+
+    def _keep(self, trace: StoredTrace) -> str:
+        trace_id = secrets.token_hex(16)
+        self._kept[trace_id] = _Kept(trace, self._clock() + self._idle_timeout_s)
+        self._bytes += trace.bytes
+        self._watch()
+        return trace_id
+
+    def _drop(self, trace_id: str, reason: str) -> None:
+        self._bytes -= self._kept.pop(trace_id).trace.bytes
+        self._gone[trace_id] = reason
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
+
+    def _drop_expired(self) -> None:
+        now = self._clock()
+        while self._kept and (first := next(iter(self._kept.items())))[1].expires_at <= now:
+            self._drop(first[0], f"nobody looked at it for {self._idle_timeout_s:g} seconds")
+
+    def _watch(self) -> None:
+        """Drop what has expired also when nobody asks for anything."""
+        if self._timer is None and self._kept:
+            first = next(iter(self._kept.values()))
+            wait_s = max(first.expires_at - self._clock(), 0)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._drop_expired()
+        self._watch()

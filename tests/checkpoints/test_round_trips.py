@@ -1,0 +1,309 @@
+"""What was trained is what is served: predictions as the original module's forward, traces as the equations'."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import relu
+
+from gatescope.errors import InvalidInput, WeightsError
+
+
+class Forecaster(nn.Module):
+    """As many tutorials write it."""
+
+    def __init__(self, steps="last", **lstm):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 6, batch_first=True, **lstm)
+        width = (self.lstm.proj_size or 6) * (2 if self.lstm.bidirectional else 1)
+        self.fc = nn.Linear(width, 2)
+        self.steps = steps
+
+    def forward(self, inputs):
+        output, _ = self.lstm(inputs)
+        return self.fc(output if self.steps == "all" else output[:, -1])
+
+
+class Classifier(nn.Module):
+    """Words in, a label out, from both directions' final hidden states."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 5, padding_idx=0)
+        self.rnn = nn.LSTM(5, 4, num_layers=2, bidirectional=True, dropout=0.5, batch_first=True)
+        self.fc1 = nn.Linear(8, 7)
+        self.fc2 = nn.Linear(7, 3)
+
+    def forward(self, ids):
+        _, (h, _) = self.rnn(self.embedding(ids))
+        return self.fc2(relu(self.fc1(torch.cat((h[-2], h[-1]), dim=1))))
+
+
+class Cells(nn.Module):
+    """Stepped by hand."""
+
+    def __init__(self, *sizes, bias=True):
+        super().__init__()
+        self.cells = nn.ModuleList([nn.LSTMCell(below, above, bias=bias) for below, above in pairwise(sizes)])
+        self.out = nn.Linear(sizes[-1], 2)
+
+    def forward(self, inputs):
+        outputs, states = [], [None] * len(self.cells)
+        for x in inputs.unbind(dim=1):
+            fed = x
+            for index, cell in enumerate(self.cells):
+                states[index] = cell(fed, states[index])
+                fed = states[index][0]
+            outputs.append(self.out(fed))
+        return torch.stack(outputs, dim=1)
+
+    def as_lstms(self):
+        lstms = []
+        for cell in self.cells:
+            lstm = nn.LSTM(cell.input_size, cell.hidden_size, bias=cell.bias)
+            lstm.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
+            lstms.append(lstm)
+        return lstms
+
+
+def forward(module, sequences):
+    """What the module itself gives to each sequence alone."""
+    with torch.no_grad():
+        return [module(sequence[None])[0] for sequence in sequences]
+
+
+def lightning(module):
+    return {
+        "epoch": 3,
+        "global_step": 100,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {f"model.{name}": value for name, value in module.state_dict().items()},
+        "optimizer_states": [torch.optim.Adam(module.parameters()).state_dict()],
+        "lr_schedulers": [],
+        "hyper_parameters": {"hidden_size": 6, "lr": 1e-3},
+    }
+
+
+def nested(key):
+    def save(module):
+        optimizer = torch.optim.AdamW(module.parameters())
+        module(torch.zeros(1, 2, 3)).sum().backward()
+        optimizer.step()
+        return {"epoch": 7, key: module.state_dict(), "optimizer": optimizer.state_dict(), "loss": 0.25}
+
+    return save
+
+
+FORMS = {
+    "weights.pt": lambda module: module.state_dict(),
+    "weights.pth": lambda module: dict(module.state_dict()),
+    "pytorch_model.bin": lambda module: module.state_dict(),
+    "weights.safetensors": lambda module: module.state_dict(),
+    "last.ckpt": lightning,
+    "parallel.pt": lambda module: nn.DataParallel(module).state_dict(),
+    "compiled.pt": lambda module: torch.compile(module, backend="eager").state_dict(),
+    "compiled-parallel.pt": lambda module: torch.compile(nn.DataParallel(module), backend="eager").state_dict(),
+} | {f"{key}.pt": nested(key) for key in ("state_dict", "model_state_dict", "model_state", "model", "net", "network")}
+
+
+@pytest.mark.parametrize("file", FORMS)
+def test_every_form_of_checkpoint_is_served_as_it_was_trained(bring, sequences, file):
+    module = Forecaster(num_layers=2)
+    content = FORMS[file](module.train())
+    brought = bring(content, file=file, steps="last")
+    rows = sequences(3)
+    brought.predicts(rows, forward(module.eval(), rows))
+    brought.traces([module.lstm], rows[0])
+
+
+@pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"bias": False},
+        {"bidirectional": True},
+        {"proj_size": 2},
+        {"num_layers": 3, "bidirectional": True, "proj_size": 4, "bias": False},
+    ],
+    ids=str,
+)
+def test_every_kind_of_lstm_is(bring, sequences, arguments, file):
+    module = Forecaster("all", **arguments).eval()
+    brought = bring(module, file=file)
+    rows = sequences(3)
+    brought.predicts(rows, forward(module, rows))
+    brought.traces([module.lstm], rows[2])
+    assert brought.manifest.task == "regression"
+    assert "--steps" in brought.notes
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
+def test_weights_of_every_precision_are(bring, sequences, dtype, file):
+    module = Forecaster().to(dtype)
+    brought = bring(module, file=file, steps="last")
+    rows = sequences(3)
+    brought.predicts(rows, forward(module.float(), rows))
+    assert str(dtype).removeprefix("torch.") in brought.notes
+
+
+@pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
+def test_an_embedding_an_lstm_and_an_mlp_are_found_by_shape_and_name(bring, sequences, file):
+    module = Classifier().eval()
+    brought = bring(module, file=file, steps="final")
+    rows = sequences(11, ids=True)
+    brought.predicts(rows, forward(module, rows))
+    brought.traces([module.rnn], module.embedding(rows[0]).detach(), rows[0])
+    assert brought.manifest.task == "classification"
+    assert brought.manifest.output.labels == ("0", "1", "2")
+    for said in ("'embedding' (11 × 5)", "'fc1' (8 → 7) → 'fc2' (7 → 3)", "relu", "--activation", "--task", "--labels"):
+        assert said in brought.notes
+
+
+@pytest.mark.parametrize(("activation", "layer"), [("relu", nn.ReLU()), ("tanh", nn.Tanh())])
+def test_an_mlp_has_the_activation_that_is_named(bring, sequences, activation, layer):
+    module = Forecaster("all")
+    module.fc = nn.Sequential(nn.Linear(6, 5), layer, nn.Dropout(), nn.Linear(5, 5), layer, nn.Linear(5, 1))
+    brought = bring(module.eval(), activation=activation)
+    rows = sequences(3)
+    brought.predicts(rows, forward(module, rows))
+    assert "--activation" not in brought.notes
+
+
+@pytest.mark.parametrize("steps", ["mean", "max"])
+def test_a_head_over_all_steps_pools_as_named(bring, sequences, steps):
+    module = Forecaster(bidirectional=True).eval()
+    brought = bring(module, steps=steps)
+    rows = sequences(3)
+    pooled = {"mean": lambda output: output.mean(dim=0), "max": lambda output: output.amax(dim=0)}[steps]
+    with torch.no_grad():
+        brought.predicts(rows, [module.fc(pooled(module.lstm(row[None])[0][0])) for row in rows])
+
+
+def test_an_embedding_and_a_head_as_wide_as_the_vocabulary_predict_the_next_token(bring, sequences):
+    module = nn.ModuleDict({"encoder": nn.Embedding(9, 4), "rnn": nn.LSTM(4, 4), "decoder": nn.Linear(4, 9)})
+    module["decoder"].weight = module["encoder"].weight  # tied
+    brought = bring(module)
+    assert (brought.manifest.task, brought.model.labels) == ("next_token", tuple("012345678"))
+    assert not brought.model.reads_text
+    rows = sequences(9, ids=True)
+    with torch.no_grad():
+        expected = [module["decoder"](module["rnn"](module["encoder"](row))[0]) for row in rows]
+    brought.predicts(rows, expected)
+
+
+def test_characters_one_hot_need_no_embedding(bring, sequences):
+    module = nn.ModuleDict({"lstm": nn.LSTM(4, 5), "fc": nn.Linear(5, 4)})
+    brought = bring(module, characters='a"\n\\')
+    assert brought.manifest.task == "next_token"
+    rows = sequences(4, ids=True)
+    one_hot = torch.eye(4)
+    with torch.no_grad():
+        brought.predicts(rows, [module["fc"](module["lstm"](one_hot[row])[0]) for row in rows])
+    assert set(brought.imported.request["text"]) <= set('a"\n\\')
+
+
+class TestCells:
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_a_cell_is_an_lstm_of_one_layer(self, bring, sequences, bias):
+        module = Cells(3, 6, bias=bias).eval()
+        brought = bring(module)
+        rows = sequences(3)
+        brought.predicts(rows, forward(module, rows))
+        brought.traces(module.as_lstms(), rows[1])
+        assert "nn.LSTMCell" in brought.notes
+
+    @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
+    def test_cells_on_top_of_each_other_are_layers_in_the_order_of_their_numbers(self, bring, sequences, file):
+        module = Cells(6, *[6] * 11).eval()  # cells.10 comes after cells.9, and every other order would fit as well
+        brought = bring(module, file=file)
+        assert brought.model.spec.num_layers == 11
+        rows = sequences(6)
+        brought.predicts(rows, forward(module, rows))
+        brought.traces(module.as_lstms(), rows[0])
+
+
+class Stacked(nn.Module):
+    """Two LSTMs, as Keras users write them."""
+
+    def __init__(self, below, above):
+        super().__init__()
+        self.lstm1, self.lstm2 = below, above
+        below.batch_first = above.batch_first = True
+        self.fc = nn.Linear(above.hidden_size * (2 if above.bidirectional else 1), 1)
+
+    def forward(self, inputs):
+        return self.fc(self.lstm2(self.lstm1(inputs)[0])[0])
+
+
+class TestSeveral:
+    @pytest.mark.parametrize("arguments", [{}, {"bidirectional": True, "bias": False, "num_layers": 2}], ids=str)
+    @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
+    def test_lstms_that_feed_each_other_are_one(self, bring, sequences, arguments, file):
+        width = 8 if arguments else 4
+        module = Stacked(nn.LSTM(3, 4, **arguments), nn.LSTM(width, 4, **arguments)).eval()
+        brought = bring(module, file=file)
+        rows = sequences(3)
+        brought.predicts(rows, forward(module, rows))
+        assert "'lstm1', 'lstm2' are one nn.LSTM" in brought.notes
+        assert "--prefix" in brought.notes
+
+    def test_the_names_of_projected_ones_are_lifted_too(self, bring, sequences):
+        module = Stacked(nn.LSTM(3, 4, proj_size=2), nn.LSTM(2, 4, proj_size=2))
+        module.fc = nn.Linear(2, 1)
+        brought = bring(module.eval())
+        rows = sequences(3)
+        brought.predicts(rows, forward(module, rows))
+        brought.traces([module.lstm1, module.lstm2], rows[0])
+
+    def test_those_of_different_sizes_are_told_apart(self, bring):
+        with pytest.raises(InvalidInput, match=r"prefix: 'lstm1' and 'lstm2' differ in hidden_size"):
+            bring(Stacked(nn.LSTM(3, 4), nn.LSTM(4, 5)))
+        with pytest.raises(InvalidInput, match=r"prefix: 'lstm1' gives 4 values, but 'lstm2' takes 3"):
+            bring(Stacked(nn.LSTM(3, 4), nn.LSTM(3, 4)))
+
+    @pytest.mark.parametrize("prefix", ["lstm2", "lstm2."])
+    def test_one_of_them_is_served_where_it_is_named(self, bring, sequences, prefix):
+        module = Stacked(nn.LSTM(3, 4), nn.LSTM(4, 5)).eval()
+        brought = bring(module, prefix=(prefix,))
+        rows = sequences(4)
+        with torch.no_grad():
+            brought.predicts(rows, [module.fc(module.lstm2(row)[0]) for row in rows])
+        brought.traces([module.lstm2], rows[0])
+
+    def test_the_lower_one_does_not_get_the_head_of_the_upper(self, bring):
+        brought = bring(Stacked(nn.LSTM(3, 5), nn.LSTM(5, 5)), prefix=("lstm1",))
+        assert brought.manifest.task is None
+        assert "'lstm2' (nn.LSTM) may stand between the LSTM and 'fc' (5 → 1)" in brought.notes
+
+    def test_an_encoder_and_a_decoder_are_no_stack_unless_somebody_says_so(self, bring, sequences):
+        module = nn.ModuleDict({"encoder": nn.LSTM(3, 4), "decoder": nn.LSTM(4, 4)})
+        with pytest.raises(InvalidInput, match=r"holds 2 LSTMs, 'encoder' \(3 → 4\), 'decoder' \(4 → 4\)"):
+            bring(module)
+        brought = bring(module, prefix=("encoder", "decoder"))
+        brought.traces([module["encoder"], module["decoder"]], sequences(3)[0])
+
+    def test_layers_between_them_keep_them_apart(self, bring):
+        module = nn.Module()
+        module.lstm1, module.middle, module.lstm2 = nn.LSTM(3, 4), nn.Linear(4, 4), nn.LSTM(4, 4)
+        for file in ("weights.pt", "weights.safetensors"):
+            with pytest.raises(InvalidInput, match="name the one to serve"):
+                bring(module, file=file)
+
+
+def test_the_weights_of_an_lstm_alone_are_served_as_its_output(bring, sequences):
+    module = nn.LSTM(3, 4, 2)
+    brought = bring(module)
+    rows = sequences(3)
+    assert (brought.manifest.task, brought.manifest.input.names) == (None, ["feature_0", "feature_1", "feature_2"])
+    brought.traces([module], rows[0])
+    answer = brought.ask(rows, output=True)
+    torch.testing.assert_close(answer.output[1, :3], module(rows[1])[0], rtol=0, atol=1e-5)
+
+
+def test_a_checkpoint_without_an_lstm_says_what_is_there(bring):
+    with pytest.raises(WeightsError, match=r"no nn\.LSTM in the checkpoint; 'rnn' is an nn\.GRU"):
+        bring(nn.ModuleDict({"rnn": nn.GRU(3, 4), "fc": nn.Linear(4, 1)}))
+    with pytest.raises(WeightsError, match=r"no nn\.LSTM in the checkpoint; it has '0', '2'"):
+        bring(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)))

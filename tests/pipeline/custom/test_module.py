@@ -1,0 +1,415 @@
+"""A custom module predicts what its own forward gives, and each of its LSTMs is traced as the equations have it."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import example_modules as examples
+from example_modules import faulty
+from gatescope.backends import reference
+from gatescope.decompose import Point
+from gatescope.errors import DeadlineExceeded, InvalidInput, ModuleError, ModuleFailed, ReplyTooLarge, TraceTooLarge
+from gatescope.padding import pad
+from gatescope.pipeline.custom.module import CustomPipeline
+from gatescope.pipeline.features import Feature, FeatureInputs
+from gatescope.pipeline.output import OutputConfig
+from gatescope.pipeline.query import Query
+from gatescope.pipeline.tokens import TokenInputs
+from gatescope.selection import SIGNALS, Selection
+from gatescope.state import State
+
+LENGTHS = (24, 7, 12, 7)
+NAMES = OutputConfig(names=("x", "y"))
+LABELS = OutputConfig(labels=("P", "Q", "R"))
+
+
+def features(count, **first):
+    named = [Feature(name=f"f{index}", **(first if index == 0 else {})) for index in range(count)]
+    return FeatureInputs(kind="features", features=tuple(named))
+
+
+def widen(module):
+    """Weights wide enough that the gates do not all stand at one half."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-0.6, 0.6)
+    return module
+
+
+@pytest.fixture
+def build():
+    """`build(module, task, output, inputs=…, steps=…)`; without inputs, as many features as it takes."""
+
+    def make(module, task="regression", output=NAMES, inputs=None, steps=32):
+        vocabulary = len(inputs.characters) if isinstance(inputs, TokenInputs) else None
+        return CustomPipeline(inputs or features(3), vocabulary, task, output, widen(module), steps)
+
+    return make
+
+
+@pytest.fixture
+def rows(random):
+    return [torch.randn(length, 3, generator=random) for length in LENGTHS]
+
+
+TOKENS = TokenInputs(kind="tokens", vocabulary="characters", characters="abcde")
+
+
+@pytest.fixture
+def letters(random):
+    return [torch.randint(0, 5, (length,), generator=random) for length in LENGTHS]
+
+
+def ask(pipeline, rows, **wanted):
+    return pipeline.answer(Query(*pad(rows), **wanted))
+
+
+def assert_predicts(pipeline, module, rows, *also):
+    """Each row as the module's own forward has it alone."""
+    answer = ask(pipeline, rows)
+    for index, row in enumerate(rows):
+        own = module(row.clone()[None], *(value(row) for value in also))[0]
+        values = answer.prediction.values[index]
+        if answer.prediction.steps is not None:
+            assert int(answer.prediction.steps[index]) == len(own)
+            assert values[len(own) :].isnan().all()
+            values = values[: len(own)]
+        torch.testing.assert_close(values, own, rtol=0, atol=1e-5)
+    return answer.prediction
+
+
+def assert_traces(pipeline, name, rows, expected, state=None):
+    """Each row's trace of this LSTM is that of the equations over what is expected to go in, in float64."""
+    answer = ask(pipeline, rows, module=name, trace=Selection(), output=True, final_state=True)
+    assert answer.module == name
+    assert answer.trace.residual < 1e-5
+    lengths = [len(row) for row in expected]
+    assert answer.sequence_lengths.tolist() == answer.trace.sequence_lengths.tolist() == lengths
+    for index, read in enumerate(expected):
+        own = None if state is None else state(index)
+        oracle = reference.run(pipeline.lstms[name], read.double(), own)
+        for signal in SIGNALS:
+            values = answer.trace.signals[signal][index]
+            torch.testing.assert_close(values[:, :, : len(read)].double(), oracle[signal], rtol=0, atol=1e-5)
+            assert values[:, :, len(read) :].isnan().all()
+        output = answer.output[index]
+        torch.testing.assert_close(output[: len(read)].double(), oracle["output"], rtol=0, atol=1e-5)
+        assert output[len(read) :].isnan().all()
+        last = oracle["cell_state"][:, 0, -1]
+        final = answer.final_state.cell_state[:: pipeline.spec_of(name).num_directions, index]
+        torch.testing.assert_close(final.double(), last, rtol=0, atol=1e-5)
+    return answer
+
+
+def wide(module):
+    return copy.deepcopy(module).double()
+
+
+class TestExamples:
+    def test_a_forecaster_with_dropout_and_its_scales(self, build, rows):
+        module = examples.Forecaster()
+        scaled = OutputConfig(names=("x", "y"), mean=(5.0, 0.0), std=(2.0, 1.0))
+        pipeline = build(module, "regression", scaled, features(3, mean=1.0, std=2.0))
+        fed = [torch.cat(((row[:, :1] - 1) / 2, row[:, 1:]), dim=1) for row in rows]
+        answer = ask(pipeline, rows)
+        for index, row in enumerate(fed):
+            own = module(row[None])[0] * torch.tensor([2.0, 1.0]) + torch.tensor([5.0, 0.0])
+            torch.testing.assert_close(answer.prediction.values[index, : len(row)], own, rtol=0, atol=1e-5)
+        answer = assert_traces(pipeline, "lstm", rows, fed)
+        assert answer.aligned
+        assert list(pipeline.reading("lstm").names) == ["f0", "f1", "f2"]
+        assert not any(inner.training for inner in module.modules())
+
+    def test_an_encoder_and_a_decoder(self, build, rows):
+        module = examples.EncoderDecoder()
+        pipeline = build(module, output=OutputConfig(names=("x",)))
+        assert list(pipeline.lstms) == ["encoder", "decoder"]
+        assert assert_predicts(pipeline, module, rows).steps.tolist() == [5] * 4
+        assert_traces(pipeline, "encoder", rows, rows)
+        written, states = [], []
+        exact = wide(module)
+        for row in rows:
+            _, state = exact.encoder(row.double()[None])
+            value = row[None, -1:, :1].double()
+            states.append(State(*state))
+            fed = []
+            for _ in range(5):
+                fed.append(value[0, 0])
+                output, state = exact.decoder(value, state)
+                value = exact.head(output)
+            written.append(torch.stack(fed))
+        answer = assert_traces(pipeline, "decoder", rows, written, states.__getitem__)
+        assert not answer.aligned
+        assert answer.prediction.steps.tolist() == [5] * 4
+
+    def test_a_convolution_attention_and_both_directions_over_half_the_steps(self, build, rows):
+        module = examples.ConvAttention()
+        pipeline = build(module, "classification", LABELS)
+        prediction = assert_predicts(pipeline, module, rows)
+        assert prediction.choices.tolist() == prediction.values.argmax(dim=-1).tolist()
+        exact = wide(module)
+        read = [exact.conv(row.double().T[None]).relu()[0].T for row in rows]
+        assert [len(row) for row in read] == [12, 4, 6, 4]
+        answer = assert_traces(pipeline, "lstm", rows, read)
+        assert not answer.aligned
+        assert list(pipeline.reading("lstm").names) == [f"input {index}" for index in range(6)]
+
+    def test_packed_tokens_through_two_lstms(self, build, letters):
+        module = examples.Tagger()
+        pipeline = build(module, "tagging", OutputConfig(labels=tuple("abcde")), TOKENS)
+        assert list(pipeline.lstms) == ["below", "above"]
+        assert_predicts(pipeline, module, letters, lambda row: torch.tensor([len(row)]))
+        exact = wide(module)
+        embedded = [exact.embedding(row) for row in letters]
+        assert assert_traces(pipeline, "below", letters, embedded).aligned
+        between = [exact.below(row[None])[0][0] for row in embedded]
+        assert not assert_traces(pipeline, "above", letters, between).aligned  # it has heard of every token
+
+    def test_learnt_states_and_given_ones(self, build, rows, random):
+        module = examples.Stateful()
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        learnt = State(module.h0.double(), module.c0.double())
+        assert_traces(pipeline, "lstm", rows, rows, lambda _: learnt)
+        given = State(*torch.randn(2, 2, 4, 4, generator=random))
+        answer = ask(pipeline, rows, initial_state=given, trace=Selection())
+        for index, row in enumerate(rows):
+            own = tuple(value[:, index : index + 1] for value in given)
+            values = module(row.clone()[None], initial_state=own)[0]
+            torch.testing.assert_close(answer.prediction.values[index], values, rtol=0, atol=1e-5)
+            oracle = reference.run(module.lstm, row.double(), State(*(value.double() for value in own)))
+            torch.testing.assert_close(
+                answer.trace.cell_state[index, :, :, : len(row)].double(), oracle["cell_state"], rtol=0, atol=1e-5
+            )
+        assert torch.equal(answer.trace.initial_state.cell_state, given.cell_state)
+
+    def test_chunks_that_carry_their_state(self, build, rows):
+        module = examples.Chunked()
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        assert assert_traces(pipeline, "lstm", rows, rows).aligned
+
+    def test_siamese_predicts_and_says_why_it_cannot_be_traced(self, build, random):
+        module = examples.Siamese()
+        pipeline = build(module, output=OutputConfig(names=("x",)), inputs=features(4))
+        rows = [torch.randn(length, 4, generator=random) for length in LENGTHS]
+        assert_predicts(pipeline, module, rows)
+        with pytest.raises(InvalidInput, match=r"module: 'lstm' is called 2 times, and call 1 does not begin in the"):
+            ask(pipeline, rows, trace=Selection())
+        assert_predicts(pipeline, module, rows)
+
+    def test_row_by_row_is_traced_one_sequence_at_a_time(self, build, rows):
+        module = examples.RowByRow()
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        assert_traces(pipeline, "lstm", rows[:1], rows[:1])
+        assert_traces(pipeline, "lstm", rows[:3], rows[:3])  # of different lengths: each goes into forward alone
+        with pytest.raises(InvalidInput, match=r"module: 'lstm' is called 2 times"):
+            ask(pipeline, [rows[1], rows[3]], trace=Selection())
+
+    def test_without_a_task_there_is_the_lstm_alone(self, build, rows):
+        pipeline = build(examples.Alone(), None, OutputConfig())
+        assert list(pipeline.lstms) == ["lstm", "unused"]
+        assert pipeline.prediction_shape(5) is None
+        assert assert_traces(pipeline, "lstm", rows, rows).prediction is None
+        with pytest.raises(InvalidInput, match=r"'unused' did not run"):
+            ask(pipeline, rows, module="unused", trace=Selection())
+
+    def test_a_module_that_is_an_lstm_is_called_lstm(self, build, rows):
+        pipeline = build(examples.plain_lstm(), None, OutputConfig())
+        assert assert_traces(pipeline, "lstm", rows, rows).aligned
+
+
+class TestHorizon:
+    NEXT = OutputConfig(names=("f0", "spare"), predicts="next_step")
+
+    def by_hand(self, module, row, future, pick):
+        """Forward again for every step, over all that was read and fed back so far."""
+        predicted, read = [], row
+        for known in future:
+            predicted.append(pick(module(read.clone()[None])))
+            fed = torch.cat((predicted[-1][:1], known[1:]))
+            read = torch.cat((read, fed[None]))
+        return torch.stack(predicted), read
+
+    @pytest.mark.parametrize(
+        ("module", "pick"),
+        [(examples.Forecaster, lambda given: given[0, -1]), (examples.Stateful, lambda given: given[0])],
+        ids=["per step", "per sequence"],
+    )
+    def test_predictions_are_fed_back_and_forward_runs_again(self, build, rows, random, module, pick):
+        made = module()
+        pipeline = build(made, output=self.NEXT)
+        future = torch.randn(4, 6, 3, generator=random)
+        future[..., 0] = torch.nan
+        answer = ask(pipeline, rows, horizon=6, future_inputs=future, trace=Selection())
+        assert answer.prediction.values.shape == (4, 6, 2)
+        assert answer.sequence_lengths.tolist() == [length + 6 for length in LENGTHS]
+        for index, row in enumerate(rows):
+            predicted, read = self.by_hand(made, row, future[index], pick)
+            torch.testing.assert_close(answer.prediction.values[index], predicted, rtol=0, atol=1e-5)
+            torch.testing.assert_close(answer.inputs[index, : len(read)], read, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("module", [examples.Forecaster, examples.Stateful], ids=["per step", "per sequence"])
+    def test_known_steps_are_read_ahead(self, build, rows, random, module):
+        made = module()
+        pipeline = build(made)
+        future = torch.randn(4, 6, 3, generator=random)
+        values = ask(pipeline, rows, horizon=6, future_inputs=future).prediction.values
+        for index, row in enumerate(rows):
+            whole = torch.cat((row, future[index]))
+            if module is examples.Forecaster:
+                expected = made(whole[None])[0, len(row) :]
+            else:
+                expected = torch.cat([made(whole[None, : len(row) + step].clone()) for step in range(1, 7)])
+            torch.testing.assert_close(values[index], expected, rtol=0, atol=1e-5)
+
+    def test_tokens_are_written(self, build, letters):
+        module = examples.Tagger()
+        pipeline = build(module, "next_token", OutputConfig(), TOKENS)
+        choices = ask(pipeline, letters, horizon=5).prediction.choices
+        for index, row in enumerate(letters):
+            read = row
+            for _ in range(5):
+                scores = module(read[None], torch.tensor([len(read)]))[0, -1]
+                read = torch.cat((read, scores.argmax()[None]))
+            assert choices[index].tolist() == read[len(row) :].tolist()
+
+    def test_where_nothing_can_run_on_the_reason_is_given(self, build):
+        own = build(examples.EncoderDecoder(), output=OutputConfig(names=("x",)))
+        assert "predicts 5 steps of its own" in own.horizon_refusal
+        assert "(classification)" in build(examples.ConvAttention(), "classification", LABELS).horizon_refusal
+        assert "(no task)" in build(examples.Alone(), None, OutputConfig()).horizon_refusal
+        assert build(examples.Forecaster()).horizon_refusal is None
+
+
+class TestExplain:
+    def test_one_unit_of_a_chosen_lstm(self, build, letters):
+        module = examples.Tagger()
+        pipeline = build(module, "tagging", OutputConfig(labels=tuple("abcde")), TOKENS)
+        row = letters[1]
+        answer = ask(pipeline, [row], module="above", explain=Point(0, "forward", -1, 2))
+        assert (answer.module, answer.aligned, answer.explained.point.time_step) == ("above", False, 6)
+        exact = wide(module)
+        read = exact.below(exact.embedding(row)[None])[0][0].detach()
+        expected = reference.run(exact.above, read)["cell_state"][0, 0, -1, 2]
+        assert answer.explained.walkthrough.cell_update.cell_state == pytest.approx(float(expected), abs=1e-6)
+        assert answer.explained.residual < 1e-6
+
+    def test_a_step_that_the_lstm_does_not_have(self, build, rows):
+        pipeline = build(examples.ConvAttention(), "classification", LABELS)
+        with pytest.raises(InvalidInput, match="sequence has 0 to 3"):
+            ask(pipeline, rows[1:2], explain=Point(0, "forward", 4, 0))
+
+
+class TestBounds:
+    def test_a_trace_over_steps_of_its_own_is_bounded_when_they_are_known(self, build, rows):
+        pipeline = build(examples.EncoderDecoder(steps=50), output=OutputConfig(names=("x",)))
+        wanted = {"module": "decoder", "trace": Selection(signals=("input_gate",), units=(0,))}
+        size = 4 * 50 * 4
+        assert ask(pipeline, rows, **wanted, most_bytes=size).trace.input_gate.shape == (4, 1, 1, 50, 1)
+        with pytest.raises(TraceTooLarge, match=rf"has {size} bytes"):
+            ask(pipeline, rows, **wanted, most_bytes=size - 1)
+        with pytest.raises(ReplyTooLarge):
+            ask(pipeline, rows, module="decoder", output=True, most_bytes=size)
+
+    def test_a_selection_of_none_of_its_steps_is_refused(self, build, rows):
+        pipeline = build(examples.ConvAttention(), "classification", LABELS)
+        with pytest.raises(InvalidInput, match=r"time: selects none of the 12 time steps"):
+            ask(pipeline, rows, trace=Selection(time=slice(12, None)))
+
+    def test_nobody_waits_for_an_abandoned_answer(self, build, rows):
+        pipeline = build(examples.Forecaster())
+        with pytest.raises(DeadlineExceeded):
+            ask(pipeline, rows, is_abandoned=lambda: True)
+
+
+def refusal(build, how, task="regression", output=NAMES, **arguments):
+    with pytest.raises(ModuleError) as refused:
+        build(how if isinstance(how, nn.Module) else faulty.Faulty(how), task, output, **arguments)
+    return str(refused.value)
+
+
+class TestRefusedWhenLoaded:
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ("raises", r"forward over a batch of 2 × 32 steps raised RuntimeError: size mismatch"),
+            ("exits", "raised SystemExit: bye"),
+            ("tuple", "gives tuple, not a tensor; return the prediction alone"),
+            ("whole_numbers", "torch.int64, not floating-point numbers"),
+            ("flat", "gives shape (128,) for a batch of 2 × 32 steps; for regression it must be (batch, value)"),
+            ("squeezed", "gives shape (2,) for a batch of 1 × 32 steps, but (1, 2) follows"),
+            ("transposed", "gives shape (32, 2, 2) for a batch of 2 × 32 steps"),
+            ("nan", "gives NaN or Infinity at [0, 0, 0]"),
+            ("random", "draws at random, or keeps something"),
+            ("remembers", "draws at random, or keeps something"),
+            ("mixes_rows", "the rows of a batch depend on one another"),
+        ],
+    )
+    def test_a_forward_that_goes_wrong(self, build, how, said):
+        message = refusal(build, how)
+        assert message.startswith("a trial run failed: ")
+        assert said in message
+        assert ("`trial_steps`" in message) == ("raised" in message)
+
+    def test_a_missing_batch_first(self, build):
+        assert "is an nn.LSTM without batch_first given" in refusal(build, faulty.TimeFirst())
+
+    def test_no_lstm_or_one_that_is_never_called(self, build):
+        assert refusal(build, faulty.no_lstm()) == "the module has no nn.LSTM to look into"
+        assert "'cell' is an nn.LSTMCell" in refusal(build, faulty.Cells())
+        assert "calls none of its nn.LSTMs (lstm)" in refusal(build, faulty.NeverCalled())
+
+    @pytest.mark.parametrize(
+        ("task", "output", "said"),
+        [
+            ("regression", OutputConfig(names=("x", "y", "z")), "predicts 2 values, but there are 3 output.names"),
+            ("tagging", OutputConfig(labels=("P", "Q", "R")), "predicts 2 values, but there are 3 output.labels"),
+            ("classification", LABELS, "for classification it must be (batch, label)"),
+        ],
+    )
+    def test_another_task_than_its_own(self, build, task, output, said):
+        assert said in refusal(build, examples.Forecaster(), task, output)
+
+    def test_a_tagger_must_tag_every_step(self, build):
+        own = refusal(build, examples.EncoderDecoder(), "tagging", OutputConfig(labels=("P",)))
+        assert "for tagging it must be (batch, time, label)" in own
+
+    def test_the_trial_is_as_long_as_the_manifest_says(self, build):
+        assert "index out of range" in refusal(build, "refuses_long", steps=41)
+        assert build(faulty.Faulty("refuses_long"), steps=40).prediction_shape(7) == (7, 2)
+        for steps in (1, 2):
+            assert build(examples.Forecaster(), steps=steps).reading("lstm").aligned
+
+
+class TestRequestsThatFail:
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ("refuses_long", "forward over a batch of 1 × 41 steps raised IndexError: index out of range in self"),
+            ("exits_when_long", "raised SystemExit: 1"),
+            ("infinite_when_long", "gives NaN or Infinity at [0, 0, 0]"),
+            ("other_shape_when_long", r"gives shape (1, 40, 2) for a batch of 1 × 41 steps, but (1, 41, 2) follows"),
+        ],
+    )
+    def test_the_error_has_a_name_and_the_next_request_its_answer(self, build, rows, random, how, said):
+        module = faulty.Faulty(how)
+        pipeline = build(module)
+        with pytest.raises(ModuleFailed) as failed:
+            ask(pipeline, [torch.randn(41, 3, generator=random), *rows], trace=Selection())
+        assert said in str(failed.value)
+        assert not any(inner._forward_hooks or inner._forward_pre_hooks for inner in module.modules())
+        assert ask(pipeline, rows, trace=Selection()).trace.residual < 1e-6
+
+    def test_an_lstm_that_runs_only_sometimes_or_over_other_rows(self, build, rows, random):
+        pipeline = build(faulty.Sometimes())
+        assert list(pipeline.lstms) == ["lstm", "folded", "long"]
+        with pytest.raises(InvalidInput, match=r"'long' did not run over these inputs"):
+            ask(pipeline, rows, module="long", trace=Selection())
+        long = [torch.randn(41, 3, generator=random)]
+        assert_traces(pipeline, "long", long, long)
+        with pytest.raises(InvalidInput, match=r"'folded' reads a batch of 3 where there are 1 sequences"):
+            ask(pipeline, long, module="folded", trace=Selection())

@@ -1,0 +1,193 @@
+"""Every store keeps sessions in the same way; the one in Redis also outlives whoever wrote into it."""
+
+import asyncio
+import inspect
+import time
+from dataclasses import replace
+
+import pytest
+
+from gatescope.errors import SessionExists, SessionNotFound, StoreUnavailable, TooManySessions
+from gatescope.server.serving.session import LastStep, Session
+from gatescope.server.serving.session_stores.memory import MemoryStore
+from gatescope.server.serving.session_stores.redis import RedisStore
+from gatescope.server.serving.session_stores.store import SessionStore
+
+
+def session(name="s", **fields):
+    now = time.time()
+    about = {"model": "m", "version": "1", "fingerprint": "f", "steps": 0, "time_steps": 0, "state": b"\x00\xff\r\n"}
+    return Session(name, **({"created_at": now, "expires_at": now + 60} | about | fields))
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make(request):
+    """`make(max_sessions)`: a store."""
+    if request.param == "memory":
+        return MemoryStore
+    server = request.getfixturevalue("redis_server")
+    return lambda most: RedisStore(server.url, most, 60)
+
+
+@pytest.fixture
+def within(make):
+    """`within(scenario)` runs it with a store."""
+
+    def run(scenario, most=10):
+        async def main():
+            store = make(most)
+            try:
+                return await scenario(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(main())
+
+    return run
+
+
+def test_what_was_kept_is_read_as_it_was(within):
+    kept = session(last=LastStep(b"\x01\x00", b"digest"), steps=3, time_steps=14)
+
+    async def scenario(store):
+        await store.create(kept)
+        return await store.read("s")
+
+    assert within(scenario) == kept
+
+
+def test_a_name_is_kept_once(within):
+    async def scenario(store):
+        await store.create(session())
+        with pytest.raises(SessionExists):
+            await store.create(session())
+
+    within(scenario)
+
+
+def test_one_that_was_written_since_is_not_replaced(within):
+    async def scenario(store):
+        first = session()
+        await store.create(first)
+        first = await store.read("s")
+        second = replace(first, steps=1, revision=1, state=b"second")
+        assert await store.replace(first, second)
+        assert not await store.replace(first, replace(first, steps=9, revision=2))
+        assert (await store.read("s")) == second
+
+    within(scenario)
+
+
+def test_what_is_gone_is_not_found(within):
+    async def scenario(store):
+        for attempt in (store.read("s"), store.delete("s"), store.replace(session(), session())):
+            with pytest.raises(SessionNotFound, match="there is no session 's'"):
+                await attempt
+        await store.create(session())
+        await store.delete("s")
+        with pytest.raises(SessionNotFound):
+            await store.read("s")
+        await store.create(session())
+
+    within(scenario)
+
+
+def test_no_more_than_may_be_are_kept(within):
+    async def scenario(store):
+        await store.create(session("a"))
+        await store.create(session("b"))
+        with pytest.raises(TooManySessions):
+            await store.create(session("c"))
+        await store.delete("a")
+        await store.create(session("c"))
+
+    within(scenario, most=2)
+
+
+def test_the_one_that_was_used_last_is_listed_last(within):
+    async def scenario(store):
+        kept = {name: session(name) for name in "abc"}
+        for each in kept.values():
+            await store.create(each)
+            await asyncio.sleep(0.002)
+        before = await store.read("a")
+        await store.replace(before, replace(before, steps=1, revision=5))
+        return [(each.session_id, each.steps) for each in await store.list()]
+
+    assert within(scenario) == [("b", 0), ("c", 0), ("a", 1)]
+
+
+@pytest.mark.parametrize("store", [MemoryStore, RedisStore])
+def test_a_store_has_every_method_of_the_protocol(store):
+    for name, method in inspect.getmembers(SessionStore, inspect.isfunction):
+        if not name.startswith("_"):
+            assert list(inspect.signature(getattr(store, name)).parameters) == list(
+                inspect.signature(method).parameters
+            )
+
+
+class TestRedis:
+    def test_an_idle_session_ends(self, redis_server):
+        async def scenario():
+            store = RedisStore(redis_server.url, 1, 0.05)
+            await store.create(session())
+            await asyncio.sleep(0.1)
+            with pytest.raises(SessionNotFound):
+                await store.read("s")
+            assert await store.list() == []
+            await store.create(session("other"))  # there is room again
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_writing_twice_what_was_written_is_no_conflict(self, redis_server):
+        async def scenario():
+            store = RedisStore(redis_server.url, 10, 60)
+            first = session()
+            await store.create(first)
+            await store.create(first)  # the same one, as after a lost answer
+            second = replace(first, steps=1, revision=first.revision + 1)
+            assert await store.replace(first, second)
+            assert await store.replace(first, second)
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_many_writers_each_see_who_came_first(self, redis_server):
+        async def scenario():
+            stores = [RedisStore(redis_server.url, 10, 60) for _ in range(4)]
+            await stores[0].create(session())
+            before = await stores[0].read("s")
+            won = await asyncio.gather(
+                *(store.replace(before, replace(before, revision=index + 1)) for index, store in enumerate(stores))
+            )
+            for store in stores:
+                await store.close()
+            return won
+
+        assert sum(asyncio.run(scenario())) == 1
+
+    def test_while_it_is_away_the_reason_is_told_and_then_it_goes_on(self, redis_server):
+        async def scenario():
+            store = RedisStore(redis_server.url, 10, 60)
+            await store.create(session())
+            redis_server.stop()
+            for attempt in (store.read("s"), store.create(session("t")), store.list(), store.delete("s")):
+                with pytest.raises(StoreUnavailable, match=rf"Redis at 127.0.0.1:{redis_server.port}, does not answer"):
+                    await attempt
+            redis_server.start()
+            await store.create(session("again"))
+            assert (await store.read("again")).session_id == "again"
+            await store.close()
+
+        asyncio.run(scenario())
+
+    def test_its_password_is_not_told(self):
+        async def scenario():
+            store = RedisStore("redis://user:secret@127.0.0.1:1/0", 10, 60)
+            with pytest.raises(StoreUnavailable) as refused:
+                await store.read("s")
+            await store.close()
+            return str(refused.value)
+
+        assert "secret" not in asyncio.run(scenario())

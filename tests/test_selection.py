@@ -1,0 +1,101 @@
+import itertools
+
+import pytest
+import torch
+
+from gatescope.errors import InvalidInput
+from gatescope.selection import SIGNALS, Selection
+from gatescope.spec import LSTMSpec
+from gatescope.tracing import trace
+
+LENGTHS = (6, 2, 4)
+SLICES = (slice(None), slice(2, 5), slice(-3, None), slice(None, None, 2), slice(None, None, -1), slice(4, 0, -2))
+
+
+@pytest.fixture
+def module(seeded_lstm):
+    return seeded_lstm(3, 5, 3, bidirectional=True)
+
+
+@pytest.fixture
+def sequences(random):
+    return [torch.randn(length, 3, generator=random) for length in LENGTHS]
+
+
+@pytest.mark.parametrize("time", SLICES, ids=str)
+@pytest.mark.parametrize(
+    ("layers", "directions", "units"),
+    list(itertools.product((None, (2, 0)), (None, ("reverse",), ("reverse", "forward")), (None, (4,), (3, 0, 1)))),
+)
+def test_a_selection_is_a_slice_of_the_whole_in_the_order_asked_for(module, sequences, layers, directions, units, time):
+    full = trace(module, sequences)
+    signals = ("hidden_state", "input_gate")
+    selected = trace(module, sequences, selection=Selection(signals, layers, directions, units, time))
+    layer_axis = [0, 1, 2] if layers is None else list(layers)
+    direction_axis = [("forward", "reverse").index(name) for name in directions or ("forward", "reverse")]
+    unit_axis = list(range(5) if units is None else units)
+    steps = list(range(6))[time]
+    assert list(selected.signals) == list(signals)
+    for signal in signals:
+        expected = full.signals[signal][:, layer_axis][:, :, direction_axis][..., steps, :][..., unit_axis]
+        torch.testing.assert_close(selected.signals[signal], expected, rtol=0, atol=0, equal_nan=True)
+        assert selected.selection.shape(len(LENGTHS), 6) == tuple(expected.shape)
+    torch.testing.assert_close(selected.output, full.output, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(selected.final_state.cell_state, full.final_state.cell_state)
+    assert selected.residual == pytest.approx(full.residual, abs=2e-7)  # to rounding
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_one_signal_alone_is_that_of_the_whole_trace(module, sequences, signal):
+    selected = trace(module, sequences, selection=Selection(signals=(signal,)))
+    assert list(selected.signals) == [signal]
+    full = trace(module, sequences).signals[signal]
+    torch.testing.assert_close(selected.signals[signal], full, rtol=0, atol=0, equal_nan=True)
+
+
+def test_no_signals_leave_output_and_state(module, sequences):
+    selected = trace(module, sequences, selection=Selection(signals=()))
+    assert selected.signals == {}
+    torch.testing.assert_close(selected.output, trace(module, sequences).output, rtol=0, atol=0, equal_nan=True)
+
+
+def test_units_beyond_a_projection_are_left_out_of_the_hidden_state_only(seeded_lstm, sequences):
+    module = seeded_lstm(3, 5, proj_size=2)
+    full = trace(module, sequences)
+    selected = trace(module, sequences, selection=Selection(units=(4, 1)))
+    expected = full.cell_state[..., [4, 1]]
+    torch.testing.assert_close(selected.cell_state, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(selected.hidden_state, full.hidden_state[..., [1]], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("selection", "place", "message"),
+    [
+        (Selection(signals=("input_gate", "gate")), ("signals", 1), "'gate'.*'hidden_state'"),
+        (Selection(layers=(3,)), ("layers", 0), "layers has no 3; this model has 0 to 2"),
+        (Selection(layers=(-1,)), ("layers", 0), "layers has no -1"),
+        (Selection(directions=("backward",)), ("directions", 0), "'backward'.*'forward', 'reverse'"),
+        (Selection(units=(0, 5)), ("units", 1), "units has no 5; this model has 0 to 4"),
+        (Selection(units=(0, 1, 0)), ("units", 2), "0 is asked for twice"),
+        (Selection(signals=("input_gate", "input_gate")), ("signals", 1), "'input_gate' is asked for twice"),
+        (Selection(layers=()), ("layers",), "layers is empty"),
+        (Selection(directions=()), ("directions",), "directions is empty"),
+        (Selection(units=()), ("units",), "units is empty"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else str(value),
+)
+def test_what_the_lstm_does_not_have_is_refused_by_name(module, sequences, selection, place, message):
+    with pytest.raises(InvalidInput, match=message) as refused:
+        trace(module, sequences, selection=selection)
+    assert refused.value.places[0].loc == place
+
+
+def test_every_wrong_name_is_reported_at_its_place(module):
+    with pytest.raises(InvalidInput, match="and 1 more") as refused:
+        Selection(units=(9, 0, 7)).resolve(LSTMSpec.from_module(module))
+    assert [place.loc for place in refused.value.places] == [("units", 0), ("units", 2)]
+
+
+def test_a_step_of_zero_is_refused(module, sequences):
+    with pytest.raises(InvalidInput, match="time"):
+        trace(module, sequences, selection=Selection(time=slice(None, None, 0)))

@@ -1,0 +1,330 @@
+import itertools
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from gatescope.backends import probe, reference, replay
+from gatescope.errors import InvalidInput
+from gatescope.padding import pad
+from gatescope.selection import SIGNALS
+from gatescope.spec import LSTMSpec
+from gatescope.state import State
+from gatescope.tracing import _gap, trace
+
+LENGTHS = (7, 1, 4)
+GRID = [
+    {"num_layers": num_layers, "bidirectional": bidirectional, "bias": bias, "proj_size": proj_size}
+    for num_layers, bidirectional, bias, proj_size in itertools.product((1, 2, 3), (False, True), (False, True), (0, 3))
+]
+CASES = [
+    (name, dtype, arguments)
+    for name, dtype, arguments in itertools.product(
+        ("workspace", "replay", "loop"), (torch.float32, torch.float64), GRID
+    )
+    if name != "workspace" or (dtype == torch.float32 and not arguments["proj_size"])  # what oneDNN runs
+]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+@pytest.fixture
+def sequences(random):
+    return [torch.randn(length, 3, generator=random) for length in LENGTHS]
+
+
+@pytest.fixture
+def bidirectional(seeded_lstm):
+    return seeded_lstm(3, 5, 2, bidirectional=True)
+
+
+def random_state(module, batch, generator):
+    shapes = LSTMSpec.from_module(module).state_shapes(batch)
+    return State(*(torch.randn(shape, generator=generator) for shape in shapes.values()))
+
+
+def row_of(state, row):
+    return State(*(value[:, row : row + 1].double() for value in state))
+
+
+def packed(module, sequences, state):
+    """`nn.LSTM`'s own answer to a ragged batch."""
+    padded, lengths = pad(sequences)
+    rows = nn.utils.rnn.pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+    module.batch_first = True
+    output, final = module(rows, state)
+    return nn.utils.rnn.pad_packed_sequence(output, batch_first=True)[0], final
+
+
+def assert_same(given, expected, tolerance=0.0):
+    """Equal trace by trace, NaN where NaN is expected."""
+    for signal, values in expected.signals.items():
+        torch.testing.assert_close(given.signals[signal], values, rtol=0, atol=tolerance, equal_nan=True)
+    torch.testing.assert_close(given.output, expected.output, rtol=0, atol=tolerance, equal_nan=True)
+    for mine, other in zip(given.final_state, expected.final_state, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("name", "dtype", "arguments"), CASES, ids=str)
+@pytest.mark.parametrize("given_state", [False, True], ids=["zeros", "given state"])
+def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch(
+    seeded_lstm, random, sequences, arguments, given_state, dtype, name, using
+):
+    using(name)
+    module = seeded_lstm(3, 5, **arguments).to(dtype)
+    sequences = [sequence.to(dtype) for sequence in sequences]
+    state = random_state(module, len(LENGTHS), random).to(sequences[0])
+    tolerance = TOLERANCE[dtype]
+
+    traced = trace(module, sequences, initial_state=state if given_state else None)
+
+    spec = LSTMSpec.from_module(module)
+    assert set(traced.signals) == set(SIGNALS)
+    assert traced.sequence_lengths.tolist() == list(LENGTHS)
+    assert traced.residual <= tolerance
+    for row, sequence in enumerate(sequences):
+        length = len(sequence)
+        expected = reference.run(module, sequence.double(), row_of(state, row) if given_state else None)
+        for signal in SIGNALS:
+            width = (arguments["proj_size"] or 5) if signal == "hidden_state" else 5
+            values = traced.signals[signal]
+            assert values.shape == (len(LENGTHS), spec.num_layers, spec.num_directions, max(LENGTHS), width)
+            assert values.dtype == dtype
+            torch.testing.assert_close(values[row, :, :, :length].double(), expected[signal], rtol=0, atol=tolerance)
+            assert values[row, :, :, length:].isnan().all()
+        torch.testing.assert_close(traced.output[row, :length].double(), expected["output"], rtol=0, atol=tolerance)
+        assert traced.output[row, length:].isnan().all()
+
+    output, final = packed(module, sequences, tuple(state) if given_state else None)
+    valid = ~traced.output.isnan()
+    torch.testing.assert_close(traced.output[valid], output[valid], rtol=0, atol=tolerance)
+    torch.testing.assert_close(traced.final_state.hidden_state, final[0], rtol=0, atol=tolerance)
+    torch.testing.assert_close(traced.final_state.cell_state, final[1], rtol=0, atol=tolerance)
+
+
+def test_each_signal_has_its_own_property(bidirectional, sequences):
+    traced = trace(bidirectional, sequences)
+    for signal in SIGNALS:
+        assert getattr(traced, signal) is traced.signals[signal]
+
+
+def test_gates_lie_in_their_ranges_and_make_up_the_states(bidirectional, sequences):
+    traced = trace(bidirectional, sequences)
+    valid = ~traced.input_gate.isnan()
+    for gate in (traced.input_gate, traced.forget_gate, traced.output_gate):
+        assert bool(((gate > 0) & (gate < 1))[valid].all())
+    assert bool((traced.cell_candidate[valid].abs() < 1).all())
+    torch.testing.assert_close(
+        traced.hidden_state, traced.output_gate * traced.cell_state.tanh(), rtol=0, atol=1e-6, equal_nan=True
+    )
+    kept = traced.forget_gate[:, :, 0, 1:] * traced.cell_state[:, :, 0, :-1]
+    written = traced.input_gate[:, :, 0, 1:] * traced.cell_candidate[:, :, 0, 1:]
+    torch.testing.assert_close(traced.cell_state[:, :, 0, 1:], kept + written, rtol=0, atol=1e-6, equal_nan=True)
+
+
+def test_final_state_is_each_rows_own_last_step_the_reverse_directions_its_first(bidirectional, sequences):
+    traced = trace(bidirectional, sequences)
+    for row, length in enumerate(LENGTHS):
+        for layer in range(2):
+            for name in ("hidden_state", "cell_state"):
+                final = getattr(traced.final_state, name)
+                assert torch.equal(final[2 * layer, row], traced.signals[name][row, layer, 0, length - 1])
+                assert torch.equal(final[2 * layer + 1, row], traced.signals[name][row, layer, 1, 0])
+
+
+@pytest.mark.parametrize("garbage", [1e30, float("inf"), float("nan")])
+def test_what_stands_in_the_padding_reaches_no_valid_value(bidirectional, sequences, garbage):
+    padded, lengths = pad(sequences)
+    dirty = padded.clone()
+    for row, length in enumerate(LENGTHS):
+        dirty[row, length:] = garbage
+    traced = trace(bidirectional, dirty, lengths)
+    assert_same(traced, trace(bidirectional, padded, lengths))
+    assert traced.residual <= 1e-6
+
+
+def test_a_batch_equals_its_rows_alone(bidirectional, sequences, random):
+    state = random_state(bidirectional, len(LENGTHS), random)
+    together = trace(bidirectional, sequences, initial_state=state)
+    for row, sequence in enumerate(sequences):
+        alone = trace(bidirectional, [sequence], initial_state=State(*(value[:, row : row + 1] for value in state)))
+        length = len(sequence)
+        for signal in SIGNALS:
+            torch.testing.assert_close(
+                together.signals[signal][row, :, :, :length], alone.signals[signal][0], rtol=0, atol=1e-6
+            )
+        torch.testing.assert_close(together.output[row, :length], alone.output[0], rtol=0, atol=1e-6)
+        for mine, other in zip(together.final_state, alone.final_state, strict=True):
+            torch.testing.assert_close(mine[:, row], other[:, 0], rtol=0, atol=1e-6)
+
+
+def test_a_list_of_sequences_equals_padded_input_with_lengths(bidirectional, sequences):
+    padded, lengths = pad(sequences)
+    from_list = trace(bidirectional, sequences)
+    assert_same(trace(bidirectional, padded, lengths), from_list)
+    assert_same(trace(bidirectional, padded, list(LENGTHS)), from_list)
+
+
+def test_padding_beyond_the_longest_sequence_is_padding_too(bidirectional, sequences):
+    padded, lengths = pad(sequences)
+    wider = torch.cat((padded, torch.full((3, 2, 3), 9.0)), dim=1)
+    traced, expected = trace(bidirectional, wider, lengths), trace(bidirectional, padded, lengths)
+    assert traced.output[:, 7:].isnan().all()
+    torch.testing.assert_close(traced.output[:, :7], expected.output, rtol=0, atol=1e-7, equal_nan=True)
+    torch.testing.assert_close(traced.final_state.cell_state, expected.final_state.cell_state, rtol=0, atol=1e-6)
+
+
+def test_without_lengths_every_step_is_valid(bidirectional, sequences):
+    padded, _ = pad(sequences)
+    traced = trace(bidirectional, padded)
+    assert traced.sequence_lengths.tolist() == [7, 7, 7]
+    assert not traced.output.isnan().any()
+
+
+def test_a_sequence_cut_in_two_and_continued_equals_the_whole(seeded_lstm, random):
+    module = seeded_lstm(3, 5, 2)
+    sequence = torch.randn(2, 9, 3, generator=random)
+    whole, first = trace(module, sequence), trace(module, sequence[:, :4])
+    second = trace(module, sequence[:, 4:], initial_state=first.final_state)
+    for signal in SIGNALS:
+        joined = torch.cat((first.signals[signal], second.signals[signal]), dim=3)
+        torch.testing.assert_close(joined, whole.signals[signal], rtol=0, atol=1e-6)
+
+
+def test_batch_first_training_mode_and_dropout_do_not_matter(seeded_lstm, sequences):
+    expected = trace(seeded_lstm(3, 5, 2, bidirectional=True), sequences)
+    other = nn.LSTM(3, 5, 2, bidirectional=True, batch_first=True, dropout=0.9).train()
+    other.load_state_dict(seeded_lstm(3, 5, 2, bidirectional=True).state_dict())
+    assert_same(trace(other, sequences), expected)
+    assert other.training
+
+
+def test_a_module_that_still_learns_is_traced_without_gradients(sequences):
+    traced = trace(nn.LSTM(3, 5), sequences)
+    assert not traced.output.requires_grad
+    assert not any(values.requires_grad for values in traced.signals.values())
+
+
+def test_inputs_and_states_are_left_as_they_were(bidirectional, sequences, random):
+    padded, lengths = pad(sequences)
+    state = random_state(bidirectional, 3, random)
+    before = [value.clone() for value in (padded, lengths, *state)]
+    trace(bidirectional, padded, lengths, state)
+    assert all(torch.equal(mine, other) for mine, other in zip((padded, lengths, *state), before, strict=True))
+
+
+class TestResidual:
+    """Max |fused hidden_state − output_gate·tanh(cell_state)|, over the valid steps; replay rebuilds it from inputs."""
+
+    @pytest.fixture(autouse=True)
+    def replayed(self, using, monkeypatch):
+        using("replay")
+        monkeypatch.setattr(probe, "_proved", cache(lambda *_: True))  # no probe between a test and its error
+
+    @pytest.fixture
+    def perturb(self, monkeypatch):
+        """Let the fused kernel of one direction's run be wrong by 0.25 in one hidden value."""
+
+        def install(row, step, unit, call=0):
+            right, calls = replay.run_kernel, itertools.count()
+
+            def wrong(*args):
+                result = right(*args)
+                if next(calls) == call:
+                    result[step, row, unit] += 0.25
+                return result
+
+            monkeypatch.setattr(replay, "run_kernel", wrong)
+
+        return install
+
+    @pytest.mark.parametrize("call", [0, 1, 2, 3])
+    def test_an_error_in_a_rows_last_step_is_reported_whole(self, bidirectional, sequences, perturb, call):
+        perturb(row=2, step=LENGTHS[2] - 1, unit=3, call=call)
+        assert trace(bidirectional, sequences).residual == pytest.approx(0.25, abs=1e-6)
+
+    def test_an_error_on_the_way_is_reported_with_what_it_does_to_later_gates(self, seeded_lstm, sequences, perturb):
+        perturb(row=0, step=2, unit=1)
+        traced = trace(seeded_lstm(3, 5), sequences)
+        rebuilt = traced.output_gate.double() * traced.cell_state.double().tanh()
+        gap = (traced.hidden_state - rebuilt).abs()
+        assert traced.residual == pytest.approx(gap[~gap.isnan()].max().item(), abs=1e-6)
+        assert gap[0, 0, 0, 2, 1].item() == pytest.approx(0.25, abs=1e-6)
+
+    def test_with_a_projection_it_is_the_projected_gap(self, seeded_lstm, sequences, perturb):
+        perturb(row=0, step=LENGTHS[0] - 1, unit=2)
+        assert trace(seeded_lstm(3, 5, proj_size=3), sequences).residual == pytest.approx(0.25, abs=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+    def test_what_is_exact_in_its_precision_has_none(self, dtype):
+        output_gate, cell_state = torch.rand(7, 3, 5, dtype=dtype), torch.randn(7, 3, 5, dtype=dtype)
+        gap = _gap(output_gate, cell_state, output_gate * cell_state.tanh(), None)
+        assert float(gap.max()) <= {torch.float64: 1e-15, torch.float32: 4e-7}.get(dtype, 0)
+
+    def test_an_error_in_the_padding_is_none(self, bidirectional, sequences, perturb):
+        perturb(row=1, step=4, unit=3)
+        assert trace(bidirectional, sequences).residual <= 1e-6
+
+    def test_a_nan_of_the_kernel_is_reported_as_nan(self, seeded_lstm, sequences, monkeypatch):
+        right = replay.run_kernel
+
+        def broken(*args):
+            result = right(*args)
+            result[0, 0, 0] = torch.nan
+            return result
+
+        monkeypatch.setattr(replay, "run_kernel", broken)
+        residual = trace(seeded_lstm(3, 5), sequences).residual
+        assert residual != residual  # noqa: PLR0124 (NaN alone differs from itself)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 4), (2, 0, 3), (0, 4, 3), (1, 2, 4, 3)])
+    def test_inputs_of_a_wrong_shape(self, bidirectional, shape):
+        with pytest.raises(InvalidInput, match=r"this LSTM takes \(batch, time, 3\)") as refused:
+            trace(bidirectional, torch.zeros(shape))
+        assert refused.value.places[0].loc == ("inputs",)
+        assert str(shape) in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "sequences",
+        [
+            [],
+            [torch.zeros(4, 2)],
+            [torch.zeros(4, 3), torch.zeros(4, 2)],
+            [torch.zeros(3)],
+            [torch.zeros(0, 3)],
+        ],
+        ids=["none", "too narrow", "of two widths", "without a time axis", "empty"],
+    )
+    def test_a_list_of_sequences_of_a_wrong_shape(self, bidirectional, sequences):
+        with pytest.raises(InvalidInput) as refused:
+            trace(bidirectional, sequences)
+        assert refused.value.places[0].loc[0] == "inputs"
+
+    @pytest.mark.parametrize("lengths", [[4], [4, 4, 4], [[4, 4]], 4])
+    def test_as_many_lengths_as_sequences_are_needed(self, bidirectional, lengths):
+        with pytest.raises(InvalidInput, match="2 sequences") as refused:
+            trace(bidirectional, torch.zeros(2, 4, 3), lengths)
+        assert refused.value.places[0].loc == ("sequence_lengths",)
+
+    @pytest.mark.parametrize("lengths", [[0, 4], [4, 5], [-1, 2]])
+    def test_lengths_outside_the_input(self, bidirectional, lengths):
+        with pytest.raises(InvalidInput, match="1…4") as refused:
+            trace(bidirectional, torch.zeros(2, 4, 3), lengths)
+        assert refused.value.places[0].loc == ("sequence_lengths",)
+        assert str(lengths) in str(refused.value)
+
+    def test_lengths_that_are_no_whole_numbers(self, bidirectional):
+        with pytest.raises(InvalidInput) as refused:
+            trace(bidirectional, torch.zeros(2, 4, 3), torch.tensor([3.0, 2.5]))
+        assert refused.value.places[0].loc == ("sequence_lengths",)
+
+    @pytest.mark.parametrize("name", ["hidden_state", "cell_state"])
+    @pytest.mark.parametrize("shape", [(4, 1, 5), (2, 2, 5), (4, 2, 3), (2, 5)])
+    def test_states_of_a_wrong_shape(self, bidirectional, name, shape):
+        state = State(torch.zeros(4, 2, 5), torch.zeros(4, 2, 5))._replace(**{name: torch.zeros(shape)})
+        with pytest.raises(InvalidInput, match=r"this LSTM takes \(4, 2, 5\)") as refused:
+            trace(bidirectional, torch.zeros(2, 4, 3), initial_state=state)
+        assert refused.value.places[0].loc == ("initial_state", name)
+        assert str(shape) in str(refused.value)
