@@ -80,7 +80,7 @@ def padded() -> Table:
 def ragged() -> Table:
     """A ragged full trace, and a ragged prediction, over `nn.LSTM`'s packed plain forward."""
     from gatescope.forward import forward  # noqa: PLC0415
-    from gatescope.spec import LSTMSpec  # noqa: PLC0415
+    from gatescope.spec import Spec  # noqa: PLC0415
     from gatescope.state import State  # noqa: PLC0415
 
     table = Table("time", "batch", "hidden", "layers", "trace / packed", "forward / packed")
@@ -89,7 +89,7 @@ def ragged() -> Table:
         module, inputs = shape.module(), shape.inputs()
         lengths = torch.linspace(shape.time // 2, shape.time, shape.batch).long()
         packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        state = State.zeros(LSTMSpec.from_module(module), shape.batch, inputs)
+        state = State.zeros(Spec.from_module(module), shape.batch, inputs)
         seconds = medians(
             {
                 "packed": lambda m=module, p=packed: _forward(m, p),  # type: ignore[misc]
@@ -105,7 +105,7 @@ def ragged() -> Table:
 def steps() -> Table:
     """A prediction of a few steps, as sessions make them, over `nn.LSTM`'s own call."""
     from gatescope.forward import forward  # noqa: PLC0415
-    from gatescope.spec import LSTMSpec  # noqa: PLC0415
+    from gatescope.spec import Spec  # noqa: PLC0415
     from gatescope.state import State  # noqa: PLC0415
 
     batches = (1, 4, 16, 64, 256)
@@ -116,7 +116,7 @@ def steps() -> Table:
             torch.manual_seed(0)
             shape = Shape(time, batch, hidden, layers)
             module, inputs, lengths = shape.module(), shape.inputs(), torch.full((batch,), time)
-            state = State.zeros(LSTMSpec.from_module(module), batch, inputs)
+            state = State.zeros(Spec.from_module(module), batch, inputs)
             seconds = medians(
                 {
                     "nn.LSTM": lambda m=module, x=inputs, s=state: _forward(m, x, tuple(s)),  # type: ignore[misc]

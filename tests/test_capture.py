@@ -9,7 +9,7 @@ from gatescope.backends import reference
 from gatescope.capture import Run, listen
 from gatescope.errors import InvalidInput
 from gatescope.selection import SIGNALS, Selection
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 LENGTHS = (2, 5, 3)
@@ -27,7 +27,7 @@ def module(request, seeded_lstm):
 
 
 def state(module, batch):
-    shapes = LSTMSpec.from_module(module).state_shapes(batch)
+    shapes = Spec.from_module(module).state_shapes(batch)
     return State(*(torch.randn(shape) for shape in shapes.values()))
 
 
@@ -44,7 +44,7 @@ def heard(module, *args, **kwargs):
 def assert_is(call, module, rows, begin=None):
     """The call is one over these rows, and its output is the equations'."""
     assert call.lengths.tolist() == [len(row) for row in rows]
-    begin = begin or State.zeros(LSTMSpec.from_module(module), len(rows), rows[0])
+    begin = begin or State.zeros(Spec.from_module(module), len(rows), rows[0])
     for index, row in enumerate(rows):
         assert torch.equal(call.inputs[index, : len(row)], row)
         own, given = (State(*(v[:, index : index + 1] for v in state)) for state in (begin, call.initial_state))
@@ -52,7 +52,7 @@ def assert_is(call, module, rows, begin=None):
         oracle = reference.run(module, row.double(), State(*(value.double() for value in own)))
         torch.testing.assert_close(call.output[index, : len(row)].double(), oracle["output"], rtol=0, atol=1e-5)
         last = oracle["cell_state"][:, 0, -1]  # (layer, unit), forward
-        final = call.final_state.cell_state[:: LSTMSpec.from_module(module).num_directions, index]
+        final = call.final_state.cell_state[:: Spec.from_module(module).num_directions, index]
         torch.testing.assert_close(final.double(), last, rtol=0, atol=1e-5)
 
 

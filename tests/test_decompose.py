@@ -8,7 +8,7 @@ from gatescope import cells
 from gatescope.backends import reference
 from gatescope.decompose import GATE_NAMES, Point, Products, explain, number, walk
 from gatescope.errors import InvalidInput
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import trace
 from gatescope.weights import Weights
@@ -27,7 +27,7 @@ def sequence(random):
 
 
 def random_state(module, generator):
-    shapes = LSTMSpec.from_module(module).state_shapes(1)
+    shapes = Spec.from_module(module).state_shapes(1)
     return State(*(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes.values()))
 
 
@@ -50,7 +50,7 @@ def before(point, signals, state, spec):
 @pytest.mark.parametrize("arguments", GRID, ids=lambda arguments: "-".join(map(str, arguments.values())))
 def test_every_number_is_what_the_equations_give(seeded_lstm, random, sequence, arguments, given_state):
     module = seeded_lstm(3, 5, **arguments).double()
-    spec = LSTMSpec.from_module(module)
+    spec = Spec.from_module(module)
     state = random_state(module, random) if given_state else State.zeros(spec, 1, sequence)
     signals = reference.run(module, sequence, state)
 
@@ -83,7 +83,7 @@ def test_every_number_is_what_the_equations_give(seeded_lstm, random, sequence, 
 @pytest.mark.parametrize("arguments", GRID, ids=lambda arguments: "-".join(map(str, arguments.values())))
 def test_contributions_add_up_to_what_the_gate_is_the_activation_of(seeded_lstm, random, sequence, arguments):
     module = seeded_lstm(3, 5, **arguments).double()
-    spec = LSTMSpec.from_module(module)
+    spec = Spec.from_module(module)
     state = random_state(module, random)
     signals = reference.run(module, sequence, state)
 
@@ -127,7 +127,7 @@ def test_a_float32_model_is_walked_in_float64_and_agrees_with_its_trace(seeded_l
     sequence = torch.randn(STEPS, 3, generator=random)
     state = State(*(value.float() for value in random_state(module, random)))
     traced = trace(module, sequence[None], initial_state=state)
-    for point in points(LSTMSpec.from_module(module)):
+    for point in points(Spec.from_module(module)):
         explained = explain(module, sequence, state, point)
         at = (0, point.layer, ("forward", "reverse").index(point.direction), point.time_step, point.unit)
         for name, gate in explained.walkthrough.gates.items():
@@ -201,7 +201,7 @@ def test_the_largest_terms_come_first_by_absolute_value_and_idle_ones_not_at_all
 
 
 def test_a_point_knows_the_step_that_its_direction_read_before():
-    spec = LSTMSpec(3, 5, bidirectional=True)
+    spec = Spec(3, 5, bidirectional=True)
     for direction, expected in (("forward", [None, 0, 1, 2]), ("reverse", [1, 2, 3, None])):
         resolved = [Point(0, direction, step, 0).resolve(spec, 4) for step in (0, 1, -2, -1)]
         assert [point.time_step for point in resolved] == [0, 1, 2, 3]
@@ -209,7 +209,7 @@ def test_a_point_knows_the_step_that_its_direction_read_before():
 
 
 def test_no_more_of_a_trace_is_kept_than_two_layers_at_two_steps():
-    spec = LSTMSpec(3, 5, num_layers=9, bidirectional=True)
+    spec = Spec(3, 5, num_layers=9, bidirectional=True)
     for direction, step in itertools.product(spec.directions, (0, 500, 999)):
         selection = Point(7, direction, step, 0).selection(spec, 1000).resolve(spec)
         batch, layers, directions, time, units = selection.shape(1, 1000)
@@ -220,7 +220,7 @@ def test_no_more_of_a_trace_is_kept_than_two_layers_at_two_steps():
 
 def test_every_part_of_a_point_that_is_not_there_is_named():
     with pytest.raises(InvalidInput) as caught:
-        Point(2, "reverse", 6, 5).resolve(LSTMSpec(3, 5, 2), 6)
+        Point(2, "reverse", 6, 5).resolve(Spec(3, 5, 2), 6)
     assert {place.loc: place.message for place in caught.value.places} == {
         ("layer",): "layer has no 2; this model has 0 to 1",
         ("direction",): "direction has no 'reverse'; this model has 'forward'",

@@ -7,7 +7,7 @@ from torch import nn
 from gatescope import forward as module_of_forward
 from gatescope.forward import forward
 from gatescope.padding import pad
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 
@@ -17,7 +17,7 @@ def module(request, seeded_lstm):
 
 
 def random_state(module, generator, batch=3):
-    shapes = LSTMSpec.from_module(module).state_shapes(batch)
+    shapes = Spec.from_module(module).state_shapes(batch)
     return State(*(torch.randn(shape, generator=generator) for shape in shapes.values()))
 
 

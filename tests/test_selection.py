@@ -5,7 +5,7 @@ import torch
 
 from gatescope.errors import InvalidInput
 from gatescope.selection import SIGNALS, Selection
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.tracing import trace
 
 LENGTHS = (6, 2, 4)
@@ -92,7 +92,7 @@ def test_what_the_lstm_does_not_have_is_refused_by_name(module, sequences, selec
 
 def test_every_wrong_name_is_reported_at_its_place(module):
     with pytest.raises(InvalidInput, match="and 1 more") as refused:
-        Selection(units=(9, 0, 7)).resolve(LSTMSpec.from_module(module))
+        Selection(units=(9, 0, 7)).resolve(Spec.from_module(module))
     assert [place.loc for place in refused.value.places] == [("units", 0), ("units", 2)]
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gatescope.errors import WeightsError
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 GRID = list(itertools.product((1, 2, 3), (False, True), (False, True), (0, 2), ("", "lstm.", "encoder.rnn.")))
 
@@ -22,15 +22,15 @@ def test_every_argument_is_inferred_from_a_larger_state_dict(num_layers, bidirec
     module = nn.LSTM(3, 4, num_layers, **arguments)
     weights = {prefix + name: value for name, value in module.state_dict().items()}
     weights |= {"embedding.weight": torch.zeros(9, 3), "head.0.weight": torch.zeros(1, 4), "weight": torch.zeros(1)}
-    spec = LSTMSpec.from_state_dict(weights, prefix)
-    assert spec == LSTMSpec(3, 4, num_layers, **arguments)
-    assert spec == LSTMSpec.from_module(module)
+    spec = Spec.from_state_dict(weights, prefix)
+    assert spec == Spec(3, 4, num_layers, **arguments)
+    assert spec == Spec.from_module(module)
 
 
 @pytest.mark.parametrize(("num_layers", "bidirectional", "bias", "proj_size"), [case[:4] for case in GRID[::3]])
 def test_parameter_shapes_and_a_built_module_are_those_of_torch(num_layers, bidirectional, bias, proj_size):
     module = nn.LSTM(3, 4, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size)
-    spec = LSTMSpec.from_module(module)
+    spec = Spec.from_module(module)
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     assert spec.parameter_shapes() == expected
     assert list(spec.parameter_shapes()) == list(expected)
@@ -48,14 +48,14 @@ def test_a_missing_parameter_is_refused(name):
     weights = dict(nn.LSTM(3, 4, 2, bidirectional=True, proj_size=2).state_dict())
     del weights[name]
     with pytest.raises(WeightsError):
-        LSTMSpec.from_state_dict(weights)
+        Spec.from_state_dict(weights)
 
 
 @pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l1", "bias_ih_l0", "bias_hh_l1"])
 def test_the_missing_parameter_is_named_with_its_prefix(weights, name):
     del weights[name]
     with pytest.raises(WeightsError, match=rf"'lstm\.{name}' is missing"):
-        LSTMSpec.from_state_dict({f"lstm.{key}": value for key, value in weights.items()}, "lstm.")
+        Spec.from_state_dict({f"lstm.{key}": value for key, value in weights.items()}, "lstm.")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_missing_parameter_is_named_with_its_prefix(weights, name):
 def test_a_surplus_parameter_is_refused(weights, surplus, named):
     weights[surplus] = torch.zeros(16, 4)
     with pytest.raises(WeightsError, match=named):
-        LSTMSpec.from_state_dict(weights)
+        Spec.from_state_dict(weights)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_surplus_parameter_is_refused(weights, surplus, named):
 )
 def test_weights_of_another_recurrent_network_are_named(module, looks_like):
     with pytest.raises(WeightsError, match=looks_like) as refused:
-        LSTMSpec.from_state_dict(module.state_dict())
+        Spec.from_state_dict(module.state_dict())
     assert "4 · 4 = 16" in str(refused.value)
 
 
@@ -102,7 +102,7 @@ def test_weights_of_another_recurrent_network_are_named(module, looks_like):
 def test_a_wrong_shape_is_refused_with_both_sizes(weights, name, shape):
     weights[name] = torch.zeros(shape)
     with pytest.raises(WeightsError, match=r"has shape|has \d+ rows") as refused:
-        LSTMSpec.from_state_dict(weights)
+        Spec.from_state_dict(weights)
     assert "weight_ih_l0" in str(refused.value) or name in str(refused.value)
 
 
@@ -111,7 +111,7 @@ def test_a_projection_of_a_wrong_shape_is_refused(shape):
     weights = dict(nn.LSTM(3, 4, proj_size=2).state_dict())
     weights["weight_hr_l0"] = torch.zeros(shape)
     with pytest.raises(WeightsError):
-        LSTMSpec.from_state_dict(weights)
+        Spec.from_state_dict(weights)
 
 
 def test_a_projection_that_is_no_narrower_than_the_cell_is_refused():
@@ -122,15 +122,15 @@ def test_a_projection_that_is_no_narrower_than_the_cell_is_refused():
         "weight_hr_l0": torch.zeros(4, 4),
     }
     with pytest.raises(WeightsError):
-        LSTMSpec.from_state_dict(weights)
+        Spec.from_state_dict(weights)
 
 
 @pytest.mark.parametrize("state_dict", [{}, {"head.0.weight": torch.zeros(2, 4)}])
 def test_no_lstm_at_all_is_refused_with_the_prefix(state_dict):
     with pytest.raises(WeightsError, match=r"no nn\.LSTM stands under the prefix 'lstm\.'"):
-        LSTMSpec.from_state_dict(state_dict, "lstm.")
+        Spec.from_state_dict(state_dict, "lstm.")
 
 
 def test_an_lstm_under_another_prefix_is_not_taken(weights):
     with pytest.raises(WeightsError, match=r"'lstm\.weight_ih_l0' is missing"):
-        LSTMSpec.from_state_dict({f"rnn.{name}": value for name, value in weights.items()}, "lstm.")
+        Spec.from_state_dict({f"rnn.{name}": value for name, value in weights.items()}, "lstm.")

@@ -9,7 +9,7 @@ from gatescope.backends import probe, reference, replay
 from gatescope.errors import InvalidInput
 from gatescope.padding import pad
 from gatescope.selection import SIGNALS
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import _gap, trace
 
@@ -39,7 +39,7 @@ def bidirectional(seeded_lstm):
 
 
 def random_state(module, batch, generator):
-    shapes = LSTMSpec.from_module(module).state_shapes(batch)
+    shapes = Spec.from_module(module).state_shapes(batch)
     return State(*(torch.randn(shape, generator=generator) for shape in shapes.values()))
 
 
@@ -78,7 +78,7 @@ def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch
 
     traced = trace(module, sequences, initial_state=state if given_state else None)
 
-    spec = LSTMSpec.from_module(module)
+    spec = Spec.from_module(module)
     assert set(traced.signals) == set(SIGNALS)
     assert traced.sequence_lengths.tolist() == list(LENGTHS)
     assert traced.residual <= tolerance

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from gatescope.client import AsyncClient, Client
     from gatescope.pipeline.model import Model, load_model
     from gatescope.selection import Selection
-    from gatescope.spec import LSTMSpec
+    from gatescope.spec import Spec
     from gatescope.state import State
     from gatescope.tracing import Trace, trace
 
 _DEFINED_IN = {
     "AsyncClient": "gatescope.client",
     "Client": "gatescope.client",
-    "LSTMSpec": "gatescope.spec",
+    "Spec": "gatescope.spec",
     "Model": "gatescope.pipeline.model",
     "Selection": "gatescope.selection",
     "State": "gatescope.state",
@@ -29,7 +29,7 @@ _DEFINED_IN = {
     "trace": "gatescope.tracing",
 }
 
-__all__ = ["AsyncClient", "Client", "LSTMSpec", "Model", "Selection", "State", "Trace", "load_model", "trace"]
+__all__ = ["AsyncClient", "Client", "Model", "Selection", "Spec", "State", "Trace", "load_model", "trace"]
 
 
 def __getattr__(name: str) -> Any:

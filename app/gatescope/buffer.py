@@ -12,7 +12,7 @@ from torch import Tensor
 from gatescope.backends.chunk import Chunk
 from gatescope.padding import Order
 from gatescope.selection import SIGNALS, Selection
-from gatescope.spec import GATES, LSTMSpec
+from gatescope.spec import GATES, Spec
 
 _RESIDUAL = {"output_gate", "cell_state", "hidden_state"}
 
@@ -29,7 +29,7 @@ class Recorder:
         order: of the batch.
     """
 
-    def __init__(self, selection: Selection, spec: LSTMSpec, order: Order) -> None:
+    def __init__(self, selection: Selection, spec: Spec, order: Order) -> None:
         self._order, self._selection = order, selection
         self._plan = _plan(selection, spec)
         self._steps = range(order.time)[selection.time]
@@ -124,7 +124,7 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _plan(selection: Selection, spec: LSTMSpec) -> _Plan:
+def _plan(selection: Selection, spec: Spec) -> _Plan:
     signals, has_every_unit = selection.signals, selection.units == tuple(range(spec.hidden_size))
     return _Plan(
         _parts(signals, selection.units or (), spec, has_every_unit=has_every_unit),
@@ -133,7 +133,7 @@ def _plan(selection: Selection, spec: LSTMSpec) -> _Plan:
     )
 
 
-def _parts(signals: tuple[str, ...], units: tuple[int, ...], spec: LSTMSpec, *, has_every_unit: bool) -> list[_Part]:
+def _parts(signals: tuple[str, ...], units: tuple[int, ...], spec: Spec, *, has_every_unit: bool) -> list[_Part]:
     gates, size = SIGNALS[:GATES], spec.hidden_size
     widths = {"cell_state": size, "hidden_state": spec.hidden_state_size}
     if has_every_unit and set(gates) <= set(signals):

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.selection import Selection
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import Trace, trace
 
@@ -65,7 +65,7 @@ def _before(
 ) -> None:
     given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
     inputs, lengths = _padded(given["input"], module)
-    spec, hx = LSTMSpec.from_module(module), given.get("hx")
+    spec, hx = Spec.from_module(module), given.get("hx")
     heard.append((inputs, lengths, State.zeros(spec, len(inputs), inputs) if hx is None else _state(hx)))
 
 
@@ -125,7 +125,7 @@ class Run:
         """
         if not calls:
             raise _untraceable(f"'{name}' did not run over these inputs, so there is nothing to show of it")
-        _check_carried(name, LSTMSpec.from_module(module), calls)
+        _check_carried(name, Spec.from_module(module), calls)
         if len(calls[0].inputs) != rows:
             raise _untraceable(
                 f"'{name}' reads a batch of {len(calls[0].inputs)} where there are {rows} sequences: its rows are not "
@@ -167,7 +167,7 @@ class Run:
         return replace(made, gaps=gaps if made.gaps is None else torch.maximum(made.gaps, gaps))
 
 
-def _check_carried(name: str, spec: LSTMSpec, calls: Sequence[Call]) -> None:
+def _check_carried(name: str, spec: Spec, calls: Sequence[Call]) -> None:
     if len(calls) > 1 and spec.bidirectional:
         raise _untraceable(f"'{name}' reads both ways and is called {len(calls)} times, which is not one run over time")
     for index in range(1, len(calls)):

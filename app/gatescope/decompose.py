@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gatescope import cells
 from gatescope.errors import InvalidInput, Place
 from gatescope.selection import Selection
-from gatescope.spec import GATES, LSTMSpec
+from gatescope.spec import GATES, Spec
 from gatescope.state import State
 from gatescope.tracing import Trace, trace
 from gatescope.weights import Weights
@@ -213,7 +213,7 @@ class Point:
     time_step: int
     unit: int
 
-    def resolve(self, spec: LSTMSpec, steps: int) -> Point:
+    def resolve(self, spec: Spec, steps: int) -> Point:
         """The same point in a sequence of this many steps, with a `time_step` that counts from its start.
 
         Raises:
@@ -228,7 +228,7 @@ class Point:
         previous = self.time_step - 1 if self.direction == "forward" else self.time_step + 1
         return previous if 0 <= previous < steps else None
 
-    def selection(self, spec: LSTMSpec, steps: int) -> Selection:
+    def selection(self, spec: Spec, steps: int) -> Selection:
         """What of the trace the walk-through is made from: the states of this layer and the one below, at two steps."""
         previous = self.previous_time_step(steps)
         around = [self.time_step] if previous is None else sorted((self.time_step, previous))
@@ -239,7 +239,7 @@ class Point:
             time=slice(around[0], around[-1] + 1),
         )
 
-    def _missing(self, spec: LSTMSpec, steps: int) -> Iterator[Place]:
+    def _missing(self, spec: Spec, steps: int) -> Iterator[Place]:
         if not 0 <= self.layer < spec.num_layers:
             yield _no("layer", self.layer, f"model has 0 to {spec.num_layers - 1}")
         if self.direction not in spec.directions:
@@ -273,7 +273,7 @@ def explain(module: nn.LSTM, sequence: Tensor, initial_state: State, point: Poin
     Raises:
         InvalidInput: there is no such layer, direction, time step or unit.
     """
-    spec, steps = LSTMSpec.from_module(module), len(sequence)
+    spec, steps = Spec.from_module(module), len(sequence)
     point = point.resolve(spec, steps)
     selection, previous = point.selection(spec, steps), point.previous_time_step(steps)
     read = sequence if spec.bidirectional else sequence[: point.time_step + 1]
@@ -286,7 +286,7 @@ def explain(module: nn.LSTM, sequence: Tensor, initial_state: State, point: Poin
 class _States:
     """The traced states of one sequence's layer, which stands last in the trace, and of the layer below it."""
 
-    def __init__(self, traced: Trace, spec: LSTMSpec) -> None:
+    def __init__(self, traced: Trace, spec: Spec) -> None:
         self._traced, self._spec = traced, spec
         self._first_step = traced.selection.time.start
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from gatescope.cells import Step
 from gatescope.errors import InvalidInput, Place
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 SIGNALS: tuple[str, ...] = Step._fields
 MAX_PLACES = 10
@@ -33,7 +33,7 @@ class Selection:
     units: tuple[int, ...] | None = None
     time: slice = field(default_factory=lambda: slice(None), hash=False)  # Python 3.11 has no hash for it
 
-    def resolve(self, spec: LSTMSpec) -> Selection:
+    def resolve(self, spec: Spec) -> Selection:
         """The same selection with every None replaced by what this LSTM has.
 
         Raises:
@@ -62,7 +62,7 @@ class Selection:
 
 
 @lru_cache(maxsize=256)
-def _resolved(selection: Selection, spec: LSTMSpec) -> Selection:
+def _resolved(selection: Selection, spec: Spec) -> Selection:
     if selection.time.step == 0:
         raise InvalidInput.at(Place(("time", "step"), "a step of 0 goes nowhere"))
     return Selection(

@@ -1,4 +1,4 @@
-"""`LSTMSpec`: the arguments an `nn.LSTM` was made with, read back from its weights."""
+"""`Spec`: the arguments an `nn.LSTM` was made with, read back from its weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PARAMETER = re.compile(r"(weight|bias)_(ih|hh|hr)_l(\d+)(_reverse)?")
 
 
 @dataclass(frozen=True)
-class LSTMSpec:
+class Spec:
     """The arguments of one `nn.LSTM`, under PyTorch's own names."""
 
     input_size: int
@@ -89,7 +89,7 @@ class LSTMSpec:
         return module.eval()
 
     @classmethod
-    def from_module(cls, module: nn.LSTM) -> LSTMSpec:
+    def from_module(cls, module: nn.LSTM) -> Spec:
         """The arguments that this module was made with."""
         return cls(
             module.input_size,
@@ -101,7 +101,7 @@ class LSTMSpec:
         )
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Tensor], prefix: str = "") -> LSTMSpec:
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor], prefix: str = "") -> Spec:
         """Infer every argument from the names and shapes of an `nn.LSTM`'s parameters.
 
         Args:
@@ -121,7 +121,7 @@ class LSTMSpec:
         return spec
 
     @classmethod
-    def _guess(cls, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> LSTMSpec:
+    def _guess(cls, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Spec:
         for name in ("weight_ih_l0", "weight_hh_l0"):
             if name not in shapes:
                 raise WeightsError(f"no nn.LSTM stands under the prefix '{prefix}': '{prefix}{name}' is missing")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 
 class State(NamedTuple):
@@ -18,14 +18,14 @@ class State(NamedTuple):
     cell_state: Tensor  # (layers · directions, batch, hidden_size)
 
     @classmethod
-    def zeros(cls, spec: LSTMSpec, batch: int, like: Tensor) -> State:
+    def zeros(cls, spec: Spec, batch: int, like: Tensor) -> State:
         """The state that `nn.LSTM` starts from when none is given, on the device and of the type of `like`."""
         entries = spec.state_entries
         hidden_state = like.new_zeros(entries, batch, spec.hidden_state_size)
         return cls(hidden_state, like.new_zeros(entries, batch, spec.hidden_size))
 
     @classmethod
-    def unpacked(cls, rows: Sequence[bytes], spec: LSTMSpec) -> State:
+    def unpacked(cls, rows: Sequence[bytes], spec: Spec) -> State:
         """The state of a batch from what `packed` gave of each of its rows; float32, on the CPU."""
         numbers = torch.frombuffer(bytearray().join(rows), dtype=torch.float32).view(len(rows), -1)
         sizes = spec.hidden_state_size, spec.hidden_size

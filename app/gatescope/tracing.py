@@ -19,7 +19,7 @@ from gatescope.buffer import Recorder
 from gatescope.errors import InvalidInput, Place
 from gatescope.padding import Order
 from gatescope.selection import Selection
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
 
@@ -263,7 +263,7 @@ def _pad(sequences: Sequence[Tensor], lengths: object) -> tuple[Tensor, Tensor]:
     return padding.pad(sequences)
 
 
-def _check(inputs: Tensor, spec: LSTMSpec) -> None:
+def _check(inputs: Tensor, spec: Spec) -> None:
     if inputs.dim() != 3 or inputs.shape[2] != spec.input_size or 0 in inputs.shape:  # noqa: PLR2004
         expected = f"(batch, time, {spec.input_size})"
         raise InvalidInput.at(Place(("inputs",), f"inputs has shape {tuple(inputs.shape)}; this LSTM takes {expected}"))
@@ -287,7 +287,7 @@ def _lengths(given: Tensor | Sequence[int] | None, inputs: Tensor) -> tuple[Tens
     return lengths, numbers
 
 
-def _state(given: State | tuple[Tensor, Tensor] | None, spec: LSTMSpec, inputs: Tensor) -> State:
+def _state(given: State | tuple[Tensor, Tensor] | None, spec: Spec, inputs: Tensor) -> State:
     if given is None:
         return State.zeros(spec, len(inputs), inputs)
     state = State(*given).to(inputs)

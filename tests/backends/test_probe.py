@@ -10,7 +10,7 @@ from torch import nn
 
 from gatescope.backends import chunk, onednn, probe, reference, replay
 from gatescope.selection import Selection
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import trace
 
@@ -33,7 +33,7 @@ def worst_difference(module, traced, inputs, state):
 
 def random_run(module, lengths, seed=0):
     random = torch.Generator().manual_seed(seed)
-    spec = LSTMSpec.from_module(module)
+    spec = Spec.from_module(module)
     inputs = [torch.randn(length, spec.input_size, generator=random) for length in lengths]
     return inputs, State(*(torch.randn(s, generator=random) for s in spec.state_shapes(len(lengths)).values()))
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from gatescope import cells
 from gatescope.backends import reference
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
 
@@ -20,7 +20,7 @@ def test_the_equations_give_torchs_output_in_float64(
 ):
     module = seeded_lstm(3, 5, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size).double()
     sequence = torch.randn(7, 3, generator=random, dtype=torch.float64)
-    shapes = LSTMSpec.from_module(module).state_shapes(1)
+    shapes = Spec.from_module(module).state_shapes(1)
     h0, c0 = (torch.randn(shape, generator=random, dtype=torch.float64) for shape in shapes.values())
     state = State(h0, c0) if given_state else None
     output, (hn, cn) = module(sequence[:, None], (h0, c0) if given_state else None)

@@ -43,6 +43,6 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters(blocking, a
 )
 def test_without_xarray_a_trace_is_not_even_asked_for(client, network, monkeypatch, ask):
     monkeypatch.setattr(dataset, "find_spec", lambda _: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'gatescope\[netcdf\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'gatescope\[xarray\]'"):
         ask(client)
     assert not network.requests

@@ -13,7 +13,7 @@ from gatescope.pipeline.output import OutputConfig
 from gatescope.pipeline.plain import PlainPipeline
 from gatescope.pipeline.query import Answer, Query
 from gatescope.pipeline.tokens import TokenInputs
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 VOCABULARY = "abcdefgh"
@@ -41,7 +41,7 @@ class Case:
 
     def state(self, batch: int, generator: torch.Generator) -> State:
         """A random state."""
-        shapes = LSTMSpec.from_module(self.module.lstm).state_shapes(batch)
+        shapes = Spec.from_module(self.module.lstm).state_shapes(batch)
         return State(*(torch.randn(shape, generator=generator) for shape in shapes.values()))
 
 

@@ -4,7 +4,7 @@ import torch
 from gatescope.errors import ManifestError, WeightsError
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 CPU = torch.device("cpu")
 LETTERS = """
@@ -44,7 +44,7 @@ class TestLoading:
         folder = model_folder("river", num_layers=2, bidirectional=True)
         model = load(folder)
         assert (model.name, model.version, model.device, model.dtype) == ("river", "1", "cpu", "float32")
-        assert model.spec == LSTMSpec(3, 4, num_layers=2, bidirectional=True)
+        assert model.spec == Spec(3, 4, num_layers=2, bidirectional=True)
         assert model.parameters == sum(value.numel() for value in folder.module.parameters())
         assert (model.vocabulary, model.labels, model.examples) == (None, (), [])
 
@@ -147,7 +147,7 @@ class TestStated:
     def test_arguments_that_agree_are_accepted(self, model_folder):
         folder = model_folder(num_layers=2)
         folder.append("\n[lstm]\ninput_size = 3\nhidden_size = 4\nnum_layers = 2\nbias = true\nproj_size = 0\n")
-        assert load(folder).spec == LSTMSpec(3, 4, 2)
+        assert load(folder).spec == Spec(3, 4, 2)
 
     def test_labels_and_head_must_agree(self, model_folder):
         folder = model_folder(manifest=TAGGING, embedding=5, head=(3,))

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from gatescope.backends import onednn_kernel
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.weights import Kind, Weights
 
 
@@ -19,7 +19,7 @@ class Parameters:
     """
 
     def __init__(self, module: nn.LSTM) -> None:
-        self.spec = LSTMSpec.from_module(module)
+        self.spec = Spec.from_module(module)
         layers, directions = range(self.spec.num_layers), self.spec.directions
         given = [Weights.of(module, layer, direction) for layer in layers for direction in directions]
         self.weights = [weights.detached() for weights in given]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gatescope.backends.chunk import Chunk, parts
 from gatescope.cells import Step, step
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
 
@@ -37,7 +37,7 @@ def run(module: nn.LSTM, sequence: Tensor, initial_state: State | None = None) -
     Returns:
         The six signals, each (layer, direction, time, unit) in input time, and `output` (time, directions · unit).
     """
-    spec = LSTMSpec.from_module(module)
+    spec = Spec.from_module(module)
     state = initial_state or State.zeros(spec, 1, sequence)
     signals: dict[str, list[Tensor]] = {name: [] for name in Step._fields}
     layer_input = sequence

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gatescope.checkpoints.structure.parts import Parts
 from gatescope.pipeline.model import Model
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 _CARD = """# {name}
 
@@ -80,10 +80,10 @@ def _plain(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|" else character for character in text)
 
 
-def _arguments(spec: LSTMSpec) -> str:
+def _arguments(spec: Spec) -> str:
     """How the LSTM was made, in Python."""
     more = {"num_layers": spec.num_layers, "bias": spec.bias, "bidirectional": spec.bidirectional}
     more["proj_size"] = spec.proj_size
-    default = LSTMSpec(0, 0)
+    default = Spec(0, 0)
     said = [f"{name}={value}" for name, value in more.items() if value != getattr(default, name)]
     return f"nn.LSTM({', '.join([str(spec.input_size), str(spec.hidden_size), *said])})"

@@ -21,7 +21,7 @@ from gatescope.pipeline.manifest import Manifest, StatedLSTM
 from gatescope.pipeline.pipeline import Pipeline
 from gatescope.pipeline.plain import PlainPipeline
 from gatescope.pipeline.vocabulary import Vocabulary
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 FILE = "model.safetensors"
 FINGERPRINT_BYTES = 16
@@ -39,7 +39,7 @@ class Model:
     pipeline: Pipeline
 
     @cached_property
-    def spec(self) -> LSTMSpec:
+    def spec(self) -> Spec:
         """The arguments of its `nn.LSTM`, of the first if there are several."""
         return self.pipeline.spec
 
@@ -201,7 +201,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _check_stated(stated: StatedLSTM, inferred: LSTMSpec) -> None:
+def _check_stated(stated: StatedLSTM, inferred: Spec) -> None:
     for name, value in stated.model_dump(exclude_none=True).items():
         if value != getattr(inferred, name):
             raise ManifestError(

@@ -16,7 +16,7 @@ from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.output import OutputConfig, OutputScale, Task
 from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import Trace
 
@@ -75,7 +75,7 @@ class Pipeline(nn.Module, ABC):
         self.inputs, self.task, self.output_config = inputs, task, output
         self.vocabulary_size = vocabulary_size
         self.scale = OutputScale(output) if task == "regression" else None
-        self._specs: dict[str | None, LSTMSpec] = {}
+        self._specs: dict[str | None, Spec] = {}
 
     @abstractmethod
     def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
@@ -115,7 +115,7 @@ class Pipeline(nn.Module, ABC):
         return weight.device.type == "cpu" and weight.dtype == torch.float32
 
     @property
-    def spec(self) -> LSTMSpec:
+    def spec(self) -> Spec:
         """The arguments of the first LSTM."""
         return self.spec_of(None)
 
@@ -123,10 +123,10 @@ class Pipeline(nn.Module, ABC):
         """The LSTM of this name, the first without one."""
         return self.lstm if module is None else self.lstms[module]
 
-    def spec_of(self, module: str | None) -> LSTMSpec:
+    def spec_of(self, module: str | None) -> Spec:
         """The arguments of the LSTM of this name, of the first without one."""
         if module not in self._specs:
-            self._specs[module] = LSTMSpec.from_module(self.lstm_of(module))
+            self._specs[module] = Spec.from_module(self.lstm_of(module))
         return self._specs[module]
 
     @property

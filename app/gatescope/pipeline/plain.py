@@ -19,7 +19,7 @@ from gatescope.pipeline.output import OutputConfig, Task
 from gatescope.pipeline.pipeline import Pipeline, Reading
 from gatescope.pipeline.query import LSTM, Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenEncoder, TokenInputs
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import trace
 
@@ -62,7 +62,7 @@ class PlainPipeline(Pipeline):
         weights: Mapping[str, Tensor],
     ) -> None:
         super().__init__(inputs, vocabulary_size, task, output)
-        spec = LSTMSpec.from_state_dict(weights, prefix="lstm.")
+        spec = Spec.from_state_dict(weights, prefix="lstm.")
         self.encoder = _encoder(inputs, vocabulary_size, weights)
         self.lstm = spec.build()
         self.lstm.load_state_dict({name: weights[f"lstm.{name}"] for name in spec.parameter_shapes()})
@@ -184,7 +184,7 @@ class PlainPipeline(Pipeline):
 
 
 @lru_cache(maxsize=256)
-def _zeros(spec: LSTMSpec, rows: int, dtype: torch.dtype, device: torch.device) -> State:
+def _zeros(spec: Spec, rows: int, dtype: torch.dtype, device: torch.device) -> State:
     """Where most runs begin; nobody writes into it."""
     return State.zeros(spec, rows, torch.empty(0, dtype=dtype, device=device))
 

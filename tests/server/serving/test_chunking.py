@@ -14,7 +14,7 @@ from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving import chunking
 from gatescope.server.serving.engine import LocalEngine
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 pytestmark = pytest.mark.usefixtures("on_device")
@@ -176,7 +176,7 @@ class TestTheAnswer:
     )
     def test_may_be_a_trace(self, model_folder, ask, selection):
         folder = model_folder(num_layers=2, proj_size=2)
-        resolved = selection.resolve(LSTMSpec(3, 4, 2, proj_size=2))
+        resolved = selection.resolve(Spec(3, 4, 2, proj_size=2))
         assert_equal(*both(folder, ask(*LENGTHS, trace=resolved, output=True, final_state=True)))
 
     @pytest.mark.parametrize("point", [Point(1, "forward", 89, 2), Point(0, "forward", 66, 0)])

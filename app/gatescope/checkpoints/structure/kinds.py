@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gatescope.checkpoints.formats.names import quoted
 from gatescope.errors import WeightsError
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 _RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?")
 _EMBEDDING = re.compile(r"emb|lookup|wte|token|word|vocab", re.IGNORECASE)
@@ -36,7 +36,7 @@ class FoundLSTM(Part):
     """An `nn.LSTM`, or an `nn.LSTMCell` read as an `nn.LSTM` of one layer."""
 
     kind: str  # nn.LSTM or nn.LSTMCell
-    spec: LSTMSpec
+    spec: Spec
     names: Mapping[str, str] = field(hash=False)  # nn.LSTM's own name of a parameter -> its name in the checkpoint
 
 
@@ -85,7 +85,7 @@ def _recurrent(path: str, own: Mapping[str, Tensor]) -> Part:
     if other := _fewer_gates(renamed):
         return Other(path, f"{other}Cell" if is_cell else other, _shapes(own))
     try:
-        spec = LSTMSpec.from_state_dict(renamed)
+        spec = Spec.from_state_dict(renamed)
     except WeightsError as error:
         return Other(path, "a broken nn.LSTM", _shapes(own), str(error))
     prefix = f"{path}." if path else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from gatescope.checkpoints.structure.kinds import FoundLSTM, Part
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Stack:
     """LSTMs from the bottom up, of which `spec` is the one `nn.LSTM` that computes the same."""
 
     lstms: tuple[FoundLSTM, ...]
-    spec: LSTMSpec
+    spec: Spec
 
     @property
     def names(self) -> dict[str, str]:
@@ -68,5 +68,5 @@ def _lifted(name: str, layers: int) -> str:
     return re.sub(r"_l(\d+)", lambda found: f"_l{int(found[1]) + layers}", name)
 
 
-def _shape(lstm: FoundLSTM) -> LSTMSpec:
+def _shape(lstm: FoundLSTM) -> Spec:
     return replace(lstm.spec, input_size=0, num_layers=1)

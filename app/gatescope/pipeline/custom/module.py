@@ -23,7 +23,7 @@ from gatescope.pipeline.output import OutputConfig, Task
 from gatescope.pipeline.pipeline import Pipeline, Reading
 from gatescope.pipeline.query import LSTM, Answer, Query
 from gatescope.pipeline.tokens import TokenInputs
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 
@@ -199,7 +199,7 @@ def _horizon_refusal(task: Task | None, form: Form | None) -> str | None:
 
 def _check_size(query: Query, run: Run, lstm: nn.LSTM) -> None:
     """The run's time axis is its own, so what the request asked of it shows only now."""
-    spec, sequences, longest = LSTMSpec.from_module(lstm), len(run.inputs), int(run.lengths.max())
+    spec, sequences, longest = Spec.from_module(lstm), len(run.inputs), int(run.lengths.max())
     most = query.most_bytes
     if query.trace is not None:
         selection = query.trace.resolve(spec)

@@ -27,7 +27,7 @@ from gatescope.server.api.limits import Limits
 from gatescope.server.api.nested import Expected, Loc
 from gatescope.server.api.schemas import ExplainRequest, InitialState, PredictRequest, StepRequest, TraceSelection
 from gatescope.server.serving.chunks import in_order
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 LONGEST_TOKEN = 50  # in messages
@@ -423,7 +423,7 @@ def _unknown_future(future: np.ndarray, names: list[str], fed_back: dict[int, in
     return Place((row, step, feature), message)
 
 
-def units_of(units: list[int] | str | None, spec: LSTMSpec) -> tuple[int, ...] | None:
+def units_of(units: list[int] | str | None, spec: Spec) -> tuple[int, ...] | None:
     """The units that a list or a slice names; None for all of them."""
     if isinstance(units, str):
         start, stop, step = (int(part) if part else None for part in (units + ":").split(":")[:3])

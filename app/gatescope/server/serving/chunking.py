@@ -17,7 +17,7 @@ from gatescope.pipeline.query import Answer, Query
 from gatescope.selection import Selection
 from gatescope.server.serving.assemble import Joined
 from gatescope.server.serving.whole import Whole
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 PORTION = 800_000_000
@@ -147,6 +147,6 @@ def _can_be_parted(model: Model, query: Query) -> bool:
 
 
 @lru_cache
-def _multiplications(spec: LSTMSpec) -> int:
+def _multiplications(spec: Spec) -> int:
     """Of one sequence at one time step."""
     return sum(prod(shape) for shape in spec.parameter_shapes().values() if len(shape) > 1)

@@ -16,7 +16,7 @@ from gatescope.pipeline.query import Answer, Query
 from gatescope.selection import SIGNALS
 from gatescope.server.serving.chunks import Chunk, ChunkedTrace
 from gatescope.server.serving.stored import StoredTrace, bytes_beside
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 LARGE_BYTES = 1024 * 1024
@@ -53,18 +53,18 @@ async def record(
     return stored
 
 
-def signal_bytes(spec: LSTMSpec, batch: int, steps: int) -> int:
+def signal_bytes(spec: Spec, batch: int, steps: int) -> int:
     """How large all six signals of a batch are."""
     return _FLOAT_BYTES * sum(map(prod, _shapes(spec, batch, steps).values()))
 
 
-def _shapes(spec: LSTMSpec, batch: int, steps: int) -> Mapping[str, tuple[int, ...]]:
+def _shapes(spec: Spec, batch: int, steps: int) -> Mapping[str, tuple[int, ...]]:
     """(batch, layer, direction, time, unit) of each signal."""
     widths = dict.fromkeys(SIGNALS, spec.hidden_size) | {"hidden_state": spec.hidden_state_size}
     return {name: (batch, spec.num_layers, spec.num_directions, steps, width) for name, width in widths.items()}
 
 
-def _memory(spec: LSTMSpec, lengths: Sequence[int]) -> dict[str, np.ndarray]:
+def _memory(spec: Spec, lengths: Sequence[int]) -> dict[str, np.ndarray]:
     """The signals with nothing in them yet but the NaN of the padding."""
     shapes = _shapes(spec, len(lengths), max(lengths))
     sizes = [prod(shape) for shape in shapes.values()]

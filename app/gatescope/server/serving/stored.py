@@ -18,7 +18,7 @@ from gatescope.selection import Selection
 from gatescope.server.serving.bins import Spans
 from gatescope.server.serving.chunks import in_order
 from gatescope.server.serving.turns import Turns
-from gatescope.spec import LSTMSpec
+from gatescope.spec import Spec
 from gatescope.state import State
 
 OVERHEAD_BYTES = 16 * 1024
@@ -61,7 +61,7 @@ class StoredTrace:
     residual: float
 
     @property
-    def spec(self) -> LSTMSpec:
+    def spec(self) -> Spec:
         """The arguments of the LSTM that was traced."""
         return self.model.pipeline.spec_of(self.answer.module)
 
