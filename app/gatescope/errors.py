@@ -6,10 +6,15 @@
     │   ├── InvalidInput           fields, shapes and values; carries the places
     │   ├── UnsupportedMediaType
     │   ├── NotAcceptable
+    │   ├── HeadTooLarge
+    │   ├── TooSlow
     │   ├── BodyTooLarge
     │   ├── ReplyTooLarge
     │   └── TraceTooLarge
     ├── Unauthorized
+    ├── Forbidden                  whoever asks, this is not answered to them
+    │   ├── ForeignOrigin
+    │   └── UnknownHost
     ├── NotFound
     │   ├── ModelNotFound
     │   ├── VersionNotFound
@@ -90,8 +95,21 @@ class NotAcceptable(BadRequest):
     """The reply was asked for in a media type that this route does not write."""
 
 
+class HeadTooLarge(BadRequest):
+    """The head has more bytes or lines than this server takes."""
+
+
+class TooSlow(BadRequest):
+    """The head or the body did not arrive in time."""
+
+
 class BodyTooLarge(BadRequest):
     """The body has more bytes than this server takes."""
+
+    @classmethod
+    def than(cls, max_bytes: int) -> BodyTooLarge:
+        """The error of a body with more bytes than these."""
+        return cls(f"the body has more than the {max_bytes:,} bytes that this server takes")
 
 
 class ReplyTooLarge(BadRequest):
@@ -104,6 +122,18 @@ class TraceTooLarge(BadRequest):
 
 class Unauthorized(AppError):
     """The request carries no valid key."""
+
+
+class Forbidden(AppError):
+    """The request may not be answered, whatever key it carries."""
+
+
+class ForeignOrigin(Forbidden):
+    """A page of another origin sent what only pages of this server may send."""
+
+
+class UnknownHost(Forbidden):
+    """The request asks for a host that this server is not."""
 
 
 class NotFound(AppError):

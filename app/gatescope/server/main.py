@@ -5,29 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from dataclasses import fields
+from typing import TypeVar
 
 import structlog
 import torch
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi_offline import FastAPIOffline
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gatescope.errors import AppError, InvalidInput
+from gatescope.errors import InvalidInput
 from gatescope.server import runtime
-from gatescope.server.api import openapi, problems, routes
+from gatescope.server.api import openapi, routes
+from gatescope.server.api.admission import Admission
+from gatescope.server.api.asgi import AsgiApplication
+from gatescope.server.api.auth import Guard
 from gatescope.server.api.context import Context
-from gatescope.server.api.direct import Direct
+from gatescope.server.api.cors import Cors
+from gatescope.server.api.exchange import Exchange
 from gatescope.server.api.inspector import Inspector
-from gatescope.server.api.keys import Administration, Keys
-from gatescope.server.api.limits import Limits
+from gatescope.server.api.limits import ConnectionLimits, Limits
 from gatescope.server.api.metrics import Metrics
-from gatescope.server.api.middleware import EXPOSED, Guarded, Keyed, Observed
-from gatescope.server.api.patience import Patience
-from gatescope.server.api.quick import Quick
-from gatescope.server.api.ways import Ways
+from gatescope.server.api.protocol import Edge
+from gatescope.server.api.routes import Routes
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving.engine import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
@@ -37,9 +38,9 @@ from gatescope.server.serving.sessions import Sessions
 from gatescope.server.serving.trace_store import Traces
 from gatescope.server.settings import Settings
 
-log = structlog.get_logger(__name__)
+Bounds = TypeVar("Bounds", Limits, ConnectionLimits)
 
-_VARY = b"vary: Origin\r\n"  # as `CORSMiddleware` says of every reply
+log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings | None = None, *, tune_process: bool = False) -> FastAPI:
@@ -67,30 +68,35 @@ def create_app(settings: Settings | None = None, *, tune_process: bool = False) 
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
         lifespan=_lifespan(engine, sessions, tune_process=tune_process),
-        exception_handlers={
-            AppError: problems.on_app_error,
-            HTTPException: partial(problems.on_http_exception, routes.methods_at),
-            Exception: problems.on_unforeseen,
-        },
     )
-    keys = Keys(settings.api_keys)
-    administration = Administration(Keys(settings.admin_keys), keys, settings.cors_origins)
-    app.state.context = Context(
-        engine, _limits(settings), administration, sessions, traces, Patience(settings.request_timeout_s)
-    )
-    app.state.metrics = Metrics(engine, traces)
     app.include_router(routes.router())
     inspector = Inspector()
     app.add_api_route("/", inspector.page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
-    ways = routes.ways()
-    app.state.quick = Quick(
-        app.state.context, app.state.metrics, ways, _let_in(settings), _VARY if settings.cors_origins else b""
-    )
-    stack = _within_ours(app.build_middleware_stack, settings, ways, app.state.metrics)
-    app.build_middleware_stack = stack  # type: ignore[method-assign]
+    admission = Admission(settings.max_queue_size, settings.admission_wait_ms / 1000)
+    app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, admission)
+    app.state.metrics = Metrics(engine, traces)
+    cors = Cors(settings.cors_origins) if settings.cors_origins else None
+    guard = Guard(settings.api_keys, settings.admin_keys, settings.allowed_hosts, cors)
+    framework = _framework(app)
+    known = Routes()
+    exchange = Exchange(app.state.context, known, framework, guard, cors, admission, app.state.metrics)
+    app.state.edge = Edge(exchange, _limits(ConnectionLimits, settings))
+    asgi = AsgiApplication(exchange, framework, guard, known)
+    app.build_middleware_stack = lambda: asgi  # type: ignore[method-assign]
     return app
+
+
+def _framework(app: FastAPI) -> ASGIApp:
+    """FastAPI's routes without its middleware: what they raise is for the exchange to answer."""
+    inner = AsyncExitStackMiddleware(app.router)
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = app
+        await inner(scope, receive, send)
+
+    return call
 
 
 def device_of(wanted: str) -> torch.device:
@@ -107,13 +113,8 @@ def device_of(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(**{name: getattr(settings, name) for name in Limits.__dataclass_fields__})
-
-
-def _let_in(settings: Settings) -> Keys:
-    """The keys of which a request needs one; there may be none."""
-    return Keys(settings.api_keys + settings.admin_keys if settings.api_keys else ())
+def _limits(kind: type[Bounds], settings: Settings) -> Bounds:
+    return kind(**{field.name: getattr(settings, field.name) for field in fields(kind)})
 
 
 def _session_store(settings: Settings) -> SessionStore:
@@ -153,29 +154,3 @@ async def _load(engine: LocalEngine, *, tune_process: bool) -> None:
         return
     if tune_process:
         runtime.settle()
-
-
-def _within_ours(
-    framework: Callable[[], ASGIApp], settings: Settings, ways: Ways, metrics: Metrics
-) -> Callable[[], ASGIApp]:
-    """The replacement for `app.build_middleware_stack`: our layers lie around all of FastAPI's.
-
-    So hot requests pass through none of those.
-    """
-
-    def build() -> ASGIApp:
-        app: ASGIApp = Direct(framework(), ways)  # from the inside out
-        if keys := _let_in(settings):
-            app = Keyed(app, keys)
-        app = Guarded(app)  # inside CORS, so that pages can read its answers, too
-        if settings.cors_origins:
-            app = CORSMiddleware(
-                app,
-                allow_origins=settings.cors_origins,
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=EXPOSED,
-            )
-        return Observed(app, metrics)
-
-    return build

@@ -37,7 +37,10 @@ class Settings(BaseSettings):
     """Threads that torch computes with, in all batches at once together; 0 leaves the choice to torch."""
 
     max_queue_size: int = Field(default=1024, ge=1)
-    """Requests that may wait for the device; one more is answered 429."""
+    """Requests that are answered at once: those that wait for the device and those that it computes."""
+
+    admission_wait_ms: float = Field(default=250.0, ge=0)
+    """Milliseconds that a further request waits, unread, until it is refused with 429."""
 
     max_batch_size: int = Field(default=256, ge=1)
     """Sequences that are computed together at most; what waits while the device is busy is the next batch."""
@@ -75,6 +78,39 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds until a request without `X-Request-Timeout-Ms` is answered 504; also the most that header may ask for."""
 
+    max_connections: int = Field(default=10_000, ge=1)
+    """Connections that may be open; one more is answered 503 and closed."""
+
+    max_head_bytes: int = Field(default=32 * 1024, ge=1024)
+    """The largest head of a request; a larger one is answered 431."""
+
+    max_head_lines: int = Field(default=100, ge=1)
+    """Headers that a request may have; one more is answered 431."""
+
+    max_pipelined_requests: int = Field(default=32, ge=1)
+    """Requests that a client may send ahead of its replies; the connection is read no further then."""
+
+    max_received_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    """What bodies that are being received may hold together; the connections are read no further then."""
+
+    max_unsent_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    """What replies that clients do not read may hold together; the connections that read least are closed then."""
+
+    head_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds that a head may take, from its first byte or from connecting; then 408."""
+
+    body_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds that a body may take in all; then 408."""
+
+    upload_timeout_s: float = Field(default=3600.0, gt=0)
+    """Seconds that an uploaded checkpoint may take in all; then 408."""
+
+    keep_alive_timeout_s: float = Field(default=75.0, gt=0)
+    """Seconds that a connection may wait between two requests until it is closed."""
+
+    send_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds that a client may go without reading any of its reply until the connection is closed."""
+
     shutdown_timeout_s: int = Field(default=30, ge=0)
     """Seconds that requests in flight get to finish when the service is told to stop."""
 
@@ -91,10 +127,13 @@ class Settings(BaseSettings):
     cors_origins: CommaSeparated = ()
     """Origins whose pages may call the API from a browser, comma-separated; `*` for all."""
 
+    allowed_hosts: CommaSeparated = ()
+    """Names under which a service without keys on the loopback may be asked, beside localhost and addresses."""
+
     log_format: Literal["auto", "console", "json"] = "auto"
     """`json` for machines, `console` for people, `auto` for `console` on a terminal and `json` elsewhere."""
 
-    @field_validator("api_keys", "admin_keys", "cors_origins", mode="before")
+    @field_validator("api_keys", "admin_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gatescope.server import logs
-from gatescope.server.api.protocol import Protocol
-from gatescope.server.api.quick import Quick
+from gatescope.server.api.protocol import HttpProtocol
 from gatescope.server.main import create_app
 from gatescope.server.settings import Settings
 
@@ -170,7 +169,7 @@ def serving(models_dir, **settings):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     app = create_app(Settings(models_dir=models_dir, **{"watch": False} | settings))
-    config = uvicorn.Config(app, http=Protocol, host="127.0.0.1", port=port, log_config=None, access_log=False)
+    config = uvicorn.Config(app, http=HttpProtocol, host="127.0.0.1", port=port, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -282,21 +281,6 @@ def dial():
     """`dial(client)`: a `Wire` to its server."""
     with contextlib.ExitStack() as stack:
         yield lambda client: stack.enter_context(contextlib.closing(Wire(client)))
-
-
-@pytest.fixture
-def began(monkeypatch):
-    """The paths of requests that were begun without the application's layers."""
-    paths, begin = [], Quick.begin
-
-    def noting(self, taken, scope, *others):
-        pending = begin(self, taken, scope, *others)
-        if pending is not None:
-            paths.append(scope["path"])
-        return pending
-
-    monkeypatch.setattr(Quick, "begin", noting)
-    return paths
 
 
 @pytest.fixture(scope="session")

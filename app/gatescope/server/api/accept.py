@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import Request
-
 from gatescope.errors import NotAcceptable
+from gatescope.server.api.messages import Head
 
 
-def of(request: Request, formats: Sequence[str]) -> str:
-    """What this request's reply is written as; raises `NotAcceptable`."""
-    if request.headers.get("accept") in (None, "*/*"):
+def of(head: Head, formats: Sequence[str]) -> str:
+    """What the reply to a request with this head is written as; raises `NotAcceptable`."""
+    if head.get(b"accept") in (None, b"*/*"):
         return formats[0]
-    return choose(",".join(request.headers.getlist("accept")), formats)
+    return choose(b",".join(head.all(b"accept")).decode("latin-1"), formats)
 
 
 def choose(accept: str | None, formats: Sequence[str]) -> str:

@@ -1,24 +1,21 @@
-"""Reading a request's body: bounded bytes -> fields -> a validated schema, with the right error at each step."""
+"""Reading a request's body: bytes -> fields -> a validated schema, with the right error at each step."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect
-from starlette.types import Message
 
-from gatescope.errors import BodyTooLarge, DeadlineExceeded, InvalidInput, InvalidJSON, Place, UnsupportedMediaType
-from gatescope.server.api import aside, context, dense, problems, tensors
+from gatescope.errors import InvalidInput, InvalidJSON, Place, UnsupportedMediaType
+from gatescope.server.api import aside, dense, problems, tensors
+from gatescope.server.api.messages import Head, Request
 from gatescope.server.api.nested import Expected
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -26,49 +23,39 @@ Fields = dict[str, Any]
 Decode = Callable[[bytes], Fields]
 """Reads a body's fields."""
 
-LONGEST_NUMBER = 18  # digits; what has more is too large for whatever it counts
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
-async def read(request: Request, schema: type[Schema], expected: Expected, max_bytes: int) -> Schema:
+async def read(request: Request, schema: type[Schema], expected: Expected) -> Schema:
     """The request's body as this schema.
 
     Args:
         request: with a body in JSON, or in safetensors.
         schema: what it must be.
         expected: the lengths of the model's axes.
-        max_bytes: the most that is read.
 
     Raises:
         UnsupportedMediaType: it comes in another format, or compressed.
-        BodyTooLarge: it has more than `max_bytes`.
-        InvalidJSON: it is not JSON.
+        BodyTooLarge, InvalidJSON: as their names say.
         InvalidInput: it does not fit the schema; every place is named.
     """
-    expected = expected.within(context.of(request).limits)
-    decode = _decoder(request.headers.get("content-type"))
-    return await decoded(await _content(request, max_bytes), decode, schema, expected)
+    decode, limits = decoder(request.head), request.context.limits
+    content = await request.content(limits.max_body_bytes)
+    return await aside.run(len(content) > aside.MOST_BYTES, decoded, content, decode, schema, expected.within(limits))
 
 
-async def decoded(content: bytes, decode: Decode, schema: type[Schema], expected: Expected) -> Schema:
-    """These bytes as this schema; raises `InvalidJSON`, `InvalidInput`."""
-    return await aside.run(len(content) > aside.MOST_BYTES, _decoded, content, decode, schema, expected)
-
-
-def _decoded(content: bytes, decode: Decode, schema: type[Schema], expected: Expected) -> Schema:
-    if decode is from_json and (quickly := dense_request(content, schema, expected)) is not None:
-        return quickly
-    return checked(decode(content), schema, expected)
-
-
-async def fields_of(request: Request, max_bytes: int) -> Fields:
+async def fields_of(request: Request) -> Fields:
     """The request's body as its fields, before any is looked at; raises what `read` raises."""
-    decode, content = _decoder(request.headers.get("content-type")), await _content(request, max_bytes)
+    decode = decoder(request.head)
+    content = await request.content(request.context.limits.max_body_bytes)
     return await aside.run(len(content) > aside.MOST_BYTES, decode, content)
 
 
-async def _content(request: Request, max_bytes: int) -> bytes:
-    return b"".join([chunk async for chunk in chunks(request, max_bytes)])
+def decoded(content: bytes, decode: Decode, schema: type[Schema], expected: Expected) -> Schema:
+    """These bytes as this schema; raises `InvalidJSON`, `InvalidInput`."""
+    if decode is from_json and (inputs_alone := dense_request(content, schema, expected)) is not None:
+        return inputs_alone
+    return checked(decode(content), schema, expected)
 
 
 def dense_request(content: bytes, schema: type[Schema], expected: Expected) -> Schema | None:
@@ -103,6 +90,23 @@ def checked(given: Fields, schema: type[Schema], expected: Expected) -> Schema:
         raise problems.from_validation(error) from None
 
 
+def decoder(head: Head) -> Decode:
+    """What reads a body that comes as this head says.
+
+    Raises:
+        UnsupportedMediaType: nothing does, or it comes compressed.
+    """
+    content_type = head.text(b"content-type")
+    decode = _DECODERS.get(content_type or "") or _decoder(content_type)
+    encoding = head.text(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != "identity":
+        raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {encoding}'")
+    return decode
+
+
+_DECODERS: dict[str, Decode] = {"application/json": from_json, tensors.MEDIA_TYPE: tensors.fields_of}
+
+
 def _decoder(content_type: str | None) -> Decode:
     media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type == tensors.MEDIA_TYPE:
@@ -113,58 +117,6 @@ def _decoder(content_type: str | None) -> Decode:
         f"send the body with 'Content-Type: application/json' or '{tensors.MEDIA_TYPE}', not "
         f"{content_type or 'without one'}"
     )
-
-
-def _check_encoding(given: str | None) -> None:
-    if (given or "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {given}'")
-
-
-async def chunks(
-    request: Request, max_bytes: int, patience_s: float | None = None, *, encoded: bool = False
-) -> AsyncIterator[bytes]:
-    """The body as it arrives.
-
-    Args:
-        request: with any body.
-        max_bytes: the most that is read.
-        patience_s: seconds that the next chunk may take; None waits for ever.
-        encoded: whether it may come compressed, and is then read as it comes.
-
-    Raises:
-        UnsupportedMediaType: it comes compressed.
-        BodyTooLarge: it has more than `max_bytes`.
-        DeadlineExceeded: nothing came for so long.
-        ClientDisconnect: the client left before it was complete.
-    """
-    if not encoded:
-        _check_encoding(request.headers.get("content-encoding"))
-    stated = request.headers.get("content-length") or "0"
-    if stated.isdecimal() and (len(stated) > LONGEST_NUMBER or int(stated) > max_bytes):
-        raise _too_large(max_bytes)
-    size, is_complete = 0, False
-    while not is_complete:
-        message = await (_received(request, patience_s) if patience_s else request.receive())
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        is_complete = not message.get("more_body", False)
-        yield chunk
-
-
-def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body has more than the {max_bytes:,} bytes that this server takes")
-
-
-async def _received(request: Request, patience_s: float) -> Message:
-    try:
-        async with asyncio.timeout(patience_s):
-            return await request.receive()
-    except TimeoutError:
-        raise DeadlineExceeded(f"no more of the body came within {patience_s:g} seconds") from None
 
 
 class _WithoutCollector:

@@ -20,6 +20,7 @@ from gatescope.server.api.nested import Expected
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _OPENING, _CLOSING = b'{"inputs":', b"}"
 _BETWEEN = b"]],[["
+_FLOAT_BYTES = 4
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -51,6 +52,18 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
 def skeleton_of(content: bytes) -> bytes:
     """A body without its numbers and spaces."""
     return content.translate(None, _NUMBERS)
+
+
+def is_inputs_alone(skeleton: bytes) -> bool:
+    """Whether a sound body with this skeleton has `inputs`, and nothing else that is a number or a name."""
+    return skeleton.startswith(_OPENING) and not skeleton[len(_OPENING) :].translate(None, b"[],}")
+
+
+def floats_behind(content: bytes, start: int) -> np.ndarray | None:
+    """The rest of a body from there on as float32; None where it cannot be, or as `finite` has it."""
+    if start >= len(content) or (len(content) - start) % _FLOAT_BYTES:
+        return None
+    return finite(np.frombuffer(content, dtype="<f4", offset=start))
 
 
 def _lengths(skeleton: bytes, features: int) -> list[int] | None:

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import numpy as np
 import orjson
 import structlog
-from fastapi import Response
-from fastapi.responses import StreamingResponse
 
 from gatescope.errors import AppError
 from gatescope.server.api import problems, reply, written
+from gatescope.server.api.messages import StreamedReply
 from gatescope.server.api.reply import Reply
 from gatescope.server.serving.chunks import Chunk, ChunkedTrace
 
@@ -22,7 +21,7 @@ PIECE_BYTES = 256 * 1024
 """So much of the arrays is written in one go, about; then the event loop turns to others."""
 
 
-async def respond(trace: ChunkedTrace, tokens: list[list[str]] | None) -> Response:
+async def respond(trace: ChunkedTrace, tokens: list[list[str]] | None) -> StreamedReply:
     """The reply, begun when the first chunk is there: an error before that has its own status.
 
     A client that reads slowly slows the computation, and one that leaves ends it.
@@ -36,7 +35,7 @@ async def respond(trace: ChunkedTrace, tokens: list[list[str]] | None) -> Respon
     return stream(_header(trace, tokens), _behind(first, chunks), lambda: _end(trace))
 
 
-def stream(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], Reply]) -> Response:
+def stream(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], Reply]) -> StreamedReply:
     """A reply line by line.
 
     Args:
@@ -44,7 +43,7 @@ def stream(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], Reply]
         chunks: of the batch, each asked for when the client has taken the lines of the one before.
         end: what is known after the last one.
     """
-    return StreamingResponse(_lines(header, chunks, end), media_type=reply.NDJSON)
+    return StreamedReply(_lines(header, chunks, end), reply.NDJSON)
 
 
 def steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
@@ -85,10 +84,10 @@ async def _lines(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], 
         for piece in await _long_line(end):
             yield piece
     except AppError as error:
-        yield _line({"error": orjson.Fragment(problems.response(error).body)})
+        yield _line({"error": orjson.Fragment(problems.body_of(error))})
     except Exception:  # the status is sent: the last resort of the middleware would come too late
         log.exception("a stream broke off")
-        yield _line({"error": orjson.Fragment(problems.internal().body)})
+        yield _line({"error": orjson.Fragment(problems.internal().pieces[0])})
 
 
 def _header(trace: ChunkedTrace, tokens: list[list[str]] | None) -> Reply:

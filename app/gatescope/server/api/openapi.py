@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gatescope.server.api import parameters
-from gatescope.server.api.headers import REQUEST_ID
+from gatescope.server.api.messages import REQUEST_ID
 from gatescope.server.api.problems import Problem, ProtocolError
 from gatescope.server.api.routes import ROUTES
 

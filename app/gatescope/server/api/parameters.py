@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Path
 
-from gatescope.server.api.context import TIMEOUT_HEADER
-from gatescope.server.api.headers import REQUEST_ID
+from gatescope.server.api.messages import REQUEST_ID, TIMEOUT
 
 _IN_PATH: dict[str, Any] = {
     "name": Annotated[
@@ -67,8 +66,8 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "Echoed in the reply and written to the log; made up where it is not given.",
         "schema": {"type": "string", "maxLength": 128},
     },
-    TIMEOUT_HEADER: {
-        "name": TIMEOUT_HEADER,
+    TIMEOUT: {
+        "name": TIMEOUT,
         "in": "header",
         "required": False,
         "description": "Milliseconds after which the request is answered 504; at most what the server allows.",
@@ -98,8 +97,13 @@ def _in_query(name: str, schema: dict[str, Any], description: str) -> dict[str, 
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def on_path(endpoint: Callable[..., Awaitable[Any]], path: str) -> Callable[..., Awaitable[Any]]:
-    """The endpoint with those of its parameters that this path has, so that no other one is read from the query."""
+def on_path(
+    endpoint: Callable[..., Awaitable[Any]], path: str, *, native: bool = False
+) -> Callable[..., Awaitable[Any]]:
+    """The endpoint with those of its parameters that this path has, so that no other one is read from the query.
+
+    The framework only describes what is `native`: its request is no parameter there.
+    """
 
     @wraps(endpoint)
     async def served(**given: Any) -> Any:
@@ -107,10 +111,11 @@ def on_path(endpoint: Callable[..., Awaitable[Any]], path: str) -> Callable[...,
 
     signature = inspect.signature(endpoint, eval_str=True)
     served.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        return_annotation=inspect.Signature.empty if native else signature.return_annotation,
         parameters=[
             parameter.replace(annotation=_IN_PATH.get(name, parameter.annotation), default=inspect.Parameter.empty)
             for name, parameter in signature.parameters.items()
-            if name not in _IN_PATH or f"{{{name}}}" in path
-        ]
+            if (f"{{{name}}}" in path if name in _IN_PATH else not native)
+        ],
     )
     return served

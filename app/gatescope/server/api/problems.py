@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from gatescope import errors
 from gatescope.errors import AppError, InvalidInput, Place
+from gatescope.server.api.messages import Head, Headers, Reply
 from gatescope.server.api.nested import MAX_PLACES
 
 MEDIA_TYPE, PROTOCOL_TYPE = "application/problem+json", "application/json"
@@ -21,6 +21,9 @@ MEDIA_TYPE, PROTOCOL_TYPE = "application/problem+json", "application/json"
 STATUS: dict[type[AppError], HTTPStatus] = {
     errors.InvalidJSON: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    errors.HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
@@ -38,9 +41,9 @@ STATUS: dict[type[AppError], HTTPStatus] = {
 }
 """The nearest class of an error's ancestry that stands here decides."""
 
-HEADERS: dict[type[AppError], dict[str, str]] = {
-    errors.Overloaded: {"Retry-After": "1"},
-    errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
+HEADERS: dict[type[AppError], Headers] = {
+    errors.Overloaded: [(b"retry-after", b"1")],
+    errors.Unauthorized: [(b"www-authenticate", b"Bearer")],
 }
 """As with the status, the nearest class decides."""
 
@@ -90,49 +93,48 @@ def close_code(error: AppError) -> int:
     return CLOSE_CODES + status_of(error)
 
 
-def response(error: AppError, path: str = "") -> Response:
+def reply(error: AppError, path: str = "") -> Reply:
     """The reply that carries this error to whoever asked for this path."""
     places = [{"loc": place.loc, "msg": place.message} for place in error.places]
-    headers = next((HEADERS[ancestor] for ancestor in type(error).__mro__ if ancestor in HEADERS), None)
-    return _response(path, status_of(error), type(error).__name__, error.detail, places, headers)
+    headers = next((HEADERS[ancestor] for ancestor in type(error).__mro__ if ancestor in HEADERS), ())
+    return _reply(path, status_of(error), type(error).__name__, error.detail, places, headers)
 
 
-def internal(path: str = "") -> Response:
+def response(error: AppError) -> Response:
+    """The same as Starlette's response, for a WebSocket that is not opened."""
+    sent = reply(error)
+    headers = {name.decode(): value.decode() for name, value in sent.headers if name != b"content-length"}
+    return Response(bytes(sent.pieces[0]), sent.status, headers)
+
+
+def internal(path: str = "") -> Reply:
     """The reply to an error that nobody foresaw; it says nothing of what happened inside."""
     detail = "something went wrong in the server; its log has the details under this request's X-Request-ID"
-    return _response(path, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", detail)
+    return _reply(path, HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", detail)
 
 
-async def on_app_error(request: Request, error: Exception) -> Response:
-    """FastAPI's handler for the tree of `AppError`."""
-    if not isinstance(error, AppError):
-        raise error
-    return response(error, request.url.path)
+def of_http(error: HTTPException, head: Head, methods: Sequence[str]) -> Reply:
+    """The reply to what the framework itself refuses: unknown paths and methods.
 
-
-async def on_http_exception(methods_at: Callable[[str], Sequence[str]], request: Request, error: Exception) -> Response:
-    """FastAPI's handler for what the framework itself refuses: unknown paths and methods.
-
-    `methods_at` tells those of all routes that a path has; the framework names those of the first alone.
+    Args:
+        error: of the framework.
+        head: of the request.
+        methods: those that the path has, of all routes; the framework names those of the first alone.
     """
-    if not isinstance(error, HTTPException):
-        raise error
     status = HTTPStatus(error.status_code)
     detail = {
-        HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; /docs lists every route",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} does not take {request.method}",
+        HTTPStatus.NOT_FOUND: f"there is nothing at {head.path}; /docs lists every route",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{head.path} does not take {head.method}",
     }.get(status, error.detail)
-    title, headers = status.phrase.title().replace(" ", ""), error.headers
-    if status == HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_at(request.url.path)):
-        headers = {"Allow": ", ".join(methods)}
-    return _response(request.url.path, status, title, detail, headers=headers)
+    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and methods:
+        headers = [(b"allow", ", ".join(methods).encode())]
+    return _reply(head.path, status, status.phrase.title().replace(" ", ""), detail, headers=headers)
 
 
-async def on_unforeseen(request: Request, error: Exception) -> Response:
-    """FastAPI's handler for whatever else is raised; it raises it again, for `Guarded` to log."""
-    if isinstance(error, ClientDisconnect):
-        return Response(status_code=CLIENT_LEFT)
-    return internal(request.url.path)
+def body_of(error: AppError) -> bytes:
+    """The error as JSON, for what has no status of its own: a line of a stream, a message of a WebSocket."""
+    return bytes(reply(error).pieces[0])
 
 
 def from_validation(error: ValidationError) -> InvalidInput:
@@ -148,17 +150,17 @@ def _place(line: Mapping[str, Any]) -> Place:
     return Place(loc, line["msg"].removeprefix("Value error, "))
 
 
-def _response(
+def _reply(
     path: str,
     status: HTTPStatus,
     title: str,
     detail: str,
     places: list[dict[str, Any]] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Reply:
     if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
         status = PROTOCOL_STATUS.get(status, status)
-        return Response(orjson.dumps({"error": detail}), status.value, dict(headers or {}), media_type=PROTOCOL_TYPE)
+        return Reply(status.value, (orjson.dumps({"error": detail}),), PROTOCOL_TYPE, headers)
     problem: dict[str, Any] = {
         "type": f"urn:gatescope:{title}",
         "title": title,
@@ -167,4 +169,4 @@ def _response(
     }
     if places:
         problem["errors"] = places
-    return Response(orjson.dumps(problem), status.value, dict(headers or {}), media_type=MEDIA_TYPE)
+    return Reply(status.value, (orjson.dumps(problem),), MEDIA_TYPE, headers)

@@ -1,163 +1,727 @@
-"""`Protocol`: uvicorn's HTTP, which hands the requests that `Quick` takes to it, and the others to the application."""
+"""`HttpProtocol`: HTTP/1.1 over one connection, as uvicorn runs it, without ASGI between it and the exchange.
+
+httptools parses. What is bounded here, for every connection and all of them together, is what a client can make the
+server hold: heads, bodies, requests sent ahead, replies that nobody reads, and connections that say nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
+from collections import deque
+from http import HTTPStatus
+from ipaddress import ip_address
+from time import monotonic
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from starlette.types import Scope
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
-from gatescope.server.api.quick import LONGEST_LENGTH, Pending, Quick, Taken
-from gatescope.server.api.request_head import Head
-from gatescope.server.api.written import Content
-
-PATIENCE_S = 0.1
-"""So long the rest of a body may take until the application waits for it, with all of its deadlines."""
-
-MOST_JOINED = 32 * 1024
-"""A body of so many bytes is written together with its headers: to copy it costs less than another call."""
+from gatescope.errors import AppError, BadRequest, BodyTooLarge, HeadTooLarge, NotReady, TooSlow
+from gatescope.server.api import problems
+from gatescope.server.api.exchange import Exchange
+from gatescope.server.api.limits import ConnectionLimits
+from gatescope.server.api.messages import ClientLeft, Content, Head, Headers, Reply, Request
+from gatescope.server.api.request_head import KnownHead
 
 log = structlog.get_logger(__name__)
 
+SWEEP_S = 0.5
+"""How often all connections are looked at for what takes too long."""
 
-class Protocol(HttpToolsProtocol):
-    """One connection.
+HALF_CLOSED_S = 1.0
+"""How long a reply may take to a client that closed its sending side: most of these have left altogether."""
 
-    uvicorn's own keeps the order of pipelined requests, keeps connections alive and closes them; a request that is
-    answered quickly is a cycle to it like any other, only that no task runs the application for it. Where the head is
-    that of an earlier one, it is that one's cycle once more.
+HIGH_WATER_BYTES = 64 * 1024
+"""Of a body that nobody reads yet: then the connection is read no further."""
+
+PIECE_BYTES, PIPELINED_PIECE_BYTES = 4096, 512
+"""How much is parsed at once while heads are read, and while a request is being answered: heads can be tiny."""
+
+JOINED_BYTES = 32 * 1024
+"""A reply of so many bytes is written at once: to copy it costs less than another system call."""
+
+KNOWN_AFTER_MISSES = 8
+"""So many heads in a row that are not repeated, and the connection's heads are not remembered any more."""
+
+_STATUS_LINES = {status: b"HTTP/1.1 %d \r\n" % status for status in range(100, 600)}
+_STATUS_LINES |= {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE = b"connection: close\r\n"
+_INVALID = "Invalid HTTP request received."
+
+
+class Edge:
+    """What all connections share: their bounds, and how much they hold together.
+
+    Args:
+        exchange: answers the requests.
+        limits: the operator's.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._quick: Quick = self.config.app.state.quick  # type: ignore[union-attr]
-        self._incomplete: tuple[RequestResponseCycle, Taken] | None = None  # of which the body is still to come
-        self._waiting: asyncio.TimerHandle | None = None
-        self._is_reading = False
-        self._is_between = True  # two requests: the parser has seen the end of the last one
-        self._pending: Pending | None = None
-        self._begun: tuple[RequestResponseCycle, Taken] | None = None  # of which `_pending` is
-        self._defaults: tuple[list[tuple[bytes, bytes]], bytes] = [], b""
-        self._known: tuple[Head, RequestResponseCycle, Taken] | None = None
+    def __init__(self, exchange: Exchange, limits: ConnectionLimits) -> None:
+        self.exchange, self.limits = exchange, limits
+        self.received_bytes = 0
+        """Of the large bodies that are being received."""
+        self._connections: set[HttpProtocol] = set()
+        self._unsent: set[HttpProtocol] = set()  # those that have more to send than their clients read
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self._connections) >= self.limits.max_connections
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more of large bodies may be received."""
+        return self.received_bytes < self.limits.max_received_bytes
+
+    def add(self, connection: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        """Look after this one, too."""
+        self._connections.add(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(SWEEP_S, self._sweep, loop)
+
+    def discard(self, connection: HttpProtocol) -> None:
+        """It is closed."""
+        self._connections.discard(connection)
+        self._unsent.discard(connection)
+
+    def hold(self, connection: HttpProtocol) -> None:
+        """Its client reads too slowly; where all such connections hold too much together, the slowest are closed."""
+        self._unsent.add(connection)
+        most = self.limits.max_unsent_bytes
+        sizes = {held: held.unsent_bytes for held in self._unsent}
+        total = sum(sizes.values())
+        for held in sorted(sizes, key=lambda held: held.progressed_at):
+            if total <= most:
+                return
+            total -= sizes[held]
+            held.abort()
+
+    def release(self, connection: HttpProtocol) -> None:
+        """Its client has caught up."""
+        self._unsent.discard(connection)
+
+    def cancel(self) -> None:
+        """Answer whatever is being answered with 503: the service ends."""
+        for connection in tuple(self._connections):
+            connection.cancel()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = monotonic()
+        for connection in tuple(self._connections):
+            connection.look(now)
+        self._timer = loop.call_later(SWEEP_S, self._sweep, loop) if self._connections else None
+
+
+class WholeBody:
+    """A body that has arrived."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def all(self, max_bytes: int) -> bytes:
+        """All of it; raises `BodyTooLarge`."""
+        if len(self._content) > max_bytes:
+            raise BodyTooLarge.than(max_bytes)
+        return self._content
+
+    async def next(self) -> bytes:
+        """All of it, and then nothing."""
+        content, self._content = self._content, b""
+        return content
+
+
+class ArrivingBody:
+    """A body as it arrives over a connection."""
+
+    __slots__ = ("_buffer", "_connection", "_counted", "_is_gathered", "_waiter", "is_complete", "is_dropped")
+
+    def __init__(self, connection: HttpProtocol) -> None:
+        self._connection = connection
+        self._buffer = bytearray()
+        self._counted = 0  # bytes that the edge counts
+        self._is_gathered = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.is_complete = self.is_dropped = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more is to be read for now."""
+        if len(self._buffer) < HIGH_WATER_BYTES or self._waiter is None:
+            return len(self._buffer) >= HIGH_WATER_BYTES
+        return self._is_gathered and not self._connection.edge.has_room
+
+    def feed(self, data: bytes) -> None:
+        """Some of it came."""
+        if self.is_dropped:
+            return
+        self._buffer += data
+        if len(self._buffer) > HIGH_WATER_BYTES:
+            self._count(len(self._buffer))
+        self._wake()
+
+    def complete(self) -> None:
+        """It ends here."""
+        self.is_complete = True
+        self._wake()
+
+    def drop(self) -> None:
+        """Nobody wants the rest."""
+        self.is_dropped = True
+        self._buffer = bytearray()
+        self._count(0)
+
+    def fail(self) -> None:
+        """The client left."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(ClientLeft())
+
+    async def all(self, max_bytes: int) -> bytes:
+        """All of it, once it has arrived; raises `BodyTooLarge`, `ClientLeft`."""
+        self._is_gathered = True
+        while not self.is_complete and len(self._buffer) <= max_bytes:
+            await self._more()
+        if len(self._buffer) > max_bytes:
+            raise BodyTooLarge.than(max_bytes)
+        return bytes(self._buffer)
+
+    async def next(self) -> bytes:
+        """What has come since; empty at the end. Raises `ClientLeft`."""
+        if not self._buffer and not self.is_complete:
+            await self._more()
+        taken, self._buffer = bytes(self._buffer), bytearray()
+        self._count(0)
+        return taken
+
+    async def _more(self) -> None:
+        self._waiter = self._connection.loop.create_future()
+        self._connection.want_body()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _count(self, size: int) -> None:
+        self._connection.edge.received_bytes += size - self._counted
+        self._counted = size
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One connection: its requests are answered one after the other. Created by uvicorn."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config, self._server_state, self._app_state = config, server_state, app_state
+        self.loop = _loop or asyncio.get_event_loop()
+        self.edge: Edge = config.app.state.edge  # type: ignore[union-attr]
+        self._limits, self._exchange = self.edge.limits, self.edge.exchange
+        self._parser = self._new_parser()
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there is one before anything happens
+        self._is_loopback = self._is_draining = self._is_half_closed = False
+        # reading
+        self._unparsed = b""
+        self._is_reading_paused = False
+        self._target = b""
+        self._headers: Headers = []
+        self._is_in_head = False
+        self._head_bytes = 0  # of the head that is being read, as far as it was parsed
+        self._upgrade: Head | None = None  # of a request that offers another protocol
+        self._arriving: ArrivingBody | None = None  # the body that is being read
+        self._known: KnownHead | None = None
+        self._known_misses = 0
+        # answering
+        self._queue: deque[Request] = deque()
+        self._current: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._has_started = self._is_chunked = False
+        # writing
+        self._writable: asyncio.Future[None] | None = None  # while the client reads too slowly
+        self._default_headers: tuple[Headers, bytes] = [], b""
+        self.progressed_at = 0.0
+        """When the client last read something, where it reads too slowly."""
+        self._last_unsent = 0
+        # what must happen until when
+        self._awaited, self._awaited_until = "head", 0.0
+
+    # what uvicorn calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport = transport  # type: ignore[assignment]
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        self._is_loopback = _is_loopback(get_local_addr(self._transport))
+        self._await("head", self._limits.head_timeout_s)
+        if self.edge.is_full:
+            self._refuse(NotReady(f"this server has {self._limits.max_connections:,} connections; try again later"))
+        self.edge.add(self, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio calls it
+        """The client has left, or the connection was closed from here."""
+        self.edge.discard(self)
+        self._server_state.connections.discard(self)
+        self._queue.clear()
+        self._unparsed = b""
+        if self._arriving is not None:
+            self._arriving.fail()
+        if self._writable is not None:
+            self._writable.cancel()
+        if self._current is not None:
+            self._current.give_up(ClientLeft())
+        self._parser = self._known = None
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it waits for may still be written."""
+        if self._current is None and not self._queue:
+            return False
+        self._is_half_closed = True
+        if self._arriving is not None:
+            self._arriving.fail()
+        self._await("reply", HALF_CLOSED_S)
+        return True
+
+    def shutdown(self) -> None:
+        """Close the connection as soon as what is being answered is answered."""
+        self._is_draining = True
+        if self._current is None:
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is written to."""
+        self._writable = self.loop.create_future()
+        self.progressed_at, self._last_unsent = monotonic(), self.unsent_bytes
+        self.edge.hold(self)
+
+    def resume_writing(self) -> None:
+        """The client has read most of it."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+        self.edge.release(self)
+        if self._current is None:
+            self._answer_next()
+
+    # what the edge calls
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and not yet taken by the client."""
+        return self._transport.get_write_buffer_size()
+
+    def look(self, now: float) -> None:
+        """End what takes too long."""
+        if self._writable is not None:
+            self._look_at_writing(now)
+        elif self._awaited and now >= self._awaited_until:
+            self._end_late()
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever is unsent."""
+        self._transport.abort()
+
+    def cancel(self) -> None:
+        """Give up what is being answered: the service ends."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _look_at_writing(self, now: float) -> None:
+        unsent = self.unsent_bytes
+        if unsent < self._last_unsent:
+            self.progressed_at, self._last_unsent = now, unsent
+        elif now - self.progressed_at >= self._limits.send_timeout_s:
+            log.info("a reply was given up that nobody reads", unsent_bytes=unsent)
+            self.abort()
+
+    def _end_late(self) -> None:
+        awaited, self._awaited = self._awaited, ""
+        if awaited == "head" and self._is_in_head:
+            self._refuse(TooSlow(f"the head did not arrive within {self._limits.head_timeout_s:g} seconds"))
+        elif awaited == "body" and self._current is not None and not self._current.may_be_slow:
+            self._current.give_up(TooSlow(f"the body did not arrive within {self._limits.body_timeout_s:g} seconds"))
+        elif awaited == "body" and self._current is not None:
+            self._await("upload", self._limits.upload_timeout_s - self._limits.body_timeout_s)
+        elif awaited == "upload" and self._current is not None:
+            self._current.give_up(TooSlow(f"the body did not arrive within {self._limits.upload_timeout_s:g} seconds"))
+        elif awaited == "reply" and self._current is not None:
+            self._current.give_up(ClientLeft())
+        else:
+            self._transport.abort()
+
+    def _await(self, what: str, seconds: float) -> None:
+        self._awaited, self._awaited_until = what, monotonic() + seconds
+
+    # reading
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
-        if self._is_between and self._begins_again(data):
+        if self._current is None and not self._is_in_head and not self._unparsed:
+            if self._begins_with_known_head(data):
+                return
+            self._parse(data)
+            self._learn_head(data)
+        else:
+            self._parse(self._unparsed + data if self._unparsed else data)
+
+    def want_body(self) -> None:
+        """Somebody waits for more of the body."""
+        request = self._current
+        if request is not None and request.head.expects_continue and not self._has_started:
+            request.head.expects_continue = False
+            self._transport.write(_CONTINUE)
+        self._go_on_reading()
+
+    def _go_on_reading(self) -> None:
+        if self._unparsed:
+            self._parse(self._unparsed)
+        elif self._is_reading_paused and not self._is_full:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+
+    def _begins_with_known_head(self, data: bytes) -> bool:
+        """Whether this is one whole request whose head is that of an earlier one: nothing is parsed for it."""
+        if self._known is None or self._arriving is not None or self._writable is not None:
+            return False
+        content = self._known.body_of(data)
+        if content is None:
+            return False
+        self._known_misses = 0
+        self._answer(Request(self._known.head, WholeBody(content), is_loopback=self._is_loopback))
+        return True
+
+    def _learn_head(self, data: bytes) -> None:
+        request = self._current
+        if (
+            request is None
+            or self._queue
+            or self._unparsed
+            or self._arriving is not None
+            or not request.head.keep_alive
+        ):
             return
-        was_between, self._begun = self._is_between, None
-        self._is_reading = True
-        super().data_received(data)
-        self._is_reading = False
-        if self._incomplete is not None:
-            self._wait()
-        elif was_between and self._begun is not None:
-            self._learn(data, *self._begun)
+        if self._known_misses < KNOWN_AFTER_MISSES:
+            self._known_misses += 1
+            self._known = KnownHead.of(data, request.head)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether no more is to be read for now."""
+        is_body_full = self._arriving is not None and self._arriving.is_full
+        return is_body_full or len(self._queue) >= self._limits.max_pipelined_requests
+
+    def _parse(self, data: bytes) -> None:
+        """Parse as much as may be read for now, and keep the rest as it is."""
+        self._unparsed, start = b"", 0
+        try:
+            while start < len(data) and not self._is_full and not self._transport.is_closing():
+                size = self._piece_size()
+                piece = data[start : start + size] if size else data[start:]
+                start += len(piece)
+                self._feed(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            start += upgrade.args[0] - len(piece)
+            self._take_upgrade(data[start:])
+            return
+        except httptools.HttpParserError as error:
+            refusal = error.__context__  # what a callback raised
+            self._refuse(refusal) if isinstance(refusal, AppError) else self._refuse_invalid()
+            return
+        except HeadTooLarge as error:
+            self._refuse(error)
+            return
+        if self._transport.is_closing():
+            return
+        self._unparsed = data[start:]
+        if self._is_full and not self._is_reading_paused:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+        elif self._is_reading_paused and not self._is_full:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+        if self._current is None:
+            self._answer_next()
+
+    def _piece_size(self) -> int:
+        """How much to parse at once; 0 for all: in a body nothing is found that must be counted."""
+        if self._arriving is not None:
+            return 0
+        return PIECE_BYTES if self._current is None and not self._queue else PIPELINED_PIECE_BYTES
+
+    def _feed(self, piece: bytes) -> None:
+        if self._arriving is None and not self._is_in_head and self._current is None and not self._queue:
+            self._await("head", self._limits.head_timeout_s)
+        self._parser.feed_data(piece)
+        if self._is_in_head:
+            self._head_bytes += len(piece)
+            if self._head_bytes > self._limits.max_head_bytes:
+                raise HeadTooLarge(f"the head has more than {self._limits.max_head_bytes:,} bytes")
+
+    # what the parser calls
 
     def on_message_begin(self) -> None:
         """The first byte of a request is there."""
-        self._is_between = False
-        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+        self._target, self._headers, self._upgrade = b"", [], None
+
+    def on_url(self, target: bytes) -> None:
+        """Some of the target is there."""
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header is there."""
+        self._headers.append((name.lower(), value))
+        if len(self._headers) > self._limits.max_head_lines:
+            raise HeadTooLarge(f"the head has more than {self._limits.max_head_lines} lines")
+
+    def on_headers_complete(self) -> None:
+        """A head is there."""
+        self._is_in_head = False
+        size = len(self._target) + sum(len(name) + len(value) for name, value in self._headers)
+        if size > self._limits.max_head_bytes:
+            raise HeadTooLarge(f"the head has more than {self._limits.max_head_bytes:,} bytes")
+        head = self._head()
+        if self._parser.should_upgrade():
+            self._upgrade = head
+            return
+        self._arriving = ArrivingBody(self)
+        request = Request(head, self._arriving, is_loopback=self._is_loopback)
+        request.stated_bytes = head.content_length or 0
+        self._queue.append(request)
+        self._await("body", self._limits.body_timeout_s)
+
+    def on_body(self, data: bytes) -> None:
+        """Some of a body is there."""
+        if self._arriving is not None:
+            self._arriving.feed(data)
 
     def on_message_complete(self) -> None:
         """A request is there as a whole."""
-        self._is_between = True
-        super().on_message_complete()
-        if self._incomplete is not None and self._incomplete[0] is self.cycle:
-            self._begin(*self._no_more_incomplete())
+        if self._arriving is not None:
+            self._arriving.complete()
+            self._arriving = None
+            self._awaited = ""
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client has left."""
-        super().connection_lost(exc)
-        if self._incomplete is not None:  # the layers tell of clients that leave
-            super()._start_asgi_task(self._no_more_incomplete()[0], self.app)
-        if self._pending is not None:
-            self._pending.leave()
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        # what follows a request with `Connection: close` is not read, but is no reason to refuse that request
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Begin with a request: its headers are there, and it is its turn."""
-        taken = self._quick.takes(cycle.scope) if app is self.app and not self.flow.write_paused else None
-        if taken is None:
-            super()._start_asgi_task(cycle, app)
-        elif cycle.more_body:
-            self._incomplete = cycle, taken
-            if not self._is_reading:  # it had to wait for its turn: the rest may never come
-                self._wait()
+    def _head(self) -> Head:
+        parsed = httptools.parse_url(self._target)
+        raw_path = parsed.path
+        path = raw_path.decode("ascii")
+        version = self._parser.get_http_version()
+        head = Head(
+            self._parser.get_method().decode("ascii"),
+            unquote(path) if "%" in path else path,
+            parsed.query or b"",
+            self._headers,
+            version,
+            raw_path,
+            keep_alive=version != "1.0" and self._parser.should_keep_alive(),
+        )
+        head.expects_continue = (head.get(b"expect") or b"").lower() == b"100-continue"
+        return head
+
+    # other protocols
+
+    def _take_upgrade(self, rest: bytes) -> None:
+        """Hand over to a WebSocket, refuse what cannot be one, and ignore any other offer (RFC 9110, 7.8)."""
+        head = self._upgrade
+        if head is None or head.method == "CONNECT":
+            self._refuse_invalid()
+        elif (head.get(b"upgrade") or b"").lower() != b"websocket":
+            self._parser, self._upgrade = self._new_parser(), None
+            self._parse(_without_upgrade(head, self._target) + rest)
+        elif head.method != "GET" or head.has_body or self._current is not None or self._queue:
+            self._refuse(BadRequest("a WebSocket begins with a GET without a body, as the only request on its way"))
         else:
-            self._begin(cycle, taken)
+            self._become_websocket(head, rest)
 
-    def _begin(self, cycle: RequestResponseCycle, taken: Taken) -> None:
-        if self._is_begun(cycle, taken, bytes(cycle.body)):
-            self._begun = cycle, taken
+    def _become_websocket(self, head: Head, rest: bytes) -> None:
+        self._server_state.connections.discard(self)
+        self.edge.discard(self)
+        lines = [b"GET %b HTTP/1.1" % self._target, *(b"%b: %b" % header for header in head.headers), b"", b""]
+        protocol = self._config.ws_protocol_class(  # type: ignore[call-arg, misc]
+            config=self._config, server_state=self._server_state, app_state=self._app_state
+        )
+        protocol.connection_made(self._transport)
+        protocol.data_received(b"\r\n".join(lines) + rest)
+        self._transport.set_protocol(protocol)
+
+    # answering
+
+    def _answer_next(self) -> None:
+        """Begin with the next request, where the last one is answered and its client reads."""
+        if self._queue and self._writable is None and not self._transport.is_closing():
+            self._answer(self._queue.popleft())
+
+    def _answer(self, request: Request) -> None:
+        self._current = request
+        self._has_started = False
+        if self._arriving is None:
+            self._awaited = ""
+        self._task = self.loop.create_task(self._exchange.handle(request, self, self._scope))
+
+    def _finish(self) -> None:
+        """The reply to the current request is written."""
+        request, self._current, self._task = self._current, None, None
+        if self._arriving is not None and request is not None and request.body is self._arriving:
+            self._arriving.drop()
+        if request is None or self._is_last(request):
+            self._transport.close()
+            return
+        if self._arriving is None:
+            self._await("head", self._limits.keep_alive_timeout_s)
+        self._answer_next()
+        self._go_on_reading()
+
+    def _is_last(self, request: Request) -> bool:
+        """Whether the connection is closed behind the reply to this one."""
+        return not request.head.keep_alive or self._is_draining or (self._is_half_closed and not self._queue)
+
+    def _scope(self) -> Scope:
+        """The current request as ASGI has it."""
+        head = self._current_head
+        return {
+            "type": "http",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "http_version": head.http_version,
+            "server": get_local_addr(self._transport),
+            "client": get_remote_addr(self._transport),
+            "scheme": "https" if is_ssl(self._transport) else "http",
+            "root_path": self._config.root_path,
+            "headers": head.headers,
+            "state": self._app_state.copy(),
+            "method": head.method,
+            "path": self._config.root_path + head.path,
+            "raw_path": self._config.root_path.encode("ascii") + head.raw_path,
+            "query_string": head.query,
+        }
+
+    # the `Responder` of the current request
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the client has the head of a reply."""
+        return self._has_started
+
+    async def send(self, reply: Reply) -> None:
+        """Write a whole reply."""
+        parts = [self._written_head(reply.status, reply.headers), *self._pieces_of(reply)]
+        if sum(map(len, parts)) <= JOINED_BYTES:
+            self._transport.write(b"".join(parts))
         else:
-            super()._start_asgi_task(cycle, self.app)
+            self._transport.writelines(parts)
+        self._finish()
 
-    def _is_begun(self, cycle: RequestResponseCycle, taken: Taken, content: bytes) -> bool:
-        try:
-            self._pending = self._quick.begin(taken, cycle.scope, content, partial(self._reply, cycle))
-        except Exception:  # the application's layers know what to do with it, whatever it is
-            log.exception("a request could not be begun quickly", path=cycle.scope["path"])
-            self._pending = None
-        return self._pending is not None
+    async def start(self, status: int, headers: Headers) -> None:
+        """Write the head of a reply."""
+        self._is_chunked = not any(name == b"content-length" for name, _ in headers)
+        further = [(b"transfer-encoding", b"chunked")] if self._is_chunked else []
+        self._transport.write(self._written_head(status, [*headers, *further]))
 
-    def _learn(self, data: bytes, cycle: RequestResponseCycle, taken: Taken) -> None:
-        """Know the head again, where these bytes are one request and others may follow."""
-        head = Head.of(data, LONGEST_LENGTH) if cycle is self.cycle and cycle.keep_alive else None
-        if head is not None:
-            cycle.body = bytearray()
-            self._known = head, cycle, taken
+    async def write(self, piece: Content) -> None:
+        """Write a piece of the body; waits while the client reads slowly."""
+        if self._current is not None and self._current.head.method != "HEAD" and piece:
+            if self._is_chunked:
+                self._transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+            else:
+                self._transport.write(piece)
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
 
-    def _begins_again(self, data: bytes) -> bool:
-        """Whether this is a request with the known head, which is begun: nothing is parsed for it."""
-        if self._known is None or self.flow.write_paused or not self.cycle.response_complete:
-            return False
-        head, cycle, taken = self._known
-        content = head.body_of(data)
-        if content is None or not self._quick.fits(len(content)) or not self._is_begun(cycle, taken, content):
-            return False
-        self._unset_keepalive_if_required()
-        self.cycle, cycle.response_started, cycle.response_complete = cycle, False, False
-        return True
+    async def end(self) -> None:
+        """End the body."""
+        if self._is_chunked and self._current is not None and self._current.head.method != "HEAD":
+            self._transport.write(b"0\r\n\r\n")
+        self._finish()
 
-    def _wait(self) -> None:
-        if self._waiting is None:
-            self._waiting = self.loop.call_later(PATIENCE_S, self._give_up)
+    @property
+    def _current_head(self) -> Head:
+        if self._current is None:
+            raise RuntimeError("no request is being answered")
+        return self._current.head
 
-    def _give_up(self) -> None:
-        """The body takes long: let the application wait for it."""
-        self._waiting = None
-        if self._incomplete is not None:
-            super()._start_asgi_task(self._no_more_incomplete()[0], self.app)
+    def _pieces_of(self, reply: Reply) -> tuple[Content, ...]:
+        return () if self._current_head.method == "HEAD" else tuple(reply.pieces)
 
-    def _no_more_incomplete(self) -> Any:
-        incomplete, self._incomplete = self._incomplete, None
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-        return incomplete
-
-    def _reply(self, cycle: RequestResponseCycle, status: int, lines: bytes, pieces: Sequence[Content]) -> None:
-        """Write a whole reply at once."""
-        self._pending = None
-        close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        head = STATUS_LINE[status], self._default_lines(), lines, close, b"\r\n"
-        if sum(map(len, pieces)) <= MOST_JOINED:
-            self.transport.write(b"".join((*head, *pieces)))
-        else:
-            self.transport.writelines((b"".join(head), *pieces))
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
+    def _written_head(self, status: int, headers: Headers) -> bytes:
+        request = self._current
+        self._has_started = True
+        lines = [_STATUS_LINES[status], self._default_lines()]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        if request is None or self._is_last(request):
+            lines.append(_CLOSE)
+        lines.append(b"\r\n")
+        return b"".join(lines)
 
     def _default_lines(self) -> bytes:
         """Of the headers that every reply has; there are others every second."""
-        headers, lines = self._defaults
-        if headers is not self.server_state.default_headers:
-            headers = self.server_state.default_headers
+        headers, lines = self._default_headers
+        if headers is not self._server_state.default_headers:
+            headers = self._server_state.default_headers
             lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-            self._defaults = headers, lines
+            self._default_headers = headers, lines
         return lines
+
+    # refusing what is no request
+
+    def _refuse(self, error: AppError) -> None:
+        """Answer what was not yet a request, and close the connection."""
+        reply = problems.reply(error)
+        log.info("a connection was refused", reason=str(error))
+        self._write_last(reply.status, reply.headers, bytes(reply.pieces[0]))
+
+    def _refuse_invalid(self) -> None:
+        log.warning(_INVALID)
+        content = _INVALID.encode()
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(content))]
+        self._write_last(HTTPStatus.BAD_REQUEST, headers, content)
+
+    def _write_last(self, status: int, headers: Headers, content: bytes) -> None:
+        self._queue.clear()
+        if self._current is not None:  # what is being answered comes first, and then the connection is closed
+            self._current.head.keep_alive = False
+            return
+        self._is_draining = True
+        self._transport.write(self._written_head(status, headers) + content)
+        self._transport.close()
+
+
+def _is_loopback(address: tuple[str, int | None] | None) -> bool:
+    try:
+        return address is not None and ip_address(address[0].partition("%")[0]).is_loopback
+    except ValueError:  # the path of a Unix socket: its permissions say who reaches it
+        return False
+
+
+def _without_upgrade(head: Head, target: bytes) -> bytes:
+    """The same head without the offer of another protocol."""
+    lines = [b"%b %b HTTP/1.1" % (head.method.encode(), target)]
+    for name, value in head.headers:
+        if name == b"connection":
+            tokens = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+            lines.append(b"connection: " + b",".join(tokens))
+        elif name != b"upgrade":
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])

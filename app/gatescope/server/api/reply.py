@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastapi import Response
+from pydantic import BaseModel
 from torch import Tensor
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Prediction
 from gatescope.selection import Selection
-from gatescope.server.api import aside, binary, written
+from gatescope.server.api import aside, binary, messages, written
+from gatescope.server.api.messages import Content
 from gatescope.server.api.ragged import Ragged
-from gatescope.server.api.written import Content, InPieces, dumps
+from gatescope.server.api.written import dumps
 from gatescope.state import State
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
@@ -111,11 +112,29 @@ def pieces(reply: Reply, media_type: str = JSON) -> Sequence[Content]:
     return written.pieces(_without_padding(reply)) if media_type == JSON else [encode(reply, media_type)]
 
 
-async def respond(reply: Reply, media_type: str = JSON) -> Response:
-    """The reply in this format, as a response."""
+async def answered(
+    tell: Callable[..., Reply], answer: Answer, model: Model, tokens: list[list[str]] | None, media_type: str
+) -> messages.Reply:
+    """The reply that `tell` makes of an answer, written in this format."""
+    if is_slight(answer):
+        return messages.Reply(200, (encode(tell(answer, model, tokens), media_type),), media_type)
+    return await respond(await told(tell, answer, model, tokens), media_type)
+
+
+async def respond(
+    reply: Reply, media_type: str = JSON, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> messages.Reply:
+    """The reply written in this format."""
     if is_large(reply, media_type):
-        return InPieces(await aside.write(pieces, reply, media_type), media_type)
-    return Response(encode(reply, media_type), media_type=media_type)
+        written_reply = await aside.write(pieces, reply, media_type)
+    else:
+        written_reply = (encode(reply, media_type),)
+    return messages.Reply(status, written_reply, media_type, headers)
+
+
+def of_schema(value: BaseModel, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> messages.Reply:
+    """A reply that is a value of its schema."""
+    return messages.Reply(status, (value.model_dump_json().encode(),), JSON, headers)
 
 
 def _without_padding(reply: Reply) -> Reply:

@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.datastructures import Default
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.routing import compile_path
 
 from gatescope.server.api import health, metrics, parameters, reply
+from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
-from gatescope.server.api.quick import Asked
 from gatescope.server.api.schemas import (
     ExplainReply,
     ExplainRequest,
     InitialState,
     PredictReply,
     PredictRequest,
+    SessionReply,
     SessionRequest,
     StepReply,
     StepRequest,
     StoredTraceInfo,
+    StoredTraceReply,
     StoreTraceRequest,
     TraceReply,
     TraceRequest,
     TraceValuesReply,
+    UploadReply,
 )
 from gatescope.server.api.v1 import admin, explain, models, predict, sessions, stream, traces
-from gatescope.server.api.v2 import infer, lone, message, metadata, repository, statistics
+from gatescope.server.api.v2 import infer, message, metadata, repository, statistics
 from gatescope.server.api.v2.schemas import InferReply, InferRequest
-from gatescope.server.api.ways import Endpoint, Way, Ways
 
 TEXT = "text/plain"
 INFERENCE = "open inference protocol"
+PATHS_KNOWN, LONGEST_KNOWN = 4096, 512
+"""How many paths are remembered with their routes, and of how many characters at most."""
+
 WEBSOCKET = "WEBSOCKET"
 """The method of a route that is one: OpenAPI does not know it."""
 
@@ -48,18 +51,28 @@ WEBSOCKET = "WEBSOCKET"
 class Route:
     """One endpoint; `reads` and `writes` describe bodies that it reads and writes itself, past the framework.
 
-    One that `administers` changes what is served, which not everybody may.
+    One that is `native` takes our own `Request` and is called by the exchange, past the framework. One that `computes`
+    needs a place to be admitted. One that `administers` changes what is served, which not everybody may. One that is
+    `watching` is asked by those who look after the service: it has no deadline.
     """
 
     method: str
     path: str
-    endpoint: Callable[..., Any]
+    endpoint: Endpoint
     tag: str
     reads: type[BaseModel] | None = None
     writes: type[BaseModel] | None = None
     media_types: tuple[str, ...] = (reply.JSON,)
     administers: bool = False
     status: HTTPStatus = HTTPStatus.OK
+    native: bool = False
+    computes: bool = False
+    watching: bool = False
+
+    @property
+    def serve(self) -> Endpoint | None:
+        """What the exchange calls; None where the framework does."""
+        return self.endpoint if self.native else None
 
 
 def _of_model(route: Route) -> tuple[Route, Route]:
@@ -80,18 +93,59 @@ ROUTES: tuple[Route, ...] = (
             PredictRequest,
             PredictReply,
             reply.PREDICT_FORMATS,
+            native=True,
+            computes=True,
         )
     ),
     *_of_model(
-        Route("POST", "/v1/models/{name}/trace", predict.trace, "trace", TraceRequest, TraceReply, reply.TRACE_FORMATS)
+        Route(
+            "POST",
+            "/v1/models/{name}/trace",
+            predict.trace,
+            "trace",
+            TraceRequest,
+            TraceReply,
+            reply.TRACE_FORMATS,
+            native=True,
+            computes=True,
+        )
     ),
-    *_of_model(Route("POST", "/v1/models/{name}/explain", explain.explain, "explain", ExplainRequest, ExplainReply)),
+    *_of_model(
+        Route(
+            "POST",
+            "/v1/models/{name}/explain",
+            explain.explain,
+            "explain",
+            ExplainRequest,
+            ExplainReply,
+            native=True,
+            computes=True,
+        )
+    ),
     *_of_model(Route("POST", "/v1/models/{name}/load", admin.load, "administration", administers=True)),
     *_of_model(Route("POST", "/v1/models/{name}/unload", admin.unload, "administration", administers=True)),
     *_of_model(
-        Route("PUT", "/v1/models/{name}", admin.upload, "administration", administers=True, status=HTTPStatus.CREATED)
+        Route(
+            "PUT",
+            "/v1/models/{name}",
+            admin.upload,
+            "administration",
+            writes=UploadReply,
+            administers=True,
+            status=HTTPStatus.CREATED,
+            native=True,
+        )
     ),
-    Route("POST", "/v1/sessions", sessions.open_session, "sessions", SessionRequest, status=HTTPStatus.CREATED),
+    Route(
+        "POST",
+        "/v1/sessions",
+        sessions.open_session,
+        "sessions",
+        SessionRequest,
+        SessionReply,
+        status=HTTPStatus.CREATED,
+        native=True,
+    ),
     Route("GET", "/v1/sessions", sessions.list_sessions, "sessions"),
     Route("GET", "/v1/sessions/{session_id}", sessions.get_session, "sessions"),
     Route("DELETE", "/v1/sessions/{session_id}", sessions.end_session, "sessions", status=HTTPStatus.NO_CONTENT),
@@ -103,12 +157,32 @@ ROUTES: tuple[Route, ...] = (
         StepRequest,
         StepReply,
         reply.PREDICT_FORMATS,
+        native=True,
+        computes=True,
     ),
     Route("GET", "/v1/sessions/{session_id}/state", sessions.get_state, "sessions"),
-    Route("PUT", "/v1/sessions/{session_id}/state", sessions.put_state, "sessions", InitialState),
+    Route(
+        "PUT",
+        "/v1/sessions/{session_id}/state",
+        sessions.put_state,
+        "sessions",
+        InitialState,
+        SessionReply,
+        native=True,
+    ),
     Route(WEBSOCKET, "/v1/sessions/{session_id}/stream", stream.stream, "sessions"),
-    Route("POST", "/v1/traces", traces.store_trace, "traces", StoreTraceRequest, status=HTTPStatus.CREATED),
-    Route("GET", "/v1/traces/{trace_id}", traces.get_trace, "traces", writes=StoredTraceInfo),
+    Route(
+        "POST",
+        "/v1/traces",
+        traces.store_trace,
+        "traces",
+        StoreTraceRequest,
+        StoredTraceReply,
+        status=HTTPStatus.CREATED,
+        native=True,
+        computes=True,
+    ),
+    Route("GET", "/v1/traces/{trace_id}", traces.get_trace, "traces", writes=StoredTraceInfo, native=True),
     Route(
         "GET",
         "/v1/traces/{trace_id}/values",
@@ -116,49 +190,64 @@ ROUTES: tuple[Route, ...] = (
         "traces",
         writes=TraceValuesReply,
         media_types=reply.TRACE_FORMATS,
+        native=True,
     ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v2", metadata.server_metadata, INFERENCE),
-    Route("GET", "/v2/health/live", metadata.server_live, INFERENCE),
-    Route("GET", "/v2/health/ready", metadata.server_ready, INFERENCE),
+    Route("GET", "/v2/health/live", metadata.server_live, INFERENCE, watching=True),
+    Route("GET", "/v2/health/ready", metadata.server_ready, INFERENCE, watching=True),
     Route("GET", "/v2/models/stats", statistics.all_statistics, INFERENCE),  # before the model that may have this name
     *_of_model(Route("GET", "/v2/models/{name}", metadata.model_metadata, INFERENCE)),
     *_of_model(Route("GET", "/v2/models/{name}/ready", metadata.model_ready, INFERENCE)),
     *_of_model(Route("GET", "/v2/models/{name}/config", metadata.model_config, INFERENCE)),
     *_of_model(Route("GET", "/v2/models/{name}/stats", statistics.model_statistics, INFERENCE)),
     *_of_model(
-        Route("POST", "/v2/models/{name}/infer", infer.infer, INFERENCE, InferRequest, InferReply, message.FORMATS)
+        Route(
+            "POST",
+            "/v2/models/{name}/infer",
+            infer.infer,
+            INFERENCE,
+            InferRequest,
+            InferReply,
+            message.FORMATS,
+            native=True,
+            computes=True,
+        )
     ),
-    Route("POST", "/v2/repository/index", repository.repository_index, INFERENCE),
-    Route("POST", "/v2/repository/models/{name}/load", repository.load_model, INFERENCE, administers=True),
-    Route("POST", "/v2/repository/models/{name}/unload", repository.unload_model, INFERENCE, administers=True),
-    Route("GET", "/health/live", health.live, "health"),
-    Route("GET", "/health/ready", health.ready, "health"),
-    Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,)),
+    Route("POST", "/v2/repository/index", repository.repository_index, INFERENCE, native=True),
+    Route("POST", "/v2/repository/models/{name}/load", repository.load_model, INFERENCE, administers=True, native=True),
+    Route(
+        "POST", "/v2/repository/models/{name}/unload", repository.unload_model, INFERENCE, administers=True, native=True
+    ),
+    Route("GET", "/health/live", health.live, "health", watching=True),
+    Route("GET", "/health/ready", health.ready, "health", watching=True),
+    Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,), watching=True),
 )
 
 
-HOT = ("/predict", "/trace", "/steps", "/infer")
-"""How the paths end of what is asked for by the thousand."""
+class Routes:
+    """Finds the route of a request."""
 
+    def __init__(self) -> None:
+        self._compiled = [(route, compile_path(route.path)[0]) for route in ROUTES]
+        self._known = lru_cache(PATHS_KNOWN)(self._find)
 
-QUICK: dict[Endpoint, dict[str, Callable[..., Asked | None]]] = {
-    predict.predict: predict.PREDICTED_QUICKLY,
-    predict.trace: predict.TRACED_QUICKLY,
-    sessions.take_step: sessions.QUICKLY,
-    infer.infer: lone.QUICKLY,
-}
-"""What begins to answer in the place of an endpoint where a request is as most are, by the type of its body."""
+    def find(self, head: Head) -> None:
+        """Set the head's route and the values of its path; it has none where the framework alone knows the path."""
+        method = "GET" if head.method == "HEAD" else head.method
+        find = self._known if len(head.path) <= LONGEST_KNOWN else self._find
+        head.route, head.path_values = find(method, head.path)
 
+    def methods_at(self, path: str) -> list[str]:
+        """What a path takes; nothing where no route has it."""
+        methods = {route.method for route, pattern in self._compiled if pattern.match(path)} - {WEBSOCKET}
+        return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
-def ways() -> Ways:
-    """To the endpoints that are called past the framework."""
-    hot = (route for route in ROUTES if route.method == "POST" and route.path.endswith(HOT))
-    return Ways([Way(route.path, route.endpoint, _quick(route.endpoint)) for route in hot])
-
-
-def _quick(endpoint: Endpoint) -> dict[bytes, Callable[..., Asked | None]]:
-    return {media_type.encode(): begin for media_type, begin in QUICK.get(endpoint, {}).items()}
+    def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
+        for route, pattern in self._compiled:
+            if route.method == method and (match := pattern.match(path)) is not None:
+                return route, match.groupdict()
+        return None, {}
 
 
 def router() -> APIRouter:
@@ -168,14 +257,13 @@ def router() -> APIRouter:
         if route.method == WEBSOCKET:
             result.add_api_websocket_route(route.path, route.endpoint)
             continue
-        endpoint = parameters.on_path(route.endpoint, route.path)
+        endpoint = parameters.on_path(route.endpoint, route.path, native=route.native)
         result.add_api_route(
             route.path,
             endpoint,
             methods=[route.method],
             status_code=route.status,
             tags=[route.tag],
-            dependencies=[Depends(admin.authorized)] if route.administers else [],
             operation_id=f"{route.endpoint.__name__}{'_version' if '{version}' in route.path else ''}",
             response_model_exclude_none=False,
             responses=_responses(route),
@@ -187,17 +275,6 @@ def router() -> APIRouter:
     return result
 
 
-def methods_at(path: str) -> list[str]:
-    """What a path takes; nothing where no route has it."""
-    methods = {route.method for route in ROUTES if _pattern(route.path).match(path)} - {WEBSOCKET}
-    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
-
-
-@lru_cache
-def _pattern(path: str) -> re.Pattern[str]:
-    return compile_path(path)[0]
-
-
 def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     form = (reply.JSON, ProtocolError) if route.path.startswith(PROTOCOL) else (MEDIA_TYPE, Problem)
     problem = {"description": "What is wrong, and where", "content": {form[0]: {"schema": _reference(form[1])}}}
@@ -206,7 +283,7 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     text, binary = {"schema": {"type": "string"}}, {"schema": {"type": "string", "format": "binary"}}
     schemas = {reply.JSON: {"schema": _reference(route.writes)}, reply.NDJSON: text}
     content = {kind: schemas.get(kind, binary) for kind in route.media_types}
-    return {200: {"description": "The answer", "content": content}, "default": problem}
+    return {route.status.value: {"description": "The answer", "content": content}, "default": problem}
 
 
 def _request(route: Route) -> dict[str, Any] | None:

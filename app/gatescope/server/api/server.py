@@ -6,13 +6,14 @@ import asyncio
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
+from types import FrameType
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from gatescope.errors import Unavailable
-from gatescope.server.api.protocol import Protocol
+from gatescope.server.api.protocol import HttpProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=HttpProtocol,
                 proxy_headers=False,  # nothing here looks at who asks
                 access_log=False,
                 log_config=None,
@@ -39,7 +40,7 @@ class Server(uvicorn.Server):
                 ws_max_size=max_body_bytes,
             )
         )
-        self._engine = app.state.context.engine
+        self._engine, self._edge = app.state.context.engine, app.state.edge
         self._greet = greet
         self._greeting: asyncio.Task[None] | None = None
 
@@ -50,6 +51,20 @@ class Server(uvicorn.Server):
             log.info("listening", url=url_of(listener))
         if sockets:
             self._greeting = asyncio.create_task(self._greet_when_loaded(url_of(sockets[0])))
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Wait for the requests that are being answered; those that take too long are answered 503."""
+        try:
+            await super()._wait_tasks_to_complete()
+        finally:  # nothing is left, the time is over, or the process is to end at once
+            self._edge.cancel()
+            await asyncio.sleep(0)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal ends the service; a second one does so at once."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
 
     async def _greet_when_loaded(self, url: str) -> None:
         await self._engine.loaded()

@@ -6,22 +6,17 @@ a few of them that thread gives way, so that the event loop can turn to the othe
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import orjson
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from gatescope.server.api.ragged import Ragged
 from gatescope.server.gil import Turn
 
 PIECE_BYTES = 64 * 1024
 """So much of the arrays is written in one go, about: a millisecond or two."""
-
-Content = bytes | memoryview
 
 _SIZED = frozenset((np.ndarray, Ragged, dict, list))  # where arrays may be
 
@@ -61,22 +56,6 @@ def pieces(value: Any) -> list[bytes]:
             waiting, size = [], 0
         turn.give_way()
     return [*gathered, b"".join(waiting)] if waiting else gathered
-
-
-class InPieces(Response):
-    """A response whose body lies in pieces, of which there is one at least."""
-
-    def __init__(self, pieces: Sequence[Content], media_type: str, headers: Mapping[str, str] | None = None) -> None:
-        stated = dict(headers or {}) | {"content-length": str(sum(map(len, pieces)))}
-        super().__init__(headers=stated, media_type=media_type)
-        self._pieces = pieces
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is received
-        """ASGI: one piece after the other, as fast as the client takes them."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for still, piece in zip(reversed(range(len(self._pieces))), self._pieces, strict=True):
-            await send({"type": "http.response.body", "body": piece, "more_body": still > 0})
-            await asyncio.sleep(0)  # sending to a fast reader waits for nothing: others would never get their turn
 
 
 def _parts(value: Any) -> Iterator[bytes]:

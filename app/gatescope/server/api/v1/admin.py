@@ -5,67 +5,64 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import Request as FrameworkRequest
 from starlette.datastructures import QueryParams
 
 from gatescope.checkpoints.structure import options
 from gatescope.checkpoints.structure.options import Options
 from gatescope.errors import InvalidInput, Place, UnsupportedMediaType
-from gatescope.server.api import body, context, fields
+from gatescope.server.api import context, fields, reply
+from gatescope.server.api.messages import Head, Reply, Request
 from gatescope.server.api.nested import ShapeError
 from gatescope.server.api.schemas import ModelInfo, UploadReply
 from gatescope.server.api.v1 import models
 
 
-async def authorized(request: Request) -> None:
-    """Stop a request that may not change what is served, before anything of it is read."""
-    context.of(request).administration.check(request.headers)
-
-
-async def load(request: Request, name: str, version: str | None = None) -> ModelInfo:
+async def load(request: FrameworkRequest, name: str, version: str | None = None) -> ModelInfo:
     """Read a model's folder anew and load this version, or all of them, beside what answers; then swap.
 
     Where that fails, the reply is 422 with the reason, and what answered before goes on.
     """
-    with context.hold_on(request) as held:
-        held.watch()
-        return models.info(await context.of(request).engine.load(name, version), version)
+    return models.info(await context.of(request).engine.load(name, version), version)
 
 
-async def unload(request: Request, name: str, version: str | None = None) -> ModelInfo:
+async def unload(request: FrameworkRequest, name: str, version: str | None = None) -> ModelInfo:
     """Serve this version of a model, or all of them, no more, until it is loaded again or its files change.
 
     Requests that have begun are answered.
     """
-    with context.hold_on(request) as held:
-        held.watch()
-        return models.info(await context.of(request).engine.unload(name, version), version)
+    return models.info(await context.of(request).engine.unload(name, version), version)
 
 
-async def upload(request: Request, response: Response, name: str, version: str | None = None) -> UploadReply:
+async def upload(request: Request, name: str, version: str | None = None) -> Reply:
     """Make a checkpoint, the body, a version of this model and serve it: safetensors or a state dict of `torch.save`.
 
     What the checkpoint does not say is guessed, and `notes` tell what; parameters of the query overrule guesses.
     A model that is there already keeps its manifest, which the checkpoint must fit.
     """
-    engine, limits = context.of(request).engine, context.of(request).limits
-    _check_media_type(request.headers.get("content-type", ""))
+    engine, limits = request.context.engine, request.context.limits
+    _check_media_type(request.head)
     with _placed({"name"} if version is None else {"name", "version"}):
-        asked = _options(request.query_params, {} if version is None else {"version": version})
+        query = QueryParams(request.head.query_values)
+        asked = _options(query, {} if version is None else {"version": version})
         options.check(name, asked)
-        with context.hold_on(request):
-            checkpoint = body.chunks(request, limits.max_upload_bytes, limits.request_timeout_s)
-            imported = await engine.upload(name, checkpoint, asked)
-    response.headers["Location"] = f"/v1/models/{quote(name)}/versions/{quote(imported.version)}"
+        checkpoint = request.pieces(limits.max_upload_bytes, limits.request_timeout_s)
+        imported = await engine.upload(name, checkpoint, asked)
+    location = f"/v1/models/{quote(name)}/versions/{quote(imported.version)}"
     told = models.info(engine.entry(name), imported.version)
-    return UploadReply(**dict(told), notes=list(imported.notes))
+    uploaded = UploadReply(**dict(told), notes=list(imported.notes))
+    return reply.of_schema(uploaded, HTTPStatus.CREATED, [(b"location", location.encode())])
 
 
-def _check_media_type(given: str) -> None:
-    """Anything may be a checkpoint, but not what a browser's form makes of one."""
+def _check_media_type(head: Head) -> None:
+    """Anything may be a checkpoint, but not what a browser's form makes of one, nor what is compressed."""
+    given, encoding = head.text(b"content-type") or "", head.text(b"content-encoding") or "identity"
+    if encoding.strip().lower() != "identity":
+        raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {encoding}'")
     if given.lower().startswith("multipart/"):
         raise UnsupportedMediaType(f"send the file itself as the body, as `curl -T FILE` does, not as {given}")
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from fastapi import Request, Response
 
 from gatescope.decompose import CellUpdate, Explained, Gate, HiddenUpdate, Point, Term
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import body, context, query, reply
+from gatescope.server.api import body, query, reply
 from gatescope.server.api.context import Context
+from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.schemas import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
 from gatescope.server.serving.stored import StoredTrace
@@ -25,16 +25,15 @@ from gatescope.server.serving.turns import Turns
 LARGEST = 8  # contributors that are named, per gate and kind
 
 
-async def explain(request: Request, name: str, version: str | None = None) -> Response:
+async def explain(request: Request, name: str, version: str | None = None) -> Reply:
     """Walk one unit of one layer and direction through one time step of one sequence, sent here or stored."""
-    here = context.of(request)
-    with context.hold(request) as held:
-        given = await body.fields_of(request, here.limits.max_body_bytes)
-        stored = stored_in(given, here, name, version)
-        held.watch()
-        if stored is not None:
-            return await reply.respond(await _of_stored(given, stored, here, held.seconds))
-        return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, held.seconds))
+    here = request.context
+    given = await body.fields_of(request)
+    stored = stored_in(given, here, name, version)
+    seconds = request.deadline.seconds
+    if stored is not None:
+        return await reply.respond(await _of_stored(given, stored, here, seconds))
+    return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, seconds))
 
 
 async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: float) -> reply.Reply:

@@ -2,82 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
-
-from fastapi import Request, Response
 
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.query import Answer, Query
-from gatescope.server.api import accept, body, context, ndjson, query, reply
-from gatescope.server.api.context import Context
+from gatescope.pipeline.query import Query
+from gatescope.server.api import accept, body, ndjson, query, reply
 from gatescope.server.api.limits import Limits
-from gatescope.server.api.prepared import PreparedJSON, PreparedTensors
-from gatescope.server.api.quick import ACCEPTED, Asked, Headers, encoded
+from gatescope.server.api.messages import Reply, Request, StreamedReply
+from gatescope.server.api.reading import Reading
 from gatescope.server.api.schemas import PredictRequest, TraceRequest
 from gatescope.server.serving import chunks
 from gatescope.server.serving.turns import Turns
 
 
-async def predict(request: Request, name: str, version: str | None = None) -> Response:
+async def predict(request: Request, name: str, version: str | None = None) -> Reply:
     """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text."""
-    engine, limits = context.of(request).engine, context.of(request).limits
-    with context.hold(request) as held:
-        model = engine.model(name, version)
-        media_type = accept.of(request, reply.PREDICT_FORMATS)
-        asked = await body.read(request, PredictRequest, query.expected(model), limits.max_body_bytes)
-        wanted = query.to_query(asked, model, limits)
-        held.watch()
-        with query.in_body():
-            answer = await engine.answer(model, wanted)
-        told = await reply.told(reply.prediction, answer, model, query.tokens_of(asked, model))
-        return await reply.respond(told, media_type)
+    engine = request.context.engine
+    model = engine.model(name, version)
+    media_type = accept.of(request.head, reply.PREDICT_FORMATS)
+    asked = await _PREDICT.read(request, model)
+    with query.in_body():
+        answer = await engine.answer(model, asked.query)
+    return await reply.answered(reply.prediction, answer, model, asked.tokens, media_type)
 
 
-async def trace(request: Request, name: str, version: str | None = None) -> Response:
+async def trace(request: Request, name: str, version: str | None = None) -> Reply | StreamedReply:
     """Every gate and state at every time step, layer, direction and unit, or the part that is asked for.
 
     As `Accept` asks: JSON, ragged; `application/vnd.safetensors` or `application/x-npz`, padded with NaN;
     `application/x-ndjson`, one line per time step as it is computed, for long sequences.
     """
-    engine, limits = context.of(request).engine, context.of(request).limits
-    with context.hold(request) as held:
-        model = engine.model(name, version)
-        media_type = accept.of(request, reply.TRACE_FORMATS)
-        asked = await body.read(request, TraceRequest, query.expected(model), limits.max_body_bytes)
-        untraced, tokens = query.to_query(asked, model, limits), query.tokens_of(asked, model)
-        if media_type == reply.NDJSON:
-            selection = query.to_streamed_selection(asked, model, untraced, limits)
-            turns = Turns(engine, model, held.seconds)
-            with query.in_body():
-                traced = await chunks.begin(turns, untraced, selection, limits.max_trace_bytes)
-                return await ndjson.respond(traced, tokens)
-        selection = query.to_selection(asked, model, untraced, limits)
-        held.watch()
-        with query.in_body():
-            answer = await engine.answer(model, replace(untraced, trace=selection))
-        return await reply.respond(await reply.told(reply.trace, answer, model, tokens), media_type)
+    engine = request.context.engine
+    model = engine.model(name, version)
+    media_type = accept.of(request.head, reply.TRACE_FORMATS)
+    if media_type == reply.NDJSON:
+        return await _streamed(request, model)
+    asked = await _TRACE.read(request, model)
+    with query.in_body():
+        answer = await engine.answer(model, asked.query)
+    return await reply.answered(reply.trace, answer, model, asked.tokens, media_type)
 
 
-Tell = Callable[[Answer, Model, None], reply.Reply]
-"""Makes the reply of an answer; no tokens were read."""
-
-
-def _quickly(prepared: PreparedJSON[Any] | PreparedTensors[Any], tell: Tell) -> Callable[..., Asked | None]:
-    def begin(here: Context, content: bytes, headers: Headers, name: str, version: str | None = None) -> Asked | None:
-        """Answer a body of nothing but numbers; None of any other."""
-        media_type = ACCEPTED.get(headers.get(b"accept"))
-        model = here.engine.model(name, version)
-        wanted = None if media_type is None else prepared.query(content, model, here.limits)
-        if media_type is None or wanted is None:
-            return None
-
-        return Asked(
-            here.engine.submit(model, wanted), lambda answer: encoded(tell(answer, model, None), answer, media_type)
+async def _streamed(request: Request, model: Model) -> StreamedReply:
+    """A trace line by line: only a chunk of it need fit what is made at once."""
+    engine, limits = request.context.engine, request.context.limits
+    asked = await body.read(request, TraceRequest, query.expected(model))
+    untraced = query.to_query(asked, model, limits)
+    selection = query.to_streamed_selection(asked, model, untraced, limits)
+    with query.in_body():
+        traced = await chunks.begin(
+            Turns(engine, model, request.deadline.seconds), untraced, selection, limits.max_trace_bytes
         )
-
-    return begin
+        return await ndjson.respond(traced, query.tokens_of(asked, model))
 
 
 def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
@@ -85,14 +61,4 @@ def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
     return replace(untraced, trace=query.to_selection(asked, model, untraced, limits))
 
 
-PREDICTED_QUICKLY = {
-    reply.JSON: _quickly(PreparedJSON(PredictRequest, query.to_query), reply.prediction),
-    reply.SAFETENSORS: _quickly(PreparedTensors(PredictRequest, query.to_query), reply.prediction),
-}
-"""What predicts from bodies like most others, by their content type."""
-
-TRACED_QUICKLY = {
-    reply.JSON: _quickly(PreparedJSON(TraceRequest, _to_traced), reply.trace),
-    reply.SAFETENSORS: _quickly(PreparedTensors(TraceRequest, _to_traced), reply.trace),
-}
-"""What traces bodies like most others, likewise."""
+_PREDICT, _TRACE = Reading(PredictRequest, query.to_query), Reading(TraceRequest, _to_traced)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Request as FrameworkRequest
+from fastapi import Response
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import accept, aside, body, context, query, reply
+from gatescope.server.api import accept, body, context, query, reply
 from gatescope.server.api.context import Context
-from gatescope.server.api.prepared import PreparedJSON
-from gatescope.server.api.quick import ACCEPTED, Asked, Encode, Encoded, Headers, encoded
+from gatescope.server.api.messages import Reply, Request
+from gatescope.server.api.reading import Asked, Reading
 from gatescope.server.api.schemas import (
     InitialState,
     ModelName,
@@ -24,111 +25,72 @@ from gatescope.server.api.schemas import (
     StepRequest,
 )
 from gatescope.server.serving.session import Session
-from gatescope.server.serving.session_stores.store import not_found
 
-_PREPARED = PreparedJSON(StepRequest, query.to_step)
+_STEP = Reading(StepRequest, query.to_step)
 
 
-async def open_session(request: Request, response: Response) -> SessionReply:
+async def open_session(request: Request) -> Reply:
     """Begin a stream of a model that is not bidirectional."""
-    here = context.of(request)
-    with context.hold(request):
-        fields = await body.fields_of(request, here.limits.max_body_bytes)
-        model = model_named_in(fields, here)
-        asked = body.checked(fields, SessionRequest, query.expected(model))
-        state = None if asked.initial_state is None else query.to_state(asked.initial_state, "initial_state")
-        session = await here.sessions.open(model, asked.session_id, state)
-    response.headers["Location"] = f"/v1/sessions/{session.session_id}"
-    return told(session)
+    here = request.context
+    fields = await body.fields_of(request)
+    model = model_named_in(fields, here)
+    asked = body.checked(fields, SessionRequest, query.expected(model))
+    state = None if asked.initial_state is None else query.to_state(asked.initial_state, "initial_state")
+    session = await here.sessions.open(model, asked.session_id, state)
+    location = (b"location", f"/v1/sessions/{session.session_id}".encode())
+    return reply.of_schema(told(session), HTTPStatus.CREATED, [location])
 
 
-async def list_sessions(request: Request) -> SessionList:
+async def list_sessions(request: FrameworkRequest) -> SessionList:
     """Every session that is open, the one that was used last comes last."""
     return SessionList(sessions=[told(session) for session in await context.of(request).sessions.list()])
 
 
-async def get_session(request: Request, session_id: str) -> SessionReply:
+async def get_session(request: FrameworkRequest, session_id: str) -> SessionReply:
     """One session."""
     return told(await context.of(request).sessions.get(session_id))
 
 
-async def end_session(request: Request, session_id: str) -> Response:
+async def end_session(request: FrameworkRequest, session_id: str) -> Response:
     """End a stream, and forget its state."""
     await context.of(request).sessions.close(session_id)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def take_step(request: Request, session_id: str) -> Response:
+async def take_step(request: Request, session_id: str) -> Reply:
     """Predict for what is new of a stream, and trace it where that is wanted; the next step goes on from there."""
-    here = context.of(request)
-    with context.hold(request) as held:
-        media_type = accept.of(request, reply.PREDICT_FORMATS)
-        session = await here.sessions.get(session_id)
-        model = here.sessions.model(session)
-        asked = await body.read(request, StepRequest, query.expected(model), here.limits.max_body_bytes)
-        held.watch()
-        return await reply.respond(await taken(here, session, model, asked), media_type)
-
-
-def _step_quickly(here: Context, content: bytes, headers: Headers, session_id: str) -> Asked | None:
-    """Take a step that is nothing but numbers, of a session that is at hand; None of any other."""
-    media_type, session = ACCEPTED.get(headers.get(b"accept")), here.sessions.at_hand(session_id)
-    if media_type is None or session is None:
-        return None
+    here = request.context
+    media_type = accept.of(request.head, reply.PREDICT_FORMATS)
+    session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
-    wanted = _PREPARED.query(content, model, here.limits)
-    stepping = None if wanted is None else here.sessions.begin(session, model, wanted)
-    if stepping is None:
-        return None
-
-    def encode(answer: Answer) -> Encoded | Encode:
-        if stepping.session is None:
-            raise not_found(session_id)
-        return encoded(_reply(stepping.session, answer, model, None), answer, media_type)
-
-    return Asked(stepping.answer, encode)
+    asked = await _STEP.read(request, model)
+    return await reply.respond(await _taken(here, session, model, asked), media_type)
 
 
-QUICKLY = {reply.JSON: _step_quickly}
-"""What takes steps of bodies like most others, by their content type."""
-
-
-async def get_state(request: Request, session_id: str) -> States:
+async def get_state(request: FrameworkRequest, session_id: str) -> States:
     """Where a stream stands, each (layers, 1, unit)."""
     state = await context.of(request).sessions.state(session_id)
     return States(hidden_state=state.hidden_state.tolist(), cell_state=state.cell_state.tolist())
 
 
-async def put_state(request: Request, session_id: str) -> SessionReply:
+async def put_state(request: Request, session_id: str) -> Reply:
     """Let a stream go on from another state."""
-    here = context.of(request)
-    with context.hold(request):
-        model = here.sessions.model(await here.sessions.get(session_id))
-        given = await body.read(request, InitialState, query.expected(model), here.limits.max_body_bytes)
-        return told(await here.sessions.set_state(session_id, query.to_state(given)))
+    sessions = request.context.sessions
+    model = sessions.model(await sessions.get(session_id))
+    given = await body.read(request, InitialState, query.expected(model))
+    return reply.of_schema(told(await sessions.set_state(session_id, query.to_state(given))))
 
 
-async def taken(here: Context, seen: Session, model: Model, asked: StepRequest) -> reply.Reply:
-    """The reply to a step of a session of this model, which was just read.
-
-    Raises:
-        InvalidInput: what it asks for does not go together, or is not for one sequence.
-        AppError: what `Sessions.step` raises.
-    """
-    wanted = query.to_step(asked, model, here.limits)
-    session, answer = await here.sessions.step(seen.session_id, wanted, step_number=asked.step_number, seen=seen)
-    return _reply(session, answer, model, query.tokens_of(asked, model))
+async def taken_of(here: Context, seen: Session, model: Model, content: bytes, decode: body.Decode) -> reply.Reply:
+    """The reply to a step that a message of a stream states; raises `InvalidJSON`, and what `Sessions.step` raises."""
+    return await _taken(here, seen, model, await _STEP.decoded(content, decode, model, here.limits))
 
 
-async def taken_of_text(here: Context, seen: Session, model: Model, text: str) -> reply.Reply:
-    """The same of a body in JSON; raises `InvalidJSON`, too."""
-    content = text.encode()
-    wanted = None if len(content) > aside.MOST_BYTES else _PREPARED.query(content, model, here.limits)
-    if wanted is None:
-        expected = query.expected(model).within(here.limits)
-        return await taken(here, seen, model, await body.decoded(content, body.from_json, StepRequest, expected))
-    session, answer = await here.sessions.step(seen.session_id, wanted, seen=seen)
-    return _reply(session, answer, model, None)
+async def _taken(here: Context, seen: Session, model: Model, asked: Asked[StepRequest]) -> reply.Reply:
+    """The reply to a step of a session of this model, which was just read."""
+    number = None if asked.request is None else asked.request.step_number
+    session, answer = await here.sessions.step(seen.session_id, asked.query, step_number=number, seen=seen)
+    return _reply(session, answer, model, asked.tokens)
 
 
 def _reply(session: Session, answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:

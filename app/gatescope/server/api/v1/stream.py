@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from fastapi import WebSocket
 from starlette.types import Message
 
 from gatescope.errors import AppError, BodyTooLarge, NotFound
-from gatescope.server.api import aside, body, context, problems, query, reply, tensors
-from gatescope.server.api.schemas import StepRequest
-from gatescope.server.api.v1.sessions import taken, taken_of_text
+from gatescope.server.api import aside, body, context, problems, reply, tensors
+from gatescope.server.api.deadlines import exceeded
+from gatescope.server.api.v1.sessions import taken_of
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +24,6 @@ async def stream(websocket: WebSocket, session_id: str) -> None:
     """
     here = context.of(websocket)
     try:
-        here.administration.check_page(websocket.headers)
         await here.sessions.get(session_id)
     except AppError as error:
         await websocket.send_denial_response(problems.response(error))
@@ -33,13 +34,13 @@ async def stream(websocket: WebSocket, session_id: str) -> None:
         try:
             await _answer(websocket, session_id, message)
         except AppError as error:
-            await websocket.send_text(bytes(problems.response(error).body).decode())
+            await websocket.send_text(problems.body_of(error).decode())
             if isinstance(error, NotFound):
                 await websocket.close(problems.close_code(error), type(error).__name__)
                 break
         except Exception:  # a stream has no middleware's last resort
             log.exception("a step failed", session_id=session_id)
-            await websocket.send_text(bytes(problems.internal().body).decode())
+            await websocket.send_text(bytes(problems.internal().pieces[0]).decode())
     log.info("stream closed", session_id=session_id)
 
 
@@ -49,13 +50,14 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
         raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
     session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
-    with here.patience.hold(websocket.receive):
-        if text is not None:
-            answer = await taken_of_text(here, session, model, text)
-        else:
-            expected = query.expected(model).within(here.limits)
-            asked = await body.decoded(content, tensors.fields_of, StepRequest, expected)
-            answer = await taken(here, session, model, asked)
+    try:
+        async with asyncio.timeout(here.limits.request_timeout_s):
+            if text is not None:
+                answer = await taken_of(here, session, model, text.encode(), body.from_json)
+            else:
+                answer = await taken_of(here, session, model, content, tensors.fields_of)
+    except TimeoutError:
+        raise exceeded(here.limits.request_timeout_s) from None
     if text is not None:
         await websocket.send_text((await _written(answer, reply.JSON)).decode())
     else:

@@ -8,15 +8,17 @@ from http import HTTPStatus
 
 import numpy as np
 import torch
-from fastapi import Request, Response
+from fastapi import Request as FrameworkRequest
+from fastapi import Response
+from starlette.datastructures import QueryParams
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.query import Answer
 from gatescope.selection import Selection
 from gatescope.server.api import accept, body, context, ndjson, query, reply
 from gatescope.server.api.context import Context
+from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.ragged import Ragged
-from gatescope.server.api.reply import Reply
 from gatescope.server.api.schemas import PredictRequest, StoredTraceReply, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.api.view import check_size, to_view
@@ -27,50 +29,46 @@ from gatescope.server.serving.turns import Turns
 from gatescope.state import State
 
 
-async def store_trace(request: Request, response: Response) -> StoredTraceReply:
+async def store_trace(request: Request) -> Reply:
     """Compute a trace of everything and keep it, to be looked at part by part."""
-    here = context.of(request)
-    with context.hold(request) as held:
-        given = await body.fields_of(request, here.limits.max_body_bytes)
-        model = model_named_in(given, here)
-        expected = query.expected(model).within(here.limits)
-        asked = await asyncio.to_thread(body.checked, given, StoreTraceRequest, expected)
-        untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
-        held.watch()
-        with query.in_body():
-            turns = Turns(here.engine, model, held.seconds)
-            trace_id = await here.traces.record(turns, untraced, tokens, here.limits.max_trace_bytes)
-    response.headers["Location"] = f"/v1/traces/{trace_id}"
-    return _kept(here.traces, trace_id)
+    here = request.context
+    given = await body.fields_of(request)
+    model = model_named_in(given, here)
+    expected = query.expected(model).within(here.limits)
+    asked = await asyncio.to_thread(body.checked, given, StoreTraceRequest, expected)
+    untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
+    with query.in_body():
+        turns = Turns(here.engine, model, request.deadline.seconds)
+        trace_id = await here.traces.record(turns, untraced, tokens, here.limits.max_trace_bytes)
+    location = (b"location", f"/v1/traces/{trace_id}".encode())
+    return reply.of_schema(_kept(here.traces, trace_id), HTTPStatus.CREATED, [location])
 
 
-async def get_trace(request: Request, trace_id: str) -> Response:
+async def get_trace(request: Request, trace_id: str) -> Reply:
     """What was computed beside the signals: a trace reply without them."""
-    traces = context.of(request).traces
-    with context.hold(request):
-        stored = traces.get(trace_id)
-        kept = _kept(traces, trace_id).model_dump()
-        return await reply.respond(kept | await asyncio.to_thread(_described, stored))
+    traces = request.context.traces
+    stored = traces.get(trace_id)
+    kept = _kept(traces, trace_id).model_dump()
+    return await reply.respond(kept | await asyncio.to_thread(_described, stored))
 
 
-async def get_trace_values(request: Request, trace_id: str) -> Response:
+async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedReply:
     """A part of the signals, or with `bins` a picture of it: time cut into spans, each reduced to one value.
 
     As `Accept` asks, in any format of a trace reply. What needs no signals stands in the trace itself.
     """
-    traces, limits = context.of(request).traces, context.of(request).limits
-    media_type = accept.of(request, reply.TRACE_FORMATS)
-    with context.hold(request):
-        stored = traces.get(trace_id)
-        view = to_view(request.query_params, stored)
-        if media_type == reply.NDJSON:
-            return _lines(traces, trace_id, view)
-        check_size(view, limits.max_trace_bytes)
-        seen = await asyncio.to_thread(lambda: _seen(stored, view) | {"signals": stored.values(view)})
-        return await reply.respond(seen, media_type)
+    traces, limits = request.context.traces, request.context.limits
+    media_type = accept.of(request.head, reply.TRACE_FORMATS)
+    stored = traces.get(trace_id)
+    view = to_view(QueryParams(request.head.query_values), stored)
+    if media_type == reply.NDJSON:
+        return _lines(traces, trace_id, view)
+    check_size(view, limits.max_trace_bytes)
+    seen = await asyncio.to_thread(lambda: _seen(stored, view) | {"signals": stored.values(view)})
+    return await reply.respond(seen, media_type)
 
 
-async def delete_trace(request: Request, trace_id: str) -> Response:
+async def delete_trace(request: FrameworkRequest, trace_id: str) -> Response:
     """Keep a trace no more."""
     context.of(request).traces.delete(trace_id)
     return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -122,19 +120,19 @@ def _kept(traces: Traces, trace_id: str) -> StoredTraceReply:
     return StoredTraceReply(trace_id=trace_id, shape=list(stored.shape), bytes=stored.bytes, expires_at=expires_at)
 
 
-def _described(stored: StoredTrace) -> Reply:
+def _described(stored: StoredTrace) -> reply.Reply:
     answered = reply.prediction(stored.answer, stored.model, stored.tokens)
     return answered | _inputs(stored) | _around(stored.answer, stored, stored.everything, stored.initial_state)
 
 
-def _inputs(stored: StoredTrace) -> Reply:
+def _inputs(stored: StoredTrace) -> reply.Reply:
     """What a model of features read; nothing where the traced LSTM has time steps of its own."""
     if stored.tokens is not None or not stored.answer.aligned:
         return {}
     return {"inputs": Ragged(stored.answer.inputs.numpy(), stored.lengths)}
 
 
-def _seen(stored: StoredTrace, view: View) -> Reply:
+def _seen(stored: StoredTrace, view: View) -> reply.Reply:
     """The reply to a view without its signals."""
     answer, initial_state = stored.answer_of(view.rows), stored.initial_state_of(view.rows)
     around = reply.prediction(answer, stored.model, None) | _around(answer, stored, view.selection, initial_state)
@@ -142,13 +140,13 @@ def _seen(stored: StoredTrace, view: View) -> Reply:
     return around | binned | {"time_steps": view.spans.time_steps}
 
 
-def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_state: State) -> Reply:
+def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_state: State) -> reply.Reply:
     """A trace reply without its signals and without what a predict reply says."""
     described = reply.description(selection, answer, initial_state)
     return described | {"residual": np.float32(stored.residual)}
 
 
-def _lines(traces: Traces, trace_id: str, view: View) -> Response:
+def _lines(traces: Traces, trace_id: str, view: View) -> StreamedReply:
     """Line by line, each piece read when the client has taken what was before it.
 
     A trace that goes meanwhile is not held on to: the last line then says so.

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from fastapi import Request, Response
 
 from gatescope.errors import InvalidInput, ModelNotFound, Place, VersionNotFound
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import aside, context
+from gatescope.server.api import aside
 from gatescope.server.api.context import Context
+from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.v2 import message, question
-from gatescope.server.api.v2.message import Message, Output
+from gatescope.server.api.v2.message import Message
+from gatescope.server.api.v2.question import Question
 from gatescope.server.api.v2.schemas import InferParameters
 from gatescope.server.api.v2.sequence import Sequence
+from gatescope.server.api.v2.templates import MessageTemplates
 
 _MICROSECONDS = 1_000_000
 
 
-async def infer(request: Request, name: str, version: str | None = None) -> Response:
+async def infer(request: Request, name: str, version: str | None = None) -> Reply:
     """Answer with the tensors that are asked for: the prediction, the output, the final state, any gate.
 
     A body is JSON, and behind it what comes in binary: `Inference-Header-Content-Length` tells where the JSON ends.
     Requests and replies may be compressed with gzip or deflate.
     """
-    engine = context.of(request).engine
-    with context.hold(request) as held:
-        with known():
-            engine.entry(name).version(version)
-        content = await message.read(request)
-        if message.is_raw(request):
-            asked = question.raw(content, engine.model(name, version))
-        else:
-            asked = await message.parse(request, content)
-        held.watch()
-        with question.in_tensors():
-            told, outputs = await _answer(context.of(request), asked, name, version, held.seconds)
-        return await message.respond(told, outputs, request.headers.get("accept-encoding"))
+    here, accept_encoding = request.context, request.head.text(b"accept-encoding")
+    with known():
+        version_asked = here.engine.entry(name).version(version)
+    content = await message.read(request)
+    length = message.json_length(request.head, len(content))
+    model = here.engine.entry(name).loaded.get(version_asked) if version_asked is not None else None
+    posed = _TEMPLATES.question(content, length, model) if model is not None and here.engine.ready else None
+    if model is not None and posed is not None:
+        answer = await _computed(here, model, posed, None)
+        return await message.respond(_told("", model, answer), posed.outputs(answer), accept_encoding)
+    if length == 0:
+        asked = question.raw(content, here.engine.model(name, version))
+    else:
+        asked = await message.parse(content, length)
+    with question.in_tensors():
+        return await _answer(here, asked, name, version, accept_encoding, content, length)
 
 
 @contextmanager
@@ -53,22 +59,34 @@ def known() -> Iterator[None]:
 
 
 async def _answer(
-    served: Context, asked: Message, name: str, version: str | None, most_s: float
-) -> tuple[dict[str, Any], list[Output]]:
-    """What the reply says, and its outputs."""
-    engine, parameters = served.engine, asked.request.parameters or InferParameters()
-    timeout_s = min(most_s, parameters.timeout / _MICROSECONDS) if parameters.timeout else most_s
+    here: Context,
+    asked: Message,
+    name: str,
+    version: str | None,
+    accept_encoding: str | None,
+    content: bytes,
+    length: int | None,
+) -> Reply:
+    parameters = asked.request.parameters or InferParameters()
+    timeout_s = parameters.timeout / _MICROSECONDS if parameters.timeout else None
     if parameters.sequence_id:
-        sequence = Sequence(engine, served.sessions, name, version, parameters)
+        sequence = Sequence(here.engine, here.sessions, name, version, parameters)
         model = await sequence.model()
-        posed = await aside.run(asked.is_large, question.of, asked, model, served.limits)
+        posed = await aside.run(asked.is_large, question.of, asked, model, here.limits)
         answer = await sequence.step(model, posed.query, timeout_s)
     else:
         _check_flags(parameters)
-        model = engine.model(name, version)
-        posed = await aside.run(asked.is_large, question.of, asked, model, served.limits)
-        answer = await engine.answer(model, posed.query, timeout_s)
-    return _told(asked, model, answer, parameters), posed.outputs(answer)
+        model = here.engine.model(name, version)
+        posed = await aside.run(asked.is_large, question.of, asked, model, here.limits)
+        _TEMPLATES.learn(content, length, model, asked, posed)
+        answer = await _computed(here, model, posed, timeout_s)
+    of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()
+    told = _told(asked.request.id, model, answer, parameters.model_dump(include=of_sequence))
+    return await message.respond(told, posed.outputs(answer), accept_encoding)
+
+
+async def _computed(here: Context, model: Model, posed: Question, timeout_s: float | None) -> Answer:
+    return await here.engine.answer(model, posed.query, timeout_s)
 
 
 def _check_flags(parameters: InferParameters) -> None:
@@ -77,16 +95,15 @@ def _check_flags(parameters: InferParameters) -> None:
         raise InvalidInput.at(Place(("parameters", "sequence_id"), text))
 
 
-def _told(asked: Message, model: Model, answer: Answer, parameters: InferParameters) -> dict[str, Any]:
+def _told(
+    request_id: str | None, model: Model, answer: Answer, of_sequence: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """The reply without its outputs."""
-    told: dict[str, Any] = {"id": asked.request.id} if asked.request.id else {}
+    told: dict[str, Any] = {"id": request_id} if request_id else {}
     told |= {"model_name": model.name, "model_version": model.version}
-    of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()
-    return told | more(answer, parameters.model_dump(include=of_sequence))
-
-
-def more(answer: Answer, of_sequence: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of the reply, where there are some."""
     traced = {} if answer.trace is None else {"residual": np.float32(answer.trace.residual)}
-    more = of_sequence | traced
-    return {"parameters": more} if more else {}
+    more = {**of_sequence, **traced}
+    return told | {"parameters": more} if more else told
+
+
+_TEMPLATES = MessageTemplates()

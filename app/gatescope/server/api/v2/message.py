@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fastapi import Request, Response
 from pydantic import BaseModel
 
 from gatescope.errors import InvalidInput, Place
-from gatescope.server.api import aside, body, compression, context, written
+from gatescope.server.api import aside, body, compression, written
+from gatescope.server.api.messages import Content, Head, Reply, Request
 from gatescope.server.api.nested import Expected
 from gatescope.server.api.v2 import tensors
 from gatescope.server.api.v2.schemas import InferRequest
-from gatescope.server.api.written import Content, InPieces
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
+_LENGTH = LENGTH_HEADER.lower().encode()
 JSON, BINARY = FORMATS = "application/json", "application/octet-stream"
 
 _BINARY_GAIN = 16  # so much sooner is a tensor written in binary
@@ -54,30 +54,39 @@ async def read(request: Request) -> bytes:
         BodyTooLarge: it has more bytes than this server takes, as it comes or unpacked.
         BadRequest: it cannot be unpacked.
     """
-    most, encoding = context.of(request).limits.max_body_bytes, request.headers.get("content-encoding")
-    content = b"".join([chunk async for chunk in body.chunks(request, most, encoded=True)])
+    most, encoding = request.context.limits.max_body_bytes, request.head.text(b"content-encoding")
+    content = await request.content(most)
     return content if encoding is None else await asyncio.to_thread(compression.inflate, content, encoding, most)
 
 
-def is_raw(request: Request) -> bool:
-    """Whether the body is the one tensor that the model needs, and nothing else."""
-    given = request.headers.get(LENGTH_HEADER)
-    return given is not None and given.isdecimal() and not given.strip("0")
+def json_length(head: Head, size: int) -> int | None:
+    """How much of a body of this size is JSON, where the client says that; 0 where it is one tensor and nothing else.
+
+    Raises:
+        InvalidInput: it cannot be.
+    """
+    given = head.text(_LENGTH)
+    if given is None:
+        return None
+    if not _WHOLE_NUMBER.fullmatch(given) or int(given) > size:
+        message = f"must be the length of the JSON, at most that of the unpacked body, {size:,}; not {given[:20]!r}"
+        raise InvalidInput.at(Place(("header", LENGTH_HEADER), message))
+    return int(given)
 
 
-async def parse(request: Request, content: bytes) -> Message:
+async def parse(content: bytes, length: int | None) -> Message:
     """The message that these bytes are.
 
     Raises:
         InvalidJSON: what should be JSON is none.
         InvalidInput: it says what cannot be, or the lengths that it states are not those that it has.
     """
-    length = _json_length(request.headers.get(LENGTH_HEADER), len(content))
-    return await aside.run(length > aside.MOST_BYTES, of, content, length)
+    return await aside.run((length or len(content)) > aside.MOST_BYTES, of, content, length)
 
 
-def of(content: bytes, length: int) -> Message:
-    """The same, its JSON having this length."""
+def of(content: bytes, length: int | None) -> Message:
+    """The same; its JSON has this length, or is all of it."""
+    length = len(content) if length is None else length
     parsed = body.checked(body.from_json(content[:length]), InferRequest, Expected(""))
     return Message(parsed, _cut(memoryview(content)[length:], parsed), length > aside.MOST_BYTES)
 
@@ -87,18 +96,14 @@ def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
     return body.checked(body.from_json(content) if content.strip() else {}, schema, Expected(""))
 
 
-async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Response:
+async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Reply:
     """The reply with these outputs, compressed if the client asks for that."""
-    takes_long = is_large(outputs)
-    length, pieces = await aside.write(encode, reply, outputs) if takes_long else encode(reply, outputs)
-    headers = {} if length is None else {LENGTH_HEADER: str(length)}
-    if coding := compression.choose(accept_encoding):
+    length, pieces = await aside.write(encode, reply, outputs) if is_large(outputs) else encode(reply, outputs)
+    headers = [] if length is None else [(_LENGTH, b"%d" % length)]
+    if accept_encoding and (coding := compression.choose(accept_encoding)):
         pieces = await asyncio.to_thread(compression.deflate, pieces, coding)
-        headers["Content-Encoding"] = coding
-    media_type = JSON if length is None else BINARY
-    if takes_long:
-        return InPieces(pieces, media_type, headers)
-    return Response(b"".join(pieces), headers=headers, media_type=media_type)
+        headers.append((b"content-encoding", coding.encode()))
+    return Reply(200, pieces, JSON if length is None else BINARY, headers)
 
 
 def is_large(outputs: Sequence[Output]) -> bool:
@@ -119,15 +124,6 @@ def _described(output: Output) -> dict[str, Any]:
     if output.binary:
         return described | {"parameters": {"binary_data_size": output.values.nbytes}}
     return described | {"data": tensors.to_json(output.values)}
-
-
-def _json_length(given: str | None, size: int) -> int:
-    if given is None:
-        return size
-    if not _WHOLE_NUMBER.fullmatch(given) or int(given) > size:
-        message = f"must be the length of the JSON, at most that of the unpacked body, {size:,}; not {given[:20]!r}"
-        raise InvalidInput.at(Place(("header", LENGTH_HEADER), message))
-    return int(given)
 
 
 def _cut(behind: memoryview, request: InferRequest) -> list[memoryview | None]:

@@ -6,50 +6,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastapi import Request
-
 from gatescope.errors import AppError, InvalidInput, Place
-from gatescope.server.api import context
+from gatescope.server.api import reply
+from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.schemas import RepositoryRequest
+from gatescope.server.api.written import dumps
 from gatescope.server.repository.entry import Entry
 
 _FILE = "file:"
 _LONGEST_NAME = 64
 
 
-async def repository_index(request: Request) -> list[dict[str, str]]:
+async def repository_index(request: Request) -> Reply:
     """Every version of every model with its state; with `ready`, only those that answer."""
     asked = await _read(request)
-    entries = context.of(request).engine.entries()
-    listed = [told for entry in entries for told in _listed(entry)]
-    return [told for told in listed if told["state"] == "READY" or not asked.ready]
+    listed = [told for entry in request.context.engine.entries() for told in _listed(entry)]
+    return Reply(200, (dumps([told for told in listed if told["state"] == "READY" or not asked.ready]),), reply.JSON)
 
 
-async def load_model(request: Request, name: str) -> dict[str, str]:
+async def load_model(request: Request, name: str) -> Reply:
     """Read a model's folder anew and load it beside what answers; it is ready when this is answered."""
     asked = await _read(request)
     with _failing_to(f"load '{name}'"):
         _check(asked.parameters or {})
-        with context.hold_on(request) as held:
-            held.watch()
-            await context.of(request).engine.load(name, None)
-    return {}
+        await request.context.engine.load(name, None)
+    return await reply.respond({})
 
 
-async def unload_model(request: Request, name: str) -> dict[str, str]:
+async def unload_model(request: Request, name: str) -> Reply:
     """Serve a model no more, until it is loaded again or its files change."""
     await _read(request)
-    with _failing_to(f"unload '{name}'"), context.hold_on(request) as held:
-        held.watch()
-        await context.of(request).engine.unload(name, None)
-    return {}
+    with _failing_to(f"unload '{name}'"):
+        await request.context.engine.unload(name, None)
+    return await reply.respond({})
 
 
 async def _read(request: Request) -> RepositoryRequest:
-    with context.hold(request):
-        content = await message.read(request)
-    asked: RepositoryRequest = message.schema_of(content, RepositoryRequest)
+    asked: RepositoryRequest = message.schema_of(await message.read(request), RepositoryRequest)
     return asked
 
 

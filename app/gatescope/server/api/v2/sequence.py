@@ -48,7 +48,7 @@ class Sequence:
             return self._engine.model(self._name, self._version)
         return self._sessions.model(await self._session())
 
-    async def step(self, model: Model, query: Query, timeout_s: float) -> Answer:
+    async def step(self, model: Model, query: Query, timeout_s: float | None) -> Answer:
         """Take the step; raises `InvalidInput` where the query is none of a step, and what `Sessions` raises."""
         if len(query.inputs) != 1:
             message = f"a step of a sequence is a batch of 1, not of {len(query.inputs)}"

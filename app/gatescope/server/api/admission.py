@@ -1,0 +1,74 @@
+"""`Admission`: how many requests are answered at once; a further one waits a moment for a place, then it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+
+from gatescope.errors import Overloaded
+from gatescope.server.api.messages import Request
+
+
+class Admission:
+    """Places for requests that compute; whoever waited for longest gets the next one.
+
+    A request takes its place before its body is parsed, so that refusing costs little.
+
+    Args:
+        places: how many there are.
+        wait_s: seconds that a request may wait for one.
+    """
+
+    def __init__(self, places: int, wait_s: float) -> None:
+        self._places, self._free, self._wait_s = places, places, wait_s
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()  # the time when it is refused, in order
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return sum(not place.done() for _, place in self._waiting)
+
+    async def admit(self, request: Request) -> None:
+        """Give a request a place, which it gives back with `release`.
+
+        Raises:
+            Overloaded: none came free in time.
+        """
+        if not self._free:
+            await self._wait()
+        else:
+            self._free -= 1
+        request.is_admitted = True
+
+    def release(self) -> None:
+        """Give a place back."""
+        while self._waiting:
+            _, place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((monotonic() + self._wait_s, place))
+        if self._timer is None:
+            self._timer = loop.call_later(self._wait_s, self._refuse_late, loop)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self.release()  # the place came at the same moment
+            raise
+
+    def _refuse_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, now = None, monotonic()
+        while self._waiting and self._waiting[0][0] <= now:
+            _, place = self._waiting.popleft()
+            if not place.done():
+                place.set_exception(Overloaded(f"{self._places} requests are being answered already; try again later"))
+        if self._waiting:
+            self._timer = loop.call_later(self._waiting[0][0] - now, self._refuse_late, loop)

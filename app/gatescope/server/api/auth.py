@@ -1,0 +1,146 @@
+"""Who gets in: Host, Origin, the operator's keys, and who may change what is served."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from gatescope.errors import BadRequest, ForeignOrigin, Unauthorized, UnknownHost
+from gatescope.server.api.cors import Cors
+from gatescope.server.api.messages import Head
+
+HOW = "as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+
+OPEN = frozenset(
+    ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json")
+)
+OPEN_BELOW = ("/static-offline-docs/", "/inspector/")
+"""Paths that need no key."""
+
+_READING = frozenset(("GET", "HEAD", "OPTIONS"))
+"""Methods that change nothing: any page may send them, and none of another origin can read the reply."""
+
+
+class Keys:
+    """Some keys; there may be none."""
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._keys = tuple(key.encode() for key in keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def fit(self, head: Head) -> bool:
+        """Whether a request carries one of them."""
+        scheme, _, token = (head.get(b"authorization") or b"").partition(b" ")
+        sent = (token if scheme.lower() == b"bearer" else head.get(b"x-api-key") or b"").strip()
+        matches = [secrets.compare_digest(sent, key) for key in self._keys]  # all compared: no timing to learn from
+        return any(matches)
+
+
+class Guard:
+    """The rules for every request.
+
+    A server without keys that listens on the loopback is there for this machine's own programs and pages. So a page
+    whose name was made to point here (DNS rebinding) gets nothing: Host must be an address, `localhost` or one of
+    `allowed_hosts`. Where there are keys, a page cannot know them.
+
+    Args:
+        api_keys: of which a request needs one.
+        admin_keys: of which a request that changes what is served needs one; they open the rest, too.
+        allowed_hosts: further names under which this server may be asked.
+        cors: pages of other origins that may call the API; None where none may.
+    """
+
+    def __init__(
+        self, api_keys: Collection[str], admin_keys: Collection[str], allowed_hosts: Collection[str], cors: Cors | None
+    ) -> None:
+        self._api_keys, self._admin_keys = Keys(api_keys), Keys(admin_keys)
+        self._keys = Keys((*api_keys, *admin_keys)) if api_keys else Keys()
+        self._hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._cors = cors
+
+    def check(self, head: Head, *, is_loopback: bool, is_websocket: bool = False) -> None:
+        """Let a request pass.
+
+        Args:
+            head: of the request; its route was looked for.
+            is_loopback: whether only this machine reaches the socket that it came by.
+            is_websocket: whether it opens one: browsers do so for any page, without asking first.
+
+        Raises:
+            BadRequest: it names no host, or several.
+            UnknownHost: it names a host that this server is not.
+            ForeignOrigin: a page of another origin sent it.
+            Unauthorized: it carries no key that it needs.
+        """
+        host = self._host_of(head)
+        administers = head.route is not None and head.route.administers
+        if not self._api_keys and not self._admin_keys and (is_loopback or administers):
+            self._check_host(host)
+        if is_websocket or head.method not in _READING:
+            self._check_origin(head, host, administers=administers)
+        if self._keys and not _is_open(head.path) and not self._keys.fit(head):
+            raise Unauthorized(f"send one of this server's keys {HOW}")
+        if administers:
+            self._check_administration(head)
+
+    def _host_of(self, head: Head) -> str:
+        hosts = head.all(b"host")
+        if len(hosts) == 1:
+            return hosts[0].decode("latin-1").lower()
+        if not hosts and head.http_version == "1.0":
+            return ""
+        raise BadRequest(f"a request names its host once; this one has {len(hosts)} Host headers")
+
+    def _check_host(self, host: str) -> None:
+        name = _name_in(host)
+        if name and name != "localhost" and name not in self._hosts and host not in self._hosts and not _is_ip(name):
+            raise UnknownHost(
+                f"this server is not '{name[:64]}': ask for it by its address or as localhost, or name it in "
+                "GATESCOPE_ALLOWED_HOSTS"
+            )
+
+    def _check_origin(self, head: Head, host: str, *, administers: bool) -> None:
+        origin = head.text(b"origin")
+        if origin is None or self._is_allowed(origin, administers=administers):
+            return
+        if origin.partition("://")[2].lower() != host or not host:
+            raise ForeignOrigin(f"no page of {origin[:64]} may do that: name it in GATESCOPE_CORS_ORIGINS")
+
+    def _is_allowed(self, origin: str, *, administers: bool) -> bool:
+        """Whether the operator has named this origin; `*` names none that may change what is served."""
+        if self._cors is None:
+            return False
+        return origin in self._cors.origins if administers else self._cors.is_allowed(origin)
+
+    def _check_administration(self, head: Head) -> None:
+        if self._admin_keys:
+            if not self._admin_keys.fit(head):
+                raise Unauthorized(f"this changes what is served: send one of this server's admin keys {HOW}")
+        elif self._api_keys:
+            raise Unauthorized(
+                "this changes what is served, and this server has no admin keys: set GATESCOPE_ADMIN_KEYS"
+            )
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(OPEN_BELOW)
+
+
+def _name_in(host: str) -> str:
+    """A host without its port and brackets."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return host
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

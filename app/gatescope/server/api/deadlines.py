@@ -1,0 +1,46 @@
+"""`Deadlines`: gives up requests whose time is over."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from gatescope.errors import AppError, DeadlineExceeded
+from gatescope.server.api.messages import Request
+
+INTERVAL_S = 0.02
+"""How often all requests are looked at: a timer for each of them would cost more than most of them take."""
+
+
+class Deadlines:
+    """Looks at the requests that are being answered, all at once."""
+
+    def __init__(self) -> None:
+        self._requests: set[Request] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at this one, too."""
+        self._requests.add(request)
+        if self._timer is None or self._loop is not loop:
+            self._set_timer(loop)
+
+    def discard(self, request: Request) -> None:
+        """Look at this one no more."""
+        self._requests.discard(request)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, self._loop = loop.call_later(INTERVAL_S, self._look, loop), loop
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, now = None, monotonic()
+        for request in [request for request in self._requests if request.deadline.ends_at <= now]:
+            request.give_up(exceeded(request.deadline.seconds))
+        if self._requests:
+            self._set_timer(loop)
+
+
+def exceeded(seconds: float) -> AppError:
+    """The error of a request whose time is over."""
+    return DeadlineExceeded(f"there was no answer within {seconds:g} seconds")

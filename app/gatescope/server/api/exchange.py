@@ -1,0 +1,254 @@
+"""`Exchange`: one request's life, for every route and both adapters.
+
+It gives a request its id, finds its route, checks Host, Origin and key, holds its deadline, admits it, calls its
+endpoint, maps its error to a reply, counts and logs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from itertools import count
+from time import perf_counter
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Scope
+
+from gatescope.errors import AppError, InvalidInput, NotReady, Place
+from gatescope.server import logs
+from gatescope.server.api import problems
+from gatescope.server.api.admission import Admission
+from gatescope.server.api.auth import Guard
+from gatescope.server.api.context import Context
+from gatescope.server.api.cors import Cors
+from gatescope.server.api.deadlines import Deadlines
+from gatescope.server.api.messages import (
+    REQUEST_ID,
+    TIMEOUT,
+    ClientLeft,
+    Head,
+    Headers,
+    Reply,
+    Request,
+    Responder,
+    StreamedReply,
+)
+from gatescope.server.api.metrics import Metrics
+from gatescope.server.api.routes import Route, Routes
+from gatescope.server.serving.deadline import NEVER, Deadline
+
+log = structlog.get_logger(__name__)
+
+
+_PROCESS, _COUNTER = secrets.token_hex(4), count()
+_PLAIN_ID = re.compile(rb"[\w.:/+=-]{1,128}")
+_ID, _TIMEOUT = REQUEST_ID.lower().encode(), TIMEOUT.lower().encode()
+_MILLISECONDS = re.compile(rb"[0-9]{1,15}")
+
+
+class Exchange:
+    """Answers requests.
+
+    Args:
+        context: what stands behind the endpoints.
+        routes: all of them.
+        framework: the ASGI application that serves the routes without an endpoint of our own.
+        guard: says who may ask for what.
+        cors: says which pages may read replies; None where none of another origin may.
+        admission: places for requests that compute.
+        metrics: in which requests are counted.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        routes: Routes,
+        framework: ASGIApp,
+        guard: Guard,
+        cors: Cors | None,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> None:
+        self._context, self._routes, self._framework = context, routes, framework
+        self._guard, self._cors, self._admission, self._metrics = guard, cors, admission, metrics
+        self._deadlines = Deadlines()
+
+    async def handle(self, request: Request, responder: Responder, scope: Callable[[], Scope]) -> None:
+        """Answer one request.
+
+        Args:
+            request: it.
+            responder: where the reply goes.
+            scope: the request as ASGI has it, for the framework.
+        """
+        began, head = perf_counter(), request.head
+        request.id = _request_id(head)
+        logs.request_id.set(request.id)  # each task has a context of its own
+        request.context, request.task = self._context, asyncio.current_task()
+        sent = _Sent(responder, self._further_headers(request))
+        try:
+            status = await self._answer(request, sent, scope)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the trace
+            status = await self._fail(request, sent, error)
+        finally:
+            self._deadlines.discard(request)
+            if request.is_admitted:
+                self._admission.release()
+        self._record(request, status, perf_counter() - began)
+
+    async def _answer(self, request: Request, sent: _Sent, scope: Callable[[], Scope]) -> int:
+        head = request.head
+        if self._cors is not None and (preflight := self._cors.preflight(head)) is not None:
+            return await sent.reply(preflight)
+        if not head.is_allowed:
+            self._routes.find(head)
+            self._guard.check(head, is_loopback=request.is_loopback)
+            head.is_allowed = True
+        route = head.route
+        if route is not None:
+            request.route_path = route.path
+        request.deadline = self._deadline(head, route)
+        if request.deadline is not NEVER:
+            self._deadlines.add(request, asyncio.get_running_loop())
+        if route is None or route.serve is None:
+            return await self._call_framework(request, sent, scope())
+        if route.computes:
+            request.admission = self._admission
+        reply = await route.serve(request, **head.path_values)
+        return await (sent.reply(reply) if type(reply) is Reply else sent.stream(reply))
+
+    def _deadline(self, head: Head, route: Route | None) -> Deadline:
+        """What the request's header asks for, at most what the operator allows; loading takes as long as it takes.
+
+        Raises:
+            InvalidInput: the header is no positive number of milliseconds.
+        """
+        given = head.get(_TIMEOUT)
+        most_s = self._context.limits.request_timeout_s
+        if given is None:
+            return NEVER if route is None or route.administers or route.watching else Deadline.after(most_s)
+        if not _MILLISECONDS.fullmatch(given) or int(given) == 0:
+            shown = given[:20].decode("latin-1")
+            message = f"must be a positive whole number of milliseconds, of at most 15 digits, not {shown!r}"
+            raise InvalidInput.at(Place(("header", TIMEOUT), message))
+        seconds = int(given) / 1000
+        return Deadline.after(seconds if route is None or route.administers else min(seconds, most_s))
+
+    async def _call_framework(self, request: Request, sent: _Sent, scope: Scope) -> int:
+        framework = _FrameworkCall(request, sent)
+        try:
+            await self._framework(scope, framework.receive, framework.send)
+        finally:
+            request.route_path = getattr(scope.get("route"), "path", request.route_path)
+        return sent.status
+
+    async def _fail(self, request: Request, sent: _Sent, error: BaseException) -> int:
+        """Tell the client what went wrong, if it can still be told."""
+        head = request.head
+        if isinstance(error, asyncio.CancelledError):
+            error = request.take_failure() or NotReady("the service is shutting down")
+            if request.task is not None:
+                request.task.uncancel()
+        if isinstance(error, ClientLeft | ClientDisconnect):
+            log.info("the client left", method=head.method, path=head.path)
+            sent.responder.abort()
+            return sent.status or problems.CLIENT_LEFT
+        if isinstance(error, HTTPException):
+            reply = problems.of_http(error, head, self._routes.methods_at(head.path))
+        elif isinstance(error, AppError):
+            reply = problems.reply(error, head.path)
+        else:
+            log.error("request failed", method=head.method, path=head.path, exc_info=error)
+            reply = problems.internal(head.path)
+        if sent.status:
+            sent.responder.abort()
+            return sent.status
+        return await sent.reply(reply)
+
+    def _further_headers(self, request: Request) -> Headers:
+        """What every reply to this request says."""
+        name = (_ID, request.id.encode())
+        return [name] if self._cors is None else [*self._cors.headers(request.head), name]
+
+    def _record(self, request: Request, status: int, seconds: float) -> None:
+        head = request.head
+        self._metrics.observe(head.method, request.route_path, status, seconds)
+        if not head.path.startswith("/health"):
+            logs.access(head.method, head.path, status, seconds, request.id)
+
+
+class _Sent:
+    """What was sent of a reply; adds the headers that every reply has."""
+
+    __slots__ = ("_further", "responder", "status")
+
+    def __init__(self, responder: Responder, further: Headers) -> None:
+        self.responder, self._further = responder, further
+        self.status = 0
+
+    async def reply(self, reply: Reply) -> int:
+        """Send a whole reply."""
+        self.status = reply.status
+        reply.headers += self._further
+        await self.responder.send(reply)
+        return reply.status
+
+    async def stream(self, reply: StreamedReply) -> int:
+        """Send a reply piece by piece."""
+        await self.start(200, [(b"content-type", reply.media_type.encode())])
+        async for piece in reply.pieces:
+            await self.responder.write(piece)
+        await self.responder.end()
+        return self.status
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head of a reply."""
+        self.status = status
+        await self.responder.start(status, [*headers, *self._further])
+
+
+class _FrameworkCall:
+    """The two callables of ASGI for one request."""
+
+    def __init__(self, request: Request, sent: _Sent) -> None:
+        self._request, self._sent = request, sent
+        self._is_read = False
+        self._head: tuple[int, Headers] | None = None  # of a reply of which no body has come yet
+
+    async def receive(self) -> Message:
+        """ASGI: the body, and then that the client has left, when it has."""
+        if self._is_read:
+            await asyncio.get_running_loop().create_future()  # the request is given up when its client leaves
+        piece = await self._request.body.next()
+        self._is_read = not piece
+        return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+
+    async def send(self, message: Message) -> None:
+        """ASGI: a head and a body that come together are sent together."""
+        if message["type"] == "http.response.start":
+            self._head = message["status"], list(message.get("headers", ()))
+            return
+        piece, goes_on = message.get("body", b""), message.get("more_body", False)
+        if self._head is not None:
+            status, headers = self._head
+            self._head = None
+            if not goes_on:
+                await self._sent.reply(Reply(status, (piece,), None, headers))
+                return
+            await self._sent.start(status, headers)
+        if piece:
+            await self._sent.responder.write(piece)
+        if not goes_on:
+            await self._sent.responder.end()
+
+
+def _request_id(head: Head) -> str:
+    """The id that a request brings, if it can be one, else another."""
+    given = head.get(_ID)
+    if given is not None and _PLAIN_ID.fullmatch(given):
+        return given.decode()
+    return f"{_PROCESS}{next(_COUNTER):08x}"

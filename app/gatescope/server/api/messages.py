@@ -1,0 +1,276 @@
+"""HTTP messages as endpoints know them: `Request` and `Reply`, whichever adapter carries them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+from gatescope.errors import BodyTooLarge, DeadlineExceeded
+from gatescope.server.serving.deadline import NEVER, Deadline
+
+if TYPE_CHECKING:
+    from gatescope.server.api.admission import Admission
+    from gatescope.server.api.context import Context
+    from gatescope.server.api.routes import Route
+
+Content = bytes | memoryview
+Headers = list[tuple[bytes, bytes]]
+"""Names in small letters and values, in the order in which they came."""
+
+_MOST_DIGITS = 18  # of a content-length: what has more is too large for whatever it counts
+
+UNKNOWN_ROUTE = "unknown"
+"""What metrics call the route of a path that no route has."""
+
+
+REQUEST_ID, TIMEOUT = "X-Request-ID", "X-Request-Timeout-Ms"
+"""Headers that every request may have."""
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before it had the whole reply."""
+
+
+class Head:
+    """What a request says before its body.
+
+    The protocol gives the same `Head` again for the same bytes, so that what depends on the head alone is found out
+    once: `route`, `path_values` and `is_allowed` are set by the exchange.
+    """
+
+    __slots__ = (
+        "_first",
+        "expects_continue",
+        "headers",
+        "http_version",
+        "is_allowed",
+        "keep_alive",
+        "method",
+        "path",
+        "path_values",
+        "query",
+        "raw_path",
+        "route",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Headers,
+        http_version: str = "1.1",
+        raw_path: bytes = b"",
+        *,
+        keep_alive: bool = True,
+    ) -> None:
+        self.method, self.path, self.query, self.raw_path = method, path, query, raw_path
+        self.headers, self.http_version, self.keep_alive = headers, http_version, keep_alive
+        self._first = dict(reversed(headers))
+        self.expects_continue = False
+        self.route: Route | None = None
+        self.path_values: Mapping[str, str] = {}
+        self.is_allowed = False
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of a header."""
+        return self._first.get(name)
+
+    def text(self, name: bytes) -> str | None:
+        """The same as text."""
+        value = self._first.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every value of a header."""
+        return [value for known, value in self.headers if known == name] if name in self._first else []
+
+    @property
+    def content_length(self) -> int | None:
+        """What the head says of the body's length; None where it says nothing, or no number."""
+        given = self._first.get(b"content-length")
+        return int(given[:_MOST_DIGITS]) if given is not None and given.isdigit() else None
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows."""
+        return bool(self.content_length) or b"transfer-encoding" in self._first
+
+    @property
+    def query_values(self) -> list[tuple[str, str]]:
+        """The parameters of the query, in their order."""
+        return parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)
+
+
+class Body(Protocol):
+    """The body of a request, as an adapter receives it."""
+
+    async def all(self, max_bytes: int) -> bytes:
+        """All of it, once it has arrived; raises `BodyTooLarge`, `ClientLeft`."""
+
+    async def next(self) -> bytes:
+        """What has come since; waits for some; empty at the end. Raises `ClientLeft`."""
+
+
+class Request:
+    """One request that is being answered.
+
+    Args:
+        head: what was said before the body.
+        body: as the adapter receives it.
+    """
+
+    __slots__ = (
+        "_failure",
+        "admission",
+        "body",
+        "context",
+        "deadline",
+        "head",
+        "id",
+        "is_admitted",
+        "is_loopback",
+        "route_path",
+        "stated_bytes",
+        "task",
+    )
+
+    def __init__(self, head: Head, body: Body, *, is_loopback: bool = False) -> None:
+        self.head, self.body, self.is_loopback = head, body, is_loopback
+        self.id, self.route_path = "", UNKNOWN_ROUTE
+        self.stated_bytes = 0
+        """What the head says of a body that is still arriving."""
+        self.deadline: Deadline = NEVER
+        self.admission: Admission | None = None
+        self.is_admitted = False
+        self.task: asyncio.Task[Any] | None = None
+        self._failure: Exception | None = None
+        self.context: Context
+
+    async def content(self, max_bytes: int) -> bytes:
+        """The whole body, once it has arrived and the request is admitted.
+
+        Raises:
+            BodyTooLarge: it has more than `max_bytes`.
+            ClientLeft: the client left before it was complete.
+            Overloaded: too many requests are being answered.
+        """
+        if self.stated_bytes > max_bytes:
+            raise BodyTooLarge.than(max_bytes)
+        content = await self.body.all(max_bytes)
+        if self.admission is not None and not self.is_admitted:
+            await self.admission.admit(self)
+        return content
+
+    async def pieces(self, max_bytes: int, patience_s: float) -> AsyncIterator[bytes]:
+        """The body as it arrives, for what is too large to be held.
+
+        Args:
+            max_bytes: the most that is read.
+            patience_s: seconds that the next piece may take.
+
+        Raises:
+            BodyTooLarge: it has more than `max_bytes`.
+            DeadlineExceeded: nothing came for `patience_s`.
+            ClientLeft: the client left before it was complete.
+        """
+        if self.stated_bytes > max_bytes:
+            raise BodyTooLarge.than(max_bytes)
+        size = 0
+        while piece := await self._next(patience_s):
+            size += len(piece)
+            if size > max_bytes:
+                raise BodyTooLarge.than(max_bytes)
+            yield piece
+
+    @property
+    def may_be_slow(self) -> bool:
+        """Whether its body is an upload, which takes as long as the client's network needs."""
+        return self.head.route is not None and self.head.route.administers
+
+    async def _next(self, patience_s: float) -> bytes:
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self.body.next()
+        except TimeoutError:
+            raise DeadlineExceeded(f"no more of the body came within {patience_s:g} seconds") from None
+
+    def give_up(self, failure: Exception) -> None:
+        """Stop answering: `failure` is what the client is told, or `ClientLeft`."""
+        if self._failure is None and self.task is not None:
+            self._failure = failure
+            self.task.cancel()
+
+    def take_failure(self) -> Exception | None:
+        """Why it was given up, once; None where somebody else cancelled its task."""
+        failure, self._failure = self._failure, None
+        return failure
+
+
+class Reply:
+    """A whole reply: its status, headers and body, the body in pieces.
+
+    Args:
+        status: of HTTP.
+        pieces: the body.
+        media_type: of the body; None where there is none.
+        headers: further ones.
+    """
+
+    __slots__ = ("headers", "pieces", "status")
+
+    def __init__(
+        self,
+        status: int,
+        pieces: Sequence[Content],
+        media_type: str | None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self.status, self.pieces = status, pieces
+        self.headers: Headers = [*headers]
+        if media_type is not None:
+            self.headers.append((b"content-length", b"%d" % sum(map(len, pieces))))
+            self.headers.append((b"content-type", media_type.encode()))
+
+
+class StreamedReply:
+    """A reply of which the length is not known when it begins; its status is 200.
+
+    Args:
+        pieces: the body as it is made.
+        media_type: of the body.
+    """
+
+    __slots__ = ("media_type", "pieces")
+
+    def __init__(self, pieces: AsyncIterator[bytes], media_type: str) -> None:
+        self.pieces, self.media_type = pieces, media_type
+
+
+class Responder(Protocol):
+    """Where the reply to one request goes."""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the client has the head of a reply."""
+
+    async def send(self, reply: Reply) -> None:
+        """Write a whole reply."""
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Write the head of a reply."""
+
+    async def write(self, piece: Content) -> None:
+        """Write a piece of its body; waits while the client reads slowly. Raises `ClientLeft`."""
+
+    async def end(self) -> None:
+        """End the body."""
+
+    def abort(self) -> None:
+        """Close the connection: what was begun cannot be ended."""
+
+
+Endpoint = Callable[..., Any]
+"""A coroutine: a `Request` and the values of its path -> `Reply` or `StreamedReply`; raises `AppError`."""

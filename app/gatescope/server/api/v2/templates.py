@@ -1,0 +1,90 @@
+"""Messages with one tensor of numbers, which most are, read by the template of one that differs in numbers only."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+
+from gatescope.pipeline.model import Model
+from gatescope.server.api import dense
+from gatescope.server.api.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
+from gatescope.server.api.v2 import message
+from gatescope.server.api.v2.message import Message
+from gatescope.server.api.v2.question import Question
+from gatescope.server.api.v2.schemas import InferParameters
+
+_DATA, _PROBE = b'"data":', b"[0.5]"
+
+
+class MessageTemplates:
+    """The templates of messages, by all that they say beside their numbers."""
+
+    def __init__(self) -> None:
+        self._templates: Templates[Question] = Templates()
+
+    def question(self, content: bytes, json_length: int | None, model: Model) -> Question | None:
+        """What a message asks, by the template of an earlier one; None where there is none.
+
+        Args:
+            content: the message.
+            json_length: how much of it is JSON, where the client says that.
+            model: is asked.
+        """
+        key = _key(content, json_length)
+        template = self._templates.get(model, key) if key else None
+        if template is None:
+            return None
+        numbers = _numbers(content, json_length)
+        if numbers is None or len(numbers) != template.numbers:
+            return None
+        return template.kept._replace(query=template.filled(numbers))
+
+    def learn(self, content: bytes, json_length: int | None, model: Model, asked: Message, posed: Question) -> None:
+        """Keep the template of this message, if others may differ from it in their numbers only."""
+        key = _key(content, json_length)
+        if not key or len(key) > LONGEST_KEY or not may_have_templates(model) or posed.query.is_ragged:
+            return
+        if _has_inputs_alone(asked) and _has_numbers_alone(content, json_length, asked):
+            self._templates.put(model, key, Template.of(posed.query, posed))
+
+
+def _has_inputs_alone(asked: Message) -> bool:
+    """Whether a message has one tensor, and says nothing of itself alone."""
+    parameters = asked.request.parameters or InferParameters()
+    plain = InferParameters(binary_data_output=parameters.binary_data_output)
+    names = [tensor.name for tensor in asked.request.inputs]
+    return names == ["inputs"] and not asked.request.id and parameters == plain
+
+
+def _has_numbers_alone(content: bytes, json_length: int | None, asked: Message) -> bool:
+    """Whether what stands where the key has nothing is the tensor's numbers."""
+    tensor = asked.request.inputs[0]
+    if tensor.datatype != "FP32":
+        return False
+    if json_length is not None:
+        return asked.binary[0] is not None
+    begin, end = _data(content)
+    probed = message.of(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
+    return bool(probed.data == orjson.loads(_PROBE))  # else it is somebody else's "data"
+
+
+def _key(content: bytes, json_length: int | None) -> bytes:
+    if len(content) > MOST_BYTES:
+        return b""
+    if json_length is not None:
+        return content[:json_length] if json_length < len(content) else b""
+    begin, end = _data(content)
+    return content[:begin] + content[end:] if end else b""
+
+
+def _numbers(content: bytes, json_length: int | None) -> np.ndarray | None:
+    if json_length is not None:
+        return dense.floats_behind(content, json_length)
+    return dense.numbers_in(content[slice(*_data(content))])
+
+
+def _data(content: bytes) -> tuple[int, int]:
+    """Where the first list of data begins and ends; nowhere, if there is none."""
+    begin = content.find(_DATA) + len(_DATA)
+    end = content.find(b"]", begin) + 1
+    return (begin, end) if begin >= len(_DATA) and end else (0, 0)
