@@ -99,7 +99,7 @@ def decoder(head: Head) -> Decode:
     content_type = head.text(b"content-type")
     decode = _DECODERS.get(content_type or "") or _decoder(content_type)
     encoding = head.text(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() != "identity":
+    if encoding and encoding.strip().lower() != "identity":
         raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {encoding}'")
     return decode
 

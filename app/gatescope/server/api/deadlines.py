@@ -36,11 +36,13 @@ class Deadlines:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer, now = None, monotonic()
         for request in [request for request in self._requests if request.deadline.ends_at <= now]:
-            request.give_up(exceeded(request.deadline.seconds))
+            request.give_up(exceeded(request.deadline.seconds, goes_on=request.may_be_slow))
         if self._requests:
             self._set_timer(loop)
 
 
-def exceeded(seconds: float) -> AppError:
-    """The error of a request whose time is over."""
+def exceeded(seconds: float, *, goes_on: bool = False) -> AppError:
+    """The error of a request whose time is over; `goes_on`: what it began comes to its end all the same."""
+    if goes_on:
+        return DeadlineExceeded(f"this was not done within {seconds:g} seconds; what has begun goes on")
     return DeadlineExceeded(f"there was no answer within {seconds:g} seconds")

@@ -103,7 +103,7 @@ class Exchange:
     async def _answer(self, request: Request, sent: _Sent, scope: Callable[[], Scope]) -> int:
         head = request.head
         if self._cors is not None and (preflight := self._cors.preflight(head)) is not None:
-            return await sent.reply(preflight)
+            return await sent.preflight(preflight)
         if not head.is_allowed:
             self._routes.find(head)
             self._guard.check(head, is_loopback=request.is_loopback)
@@ -196,6 +196,11 @@ class _Sent:
         reply.headers += self._further
         await self.responder.send(reply)
         return reply.status
+
+    async def preflight(self, reply: Reply) -> int:
+        """Send what a browser asked before its page's request: it has its own CORS headers."""
+        self._further = self._further[-1:]
+        return await self.reply(reply)
 
     async def stream(self, reply: StreamedReply) -> int:
         """Send a reply piece by piece."""

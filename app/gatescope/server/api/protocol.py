@@ -33,8 +33,9 @@ log = structlog.get_logger(__name__)
 SWEEP_S = 0.5
 """How often all connections are looked at for what takes too long."""
 
-HALF_CLOSED_S = 1.0
-"""How long a reply may take to a client that closed its sending side: most of these have left altogether."""
+PROBES_S = (0.1, 0.05, 0.5)
+"""When to see whether a client that sends no more has left: after so many seconds, and then after as many again. The
+first write to one that has is answered by its system, and the second one fails."""
 
 HIGH_WATER_BYTES = 64 * 1024
 """Of a body that nobody reads yet: then the connection is read no further."""
@@ -143,13 +144,22 @@ class WholeBody:
 class ArrivingBody:
     """A body as it arrives over a connection."""
 
-    __slots__ = ("_buffer", "_connection", "_counted", "_is_gathered", "_waiter", "is_complete", "is_dropped")
+    __slots__ = (
+        "_buffer",
+        "_connection",
+        "_counted",
+        "_has_failed",
+        "_is_gathered",
+        "_waiter",
+        "is_complete",
+        "is_dropped",
+    )
 
     def __init__(self, connection: HttpProtocol) -> None:
         self._connection = connection
         self._buffer = bytearray()
         self._counted = 0  # bytes that the edge counts
-        self._is_gathered = False
+        self._is_gathered = self._has_failed = False
         self._waiter: asyncio.Future[None] | None = None
         self.is_complete = self.is_dropped = False
 
@@ -181,7 +191,8 @@ class ArrivingBody:
         self._count(0)
 
     def fail(self) -> None:
-        """The client left."""
+        """No more of it will come."""
+        self._has_failed = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(ClientLeft())
 
@@ -203,6 +214,8 @@ class ArrivingBody:
         return taken
 
     async def _more(self) -> None:
+        if self._has_failed:
+            raise ClientLeft
         self._waiter = self._connection.loop.create_future()
         self._connection.want_body()
         try:
@@ -296,8 +309,16 @@ class HttpProtocol(asyncio.Protocol):
         self._is_half_closed = True
         if self._arriving is not None:
             self._arriving.fail()
-        self._await("reply", HALF_CLOSED_S)
+        self.loop.call_later(PROBES_S[0], self._probe, 1)
         return True
+
+    def _probe(self, times: int) -> None:
+        """See whether the client still waits: an interim response (RFC 9110, 15.2) fails where it has left."""
+        request = self._current
+        if request is None or self._transport.is_closing() or self._has_started or request.head.http_version == "1.0":
+            return
+        self._transport.write(_CONTINUE)
+        self.loop.call_later(PROBES_S[min(times, len(PROBES_S) - 1)], self._probe, times + 1)
 
     def shutdown(self) -> None:
         """Close the connection as soon as what is being answered is answered."""
@@ -361,8 +382,6 @@ class HttpProtocol(asyncio.Protocol):
             self._await("upload", self._limits.upload_timeout_s - self._limits.body_timeout_s)
         elif awaited == "upload" and self._current is not None:
             self._current.give_up(TooSlow(f"the body did not arrive within {self._limits.upload_timeout_s:g} seconds"))
-        elif awaited == "reply" and self._current is not None:
-            self._current.give_up(ClientLeft())
         else:
             self._transport.abort()
 

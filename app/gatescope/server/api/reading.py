@@ -13,7 +13,7 @@ from gatescope.server.api import aside, body, dense, query, tensors
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Request
 from gatescope.server.api.nested import Expected
-from gatescope.server.api.schemas import PredictRequest
+from gatescope.server.api.schemas import DEFAULT_LAYOUT, PredictRequest
 from gatescope.server.api.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
 
 Schema = TypeVar("Schema", bound=PredictRequest)
@@ -119,7 +119,8 @@ class Reading(Generic[Schema]):
             if numbers is not None and len(numbers) == template.numbers:
                 return Asked(template.filled(numbers), None, template.kept)
         asked = self._asked(content, decode, model, limits)
-        if len(key) <= LONGEST_KEY and not asked.query.is_ragged and reader.is_template(key):
+        is_plain = not asked.query.is_ragged and asked.request is not None and asked.request.layout == DEFAULT_LAYOUT
+        if is_plain and len(key) <= LONGEST_KEY and reader.is_template(key):
             kept = None if decode is body.from_json else asked.request
             self._templates.put(model, key, Template.of(asked.query, kept))
         return asked

@@ -15,6 +15,7 @@ from gatescope.server.api.units import Units
 
 Signal = Literal["input_gate", "forget_gate", "cell_candidate", "output_gate", "cell_state", "hidden_state"]
 Output = Literal["prediction", "output", "final_state"]
+DEFAULT_LAYOUT: Literal["batch_time_feature"] = "batch_time_feature"
 
 
 class Body(BaseModel):
@@ -46,7 +47,7 @@ class InitialState(Body):
 class PredictRequest(Body):
     """A batch of sequences and what is wanted of it."""
 
-    layout: Literal["batch_time_feature", "time_batch_feature"] = "batch_time_feature"
+    layout: Literal["batch_time_feature", "time_batch_feature"] = DEFAULT_LAYOUT
     """The order of the axes of `inputs`; `time_batch_feature` is `nn.LSTM`'s own default layout."""
 
     inputs: Sequences | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import orjson
 
+from gatescope.errors import AppError
 from gatescope.pipeline.model import Model
 from gatescope.server.api import dense
 from gatescope.server.api.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
@@ -64,7 +65,10 @@ def _has_numbers_alone(content: bytes, json_length: int | None, asked: Message) 
     if json_length is not None:
         return asked.binary[0] is not None
     begin, end = _data(content)
-    probed = message.of(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
+    try:
+        probed = message.of(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
+    except AppError:  # the data are nested: their first list is not all of them
+        return False
     return bool(probed.data == orjson.loads(_PROBE))  # else it is somebody else's "data"
 
 
