@@ -249,7 +249,7 @@ def needed() -> Callable[[str], str]:
     def path_of(program: str) -> str:
         path = shutil.which(program)
         if path is None:
-            (pytest.fail if os.environ.get("GATESCOPE_TEST_EVERYTHING") else pytest.skip)(f"{program} is not installed")
+            (pytest.fail if os.environ.get("TEST_EVERYTHING") else pytest.skip)(f"{program} is not installed")
         return path
 
     return path_of

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 
-from gatescope.errors import InvalidInput
 from gatescope.server.settings import Settings
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -18,11 +16,4 @@ DeviceOption = Annotated[Device | None, typer.Option(help="Where the models comp
 
 def settings(**given: object) -> Settings:
     """The environment's settings, with what was given on the command line."""
-    flags = {name: value for name, value in given.items() if value is not None}
-    try:
-        return Settings(**flags)  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        source = f"--{name}" if name in flags else f"GATESCOPE_{name.upper()}"
-        raise InvalidInput(f"{source}: {first['msg']}, not {first['input']!r}") from None
+    return Settings.of_environment(**{name: value for name, value in given.items() if value is not None})

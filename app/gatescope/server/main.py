@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, *, tune_process: bool = False) 
         tune_process: whether this process does nothing but serve, so that `runtime.py` may tune it.
     """
     if settings is None:
-        settings, tune_process = Settings(), True
+        settings, tune_process = Settings.of_environment(), True
     if tune_process:
         runtime.configure_process()
     if settings.threads:
@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None, *, tune_process: bool = False) 
     )
     app.include_router(routes.router())
     inspector = Inspector()
-    app.add_api_route("/", inspector.page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/", inspector.page, methods=["GET"], include_in_schema=False)
     app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     admission = Admission(settings.max_queue_size, settings.admission_wait_ms / 1000)

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+import structlog
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gatescope.errors import InvalidInput
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+PREFIX = "GATESCOPE_"
+_OTHERS = {f"{PREFIX}KEY", f"{PREFIX}DATA"}  # read by the command line, for a running server, and by recipes
+_INJECTED = re.compile(rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
+"""Variables that Kubernetes sets beside a Service called `gatescope`, apart from `GATESCOPE_PORT` itself."""
+
+_PASSED_OVER = "a variable that Kubernetes sets for a Service of this name is passed over"
+
+_INJECTED_PORT = re.compile(r"(tcp|udp|sctp)://")
+"""How Kubernetes writes the address of a Service."""
+
+log = structlog.get_logger(__name__)
 
 
 class Settings(BaseSettings):
     """One frozen value; each field is the variable `GATESCOPE_` + its name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="GATESCOPE_", frozen=True, extra="ignore", use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     models_dir: Path = Path("models")
     """The folder of models: one folder per model, with a `model.toml` in it."""
@@ -133,7 +150,49 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
     """`json` for machines, `console` for people, `auto` for `console` on a terminal and `json` elsewhere."""
 
+    @classmethod
+    def of_environment(cls, **flags: object) -> Settings:
+        """The environment's settings, with those of these flags in their place.
+
+        Raises:
+            InvalidInput: a variable or a flag cannot be, or a variable is no setting.
+        """
+        _check_names(os.environ)
+        if _INJECTED_PORT.match(os.environ.get(f"{PREFIX}PORT", "")):
+            log.warning(
+                "a variable that Kubernetes sets for a Service of this name is passed over", name=f"{PREFIX}PORT"
+            )
+            flags.setdefault("port", cls.model_fields["port"].default)
+        try:
+            return cls(**flags)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            source = f"--{name}" if name in flags else f"{PREFIX}{name.upper()}"
+            raise InvalidInput(
+                f"{source}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
+            ) from None
+
     @field_validator("api_keys", "admin_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str) or not value:
+            return value or ()
+        parts = tuple(part.strip() for part in value.split(","))
+        if not all(parts):
+            raise ValueError("must be values separated by commas, none of them empty")
+        return parts
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    """Refuse variables that look like settings and are none: a misspelt one would be passed over in silence."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHERS
+    for name, value in environment.items():
+        if not name.startswith(PREFIX) or name in known:
+            continue
+        if _INJECTED.fullmatch(name):
+            log.warning(_PASSED_OVER, name=name)
+            continue
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "docs/configuration.md names them all"
+        raise InvalidInput(f"{name}={value[:20]!r} is no setting; {hint}")

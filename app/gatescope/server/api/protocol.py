@@ -37,6 +37,9 @@ PROBES_S = (0.1, 0.05, 0.5)
 """When to see whether a client that sends no more has left: after so many seconds, and then after as many again. The
 first write to one that has is answered by its system, and the second one fails."""
 
+LINGER_S = 2.0
+"""How long a client may go on sending what nobody reads, so that it gets to read why."""
+
 HIGH_WATER_BYTES = 64 * 1024
 """Of a body that nobody reads yet: then the connection is read no further."""
 
@@ -250,7 +253,7 @@ class HttpProtocol(asyncio.Protocol):
         self._limits, self._exchange = self.edge.limits, self.edge.exchange
         self._parser = self._new_parser()
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there is one before anything happens
-        self._is_loopback = self._is_draining = self._is_half_closed = False
+        self._is_loopback = self._is_draining = self._is_half_closed = self._is_lingering = False
         # reading
         self._unparsed = b""
         self._is_reading_paused = False
@@ -304,7 +307,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more; what it waits for may still be written."""
-        if self._current is None and not self._queue:
+        if self._is_lingering or (self._current is None and not self._queue):
             return False
         self._is_half_closed = True
         if self._arriving is not None:
@@ -392,6 +395,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
+        if self._is_lingering:
+            return
         if self._current is None and not self._is_in_head and not self._unparsed:
             if self._begins_with_known_head(data):
                 return
@@ -607,7 +612,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._arriving is not None and request is not None and request.body is self._arriving:
             self._arriving.drop()
         if request is None or self._is_last(request):
-            self._transport.close()
+            self._close()
             return
         if self._arriving is None:
             self._await("head", self._limits.keep_alive_timeout_s)
@@ -724,7 +729,26 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._is_draining = True
         self._transport.write(self._written_head(status, headers) + content)
-        self._transport.close()
+        self._linger()
+
+    def _close(self) -> None:
+        """Close the connection behind the last reply."""
+        if self._arriving is None and not self._unparsed:
+            self._transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """End the sending side, and the other one a little later: to close at once would take the reply away."""
+        self._is_lingering, self._unparsed = True, b""
+        if self._is_half_closed or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+        self._await("end", LINGER_S)
 
 
 def _is_loopback(address: tuple[str, int | None] | None) -> bool:

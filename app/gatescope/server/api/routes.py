@@ -270,8 +270,6 @@ def router() -> APIRouter:
             response_class=PlainTextResponse if route.media_types == (TEXT,) else Default(JSONResponse),
             openapi_extra=_request(route),
         )
-        if route.method == "GET":
-            result.add_api_route(route.path, endpoint, methods=["HEAD"], include_in_schema=False)
     return result
 
 
