@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None, *, tune_process: bool = False) 
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     admission = Admission(settings.max_queue_size, settings.admission_wait_ms / 1000)
     app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, admission)
-    app.state.metrics = Metrics(engine, traces)
+    app.state.metrics = Metrics(engine, traces, admission)
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
     guard = Guard(settings.api_keys, settings.admin_keys, settings.allowed_hosts, cors)
     framework = _framework(app)

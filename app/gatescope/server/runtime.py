@@ -8,6 +8,8 @@ import platform
 import sys
 import warnings
 
+import torch
+
 from gatescope.server.gil import TURN_S
 
 KEPT_BYTES = 512 * 1024 * 1024
@@ -24,6 +26,8 @@ def configure_process() -> None:
     _keep_freed_memory()
     # true, and nothing that an operator could change: projections run on the default kernel
     warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
+    # TF32 keeps ten bits of a mantissa: predictions would be off in the fourth digit, and traces with them
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def settle() -> None:
