@@ -18,6 +18,7 @@ from benchmarks.checkout import HERE, Checkout, NoCheckout
 from benchmarks.compare import over_http, process
 from benchmarks.compare.interval import Interval
 from benchmarks.connection import Refused
+from benchmarks.console import console as wide_console
 from benchmarks.server import DidNotStart, WrongAnswer
 from benchmarks.wrk import Failed, Missing
 
@@ -59,7 +60,7 @@ def main(
     """
     if unknown := set(names or ()) - set(TABLES):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the tables are {', '.join(TABLES)}")
-    console = Console()
+    console = wide_console()
     results, problems = {}, []
     try:
         old = Checkout(base.resolve())
