@@ -146,6 +146,11 @@ def backend_of(module: nn.LSTM) -> str:
     return str(find("probe").method_of(module))
 
 
+def forget_probes() -> None:
+    """Every backend is probed anew when it is next wanted: what a probe found may hang on PyTorch's settings."""
+    find("probe")._proved.cache_clear()  # noqa: SLF001 - there is no public way
+
+
 def can_run(backend: str, module: nn.LSTM) -> bool:
     """Whether the backend is made for such a module on such a device at all."""
     return backend != "workspace" or bool(find("Parameters").of(module).are_onednns)

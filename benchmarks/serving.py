@@ -108,7 +108,7 @@ def served(service: Server, network: Subject, seconds: int) -> dict[str, Way]:
         "safetensors": [checked(service, network, form.PREDICT_BINARY)],
         "/v2 JSON": [checked(service, network, form.INFER)],
         "/v2 binary": [checked(service, network, form.INFER_BINARY)],
-        "trace": [_trace(service, network)],
+        "trace": [trace_request(service, network)],
     }
     ways: dict[str, Way] = {
         f"{network.name}, {way}": partial(wrk.run, service.url, requests, seconds) for way, requests in asked.items()
@@ -133,7 +133,7 @@ def _ragged(service: Server, network: Subject) -> list[Request]:
     return [checked(service, network, form.PREDICT, inputs) for inputs in sequences]
 
 
-def _trace(service: Server, network: Subject) -> Request:
+def trace_request(service: Server, network: Subject) -> Request:
     """All six signals, of which the hidden states of the top layer are `nn.LSTM`'s output."""
     inputs = network.inputs()
     request = form.TRACE_BINARY.request(network.name, inputs)

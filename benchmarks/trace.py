@@ -40,10 +40,10 @@ class Shape(NamedTuple):
         """(batch, time, feature)."""
         return torch.randn(self.batch, self.time, self.hidden)
 
-    def made(self) -> tuple[nn.LSTM, Tensor]:
+    def made(self, device: str = "cpu") -> tuple[nn.LSTM, Tensor]:
         """The module and inputs for it, seeded."""
         torch.manual_seed(0)
-        return self.module(), self.inputs()
+        return self.module().to(device), self.inputs().to(device)
 
     @property
     def title(self) -> str:
