@@ -40,6 +40,7 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# every table; compare, device, hostile and overload are commands of the same module (docs/performance.md)
 bench: install
 	$(BIN)/python -m benchmarks
 

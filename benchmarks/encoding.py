@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import orjson
-import torch
 from rich.progress import track
 from rich.table import Table
 from safetensors.numpy import save
 
+from benchmarks import library
 from benchmarks.interleaved import medians
-from gatescope.selection import SIGNALS
-from gatescope.server.api import ndjson, reply
-from gatescope.server.serving.chunks import Chunk
 
 # what it is: layers, directions, lengths, units
 TRACES = {
@@ -43,6 +41,8 @@ def measure() -> Table:
     return table
 
 
+FORMATS = ("JSON", "ndjson", "safetensors", "npz")
+
 _PAIRS = (
     ("JSON", "orjson"),
     ("ndjson", "orjson"),
@@ -51,6 +51,21 @@ _PAIRS = (
     ("safetensors", "safetensors.save"),
     ("npz", "np.savez"),
 )
+
+
+def rows() -> dict[str, Callable[[], Callable[[], object]]]:
+    """What makes each of our formats ready to write each trace, by title."""
+    return {f"{title}, {kind}": partial(_encoder, title, kind) for title in TRACES for kind in FORMATS}
+
+
+def _encoder(title: str, kind: str) -> Callable[[], object]:
+    return _encoders(title)[kind]
+
+
+@lru_cache(maxsize=1)
+def _encoders(title: str) -> dict[str, Callable[[], object]]:
+    layers, directions, lengths, units = TRACES[title]
+    return library.encoders(_answer(_signals(layers, directions, lengths, units), list(lengths)), list(lengths))
 
 
 def _signals(layers: int, directions: int, lengths: tuple[int, ...], units: int) -> dict[str, np.ndarray]:
@@ -63,14 +78,10 @@ def _signals(layers: int, directions: int, lengths: tuple[int, ...], units: int)
         for row, length in enumerate(lengths):
             stored[:, :, length:, row] = np.nan
     parts = (*np.split(gates, 4, axis=-1), *states)
-    return {name: np.moveaxis(part, 3, 0) for name, part in zip(SIGNALS, parts, strict=True)}
+    return {name: np.moveaxis(part, 3, 0) for name, part in zip(library.signals(), parts, strict=True)}
 
 
 def _ways(signals: Mapping[str, np.ndarray], lengths: list[int]) -> dict[str, Callable[[], object]]:
-    time_steps = list(range(max(lengths)))
-    answer: dict[str, Any] = {"time_steps": time_steps, "sequence_lengths": lengths, "signals": signals}
-    tensors = {name: torch.from_numpy(values) for name, values in signals.items()}
-    chunk = Chunk(list(range(len(lengths))), time_steps, tensors)
     together = {name: np.ascontiguousarray(values) for name, values in signals.items()}
     ragged = {
         name: [np.ascontiguousarray(row[:, :, :length]) for row, length in zip(values, lengths, strict=True)]
@@ -78,16 +89,17 @@ def _ways(signals: Mapping[str, np.ndarray], lengths: list[int]) -> dict[str, Ca
     }
     old = np.zeros(sum(values.nbytes for values in signals.values()), dtype=np.uint8)
     return {
-        "JSON": lambda: reply.pieces(answer, reply.JSON),
-        "ndjson": lambda: [len(piece) for piece in ndjson.steps(chunk, lengths)],
+        **library.encoders(_answer(signals, lengths), lengths),
         "orjson": lambda: orjson.dumps(ragged, option=orjson.OPT_SERIALIZE_NUMPY),
-        "safetensors": lambda: reply.pieces(answer, reply.SAFETENSORS),
         "copy, into old memory": lambda: _copy(signals, old),
         "copy, into fresh memory": lambda: _copy(signals, np.empty(old.nbytes, dtype=np.uint8)),
         "safetensors.save": lambda: save(together),
-        "npz": lambda: reply.pieces(answer, reply.NPZ),
         "np.savez": lambda: _savez(together),
     }
+
+
+def _answer(signals: Mapping[str, np.ndarray], lengths: list[int]) -> dict[str, Any]:
+    return {"time_steps": list(range(max(lengths))), "sequence_lengths": lengths, "signals": signals}
 
 
 def _copy(signals: Mapping[str, np.ndarray], into: np.ndarray) -> None:

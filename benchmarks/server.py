@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from benchmarks.checkout import HERE, Checkout
 from benchmarks.form import Request
 
 BIN = Path(sys.executable).parent
@@ -37,6 +38,8 @@ class Server:
     """One that answers at this URL."""
 
     url: str
+    pid: int = 0
+    """Of its first process."""
 
     def post(self, request: Request) -> httpx.Response:
         """Its reply."""
@@ -57,19 +60,20 @@ def started(
     port: int,
     ready: Callable[[Server], bool],
     environment: Mapping[str, str] | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[Server]:
     """Start a server that will listen on this port, wait until it is ready, and stop it and its children at the end.
 
     Raises:
         DidNotStart: it ended, or was not ready in time.
     """
-    server = Server(f"http://127.0.0.1:{port}")
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(  # noqa: S603 - our own, and the peers' that were asked for
             command, env=os.environ | (environment or {}), stdout=log, stderr=log, start_new_session=True
         )
+        server = Server(f"http://127.0.0.1:{port}", process.pid)
         try:
-            _wait(process, lambda: ready(server), lambda: _end_of(log.fileno()))
+            _wait(process, lambda: ready(server), lambda: _end_of(log.fileno()), patience_s)
             yield server
         finally:
             _stop(process)
@@ -83,11 +87,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def gatescope(models: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """This service, as `gatescope serve` starts it."""
+def gatescope(
+    models: Path,
+    environment: Mapping[str, str] | None = None,
+    *options: str,
+    checkout: Checkout = HERE,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[Server]:
+    """The service of a checkout, as `gatescope serve` starts it with these options."""
     port = free_port()
-    command = [str(BIN / "gatescope"), "serve", "--models", str(models), "--port", str(port)]
-    with started(command, port, lambda server: _answers(server, "/health/ready"), environment) as server:
+    command = [*checkout.command, "serve", "--models", str(models), "--port", str(port), *options]
+    environment = checkout.environment | dict(environment or {})
+    with started(command, port, lambda server: _answers(server, "/health/ready"), environment, patience_s) as server:
         yield server
 
 
@@ -105,8 +116,10 @@ def _answers(server: Server, path: str) -> bool:
     return httpx.get(server.url + path).status_code == 200
 
 
-def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], said: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def _wait(
+    process: subprocess.Popen[bytes], ready: Callable[[], bool], said: Callable[[], str], patience_s: float
+) -> None:
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise DidNotStart(f"it ended with {process.returncode}: {said()}")
@@ -116,7 +129,7 @@ def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], said: Cal
         except httpx.TransportError:  # it does not listen yet
             pass
         time.sleep(0.1)
-    raise DidNotStart(f"it was not ready after {PATIENCE_S:g} seconds: {said()}")
+    raise DidNotStart(f"it was not ready after {patience_s:g} seconds: {said()}")
 
 
 def _end_of(log: int) -> str:

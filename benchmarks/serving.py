@@ -26,6 +26,9 @@ from benchmarks.wrk import Load
 RAGGED = 64
 """Sequences of different lengths that are sent in turn."""
 
+ALONE = "one connection"
+"""Ends the names of the ways whose latency counts, not their rate."""
+
 Way = Callable[[], Load]
 
 
@@ -88,17 +91,29 @@ def _ways(subjects: Mapping[str, Subject], service: Server, bare: Server, second
         ways[way] = partial(wrk.run, url, requests, seconds, connections)
 
     for name, network in track(subjects.items(), "checking answers", console=Console(stderr=True), transient=True):
-        fixed = checked(service, network, form.PREDICT)
+        fixed = form.PREDICT.request(name, network.inputs())
         ask(f"{name}, bare uvicorn", bare.url, [fixed])
-        ask(f"{name}, JSON", service.url, [fixed])
-        ask(f"{name}, ragged JSON", service.url, _ragged(service, network))
-        ask(f"{name}, safetensors", service.url, [checked(service, network, form.PREDICT_BINARY)])
-        ask(f"{name}, /v2 JSON", service.url, [checked(service, network, form.INFER)])
-        ask(f"{name}, /v2 binary", service.url, [checked(service, network, form.INFER_BINARY)])
-        ask(f"{name}, trace", service.url, [_trace(service, network)])
-        ask(f"{name}, JSON, one connection", service.url, [fixed], 1)
-        ask(f"{name}, bare uvicorn, one connection", bare.url, [fixed], 1)
+        ways |= served(service, network, seconds)
+        ask(f"{name}, bare uvicorn, {ALONE}", bare.url, [fixed], 1)
         ways[f"{name}, in process"] = partial(_alone, network, seconds / 2)
+    return ways
+
+
+def served(service: Server, network: Subject, seconds: int) -> dict[str, Way]:
+    """The ways to ask the service for this network, once its answers are known to be right."""
+    fixed = [checked(service, network, form.PREDICT)]
+    asked = {
+        "JSON": fixed,
+        "ragged JSON": _ragged(service, network),
+        "safetensors": [checked(service, network, form.PREDICT_BINARY)],
+        "/v2 JSON": [checked(service, network, form.INFER)],
+        "/v2 binary": [checked(service, network, form.INFER_BINARY)],
+        "trace": [trace_request(service, network)],
+    }
+    ways: dict[str, Way] = {
+        f"{network.name}, {way}": partial(wrk.run, service.url, requests, seconds) for way, requests in asked.items()
+    }
+    ways[f"{network.name}, JSON, {ALONE}"] = partial(wrk.run, service.url, fixed, seconds, 1)
     return ways
 
 
@@ -118,7 +133,7 @@ def _ragged(service: Server, network: Subject) -> list[Request]:
     return [checked(service, network, form.PREDICT, inputs) for inputs in sequences]
 
 
-def _trace(service: Server, network: Subject) -> Request:
+def trace_request(service: Server, network: Subject) -> Request:
     """All six signals, of which the hidden states of the top layer are `nn.LSTM`'s output."""
     inputs = network.inputs()
     request = form.TRACE_BINARY.request(network.name, inputs)

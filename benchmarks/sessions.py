@@ -17,17 +17,12 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks import apart, closed_loop, form, ratio, server, subject
+from benchmarks import apart, closed_loop, form, library, ratio, server, subject
 from benchmarks.form import Request
 from benchmarks.interleaved import in_turns
 from benchmarks.pace import Pace
 from benchmarks.server import Server
 from benchmarks.subject import Subject
-from gatescope.pipeline.query import Query
-from gatescope.server.repository.repository import Repository
-from gatescope.server.serving.engine import LocalEngine
-from gatescope.server.serving.session_stores.memory import MemoryStore
-from gatescope.server.serving.sessions import Sessions
 
 MANY = 256
 NETWORKS = ("larger", "wide")
@@ -48,11 +43,11 @@ def measure(pace: Pace) -> list[Table]:
         pool = stack.enter_context(apart.process())
         tables = []
         for network in networks.values():
-            _check(together, network)
+            check(together, network)
             ways: dict[str, Callable[[], float]] = {
-                "1, HTTP": _over_http(pool, together, network, 1, pace.seconds),
-                "many, HTTP": _over_http(pool, together, network, MANY, pace.seconds),
-                "many, HTTP, alone": _over_http(pool, alone, network, MANY, pace.seconds),
+                "1, HTTP": over_http(pool, together, network, 1, pace.seconds),
+                "many, HTTP": over_http(pool, together, network, MANY, pace.seconds),
+                "many, HTTP, alone": over_http(pool, alone, network, MANY, pace.seconds),
                 "1, in process": partial(_in_process, models, network.name, 1, TOGETHER, pace.seconds),
                 "many, in process": partial(_in_process, models, network.name, MANY, TOGETHER, pace.seconds),
                 "many, in process, alone": partial(_in_process, models, network.name, MANY, 1, pace.seconds),
@@ -61,7 +56,7 @@ def measure(pace: Pace) -> list[Table]:
         return tables
 
 
-def _check(service: Server, network: Subject) -> None:
+def check(service: Server, network: Subject) -> None:
     """The last step of a session is answered with what the network says of the whole sequence."""
     inputs = network.inputs(CHECKED_STEPS)
     path = _opened(service, network, 1)[0]
@@ -82,9 +77,10 @@ def _step(path: str, features: np.ndarray) -> Request:
     return Request(f"{path}/steps", form.to_json({"inputs": features[None]}), {"Content-Type": form.JSON})
 
 
-def _over_http(
+def over_http(
     pool: ProcessPoolExecutor, service: Server, network: Subject, sessions: int, seconds: float
 ) -> Callable[[], float]:
+    """Steps a second of so many sessions at once, ready to run again and again."""
     features = network.inputs(sessions)
     steps = [_step(path, row).raw for path, row in zip(_opened(service, network, sessions), features, strict=True)]
     return lambda: pool.submit(closed_loop.rate, service.url, steps, seconds).result()
@@ -96,11 +92,11 @@ def _in_process(models: Path, name: str, sessions: int, max_batch_size: int, sec
 
 async def _stepping(models: Path, name: str, sessions: int, max_batch_size: int, seconds: float) -> float:
     """Steps a second of the engine and the sessions by themselves."""
-    engine = LocalEngine(Repository(models, torch.device("cpu")), 2 * MANY, max_batch_size)
+    engine = library.engine(models, 2 * MANY, max_batch_size)
     await engine.start()
-    streams = Sessions(engine, MemoryStore(sessions), TIMEOUT_S)
+    streams = library.sessions(engine, sessions, TIMEOUT_S)
     opened = [(await streams.open(engine.model(name))).session_id for _ in range(sessions)]
-    query = Query(torch.randn(1, 1, engine.model(name).spec.input_size), torch.tensor([1]))
+    query = library.query(torch.randn(1, 1, engine.model(name).spec.input_size))
     taken, ends = 0, time.perf_counter() + closed_loop.WARM_UP_S + seconds
 
     async def go_on(session_id: str) -> None:

@@ -6,6 +6,7 @@ import itertools
 import resource
 import statistics
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -14,10 +15,9 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks import others
+from benchmarks import library, others
 from benchmarks.interleaved import medians
-from gatescope.backends.probe import method_of
-from gatescope.tracing import trace
+from benchmarks.library import trace
 
 OTHERS = ("cell loop", "gate loop", "BlockLSTMV2")
 
@@ -40,6 +40,19 @@ class Shape(NamedTuple):
         """(batch, time, feature)."""
         return torch.randn(self.batch, self.time, self.hidden)
 
+    def made(self, device: str = "cpu") -> tuple[nn.LSTM, Tensor]:
+        """The module and inputs for it, seeded."""
+        torch.manual_seed(0)
+        return self.module().to(device), self.inputs().to(device)
+
+    @property
+    def title(self) -> str:
+        """As `200 × 8 × 64, 2 layers, both directions`."""
+        layers = [f"{self.layers} layers"] if self.layers > 1 else []
+        return ", ".join(
+            [f"{self.time} × {self.batch} × {self.hidden}", *layers, *["both directions"] * (self.directions - 1)]
+        )
+
 
 GRID = (
     *(Shape(time, batch, hidden) for time, batch, hidden in itertools.product((50, 200), (1, 8, 32), (64, 128, 256))),
@@ -52,14 +65,18 @@ GRID = (
 )
 
 
+STEP_TIMES = (1, 5, 20)
+STEP_NETWORKS = ((64, 1), (128, 2), (256, 1))  # hidden size and layers
+STEP_BATCHES = (1, 4, 16, 64, 256)
+
+
 def padded() -> Table:
     """Full trace over plain forward, and other ways over it where they are not too slow."""
     names = ("time", "batch", "hidden", "layers", "directions")
     table = Table(*names, "way", "forward, ms", "trace / forward", *(f"{other} / forward" for other in OTHERS))
     ratios = []
     for shape in track(GRID, "trace / forward"):
-        torch.manual_seed(0)
-        module, inputs = shape.module(), shape.inputs()
+        module, inputs = shape.made()
         ways: dict[str, Callable[[], object]] = {
             "forward": lambda module=module, inputs=inputs: _forward(module, inputs),  # type: ignore[misc]
             "trace": lambda module=module, inputs=inputs: trace(module, inputs),  # type: ignore[misc]
@@ -70,7 +87,11 @@ def padded() -> Table:
         ratios.append(seconds["trace"] / seconds["forward"])
         slower = [f"{seconds[other] / seconds['forward']:.1f}" if other in seconds else "" for other in OTHERS]
         table.add_row(
-            *map(str, shape), method_of(module), f"{seconds['forward'] * 1e3:.2f}", f"{ratios[-1]:.2f}", *slower
+            *map(str, shape),
+            library.backend_of(module),
+            f"{seconds['forward'] * 1e3:.2f}",
+            f"{ratios[-1]:.2f}",
+            *slower,
         )
     missing = "" if find_spec("tensorflow") else "; TensorFlow, for BlockLSTMV2, is not installed"
     table.caption = f"median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}{missing}"
@@ -79,22 +100,16 @@ def padded() -> Table:
 
 def ragged() -> Table:
     """A ragged full trace, and a ragged prediction, over `nn.LSTM`'s packed plain forward."""
-    from gatescope.forward import forward  # noqa: PLC0415
-    from gatescope.spec import Spec  # noqa: PLC0415
-    from gatescope.state import State  # noqa: PLC0415
-
     table = Table("time", "batch", "hidden", "layers", "trace / packed", "forward / packed")
     for shape in track((Shape(100, 16, 128, 2), Shape(200, 32, 64), Shape(200, 32, 256), Shape(50, 64, 128)), "ragged"):
-        torch.manual_seed(0)
-        module, inputs = shape.module(), shape.inputs()
+        module, inputs = shape.made()
         lengths = torch.linspace(shape.time // 2, shape.time, shape.batch).long()
         packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        state = State.zeros(Spec.from_module(module), shape.batch, inputs)
         seconds = medians(
             {
                 "packed": lambda m=module, p=packed: _forward(m, p),  # type: ignore[misc]
                 "trace": lambda m=module, x=inputs, n=lengths: trace(m, x, n),  # type: ignore[misc]
-                "forward": lambda m=module, x=inputs, n=lengths, s=state: forward(m, x, n, s, ragged=True),  # type: ignore[misc]
+                "forward": library.predict(module, inputs, lengths=lengths, ragged=True),
             }
         )
         ratios = (f"{seconds[way] / seconds['packed']:.2f}" for way in ("trace", "forward"))
@@ -104,29 +119,44 @@ def ragged() -> Table:
 
 def steps() -> Table:
     """A prediction of a few steps, as sessions make them, over `nn.LSTM`'s own call."""
-    from gatescope.forward import forward  # noqa: PLC0415
-    from gatescope.spec import Spec  # noqa: PLC0415
-    from gatescope.state import State  # noqa: PLC0415
-
-    batches = (1, 4, 16, 64, 256)
-    table = Table("time", "hidden", "layers", *(f"batch {batch}" for batch in batches))
-    for time, (hidden, layers) in track([*itertools.product((1, 5, 20), ((64, 1), (128, 2), (256, 1)))], "steps"):
+    table = Table("time", "hidden", "layers", *(f"batch {batch}" for batch in STEP_BATCHES))
+    for time, (hidden, layers) in track([*itertools.product(STEP_TIMES, STEP_NETWORKS)], "steps"):
         ratios = []
-        for batch in batches:
-            torch.manual_seed(0)
-            shape = Shape(time, batch, hidden, layers)
-            module, inputs, lengths = shape.module(), shape.inputs(), torch.full((batch,), time)
-            state = State.zeros(Spec.from_module(module), batch, inputs)
+        for batch in STEP_BATCHES:
+            module, inputs = Shape(time, batch, hidden, layers).made()
+            state = library.zeros(module, inputs)
             seconds = medians(
                 {
                     "nn.LSTM": lambda m=module, x=inputs, s=state: _forward(m, x, tuple(s)),  # type: ignore[misc]
-                    "forward": lambda m=module, x=inputs, n=lengths, s=state: forward(m, x, n, s, ragged=False),  # type: ignore[misc]
+                    "forward": _few_steps(module, inputs),
                 },
                 rounds=75 if time * batch <= 512 else 25,
             )
             ratios.append(f"{seconds['forward'] / seconds['nn.LSTM']:.2f}")
         table.add_row(*map(str, (time, hidden, layers)), *ratios)
     return table
+
+
+def _few_steps(module: nn.LSTM, inputs: Tensor) -> Callable[[], object]:
+    lengths = torch.full((len(inputs),), inputs.shape[1])
+    return library.predict(module, inputs, lengths=lengths, ragged=False)
+
+
+def trace_rows() -> dict[str, Callable[[], Callable[[], object]]]:
+    """What makes the trace of each shape of the grid ready to run, by title."""
+
+    def made(shape: Shape) -> Callable[[], object]:
+        module, inputs = shape.made()
+        return lambda: trace(module, inputs)
+
+    return {shape.title: partial(made, shape) for shape in GRID}
+
+
+def step_rows() -> dict[str, Callable[[], Callable[[], object]]]:
+    """What makes each prediction of a few steps ready to run, by title."""
+    grid = itertools.product(STEP_TIMES, STEP_BATCHES, STEP_NETWORKS)
+    shapes = [Shape(time, batch, *network) for time, batch, network in grid]
+    return {shape.title: partial(lambda of: _few_steps(*of.made()), shape) for shape in shapes}
 
 
 def scaling() -> Table:
