@@ -19,15 +19,15 @@ ALL = [kind for kind in below(AppError) if kind.__module__ == errors.__name__]
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_arrives_as_it_was_raised(kind):
     places = (Place(("body", "inputs", 3, 17), "has 2 features"),)
-    sent = problems.response(kind("what was given", places))
-    got = problem.from_reply(httpx.Response(sent.status_code, content=sent.body))
+    sent = problems.reply(kind("what was given", places))
+    got = problem.from_reply(httpx.Response(sent.status, content=b"".join(sent.pieces)))
     assert (type(got), got.detail, got.places) == (kind, "what was given", places)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (bytes(problems.internal().body), "InternalError: something went wrong"),
+        (b"".join(problems.internal().pieces), "InternalError: something went wrong"),
         (b'{"title": "Place", "detail": "is no error"}', "Place: is no error"),
         (b"<html>no such upstream", "500 Internal Server Error from http://there/v1/models"),
         (b"[1]", "500 Internal"),
@@ -74,8 +74,7 @@ def test_the_key_is_sent(connect):
     def guarded(request):
         if request.headers.get("authorization") == "Bearer secret":
             return httpx.Response(200, json={"models": []})
-        sent = problems.response(Unauthorized("send a key"))
-        return httpx.Response(sent.status_code, content=sent.body)
+        return httpx.Response(401, content=problems.body_of(Unauthorized("send a key")))
 
     assert connect("http://there", key="secret", transport=httpx.MockTransport(guarded)).models() == []
     for key in (None, "other"):

@@ -13,8 +13,8 @@ READY = {"models": []}
 
 
 def refused_with(error):
-    sent = problems.response(error)
-    return httpx.Response(sent.status_code, content=sent.body, headers=dict(sent.headers))
+    sent = problems.reply(error)
+    return httpx.Response(sent.status, content=b"".join(sent.pieces), headers=sent.headers)
 
 
 class Script:

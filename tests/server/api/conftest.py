@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import httpx
+import numpy as np
 import pytest
 import torch
 import uvicorn
 from safetensors.torch import save_file
 from torch import nn
 
+from gatescope.pipeline.pipeline import Pipeline
 from gatescope.server import logs
+from gatescope.server.api import server
 from gatescope.server.api.protocol import HttpProtocol
 from gatescope.server.main import create_app
+from gatescope.server.serving import scheduler
 from gatescope.server.settings import Settings
+from tests.server.api.helpers import PREDICT, numbered
 
 FEATURES = 'kind = "features"\nfeatures = [{}]'
 
@@ -162,13 +167,17 @@ def models_dir(networks, tmp_path_factory):
     return root
 
 
+USUAL = {"watch": False, "allowed_hosts": ("a", "test")}
+"""Settings of most tests; they ask by these names."""
+
+
 @contextlib.contextmanager
 def serving(models_dir, **settings):
     """A real uvicorn in a thread, ready; yields a client of it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    app = create_app(Settings(models_dir=models_dir, **{"watch": False} | settings))
+    app = create_app(Settings(models_dir=models_dir, **USUAL | settings))
     config = uvicorn.Config(app, http=HttpProtocol, host="127.0.0.1", port=port, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -257,19 +266,33 @@ class Wire:
         return self.reply(has_content=others.get("method") != "HEAD")
 
     def reply(self, *, has_content=True):
-        """The next reply."""
+        """The next reply; interim ones are passed over."""
+        status, headers = self.head()
+        while status < 200:
+            status, headers = self.head()
+        size = int(dict(headers)["content-length"]) if has_content else 0
+        return Reply(status, headers, self._read.read(size))
+
+    def head(self):
+        """The status and the headers of the next reply, interim ones too."""
         version, status, _ = self._read.readline().split(b" ", 2)
         assert version == b"HTTP/1.1"
         headers = []
         while line := self._read.readline().rstrip(b"\r\n"):
             name, _, value = line.decode("latin-1").partition(": ")
             headers.append((name, value))
-        size = int(dict(headers)["content-length"]) if has_content else 0
-        return Reply(int(status), headers, self._read.read(size))
+        return int(status), headers
+
+    def rest(self):
+        """All that comes until the server closes."""
+        return self._read.read()
 
     def is_closed(self):
         """Whether the server sends no more."""
-        return self._read.read(1) == b""
+        try:
+            return self._read.read(1) == b""
+        except ConnectionResetError:
+            return True
 
     def close(self):
         self._read.close()
@@ -281,6 +304,88 @@ def dial():
     """`dial(client)`: a `Wire` to its server."""
     with contextlib.ExitStack() as stack:
         yield lambda client: stack.enter_context(contextlib.closing(Wire(client)))
+
+
+@pytest.fixture(scope="session")
+def expected(networks):
+    """`expected(number, steps)`: the output for the body `numbered(number, steps)`."""
+    lstm = networks["founding"].lstm
+
+    def output(number, steps=1):
+        inputs = torch.tensor([[[number / 10, 0.1, 0.2, 0.3, 0.4]]] * steps)
+        return pytest.approx(lstm(inputs)[0][:, 0].detach().numpy(), abs=1e-5)
+
+    return output
+
+
+class Gate:
+    """Holds up whatever is computed between `shut` and `open.set`."""
+
+    def __init__(self):
+        self.open, self.reached = threading.Event(), threading.Event()
+        self.batches = []  # the first features of the sequences of each
+        self.open.set()
+
+    def shut(self):
+        self.batches.clear()
+        self.reached.clear()
+        self.open.clear()
+
+    def pass_(self, query):
+        self.batches.append([round(float(np.asarray(row)[0, 0]), 4) for row in query.inputs])
+        self.reached.set()
+        assert self.open.wait(15)
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """A gate before each batch, on the device's thread."""
+    held, answer = Gate(), Pipeline.answer
+
+    def slowly(self, query):
+        held.pass_(query)
+        return answer(self, query)
+
+    monkeypatch.setattr(Pipeline, "answer", slowly)
+    monkeypatch.setattr(scheduler, "INSTANT_NS", -1)
+    yield held
+    held.open.set()
+
+
+@pytest.fixture
+def busy(gate, dial):
+    """`busy(client)`: a connection whose request is being computed until the gate opens."""
+
+    def begin(client):
+        gate.shut()
+        wire = dial(client)
+        wire.send(wire.written(PREDICT, numbered(0)))
+        assert gate.reached.wait(10)
+        return wire
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def running(models_dir):
+    """`with running(…) as client:` — the service as `gatescope serve` runs it, and `client.server` to tell it things."""
+
+    @contextlib.contextmanager
+    def run(**given):
+        settings = Settings(models_dir=models_dir, **USUAL | given)
+        app, greeted, sockets = create_app(settings), threading.Event(), server.listen("127.0.0.1", 0)
+        service = server.Server(app, settings.shutdown_timeout_s, settings.max_body_bytes, lambda _: greeted.set())
+        thread = threading.Thread(target=service.run, args=[sockets])
+        thread.start()
+        assert greeted.wait(20)
+        with httpx.Client(base_url=server.url_of(sockets[0]), timeout=30) as client:
+            client.app, client.server, client.thread = app, service, thread
+            yield client
+        service.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()
+
+    return run
 
 
 @pytest.fixture(scope="session")

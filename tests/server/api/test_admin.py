@@ -288,7 +288,7 @@ class TestUpload:
         for _ in range(3):
             with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
                 connection.sendall(
-                    b"PUT /v1/models/new HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 5000
+                    b"PUT /v1/models/new HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 5000
                 )
                 while not any(folder.models_dir.glob(".upload-*/upload")):
                     time.sleep(0.005)

@@ -230,7 +230,7 @@ def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(client, pa
 
 
 def test_no_path_is_redirected_to_another(client):
-    reply = client.get("/v1/models/", headers={"Host": "evil.example"})
+    reply = client.get("/v1/models/")
     assert (reply.status_code, reply.json()["title"]) == (404, "NotFound")
 
 

@@ -313,7 +313,8 @@ class TestStream:
     def test_a_page_of_somebody_else_may_not_open_it(self, client, opened, url):
         with pytest.raises(InvalidStatus) as refused:
             connect(url(opened), origin="https://example.org").close()
-        assert refused.value.response.status_code == 401
+        assert refused.value.response.status_code == 403
+        assert json.loads(refused.value.response.body)["title"] == "ForeignOrigin"
         with connect(url(opened), origin=str(client.base_url)) as stream:
             stream.send(json.dumps({"inputs": ROWS}))
             assert json.loads(stream.recv())["steps"] == 1

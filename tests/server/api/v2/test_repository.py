@@ -113,4 +113,5 @@ def test_they_need_an_admin_key(serve, wire, path):
 
 def test_no_page_of_another_origin_may_use_them(client, wire):
     for path in (LOAD, UNLOAD):
-        wire.refusal(client.post(path, headers={"Origin": "https://evil.example"}), 401)
+        said = wire.refusal(client.post(path, headers={"Origin": "https://evil.example"}), 403)
+        assert "GATESCOPE_CORS_ORIGINS" in said
