@@ -48,7 +48,7 @@ class Call(Generic[T]):
         """
         try:
             return self.read(reply)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             given = reply.headers.get("content-type", "bytes")
             raise ServiceError(f"{reply.url} does not answer as this API does, but with {given}: {error!r}") from error
 

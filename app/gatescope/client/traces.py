@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from gatescope import dataset
-from gatescope.client.asking import to_dataset
 from gatescope.client.body import SAFETENSORS, encode
 from gatescope.client.call import Call, path
+from gatescope.client.endpoints import to_dataset
 from gatescope.client.fields import Array, Asked, Signal, written
 from gatescope.client.reply import fields, json, nothing
 from gatescope.errors import TraceNotFound

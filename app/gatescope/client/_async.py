@@ -1,16 +1,16 @@
-"""`Client` and `Session`, which wait for each answer."""
+"""`AsyncClient` and `AsyncSession`, of which each answer is awaited."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from gatescope.client import asking, raw, traces
+from gatescope.client import endpoints, raw, traces
 from gatescope.client.call import Call
 from gatescope.client.fields import Array
 from gatescope.client.method import like
@@ -22,11 +22,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def _method(call: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+def _method(call: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
     """The method that sends this call."""
 
-    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.send(call(*args, **kwargs))
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.send(call(*args, **kwargs))
 
     like(method, call)
     return method
@@ -34,16 +34,16 @@ def _method(call: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
 
 def _method_of_session(
     name: str, call: Callable[Concatenate[Stream, P], Call[T]]
-) -> Callable[Concatenate[Session, P], T]:
-    def method(self: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.client.send(call(self.stream, *args, **kwargs))
+) -> Callable[Concatenate[AsyncSession, P], Coroutine[Any, Any, T]]:
+    async def method(self: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.client.send(call(self.stream, *args, **kwargs))
 
     like(method, call, name)
     return method
 
 
-class Client:
-    """Asks a running server; a context manager. Threads may share it.
+class AsyncClient:
+    """`Client` for asyncio: the same methods, each to be awaited; an asynchronous context manager.
 
     Args:
         url: of the server, such as `http://localhost:8000`.
@@ -64,22 +64,22 @@ class Client:
         *,
         timeout_s: float | None = TIMEOUT_S,
         retries: int = RETRIES,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._server = Server(url, key, timeout_s, retries)
-        self._http = httpx.Client(transport=transport, **self._server.connection())
+        self._http = httpx.AsyncClient(transport=transport, **self._server.connection())
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of the connections."""
-        self._http.close()
+        await self._http.aclose()
 
-    def send(self, call: Call[T]) -> T:
+    async def send(self, call: Call[T]) -> T:
         """The result of a call, which may be sent several times.
 
         Raises:
@@ -87,17 +87,17 @@ class Client:
             DeadlineExceeded: none came in time.
             AppError: what the server refuses.
         """
-        attempts = self._server.attempts(call)
+        retry = self._server.retry(call)
         while True:
             try:
-                reply = self._http.request(**attempts.request())
+                reply = await self._http.request(**retry.request())
             except httpx.HTTPError as error:
-                wait_s: float | None = attempts.wait_after_failure(error)
+                wait_s: float | None = retry.wait_after_failure(error)
             else:
-                wait_s = attempts.wait_after(reply)
+                wait_s = retry.wait_after(reply)
             if wait_s is None:
                 return call.result(reply)
-            time.sleep(wait_s)
+            await asyncio.sleep(wait_s)
 
     def session(
         self,
@@ -106,19 +106,19 @@ class Client:
         version: str | None = None,
         session_id: str | None = None,
         initial_state: tuple[Array, Array] | Mapping[str, Array] | None = None,
-    ) -> Session:
-        """A stateful stream, which begins with `with` or `open` and ends with it or `close`."""
-        return Session(self, Stream(model, version, session_id, initial_state))
+    ) -> AsyncSession:
+        """A stateful stream, which begins with `async with` or `open` and ends with it or `close`."""
+        return AsyncSession(self, Stream(model, version, session_id, initial_state))
 
-    def resume(self, session_id: str) -> Session:
-        """A stream that is there already; leaving its `with` does not end it."""
-        return Session(self, Stream(session_id=session_id))
+    def resume(self, session_id: str) -> AsyncSession:
+        """A stream that is there already; leaving its `async with` does not end it."""
+        return AsyncSession(self, Stream(session_id=session_id))
 
-    models = _method(asking.models)
-    model = _method(asking.model)
-    predict = _method(asking.predict)
-    trace = _method(asking.trace)
-    explain = _method(asking.explain)
+    models = _method(endpoints.models)
+    model = _method(endpoints.model)
+    predict = _method(endpoints.predict)
+    trace = _method(endpoints.trace)
+    explain = _method(endpoints.explain)
     sessions = _method(sessions)
     store_trace = _method(traces.store_trace)
     stored_trace = _method(traces.stored_trace)
@@ -128,23 +128,23 @@ class Client:
     post = _method(raw.post)
 
 
-class Session:
-    """A stateful stream: each step goes on where the one before has ended. For one thread at a time."""
+class AsyncSession:
+    """A stateful stream: each step goes on where the one before has ended. One step at a time."""
 
-    def __init__(self, client: Client, stream: Stream) -> None:
+    def __init__(self, client: AsyncClient, stream: Stream) -> None:
         self.client, self.stream = client, stream
 
-    def __enter__(self) -> Self:
-        self.open()
+    async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if not self.stream.to_be_closed:
             return
         with suppress(*((AppError,) if kind else ())):
-            self.close()
+            await self.close()
 
     @property
     def session_id(self) -> str | None:
