@@ -14,9 +14,10 @@ from gatescope.client import endpoints, raw, traces
 from gatescope.client.call import Call
 from gatescope.client.fields import Array
 from gatescope.client.method import like
+from gatescope.client.retry import Retry
 from gatescope.client.server import RETRIES, TIMEOUT_S, Server
 from gatescope.client.stream import Stream, sessions
-from gatescope.errors import AppError
+from gatescope.errors import AppError, NotFound
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -88,6 +89,14 @@ class AsyncClient:
             AppError: what the server refuses.
         """
         retry = self._server.retry(call)
+        reply = await self._reply(retry)
+        fields: Any = call.fields(reply)
+        if call.finish is None:
+            result: T = fields
+            return result
+        return call.result(reply, fields, await self._info(call.answered_by(reply, fields), retry))
+
+    async def _reply(self, retry: Retry) -> httpx.Response:
         while True:
             try:
                 reply = await self._http.request(**retry.request())
@@ -96,8 +105,19 @@ class AsyncClient:
             else:
                 wait_s = retry.wait_after(reply)
             if wait_s is None:
-                return call.result(reply)
+                return reply
             await asyncio.sleep(wait_s)
+
+    async def _info(self, answered: tuple[str, str], within: Retry) -> dict[str, Any]:
+        """ModelInfo of the version that answered; empty where it is no longer there."""
+        if answered not in self._server.infos:
+            call = endpoints.model(*answered)
+            try:
+                reply = await self._reply(self._server.retry(call, within))
+            except NotFound:
+                return {}
+            self._server.infos[answered] = call.fields(reply)
+        return self._server.infos[answered]
 
     def session(
         self,

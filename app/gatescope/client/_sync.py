@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
@@ -14,9 +14,10 @@ from gatescope.client import endpoints, raw, traces
 from gatescope.client.call import Call
 from gatescope.client.fields import Array
 from gatescope.client.method import like
+from gatescope.client.retry import Retry
 from gatescope.client.server import RETRIES, TIMEOUT_S, Server
 from gatescope.client.stream import Stream, sessions
-from gatescope.errors import AppError
+from gatescope.errors import AppError, NotFound
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -88,6 +89,14 @@ class Client:
             AppError: what the server refuses.
         """
         retry = self._server.retry(call)
+        reply = self._reply(retry)
+        fields: Any = call.fields(reply)
+        if call.finish is None:
+            result: T = fields
+            return result
+        return call.result(reply, fields, self._info(call.answered_by(reply, fields), retry))
+
+    def _reply(self, retry: Retry) -> httpx.Response:
         while True:
             try:
                 reply = self._http.request(**retry.request())
@@ -96,8 +105,19 @@ class Client:
             else:
                 wait_s = retry.wait_after(reply)
             if wait_s is None:
-                return call.result(reply)
+                return reply
             time.sleep(wait_s)
+
+    def _info(self, answered: tuple[str, str], within: Retry) -> dict[str, Any]:
+        """ModelInfo of the version that answered; empty where it is no longer there."""
+        if answered not in self._server.infos:
+            call = endpoints.model(*answered)
+            try:
+                reply = self._reply(self._server.retry(call, within))
+            except NotFound:
+                return {}
+            self._server.infos[answered] = call.fields(reply)
+        return self._server.infos[answered]
 
     def session(
         self,

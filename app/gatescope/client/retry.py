@@ -42,8 +42,8 @@ class Retry:
         """The request that is sent next, as `httpx` takes it."""
         self._sent += 1
         call, headers, timeout = self._call, self._call.headers, httpx.Timeout(None)
-        if self._timeout_s is not None:
-            left = max(self._left_s, 0.001)
+        if self.left_s is not None:
+            left = max(self.left_s, 0.001)
             headers["X-Request-Timeout-Ms"] = str(math.ceil(left * 1000))
             timeout = httpx.Timeout(left, connect=min(left, CONNECT_S))
         return {
@@ -89,8 +89,9 @@ class Retry:
         return wait_s
 
     @property
-    def _left_s(self) -> float:
-        return self._ends - time.monotonic()
+    def left_s(self) -> float | None:
+        """Seconds that are left of the deadline; None where there is none."""
+        return None if self._timeout_s is None else self._ends - time.monotonic()
 
     def _wait_s(self, at_least: float = 0.0) -> float | None:
         """Doubled each time, and random, so that clients refused together do not come back together; None: no more."""
@@ -98,7 +99,7 @@ class Retry:
             return None
         longest = min(FIRST_WAIT_S * 2 ** (self._sent - 1), LONGEST_WAIT_S)
         wait_s = at_least + random.uniform(longest / 2, longest)  # noqa: S311 - it keeps no secret
-        return wait_s if wait_s < self._left_s else None
+        return wait_s if self.left_s is None or wait_s < self.left_s else None
 
 
 def _may_pass(reply: httpx.Response, error: AppError) -> bool:

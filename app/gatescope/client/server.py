@@ -34,6 +34,9 @@ class Server:
     timeout_s: float | None
     retries: int
 
+    infos: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+    """ModelInfo by name and version, as far as it was needed."""
+
     def __post_init__(self) -> None:
         try:
             scheme = httpx.URL(self.url).scheme
@@ -49,6 +52,6 @@ class Server:
         headers = {b"Authorization": f"Bearer {self.key}".encode(errors="surrogateescape")} if self.key else {}
         return {"base_url": self.url, "headers": headers}
 
-    def retry(self, call: Call[Any]) -> Retry:
-        """How often this call is sent, and until when."""
-        return Retry(call, self.url, self.retries, self.timeout_s)
+    def retry(self, call: Call[Any], within: Retry | None = None) -> Retry:
+        """How often this call is sent, and until when; `within` is the call that needs it and shares its time."""
+        return Retry(call, self.url, self.retries, self.timeout_s if within is None else within.left_s)

@@ -385,10 +385,22 @@ class LSTMInfo(BaseModel):
     proj_size: int
 
 
+class SignalInfo(BaseModel):
+    """One signal of a cell."""
+
+    name: str
+    symbol: str = Field(description="in the equations of the cell")
+    low: float | None = Field(description="the least value that it can have; null: there is none")
+    high: float | None = Field(description="the largest value that it can have; null: there is none")
+    description: str
+
+
 class NamedLSTMInfo(LSTMInfo):
     """One of the model's LSTMs; `module` in a request chooses it."""
 
     name: str
+    cell: Literal["lstm"] = "lstm"
+    signals: list[SignalInfo] = []
 
 
 class InputInfo(BaseModel):
@@ -432,6 +444,8 @@ class ModelInfo(BaseModel):
     dtype: str | None = None
     parameters: int | None = None
     trace_method: str | None = Field(default=None, description="the way to its gates: workspace, replay or loop")
+    cell: Literal["lstm"] | None = Field(default=None, description="of the recurrent module")
+    signals: list[SignalInfo] = Field(default=[], description="what the cell has, in its order")
     lstm: LSTMInfo | None = None
     lstms: list[NamedLSTMInfo] = Field(default=[], description="all of them; `lstm` is the first")
     input: InputInfo | None = None
