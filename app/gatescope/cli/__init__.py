@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from gatescope.cli import extras
+from gatescope import extras
 
 
 def main() -> None:
