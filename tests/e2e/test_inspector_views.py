@@ -148,13 +148,24 @@ def test_the_views_take_the_cell_and_its_signals_from_the_service(inspector, tab
     assert re.fullmatch(r"Step 2, unit 3: z [−\d.]+, h [−\d.]+", page.locator("#overview .reading").inner_text())
     hidden = np.array(reply["signals"]["hidden_state"][0][0][0])
     legend = page.locator("#overview .legend > span").nth(1)
-    assert number(legend.inner_text().split()[-1]) == pytest.approx(np.abs(hidden).max(), rel=1e-3)
+    reach = np.abs(hidden).max()
+    assert legend.inner_text().split() == ["h", f"−{reach:.3g}", f"{reach:.3g}"]
     assert legend.get_attribute("title") == "hidden state: the only state here"
     assert re.fullmatch(r"z = [−\d.]+, h = [−\d.]+", page.locator("#strip .arithmetic").first.inner_text())
     assert page.locator("#scatter select option").all_inner_texts() == ["output gate"]
     assert not page.locator(".cell-diagram").is_visible()
     assert not page.get_by_role("button", name="Forget gate").is_visible()
     assert f"h = {written(hidden[2][3])}, tanh(h)" in page.locator("#text .token").nth(2).get_attribute("title")
+
+
+def test_colours_without_a_range_cover_all_but_a_few_units_and_the_legend_says_so(inspector, asked):
+    _, reply = asked("river")
+    cell = np.abs(np.array(reply["signals"]["cell_state"][0][0][0])).max(axis=0)
+    reach = np.sort(cell)[math.ceil(0.95 * (len(cell) - 1))]
+    assert reach < cell.max()
+    page = inspector(model="river")
+    legend = page.locator("#overview .legend > span").nth(2)
+    assert legend.inner_text().split() == ["c", "≤", f"−{reach:.3g}", "≥", f"{reach:.3g}"]
 
 
 def test_play_walks_to_the_last_step_and_stops(inspector):

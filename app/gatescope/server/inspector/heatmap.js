@@ -7,7 +7,7 @@ export class Heatmap {
   /**
    * @param {{data: Float32Array, steps: number[], units: number}} tile (span, unit)
    * @param {number[]} order the units from the top
-   * @param {[number, number]} range the values with the first and the last colour
+   * @param {{low: number, high: number}} range the values with the first and the last colour
    * @param {"sequential"|"diverging"} kind of colour scale
    */
   constructor(tile, order, range, kind) {
@@ -36,7 +36,7 @@ export class Heatmap {
 
   #fill(pixels, rows, colours) {
     const { data, units, steps } = this.#tile;
-    const [low, high] = this.range;
+    const { low, high } = this.range;
     const scale = (colours.length - 1) / (high - low);
     for (let row = 0; row < rows; row += 1) {
       const [first, last] = [row, row + 1].map((place) => Math.floor((place * this.order.length) / rows));

@@ -168,19 +168,20 @@ class Overview {
   #explainColours() {
     const merged = new Map();
     for (const { signal, map } of this.#rows) {
-      const [low, high] = map.range;
+      const { low, high, clipped } = map.range;
       const key = [map.kind, low, high].join();
-      merged.set(key, { kind: map.kind, low, high, signals: [...(merged.get(key)?.signals ?? []), signal] });
+      merged.set(key, { kind: map.kind, low, high, clipped, signals: [...(merged.get(key)?.signals ?? []), signal] });
     }
     this.legend.replaceChildren(...[...merged.values()].map((scale) => this.#scale(scale)));
   }
 
-  #scale({ kind, low, high, signals }) {
+  #scale({ kind, low, high, clipped, signals }) {
     const bar = html("span", { class: "scale" });
     bar.style.background = this.#page.colours.gradient(kind);
     const symbols = signals.map(({ symbol }) => symbol).join(", ");
     const described = signals.map((signal) => `${title(signal)}: ${signal.description}`).join("\n");
-    return html("span", { title: described }, html("i", {}, symbols), ` ${precise(low)} `, bar, ` ${precise(high)}`);
+    const [least, most] = clipped ? ["≤ ", "≥ "] : ["", ""]; // some units go beyond
+    return html("span", { title: described }, html("i", {}, symbols), ` ${least}${precise(low, 3)} `, bar, ` ${most}${precise(high, 3)}`);
   }
 
   chart() {

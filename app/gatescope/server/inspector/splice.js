@@ -46,7 +46,7 @@ class SpliceView {
     const lanes = await Promise.all(directions.map((there) => hidden(trace, there, steps, signal.symbol)));
     const ranges = await Promise.all(directions.map((there) => limits(trace, there, signal)));
     if (drawn !== this.drawn) return;
-    this.most = Math.max(...ranges.map(([, high]) => high)); // one scale for both directions
+    this.most = Math.max(...ranges.map(({ high }) => high)); // one scale for both directions
     const [forward, reverse] = lanes.map((lane) => lane[steps.indexOf(where.time)]);
     const units = trace.width("hidden_state"); // fewer than the cell has, behind a projection
     const given =

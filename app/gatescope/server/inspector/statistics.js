@@ -3,6 +3,7 @@
 import { isSequential } from "./signals.js";
 
 const MOST_VALUES = 4_000_000; // numbers that are fetched of one signal; of longer ones, means over short spans are
+const COVERED = 0.95; // of the units, whose values all lie within the colours of a signal without a range
 const known = new WeakMap(); // of each trace: what was computed before
 
 /**
@@ -68,24 +69,28 @@ export function variance(trace, where) {
 
 /**
  * The values with the first and the last colour of a signal: its range, which is made symmetric where it is not a gate's. Without
- * a range the largest absolute value that any unit had over the whole sequence.
+ * a range, the largest absolute values that the units had over the whole sequence, but for a few units: one that is far from all
+ * others would leave them pale.
  * @param {import("./trace.js").Trace} trace
  * @param {{sequence: number, layer: number, direction: string}} where
  * @param {import("./signals.js").Signal} signal
- * @returns {Promise<[number, number]>}
+ * @returns {Promise<{low: number, high: number, clipped: boolean}>} `clipped`: some values lie beyond
  */
 export async function limits(trace, where, signal) {
   const { name, low, high } = signal;
-  if (isSequential(signal)) return [low, high];
-  const most = low === null ? await largest(trace, { ...where, signal: name }) : Math.max(-low, high);
-  return [-most, most];
+  if (isSequential(signal)) return { low, high, clipped: false };
+  if (low === null) return sizes(trace, { ...where, signal: name });
+  const most = Math.max(-low, high);
+  return { low: -most, high: most, clipped: false };
 }
 
-function largest(trace, { sequence, layer, direction, signal }) {
-  return once(trace, "largest", { sequence, layer, direction, signal }, async () => {
+function sizes(trace, { sequence, layer, direction, signal }) {
+  return once(trace, "sizes", { sequence, layer, direction, signal }, async () => {
     const part = { signal, bins: 1, sequence, layer, direction };
-    const ends = await Promise.all(["min", "max"].map((reduce) => trace.tile({ ...part, reduce })));
-    return ends.reduce((most, { data }) => data.reduce((size, value) => Math.max(size, Math.abs(value)), most), 0) || 1;
+    const [least, most] = await Promise.all(["min", "max"].map((reduce) => trace.tile({ ...part, reduce })));
+    const largest = least.data.map((value, unit) => Math.max(Math.abs(value), Math.abs(most.data[unit]))).sort();
+    const high = largest[Math.ceil(COVERED * (largest.length - 1))] || 1;
+    return { low: -high, high, clipped: largest.at(-1) > high };
   });
 }
 
