@@ -386,12 +386,12 @@ class LSTMInfo(BaseModel):
 
 
 class SignalInfo(BaseModel):
-    """One signal of a cell."""
+    """A quantity that a trace of the model shows."""
 
     name: str
-    symbol: str = Field(description="in the equations of the cell")
-    low: float | None = Field(description="the least value that it can have; null: there is none")
-    high: float | None = Field(description="the largest value that it can have; null: there is none")
+    symbol: str
+    low: float | None = Field(description="the least value that it can take; null where there is none")
+    high: float | None = Field(description="the greatest value that it can take; null where there is none")
     description: str
 
 
@@ -399,8 +399,8 @@ class NamedLSTMInfo(LSTMInfo):
     """One of the model's LSTMs; `module` in a request chooses it."""
 
     name: str
-    cell: Literal["lstm"] = "lstm"
-    signals: list[SignalInfo] = []
+    cell: str
+    signals: list[SignalInfo]
 
 
 class InputInfo(BaseModel):
@@ -444,8 +444,8 @@ class ModelInfo(BaseModel):
     dtype: str | None = None
     parameters: int | None = None
     trace_method: str | None = Field(default=None, description="the way to its gates: workspace, replay or loop")
-    cell: Literal["lstm"] | None = Field(default=None, description="of the recurrent module")
-    signals: list[SignalInfo] = Field(default=[], description="what the cell has, in its order")
+    cell: str | None = Field(default=None, description="the recurrent cell: lstm")
+    signals: list[SignalInfo] = Field(default=[], description="what a trace of the model shows, in order")
     lstm: LSTMInfo | None = None
     lstms: list[NamedLSTMInfo] = Field(default=[], description="all of them; `lstm` is the first")
     input: InputInfo | None = None

@@ -65,7 +65,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
 
 
 def _named(name: str, spec: Spec) -> NamedLSTMInfo:
-    return NamedLSTMInfo(name=name, signals=_signals(spec), **asdict(spec))
+    return NamedLSTMInfo(name=name, cell="lstm", signals=_signals(spec), **asdict(spec))
 
 
 def _signals(spec: Spec) -> list[SignalInfo]:
