@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 
-.PHONY: install install-all run test check format bench bench-peers train clean
+.PHONY: install install-all run test test-package check format bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -28,7 +28,11 @@ run: install
 	$(BIN)/gatescope serve
 
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not packaging"
+
+# build the wheel, install it, and use it without what it must not need
+test-package: install
+	$(BIN)/pytest -m packaging
 
 check: install
 	$(BIN)/ruff format --check .

@@ -15,7 +15,8 @@ from safetensors.torch import save_model
 
 from gatescope import errors
 from gatescope.checkpoints.structure.options import Options
-from gatescope.cli import cli, main
+from gatescope.cli import main
+from gatescope.cli.commands import cli
 from gatescope.cli.connection import Connection
 from gatescope.client import Client, Session
 from gatescope.pipeline.features import Feature, FeatureInputs

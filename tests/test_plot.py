@@ -1,6 +1,7 @@
 """Time is labelled with tokens only where the traced LSTM has a step per token."""
 
 import pytest
+from matplotlib.axes import Axes
 
 from gatescope import plot
 
@@ -19,6 +20,37 @@ def test_tokens_label_the_steps_of_an_lstm_that_has_as_many(tmp_path, monkeypatc
     }
     seen = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_xticks", lambda _, *ticks, **__: seen.append(ticks[1:]))
-    plot.save(reply, tmp_path / "trace.svg")
+    plot.save(reply, {}, tmp_path / "trace.svg")
     assert (tmp_path / "trace.svg").stat().st_size
     assert (["a", "b", "c"],) in seen if labelled else not seen
+
+
+SIGNALS = [
+    {"name": "gate", "symbol": "i", "low": 0.0, "high": 1.0, "description": ""},
+    {"name": "candidate", "symbol": "g", "low": -1.0, "high": 1.0, "description": ""},
+    {"name": "state", "symbol": "c", "low": None, "high": None, "description": ""},
+]
+
+
+def test_each_signal_has_the_colours_of_its_range(tmp_path, monkeypatch):
+    one, two = [[0.25, -0.5]], [[0.5, -7.5]]  # time, unit, of two layers
+    reply = {
+        "model": {"name": "own", "version": "1"},
+        "layers": [0, 1],
+        "directions": ["forward"],
+        "signals": {name: [[[one], [two]]] for name in ("gate", "candidate", "state", "unknown")},
+        "time_steps": [0],
+        "sequence_lengths": [1],
+        "residual": 0.0,
+    }
+    drawn = []
+    real = Axes.imshow
+
+    def imshow(axes, values, **how):
+        drawn.append((how["cmap"], how["vmin"], how["vmax"]))
+        return real(axes, values, **how)
+
+    monkeypatch.setattr(Axes, "imshow", imshow)
+    plot.save(reply, {"signals": SIGNALS}, tmp_path / "trace.png")
+    assert drawn[::2] == drawn[1::2]  # both layers stand on one scale
+    assert drawn[::2] == [("cividis", 0, 1), ("RdBu_r", -1, 1), ("RdBu_r", -7.5, 7.5), ("RdBu_r", -7.5, 7.5)]

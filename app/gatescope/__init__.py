@@ -36,7 +36,15 @@ def __getattr__(name: str) -> Any:
     """A public name, from the module that defines it."""
     if name not in _DEFINED_IN:
         raise AttributeError(f"module 'gatescope' has no attribute '{name}'")
-    return getattr(import_module(_DEFINED_IN[name]), name)
+    try:
+        module = import_module(_DEFINED_IN[name])
+    except ModuleNotFoundError as error:
+        from gatescope import extras  # noqa: PLC0415 - wanted for this alone
+
+        if (line := extras.missing(error)) is None:
+            raise
+        raise ModuleNotFoundError(f"gatescope.{name}: {line}", name=error.name) from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatescope.signal_info import SignalInfo, signals_of
+
 if TYPE_CHECKING:
     import xarray
-
-RANGES = {"cell_candidate": "-1 to 1", "hidden_state": "-1 to 1", "cell_state": "unbounded"}
 
 
 def need() -> None:
@@ -27,26 +27,32 @@ def need() -> None:
         raise ModuleNotFoundError("a trace as a dataset needs xarray: pip install 'gatescope[xarray]'", name="xarray")
 
 
-def from_npz(content: bytes) -> xarray.Dataset:
-    """The dataset of a trace reply in `application/x-npz`."""
+def from_npz(content: bytes, info: Mapping[str, Any]) -> xarray.Dataset:
+    """The dataset of a trace reply in `application/x-npz`; `info` is the model's ModelInfo."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     described = json.loads(str(arrays.pop("metadata")))
-    return of(described, arrays.pop("sequence_lengths"), arrays)
+    return of(described, arrays.pop("sequence_lengths"), arrays, info)
 
 
-def of(described: Mapping[str, Any], lengths: np.ndarray, signals: Mapping[str, np.ndarray]) -> xarray.Dataset:
+def of(
+    described: Mapping[str, Any], lengths: np.ndarray, signals: Mapping[str, np.ndarray], info: Mapping[str, Any]
+) -> xarray.Dataset:
     """The dataset of a trace: coordinates name layers, directions, units and steps.
+
+    Each signal has the attributes `range`, `symbol` and `description`, as far as `info` describes it.
 
     Args:
         described: the rest of the trace reply.
         lengths: (batch), of the sequences.
         signals: each (batch, layer, direction, time, unit), padded with NaN.
+        info: the model's ModelInfo.
     """
     import xarray  # noqa: PLC0415 - an extra, wanted for this alone
 
+    known = signals_of(info, described.get("module"))
     variables = {
-        name: _variable(name, values, described["axes"], described["units"]) for name, values in signals.items()
+        name: (_axes(values, described), values, _attributes(known.get(name))) for name, values in signals.items()
     }
     coordinates = {
         "layer": described["layers"],
@@ -60,13 +66,18 @@ def of(described: Mapping[str, Any], lengths: np.ndarray, signals: Mapping[str, 
     return dataset.assign(sequence_lengths=("batch", lengths))
 
 
-def write(content: bytes, path: Path) -> None:
-    """Write a trace reply in `application/x-npz` as a netCDF file."""
-    from_npz(content).to_netcdf(path, engine="h5netcdf")
+def write(content: bytes, info: Mapping[str, Any], path: Path) -> None:
+    """Write a trace reply in `application/x-npz` as a netCDF file; `info` is the model's ModelInfo."""
+    from_npz(content, info).to_netcdf(path, engine="h5netcdf")
 
 
-def _variable(
-    name: str, values: np.ndarray, axes: list[str], units: list[int]
-) -> tuple[list[str], np.ndarray, dict[str, str]]:
-    narrower = values.shape[-1] != len(units)  # a projected hidden state has units of its own
-    return [*axes[:-1], "projected_unit" if narrower else axes[-1]], values, {"range": RANGES.get(name, "0 to 1")}
+def _axes(values: np.ndarray, described: Mapping[str, Any]) -> list[str]:
+    """A projected hidden state is narrower than the cell and has units of its own."""
+    *others, unit = described["axes"]
+    return [*others, unit if values.shape[-1] == len(described["units"]) else f"projected_{unit}"]
+
+
+def _attributes(signal: SignalInfo | None) -> dict[str, str]:
+    if signal is None:
+        return {}
+    return {"range": signal.range, "symbol": signal.symbol, "description": signal.description}

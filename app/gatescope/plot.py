@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatescope.signal_info import SignalInfo, signals_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GATES = ("input_gate", "forget_gate", "output_gate")
 MOST_TICKS = 60
 
 
-def save(reply: Mapping[str, Any], path: Path, sequence: int = 0) -> None:
+def save(reply: Mapping[str, Any], info: Mapping[str, Any], path: Path, sequence: int = 0) -> None:
     """Draw one sequence of a JSON trace reply: a row per signal, a column per layer and direction.
 
-    Gates run from 0 to 1 on a sequential scale; candidate, cell and hidden state stand on a diverging one around 0.
+    Each row has one colour scale: sequential where the signal's range says so, else diverging around 0. A signal
+    without a range, or one that `info` does not describe, is scaled by its largest absolute value.
+
+    Args:
+        reply: the trace reply.
+        info: the model's ModelInfo.
+        path: a .png, .svg or .pdf file.
+        sequence: which one of the batch.
     """
     import matplotlib as mpl  # noqa: PLC0415 - an extra, wanted for this alone
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -27,19 +35,22 @@ def save(reply: Mapping[str, Any], path: Path, sequence: int = 0) -> None:
     columns = [
         (layer, direction) for layer in range(len(reply["layers"])) for direction in range(len(reply["directions"]))
     ]
-    signals = list(reply["signals"])
+    known = signals_of(info, reply.get("module"))
+    signals = [known.get(name, SignalInfo(name)) for name in reply["signals"]]
     size = (1.5 + 5.5 * len(columns), 0.8 + 1.7 * len(signals))
     figure = Figure(figsize=size, layout="constrained", dpi=120)
     grid = figure.subplots(len(signals), len(columns), squeeze=False, sharex=True)
     for row, signal in enumerate(signals):
-        values = reply["signals"][signal][sequence]
+        # layer, direction, time, unit
+        values = np.array(reply["signals"][signal.name][sequence], dtype=float)
+        limits = signal.limits(values)
         for column, (layer, direction) in enumerate(columns):
             axes = grid[row][column]
-            image = _heatmap(axes, signal, np.array(values[layer][direction], dtype=float).T)
+            image = _heatmap(axes, values[layer][direction].T, limits, "cividis" if signal.is_sequential else "RdBu_r")
             if row == 0:
                 axes.set_title(f"layer {reply['layers'][layer]}, {reply['directions'][direction]}", fontsize=10)
             if column == 0:
-                axes.set_ylabel(f"{signal}\nunit", fontsize=9)
+                axes.set_ylabel(f"{signal.name}\nunit", fontsize=9)
         figure.colorbar(image, ax=list(grid[row]), pad=0.01)
     for axes in grid[-1]:
         _label_time(axes, reply, sequence)
@@ -49,12 +60,10 @@ def save(reply: Mapping[str, Any], path: Path, sequence: int = 0) -> None:
     figure.savefig(path)
 
 
-def _heatmap(axes: Axes, signal: str, values: np.ndarray) -> Any:
+def _heatmap(axes: Axes, values: np.ndarray, limits: tuple[float, float], colours: str) -> Any:
     """Draw (unit, time)."""
-    if signal in GATES:
-        return axes.imshow(values, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0, vmax=1)
-    most = max(1.0, float(np.nanmax(np.abs(values)))) if signal == "cell_state" else 1.0
-    return axes.imshow(values, aspect="auto", interpolation="nearest", cmap="RdBu_r", vmin=-most, vmax=most)
+    low, high = limits
+    return axes.imshow(values, aspect="auto", interpolation="nearest", cmap=colours, vmin=low, vmax=high)
 
 
 def _label_time(axes: Axes, reply: Mapping[str, Any], sequence: int) -> None:

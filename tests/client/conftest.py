@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from gatescope.client import AsyncClient, AsyncSession, Client, attempts
+from gatescope.client import AsyncClient, AsyncSession, Client, retry
 
 
 class Awaited:
@@ -46,23 +46,23 @@ class Network(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def __init__(self):
         self.faults, self.requests = [], []
         plain = {"verify": False}  # reading the certificates of the world takes longer than most tests here
-        self._blocking, self._awaiting = httpx.HTTPTransport(**plain), httpx.AsyncHTTPTransport(**plain)
+        self._sync, self._async = httpx.HTTPTransport(**plain), httpx.AsyncHTTPTransport(**plain)
 
     def handle_request(self, request):
         fault = self._before(request)
-        return self._after(self._blocking.handle_request(request), fault) if fault in (None, "lost") else fault
+        return self._after(self._sync.handle_request(request), fault) if fault in (None, "lost") else fault
 
     async def handle_async_request(self, request):
         fault = self._before(request)
         if fault not in (None, "lost"):
             return fault
-        return self._after(await self._awaiting.handle_async_request(request), fault)
+        return self._after(await self._async.handle_async_request(request), fault)
 
     def close(self):
-        self._blocking.close()
+        self._sync.close()
 
     async def aclose(self):
-        await self._awaiting.aclose()
+        await self._async.aclose()
 
     def _before(self, request):
         self.requests.append(request)
@@ -109,22 +109,22 @@ def client(connect, shipped, network):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The seconds that clients would have waited between attempts, without waiting."""
+    """The seconds that clients would have waited between sendings, without waiting."""
     waited = []
 
     async def note(seconds):
         waited.append(seconds)
 
     monkeypatch.setattr(
-        "gatescope.client.blocking.time", SimpleNamespace(sleep=waited.append)
+        "gatescope.client._sync.time", SimpleNamespace(sleep=waited.append)
     )  # the client's, nobody else's
-    monkeypatch.setattr("gatescope.client.awaiting.asyncio", SimpleNamespace(sleep=note))
+    monkeypatch.setattr("gatescope.client._async.asyncio", SimpleNamespace(sleep=note))
     return waited
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(attempts, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def test_dollars_are_no_formula_in_a_picture(tmp_path):
         "signals": {"input_gate": values},
         "residual": 0.0,
     }
-    plot.save(reply, tmp_path / "t.svg")
+    plot.save(reply, {}, tmp_path / "t.svg")
     assert (tmp_path / "t.svg").stat().st_size
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import socket
 import struct
@@ -97,6 +98,74 @@ def test_the_cell_has_the_numbers_of_the_trace_step_by_step_and_explains_them(in
         assert table.locator("tbody th").all_inner_texts() == [term["name"] for term in terms[:5]]
         values = [number(text) for text in table.locator("tbody td:nth-child(2)").all_inner_texts()]
         assert values == pytest.approx([term["contribution"] for term in terms[:5]], rel=0.006)
+
+
+def test_an_equation_its_numbers_and_its_table_have_their_terms_in_one_order(inspector, asked, shipped):
+    request, _ = asked("brackets")
+    page = inspector(model="brackets", unit=3, time=2, part="f")
+    page.locator(".cell-detail .formula.numbers").wait_for()
+    point = {"layer": 0, "time_step": 2, "unit": 3}
+    gate = shipped.post("/v1/models/brackets/explain", json=request | point).json()["gates"]["forget_gate"]
+    equation = page.locator(".formula.structure").inner_text()
+    assert re.findall(r"[Wb]\w+", equation.replace("\n", "")) == ["Wif", "Whf", "bif", "bhf"]
+    terms = [gate[name] for name in ("input_contribution", "recurrent_contribution", "bias_input", "bias_recurrent")]
+    numbers = re.search(r"\((.*)\)", page.locator(".formula.numbers").inner_text())[1]
+    assert [number(term) for term in re.sub(r" ([+−]) ", r" \1", numbers).replace("+", "").split()] == pytest.approx(
+        terms, rel=1e-3
+    )
+    rows = page.locator(".terms", has_text="biases").locator("tbody")
+    assert [row.split()[0].rstrip(",") for row in rows.locator("th").all_inner_texts()][:3] == [
+        "inputs",
+        "recurrent",
+        "biases",
+    ]
+
+
+SWAPPED = [
+    {"name": "output_gate", "symbol": "z", "low": 0, "high": 1, "description": "the only gate here"},
+    {"name": "hidden_state", "symbol": "h", "low": None, "high": None, "description": "the only state here"},
+]
+
+
+def test_the_views_take_the_cell_and_its_signals_from_the_service(inspector, tab, asked):
+    def described(route):
+        info = route.fetch().json()
+        for module in (info, *info["lstms"]):
+            module.update(cell="other", signals=SWAPPED)
+        route.fulfill(json=info)
+
+    tab.route("**/v1/models/brackets", described)
+    _, reply = asked("brackets")
+    page = inspector(model="brackets", unit=3, time=2)
+    page.locator("#overview .reading", has_text="Step 2, unit 3").wait_for()
+    assert page.locator("#overview .toolbar label", has_text="Show").locator("option").all_inner_texts() == [
+        "all signals",
+        "output gate",
+        "hidden state",
+    ]
+    sorts = page.locator("#overview .toolbar label", has_text="Units by").locator("option").all_inner_texts()
+    assert sorts == ["number", "variance", "similarity"]  # the others need a forget gate
+    assert re.fullmatch(r"Step 2, unit 3: z [−\d.]+, h [−\d.]+", page.locator("#overview .reading").inner_text())
+    hidden = np.array(reply["signals"]["hidden_state"][0][0][0])
+    legend = page.locator("#overview .legend > span").nth(1)
+    reach = np.abs(hidden).max()
+    assert legend.inner_text().split() == ["h", f"−{reach:.3g}", f"{reach:.3g}"]
+    assert legend.get_attribute("title") == "hidden state: the only state here"
+    assert re.fullmatch(r"z = [−\d.]+, h = [−\d.]+", page.locator("#strip .arithmetic").first.inner_text())
+    assert page.locator("#scatter select option").all_inner_texts() == ["output gate"]
+    assert not page.locator(".cell-diagram").is_visible()
+    assert not page.get_by_role("button", name="Forget gate").is_visible()
+    assert f"h = {written(hidden[2][3])}, tanh(h)" in page.locator("#text .token").nth(2).get_attribute("title")
+
+
+def test_colours_without_a_range_cover_all_but_a_few_units_and_the_legend_says_so(inspector, asked):
+    _, reply = asked("river")
+    cell = np.abs(np.array(reply["signals"]["cell_state"][0][0][0])).max(axis=0)
+    reach = np.sort(cell)[math.ceil(0.95 * (len(cell) - 1))]
+    assert reach < cell.max()
+    page = inspector(model="river")
+    legend = page.locator("#overview .legend > span").nth(2)
+    assert legend.inner_text().split() == ["c", "≤", f"−{reach:.3g}", "≥", f"{reach:.3g}"]
 
 
 def test_play_walks_to_the_last_step_and_stops(inspector):

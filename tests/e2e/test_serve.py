@@ -124,7 +124,7 @@ class TestRefusals:
         [("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", "API", False), ("0.0.0.0", "ADMIN", False)],  # noqa: S104
     )
     def test_whoever_may_change_the_models_is_warned_of(self, model_folder, serve, monkeypatch, host, keys, warned):
-        monkeypatch.setattr("gatescope.cli.serve.Server.run", lambda _, sockets: sockets[0].close())
+        monkeypatch.setattr("gatescope.server.api.server.Server.run", lambda _, sockets: sockets[0].close())
         if keys:
             monkeypatch.setenv(f"GATESCOPE_{keys}_KEYS", "secret")
         _, said = serve("--models", model_folder().models_dir, "--port", 0, "--host", host)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
-import orjson
 import typer
 
-from gatescope import dataset, plot, tables
-from gatescope.cli import options, terminal
+from gatescope.cli import options
 from gatescope.cli.command import cli
-from gatescope.cli.connection import Connection
 from gatescope.cli.options import Device, DeviceOption, Models
-from gatescope.cli.output import console, progress, say, show
-from gatescope.client.body import JSON
-from gatescope.client.call import of_model
+from gatescope.cli.output import progress, say, show
 from gatescope.errors import InvalidInput
-from gatescope.server import logs
+
+if TYPE_CHECKING:
+    from gatescope.cli.connection import Connection
 
 ModelName = Annotated[str, typer.Argument(help="The model's name.")]
 InputFile = Annotated[Path | None, typer.Option("--input", help="A .csv, .npy or .json file with the sequence.")]
@@ -30,7 +30,7 @@ Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API ke
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 OUT_FORMATS = {
-    ".json": JSON,
+    ".json": "application/json",
     ".safetensors": "application/vnd.safetensors",
     ".npz": "application/x-npz",
     ".nc": "application/x-npz",
@@ -49,10 +49,12 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     key: Key = None,
 ) -> None:
     """Predict for a file or a text: a table on a terminal, JSON into a pipe."""
+    from gatescope.cli import terminal
+
     with _connected(model, models, device, url, key) as (connection, info):
         body = _body(info, input_file, text, horizon)
-        reply = connection.post(of_model(model, None, "predict"), body)
-    show(reply, lambda: terminal.prediction(orjson.loads(reply), info))
+        reply = connection.post(f"{_path(model)}/predict", body)
+    show(reply, lambda width: terminal.prediction(json.loads(reply), info, width))
 
 
 @cli.command()
@@ -69,19 +71,22 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     key: Key = None,
 ) -> None:
     """Trace every gate over a file or a text: a picture on a terminal, JSON into a pipe, or files."""
+    from gatescope import plot
+    from gatescope.cli import terminal
+
     _check_out(out)
     _check_plot(plot_file)
     with _connected(model, models, device, url, key) as (connection, info):
-        body, path = _body(info, input_file, text, horizon), of_model(model, None, "trace")
+        body, path = _body(info, input_file, text, horizon), f"{_path(model)}/trace"
         if out is not None:
-            _write(connection.post(path, body, OUT_FORMATS[out.suffix]), out)
+            _write(connection.post(path, body, OUT_FORMATS[out.suffix]), info, out)
         if out is not None and plot_file is None:
             return
         reply = connection.post(path, body)
     if plot_file is None:
-        show(reply, lambda: terminal.trace(orjson.loads(reply), console))
+        show(reply, lambda width: terminal.trace(json.loads(reply), info, width))
         return
-    plot.save(orjson.loads(reply), plot_file)
+    plot.save(json.loads(reply), info, plot_file)
     say(f"wrote {plot_file}")
 
 
@@ -90,11 +95,21 @@ def _connected(
     model: str, models: Path | None, device: Device | None, url: str | None, key: str | None
 ) -> Iterator[tuple[Connection, Any]]:
     """A connection and the model's ModelInfo, with a spinner while it takes long."""
-    logs.configure("console")
-    logs.quiet()
-    settings = options.settings(models_dir=models, device=device)
+    from gatescope.cli.connection import Connection
+
+    settings = None
+    if url is None:
+        from gatescope.server import logs
+
+        logs.configure("console")
+        logs.quiet()
+        settings = options.settings(models_dir=models, device=device)
     with progress(f"asking {model}"), Connection(url, settings, key) as connection:
-        yield connection, connection.get(of_model(model))
+        yield connection, connection.get(_path(model))
+
+
+def _path(model: str) -> str:
+    return f"/v1/models/{quote(model, safe='', errors='surrogateescape')}"
 
 
 def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | None) -> dict[str, Any]:
@@ -102,6 +117,8 @@ def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | N
         raise InvalidInput("give either --input FILE or --text TEXT")
     if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidInput("--text is not valid UTF-8")
+    from gatescope import tables
+
     names = (info["input"] or {}).get("feature_names")
     body: dict[str, Any] = {"text": text} if input_file is None else tables.read_request(input_file, names)
     return body if horizon is None else body | {"horizon": horizon}
@@ -114,7 +131,7 @@ def _check_out(out: Path | None) -> None:
         raise InvalidInput(f"--out {out}: a trace is written as {', '.join(OUT_FORMATS)}, not as '{out.suffix}'")
     _check_folder("--out", out)
     if out.suffix == ".nc":
-        _need("h5netcdf", "netcdf")
+        _need("h5netcdf", "xarray")
 
 
 def _check_plot(file: Path | None) -> None:
@@ -134,16 +151,16 @@ def _check_folder(option: str, file: Path) -> None:
         raise InvalidInput(f"{option} {file}: this is a folder")
 
 
-def _write(content: bytes, out: Path) -> None:
+def _write(content: bytes, info: Any, out: Path) -> None:
     if out.suffix == ".nc":
-        dataset.write(content, out)
+        from gatescope import dataset
+
+        dataset.write(content, info, out)
     else:
         out.write_bytes(content)
     say(f"wrote {out}")
 
 
 def _need(module: str, extra: str) -> None:
-    try:
-        __import__(module)
-    except ImportError:
-        raise InvalidInput(f"this needs the extra '{extra}': pip install 'gatescope[{extra}]'") from None
+    if find_spec(module) is None:
+        raise InvalidInput(f"this needs the extra '{extra}': pip install 'gatescope[{extra}]'")

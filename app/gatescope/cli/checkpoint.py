@@ -6,20 +6,18 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
-from gatescope.checkpoints.importer import Imported, Options, import_checkpoint
-from gatescope.checkpoints.report import report
-from gatescope.checkpoints.structure.infer_manifest import EXAMPLE_FILE
-from gatescope.cli import greeting, options, terminal
+from gatescope.cli import greeting, options
 from gatescope.cli.command import cli
 from gatescope.cli.options import Models
 from gatescope.cli.output import answer, progress, show
 from gatescope.errors import InvalidInput
-from gatescope.server import logs
+
+if TYPE_CHECKING:
+    from gatescope.checkpoints.importer import Imported
 
 Checkpoint = Annotated[Path, typer.Argument(help="A .pt, .pth, .ckpt, .bin or .safetensors file.")]
 Name = Annotated[str, typer.Option("--name", help="What the model is to be called.")]
@@ -45,9 +43,13 @@ def inspect_checkpoint(
     as_json: Annotated[bool, typer.Option("--json", help="JSON also on a terminal.")] = False,
 ) -> None:
     """Show what is inside a checkpoint: a table on a terminal, JSON into a pipe."""
+    from gatescope.checkpoints.report import report
+    from gatescope.cli import terminal
+
     with progress(f"reading {checkpoint}"):
         found = report(checkpoint)
-    show(orjson.dumps(found), lambda: terminal.checkpoint(found), as_json=as_json)
+    reply = json.dumps(found, ensure_ascii=False).encode(errors="backslashreplace")
+    show(reply, lambda _: terminal.checkpoint(found), as_json=as_json)
 
 
 @cli.command("import")
@@ -70,6 +72,9 @@ def import_(  # noqa: PLR0913, PLR0917 - the options of a command
     description: Description = None,
 ) -> None:
     """Make a model of a checkpoint, say what was guessed, and how to ask it."""
+    from gatescope.checkpoints.importer import Options, import_checkpoint
+    from gatescope.server import logs
+
     logs.configure("console")
     logs.quiet()
     settings = options.settings(models_dir=models)
@@ -142,4 +147,6 @@ def _source(imported: Imported) -> list[str]:
 
 
 def _example(imported: Imported) -> Path:
+    from gatescope.checkpoints.structure.infer_manifest import EXAMPLE_FILE
+
     return imported.folder / EXAMPLE_FILE

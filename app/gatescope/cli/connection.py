@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
-
-import httpx
-from fastapi import FastAPI
+from typing import TYPE_CHECKING, Any, Self
 
 from gatescope.client import Client, ServiceError, Unreachable
 from gatescope.client.body import JSON
 from gatescope.errors import AppError, InvalidInput
-from gatescope.server.main import create_app
-from gatescope.server.settings import Settings
+
+if TYPE_CHECKING:
+    from gatescope.server.settings import Settings
 
 
 class Refused(AppError):
@@ -27,11 +23,11 @@ class Connection:
 
     Args:
         url: of a running server; None serves the models of `settings` in this process, without a socket.
-        settings: for the service in this process.
+        settings: for the service in this process; not needed with a URL.
         key: an API key of the server.
     """
 
-    def __init__(self, url: str | None, settings: Settings, key: str | None = None) -> None:
+    def __init__(self, url: str | None, settings: Settings | None, key: str | None = None) -> None:
         self._client = _local(settings) if url is None else _remote(url, key)
 
     def __enter__(self) -> Self:
@@ -57,44 +53,12 @@ class Connection:
             raise _named(error) from error
 
 
-class InProcess(httpx.BaseTransport):
-    """Carries requests to a service in this process, which begins and ends with it.
-
-    Raises:
-        AppError: the service cannot begin.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        app = create_app(settings)
-        self._asgi = httpx.ASGITransport(app)
-        self._lifespan, self._runner = AsyncExitStack(), asyncio.Runner()
-        try:
-            self._runner.run(self._begin(app))
-        except BaseException:
-            self.close()
-            raise
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The service's reply."""
-        return self._runner.run(self._answer(request))
-
-    def close(self) -> None:
-        """End the service."""
-        self._runner.run(self._lifespan.aclose())
-        self._runner.close()
-
-    async def _begin(self, app: FastAPI) -> None:
-        await self._lifespan.enter_async_context(app.router.lifespan_context(app))
-        await app.state.context.engine.loaded()
-
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        reply = await self._asgi.handle_async_request(request)
-        content = b"".join([chunk async for chunk in reply.aiter_raw()])
-        return httpx.Response(reply.status_code, headers=reply.headers, stream=httpx.ByteStream(content))
-
-
-def _local(settings: Settings) -> Client:
+def _local(settings: Settings | None) -> Client:
     """Without keys: whoever can start the service may ask it. Without a deadline of ours: the service has its own."""
+    from gatescope.cli.in_process import InProcess
+
+    if settings is None:
+        raise ValueError("a service in this process needs settings")
     alone = settings.model_copy(update={"api_keys": (), "admin_keys": (), "watch": False})
     return Client("http://in-process", timeout_s=None, retries=0, transport=InProcess(alone))
 

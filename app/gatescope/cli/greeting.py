@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from gatescope.pipeline.model import Model
-from gatescope.server.repository.entry import Entry
+if TYPE_CHECKING:
+    from gatescope.pipeline.model import Model
+    from gatescope.server.repository.entry import Entry
 
 LONGEST = 300  # characters of a body that people still paste
 

@@ -5,18 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated
 
-import structlog
 import typer
 
 from gatescope.cli import greeting, options
 from gatescope.cli.command import cli
 from gatescope.cli.options import DeviceOption, Models
 from gatescope.cli.output import say
-from gatescope.server import logs
-from gatescope.server.api.server import Server, is_loopback, listen
-from gatescope.server.main import create_app
-
-log = structlog.get_logger(__name__)
 
 
 @cli.command()
@@ -27,6 +21,13 @@ def serve(
     device: DeviceOption = None,
 ) -> None:
     """Serve the models over HTTP until interrupted."""
+    import structlog
+
+    from gatescope.server import logs
+    from gatescope.server.api.server import Server, is_loopback, listen
+    from gatescope.server.main import create_app
+
+    log = structlog.get_logger(__name__)
     settings = options.settings(models_dir=models, host=host, port=port, device=device)
     logs.configure(settings.log_format)
     app = create_app(settings, tune_process=True)

@@ -6,48 +6,66 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.style import Style
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
+
+from gatescope.signal_info import SignalInfo, signals_of
 
 MOST_ROWS = 60
 HEATMAP_ROWS = 16
+FRAME = 3  # characters: what a column takes beside its text
 _MODULES = ("lstms", "embeddings", "linear_layers", "others")
-SIGNED = ("cell_candidate", "cell_state", "hidden_state")
+CELL = "█"
+"""One value of a heatmap. A coloured space would not do: rich takes spaces away from the end of a line."""
 
 
-def prediction(reply: Mapping[str, Any], info: Mapping[str, Any]) -> RenderableType:
-    """A table per sequence of a predict reply; `info` is the model's ModelInfo."""
+def prediction(reply: Mapping[str, Any], info: Mapping[str, Any], width: int) -> RenderableType:
+    """Tables for each sequence of a predict reply.
+
+    Args:
+        reply: the predict reply.
+        info: the model's ModelInfo.
+        width: of the terminal, in characters; a table with more columns is folded into several.
+    """
     if "prediction" not in reply:
-        return _table("output", [f"unit {n}" for n in range(len(reply["output"][0][0]))], reply["output"][0])
-    parts = [_one(reply, info, row) for row in range(len(reply["sequence_lengths"]))]
+        rows = reply["output"][0]
+        return _tables("output", [f"unit {unit}" for unit in range(len(rows[0]))], rows, width)
+    parts = [_one(reply, info, row, width) for row in range(len(reply["sequence_lengths"]))]
     return Group(*parts)
 
 
-def trace(reply: Mapping[str, Any], console: Console) -> RenderableType:
-    """Heatmaps of the first sequence of a trace reply: units down, time across."""
-    width = max(10, console.width - 4)
+def trace(reply: Mapping[str, Any], info: Mapping[str, Any], width: int) -> RenderableType:
+    """Heatmaps of the first sequence of a trace reply: units down, time across; a signal has one colour scale.
+
+    Args:
+        reply: the trace reply.
+        info: the model's ModelInfo.
+        width: of the terminal, in characters.
+    """
+    known = signals_of(info, reply.get("module"))
     parts: list[RenderableType] = []
-    for signal, values in reply["signals"].items():
-        for layer, of_layer in zip(reply["layers"], values[0], strict=True):
+    for name in reply["signals"]:
+        signal = known.get(name, SignalInfo(name))
+        values = np.array(reply["signals"][name][0], dtype=float)  # layer, direction, time, unit
+        limits = signal.limits(values)
+        for layer, of_layer in zip(reply["layers"], values, strict=True):
             for direction, of_direction in zip(reply["directions"], of_layer, strict=True):
-                picture = _heatmap(np.array(of_direction, dtype=float).T, signal, width)
-                parts.append(Panel(picture, title=f"{signal}, layer {layer}, {direction}", title_align="left"))
+                picture = _heatmap(of_direction.T, limits, signal, max(10, width - 4))
+                title = f"{name}, layer {layer}, {direction}"
+                parts.append(Panel(picture, title=title, title_align="left", subtitle=_scale(signal, limits)))
     model = reply["model"]
-    parts.append(
-        Text(
-            f"{model['name']} version {model['version']}: gates run dark to bright from 0 to 1, the others "
-            f"blue to red around 0; residual {reply['residual']:.1e}"
-        )
-    )
+    parts.append(Text(f"{model['name']} version {model['version']}, residual {reply['residual']:.1e}"))
     return Group(*parts)
 
 
 def checkpoint(report: Mapping[str, Any]) -> RenderableType:
     """What `gatescope inspect` found: a table of the modules, and what an import would make of them."""
-    table = Table("path", "what", "sizes", title=f"{report['parameters']:,} parameters", title_justify="left")
+    columns = [Column(name, overflow="fold") for name in ("path", "what", "sizes")]
+    table = Table(*columns, title=f"{report['parameters']:,} parameters", title_justify="left")
     rows = [_row(part) for kind in _MODULES for part in report[kind]]
     for row in rows[:MOST_ROWS]:
         table.add_row(*map(Text, row))
@@ -69,7 +87,7 @@ def _bullet(note: str) -> Text:
     return Text(f"- {note}")
 
 
-def _one(reply: Mapping[str, Any], info: Mapping[str, Any], row: int) -> RenderableType:
+def _one(reply: Mapping[str, Any], info: Mapping[str, Any], row: int, width: int) -> RenderableType:
     said = reply["prediction"]
     title = f"sequence {row}"
     if "text" in said:
@@ -77,37 +95,50 @@ def _one(reply: Mapping[str, Any], info: Mapping[str, Any], row: int) -> Rendera
     if "labels" not in said:
         values = said["values"][row]
         names = info["output"]["names"]
-        return _table(title, names, values if isinstance(values[0], list) else [values])
+        return _tables(title, names, values if isinstance(values[0], list) else [values], width)
     labels, probabilities = said["labels"][row], said["probabilities"][row]
     if isinstance(labels, str):
         labels, probabilities = [labels], [probabilities]
     tokens = reply.get("tokens", [[""] * len(labels)])[row]
-    table = Table("step", "token", "label", "probability", title=title, title_justify="left")
+    columns = [Column(name, overflow="fold") for name in ("step", "token", "label", "probability")]
+    table = Table(*columns, title=title, title_justify="left")
     for step, (token, label, scores) in enumerate(zip(tokens, labels, probabilities, strict=False)):
         table.add_row(str(step), repr(token)[1:-1], repr(label)[1:-1], f"{max(scores):.3f}")
     return table
 
 
-def _table(title: str, names: list[str], rows: list[list[float]]) -> Table:
-    table = Table("step", *names, title=title, title_justify="left")
-    for step, values in enumerate(rows[:MOST_ROWS]):
-        table.add_row(str(step), *(f"{value:.6g}" for value in values))
-    if len(rows) > MOST_ROWS:
-        table.caption = f"{len(rows) - MOST_ROWS} more; into a pipe or a file all are written, as JSON"
-    return table
+def _tables(title: str, names: list[str], rows: list[list[float]], width: int) -> RenderableType:
+    """The rows as one table, or where it would be too wide, as several with some of the columns each."""
+    shown = [[f"{value:.6g}" for value in values] for values in rows[:MOST_ROWS]]
+    widths = [max(map(cell_len, column)) + FRAME for column in zip(names, *shown, strict=True)]
+    tables: list[RenderableType] = []
+    first = 0
+    while first < len(names):
+        room = width - len("step") - FRAME - 1
+        last = first + 1
+        while last < len(names) and sum(widths[first : last + 1]) <= room:
+            last += 1
+        table = Table("step", *names[first:last], title=title if first == 0 else None, title_justify="left")
+        for step, values in enumerate(shown):
+            table.add_row(str(step), *values[first:last])
+        if len(rows) > MOST_ROWS and last == len(names):
+            table.caption = f"{len(rows) - MOST_ROWS} more; into a pipe or a file all are written, as JSON"
+        tables.append(table)
+        first = last
+    return Group(*tables)
 
 
-def _heatmap(values: np.ndarray, signal: str, width: int) -> Text:
+def _heatmap(values: np.ndarray, limits: tuple[float, float], signal: SignalInfo, width: int) -> Text:
     """(unit, time), averaged down to what the terminal has room for."""
     shown = _binned(_binned(values, HEATMAP_ROWS).T, width).T
-    scale = max(1.0, float(np.abs(shown).max())) if signal == "cell_state" else 1.0
-    picture = Text()
-    for row in shown:
-        for value in row:
-            picture.append(" ", Style(bgcolor=_colour(value / scale, signed=signal in SIGNED)))
-        picture.append("\n")
-    picture.rstrip()
-    return picture
+    low, high = limits
+    lines = [Text.assemble(*((CELL, _colour((value - low) / (high - low), signal)) for value in row)) for row in shown]
+    return Text("\n", no_wrap=True).join(lines)
+
+
+def _scale(signal: SignalInfo, limits: tuple[float, float]) -> Text:
+    low, high = limits
+    return Text(f"dark {low:g} to bright {high:g}" if signal.is_sequential else f"blue {low:.3g} to red {high:.3g}")
 
 
 def _binned(values: np.ndarray, most: int) -> np.ndarray:
@@ -116,9 +147,11 @@ def _binned(values: np.ndarray, most: int) -> np.ndarray:
     return np.stack([part.mean(axis=0) for part in np.array_split(values, most)])
 
 
-def _colour(value: float, *, signed: bool) -> str:
-    if not signed:
-        level = round(20 + 235 * min(max(value, 0.0), 1.0))
-        return f"#{level:02x}{level:02x}{level // 3:02x}"
-    faded = round(255 * (1 - min(abs(value), 1.0)))
-    return f"#ff{faded:02x}{faded:02x}" if value > 0 else f"#{faded:02x}{faded:02x}ff"
+def _colour(share: float, signal: SignalInfo) -> Style:
+    """Of a value at this share of the scale, 0…1."""
+    share = min(max(share, 0.0), 1.0)
+    if signal.is_sequential:
+        level = round(20 + 235 * share)
+        return Style(color=f"#{level:02x}{level:02x}{level // 3:02x}")
+    faded = round(255 * (1 - abs(2 * share - 1)))
+    return Style(color=f"#ff{faded:02x}{faded:02x}" if share > 0.5 else f"#{faded:02x}{faded:02x}ff")  # noqa: PLR2004

@@ -1,7 +1,7 @@
-"""A client of a running server: `Client`, and `AsyncClient` for asyncio; it needs neither torch nor a web framework."""
+"""A client of a running server: `Client`, and `AsyncClient` for asyncio. It needs NumPy and httpx alone."""
 
-from gatescope.client.awaiting import AsyncClient, AsyncSession
-from gatescope.client.blocking import Client, Session
+from gatescope.client._async import AsyncClient, AsyncSession
+from gatescope.client._sync import Client, Session
 from gatescope.client.prediction import Prediction, State, Step
 from gatescope.client.problem import ServiceError, Unreachable
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
-from safetensors.numpy import save
 
+from gatescope import safetensors_file
 from gatescope.errors import InvalidInput
 
 JSON, SAFETENSORS = "application/json", "application/vnd.safetensors"
@@ -37,7 +36,8 @@ def encode(fields: Mapping[str, Any]) -> Body:
     arrays, rest = _split(given)
     if not arrays:
         return Body(_json(given), JSON)
-    return Body(save(arrays, {name: _json(value).decode() for name, value in rest.items()}), SAFETENSORS)
+    metadata = {name: _json(value).decode() for name, value in rest.items()}
+    return Body(bytes(safetensors_file.write(arrays, metadata)), SAFETENSORS)
 
 
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -83,11 +83,13 @@ def _padded(value: Any) -> dict[str, np.ndarray]:
 
 
 def _json(value: Any) -> bytes:
-    """JSON, also of NaN, so that the server says where it stands: orjson would make null of it."""
+    """JSON. Python writes each float with as many digits as it takes to read the same float back.
+
+    NaN and infinity are written as such, which JSON has not: so the server can say where they stand.
+    """
     try:
-        content = orjson.dumps(value, _plain, orjson.OPT_SERIALIZE_NUMPY)
-        return json.dumps(value, default=_plain).encode() if b"null" in content else content
-    except (TypeError, ValueError) as error:
+        return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"the request cannot be written as JSON: {error}") from None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -22,8 +23,8 @@ class Call(Generic[T]):
 
     method: str
     path: str
-    read: Callable[[httpx.Response], T]
-    """The result that a successful reply holds."""
+    read: Callable[[httpx.Response], Any]
+    """The result that a successful reply holds, or its fields where `finish` makes the result."""
 
     body: Body | None = None
     accept: str = JSON
@@ -31,6 +32,9 @@ class Call(Generic[T]):
 
     repeatable: bool = True
     """Whether it may be sent again where it is not known what became of it: twice has the effect of once."""
+
+    finish: Callable[[dict[str, Any], dict[str, Any]], T] | None = None
+    """Makes the result from the fields of the reply and the ModelInfo of the version that answered."""
 
     done_if: type[AppError] | None = None
     """What a repeated request is refused with because the first one was carried out; for results of None."""
@@ -40,17 +44,44 @@ class Call(Generic[T]):
         """How it is to be read, and answered."""
         return {"Accept": self.accept} | ({} if self.body is None else {"Content-Type": self.body.media_type})
 
-    def result(self, reply: httpx.Response) -> T:
-        """What this reply to it says.
+    def fields(self, reply: httpx.Response) -> Any:
+        """What `read` makes of this reply to it.
 
         Raises:
             ServiceError: it is not a reply of this API.
         """
-        try:
+        with _as_service_error(reply):
             return self.read(reply)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            given = reply.headers.get("content-type", "bytes")
-            raise ServiceError(f"{reply.url} does not answer as this API does, but with {given}: {error!r}") from error
+
+    def answered_by(self, reply: httpx.Response, fields: Any) -> tuple[str, str]:
+        """The name and the version of the model that gave this reply.
+
+        Raises:
+            ServiceError: it is not a reply of this API.
+        """
+        with _as_service_error(reply):
+            return str(fields["model"]["name"]), str(fields["model"]["version"])
+
+    def result(self, reply: httpx.Response, fields: Any, info: dict[str, Any]) -> T:
+        """What `finish` makes of the fields of this reply.
+
+        Raises:
+            ServiceError: it is not a reply of this API.
+        """
+        if self.finish is None:
+            raise TypeError("this call has no 'finish': its fields are the result")
+        with _as_service_error(reply):
+            return self.finish(fields, info)
+
+
+@contextmanager
+def _as_service_error(reply: httpx.Response) -> Iterator[None]:
+    """Whatever goes wrong while a reply is read."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        given = reply.headers.get("content-type", "bytes")
+        raise ServiceError(f"{reply.url} does not answer as this API does, but with {given}: {error!r}") from error
 
 
 def path(*parts: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict
 
 Array = Any
 """Numbers: an array of NumPy, a tensor of PyTorch, or lists of numbers, all nested as the field's axes say."""
 
-Signal = Literal["input_gate", "forget_gate", "cell_candidate", "output_gate", "cell_state", "hidden_state"]
-SIGNALS: tuple[Signal, ...] = get_args(Signal)
 Output = Literal["prediction", "output", "final_state"]
 
 
@@ -35,7 +33,7 @@ class Asked(Chunk, total=False):
 class Selected(TypedDict, total=False):
     """Which part of a trace is wanted."""
 
-    signals: Sequence[Signal] | None
+    signals: Sequence[str] | None
     layers: Array | None
     directions: Sequence[Literal["forward", "reverse"]] | None
     units: Array | slice | str | None

@@ -1,4 +1,4 @@
-"""`Server`: where it is, who asks it, and how patiently."""
+"""`Server`: its URL, the key for it, and how long and how often it is asked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from gatescope.client.attempts import Attempts
 from gatescope.client.call import Call
+from gatescope.client.retry import Retry
 from gatescope.errors import InvalidInput
 
 TIMEOUT_S = 60.0
@@ -34,6 +34,9 @@ class Server:
     timeout_s: float | None
     retries: int
 
+    infos: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+    """ModelInfo by name and version, as far as it was needed."""
+
     def __post_init__(self) -> None:
         try:
             scheme = httpx.URL(self.url).scheme
@@ -45,10 +48,10 @@ class Server:
             raise InvalidInput("a key is one line, without control characters; this one has some")
 
     def connection(self) -> dict[str, Any]:
-        """The same as `httpx` takes it."""
+        """What `httpx` makes a client with."""
         headers = {b"Authorization": f"Bearer {self.key}".encode(errors="surrogateescape")} if self.key else {}
         return {"base_url": self.url, "headers": headers}
 
-    def attempts(self, call: Call[Any]) -> Attempts:
-        """How often and how long to try."""
-        return Attempts(call, self.url, self.retries, self.timeout_s)
+    def retry(self, call: Call[Any], within: Retry | None = None) -> Retry:
+        """How often this call is sent, and until when; `within` is the call that needs it and shares its time."""
+        return Retry(call, self.url, self.retries, self.timeout_s if within is None else within.left_s)

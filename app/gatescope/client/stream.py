@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import httpx
 import numpy as np
@@ -17,9 +17,6 @@ from gatescope.client.fields import Array, Chunk, Selected, written
 from gatescope.client.prediction import State, Step
 from gatescope.client.reply import fields, json, nothing
 from gatescope.errors import SessionExists, SessionNotFound
-
-if TYPE_CHECKING:
-    import xarray
 
 
 @dataclass
@@ -72,7 +69,8 @@ class Stream:
             dataset.need()
         wanted = None if trace is None else written(trace)
         asked = {"inputs": inputs, **written(chunk), "trace": wanted, "step_number": self._known_steps()}
-        return Call("POST", self._path("steps"), self._stepped, encode(asked), SAFETENSORS)
+        finish = None if trace is None else _with_trace
+        return Call("POST", self._path("steps"), self._stepped, encode(asked), SAFETENSORS, finish=finish)
 
     def to_look(self) -> Call[dict[str, Any]]:
         """What the server knows of it; from then on steps are numbered as the server does.
@@ -132,10 +130,10 @@ class Stream:
         self.steps = int(told["steps"])
         return told
 
-    def _stepped(self, reply: httpx.Response) -> Step:
+    def _stepped(self, reply: httpx.Response) -> Step | dict[str, Any]:
         said = fields(reply)
         self.steps = int(said["steps"])
-        return Step.of(said, steps=self.steps, trace=_traced(said) if "trace" in said else None)
+        return said if "trace" in said else Step.of(said, steps=self.steps)
 
 
 def sessions() -> Call[list[dict[str, Any]]]:
@@ -143,8 +141,9 @@ def sessions() -> Call[list[dict[str, Any]]]:
     return Call("GET", path("sessions"), lambda reply: list(json(reply)["sessions"]))
 
 
-def _traced(said: dict[str, Any]) -> xarray.Dataset:
-    return dataset.of(said | said["trace"], said["sequence_lengths"], said["trace"]["signals"])
+def _with_trace(said: dict[str, Any], info: dict[str, Any]) -> Step:
+    traced = dataset.of(said | said["trace"], said["sequence_lengths"], said["trace"]["signals"], info)
+    return Step.of(said, steps=int(said["steps"]), trace=traced)
 
 
 def _state(reply: httpx.Response) -> State:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from gatescope import dataset
-from gatescope.client.asking import to_dataset
 from gatescope.client.body import SAFETENSORS, encode
 from gatescope.client.call import Call, path
-from gatescope.client.fields import Array, Asked, Signal, written
+from gatescope.client.endpoints import to_dataset
+from gatescope.client.fields import Array, Asked, written
 from gatescope.client.reply import fields, json, nothing
 from gatescope.errors import TraceNotFound
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Viewed(TypedDict, total=False):
     """Which part of a stored trace is wanted, and how coarse."""
 
-    signals: list[Signal] | None
+    signals: list[str] | None
     layers: Array | None
     directions: list[Literal["forward", "reverse"]] | None
     units: Array | slice | str | None
@@ -73,7 +73,7 @@ def trace_values(trace_id: str, **view: Unpack[Viewed]) -> Call[xarray.Dataset]:
     dataset.need()
     parameters = {name: _listed(value) for name, value in written(view).items() if value is not None}
     where = path("traces", trace_id, "values")
-    return Call("GET", where, lambda reply: to_dataset(fields(reply)), accept=SAFETENSORS, parameters=parameters)
+    return Call("GET", where, fields, accept=SAFETENSORS, parameters=parameters, finish=to_dataset)
 
 
 def delete_trace(trace_id: str) -> Call[None]:

@@ -42,6 +42,25 @@ def test_a_model_tells_what_it_is(client):
     assert info["output"]["kind"] == "output"
 
 
+def test_a_model_tells_the_signals_of_its_cell_and_their_ranges(client):
+    info = info_of(client, "founding")
+    assert info["cell"] == "lstm"
+    assert [(signal["name"], signal["symbol"], signal["low"], signal["high"]) for signal in info["signals"]] == [
+        ("input_gate", "i", 0, 1),
+        ("forget_gate", "f", 0, 1),
+        ("cell_candidate", "g", -1, 1),
+        ("output_gate", "o", 0, 1),
+        ("cell_state", "c", None, None),
+        ("hidden_state", "h", -1, 1),
+    ]
+    assert all(signal["description"] for signal in info["signals"])
+    assert info["lstms"][0]["signals"] == info["signals"]
+    projected = info_of(client, "both-ways")["signals"][-1]
+    assert (projected["name"], projected["low"], projected["high"]) == ("hidden_state", None, None)
+    unavailable = info_of(client, "weightless")
+    assert (unavailable["cell"], unavailable["signals"]) == (None, [])
+
+
 def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):
     letters, mood, forecaster = (info_of(client, name) for name in ("letters", "mood", "forecaster"))
     assert letters["input"] == {"kind": "tokens", "feature_names": None, "vocabulary_size": 4, "text": True}

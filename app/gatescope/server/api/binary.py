@@ -1,45 +1,15 @@
-"""Named arrays as one file in memory, safetensors or npz; strided arrays are copied once, straight to their place."""
+"""Named arrays as one .npz file in memory; strided arrays are copied once, straight to their place."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from math import prod
 
 import numpy as np
-import orjson
 
-_ALIGNMENT = 8  # of the header and so of every number behind it
-_CODES = {"<f4": "F32", "<i8": "I64"}
 _DIRECTORY_BYTES = 1024  # more than the headers of one array in a zip file take
 _BLOCK_BYTES = 1024 * 1024
-_FEW_BYTES = 16 * 1024  # copied twice sooner than looked at as arrays
-_LONGEST_KEPT = 1024  # characters of metadata: what is longer is seldom the same again
-
-
-def safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> memoryview:
-    """A file as https://huggingface.co/docs/safetensors describes it.
-
-    Args:
-        arrays: float32 or int64, of any strides; the widest numbers must come first, so that all are aligned.
-        metadata: what stands in `__metadata__`.
-    """
-    described = tuple((name, array.dtype.str, array.shape) for name, array in arrays.items())
-    is_short = sum(map(len, metadata.values())) <= _LONGEST_KEPT
-    header = (_kept_header if is_short else _header)(described, tuple(metadata.items()))
-    size = _size(arrays)
-    if size <= _FEW_BYTES:
-        return memoryview(b"".join([header, *(array.tobytes() for array in arrays.values())]))
-    buffer = np.empty(len(header) + size, dtype=np.uint8)  # not zeroed: every byte is written below
-    buffer[: len(header)] = np.frombuffer(header, dtype=np.uint8)
-    position = len(header)
-    for array in arrays.values():
-        place = buffer[position : position + array.nbytes]
-        np.copyto(place.view(array.dtype).reshape(array.shape), array)
-        position += array.nbytes
-    return buffer.data
 
 
 def npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
@@ -53,22 +23,6 @@ def npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
                 for block in _blocks(array):
                     member.write(block)
     return file.written()
-
-
-def _header(arrays: tuple[tuple[str, str, tuple[int, ...]], ...], metadata: tuple[tuple[str, str], ...]) -> bytes:
-    """The length of the rest in eight bytes, then JSON, padded with spaces; of arrays with these types and shapes."""
-    entries: dict[str, object] = {"__metadata__": dict(metadata)}
-    start = 0
-    for name, dtype, shape in arrays:
-        stop = start + prod(shape) * np.dtype(dtype).itemsize
-        entries[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": (start, stop)}
-        start = stop
-    text = orjson.dumps(entries)
-    text += b" " * (-len(text) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
-
-
-_kept_header = lru_cache(maxsize=1024)(_header)
 
 
 def _npy_header(array: np.ndarray) -> bytes:

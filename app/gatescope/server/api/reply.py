@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from gatescope import safetensors_file
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Prediction
 from gatescope.selection import Selection
@@ -169,12 +171,13 @@ def _json(reply: Reply) -> bytes:
 def _safetensors(reply: Reply) -> memoryview:
     if "signals" not in reply:
         arrays, rest = _split(reply | {"sequence_lengths": np.array(reply["sequence_lengths"], dtype=np.int64)})
-        return binary.safetensors(arrays, {name: _text(value) for name, value in rest.items()})
-    return binary.safetensors(_arrays(reply), {name: _text(value) for name, value in _rest(reply).items()})
+    else:
+        arrays, rest = _arrays(reply), _rest(reply)
+    return safetensors_file.write(arrays, {name: _text(value) for name, value in rest.items()}, orjson.dumps)
 
 
 def _split(reply: Reply, *path: str) -> tuple[dict[str, np.ndarray], Reply]:
-    """The arrays of a reply, each under its path with dots, those of whole numbers first; and the rest."""
+    """The arrays of a reply, each under its path with dots; and the rest."""
     arrays: dict[str, np.ndarray] = {}
     rest: Reply = {}
     for name, value in reply.items():
@@ -187,7 +190,7 @@ def _split(reply: Reply, *path: str) -> tuple[dict[str, np.ndarray], Reply]:
             arrays[".".join((*path, name))] = value
         elif value != {}:
             rest[name] = value
-    return dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize)), rest
+    return arrays, rest
 
 
 def _npz(reply: Reply) -> memoryview:

@@ -386,10 +386,22 @@ class LSTMInfo(BaseModel):
     proj_size: int
 
 
+class SignalInfo(BaseModel):
+    """A quantity that a trace of the model shows."""
+
+    name: str
+    symbol: str
+    low: float | None = Field(description="the least value that it can take; null where there is none")
+    high: float | None = Field(description="the greatest value that it can take; null where there is none")
+    description: str
+
+
 class NamedLSTMInfo(LSTMInfo):
     """One of the model's LSTMs; `module` in a request chooses it."""
 
     name: str
+    cell: str
+    signals: list[SignalInfo]
 
 
 class InputInfo(BaseModel):
@@ -433,6 +445,8 @@ class ModelInfo(BaseModel):
     dtype: str | None = None
     parameters: int | None = None
     trace_method: str | None = Field(default=None, description="the way to its gates: workspace, replay or loop")
+    cell: str | None = Field(default=None, description="the recurrent cell: lstm")
+    signals: list[SignalInfo] = Field(default=[], description="what a trace of the model shows, in order")
     lstm: LSTMInfo | None = None
     lstms: list[NamedLSTMInfo] = Field(default=[], description="all of them; `lstm` is the first")
     input: InputInfo | None = None

@@ -2,11 +2,12 @@
 
 import { Diagram, PLACES } from "./diagram.js";
 import { html } from "./dom.js";
-import { PARTS, explained } from "./gate.js";
+import { capital, explained } from "./gate.js";
 import { short } from "./number.js";
 import { Player } from "./player.js";
+import { title } from "./signals.js";
 import { mount as mountSplice } from "./splice.js";
-import { stepAt } from "./step.js";
+import { stepAt, valuesAt } from "./step.js";
 import { move } from "./walk.js";
 
 const EXPLAIN_AFTER = 150; // ms of rest at a step before its walk-through is asked for
@@ -31,16 +32,16 @@ class CellView {
     this.page = page;
     this.diagram = new Diagram();
     this.player = new Player(page);
-    this.parts = Object.fromEntries(Object.entries(PARTS).map(([part, { name }]) => [part, this.button(part, name)]));
+    this.parts = Object.fromEntries(Object.keys(PLACES).map((part) => [part, this.button(part)]));
     this.where = html("p", { class: "cell-where" });
     this.detail = html("div", { class: "cell-detail" });
     this.spliced = html("div", {});
-    const figure = html("div", { class: "cell-figure" }, this.diagram.element, ...Object.values(this.parts));
+    this.figure = html("div", { class: "cell-figure" }, this.diagram.element, ...Object.values(this.parts));
     this.element = html(
       "div",
       { class: "cell", onkeydown: (event) => this.walk(event) },
       this.where,
-      figure,
+      this.figure,
       this.player.element,
       this.detail,
       this.spliced,
@@ -53,13 +54,16 @@ class CellView {
     if (!trace) return;
     const where = state.get();
     const drawn = (this.drawn = {});
+    const isLSTM = trace.cell === "lstm"; // the figure and the formulas are its own
+    this.figure.hidden = this.detail.hidden = !isLSTM;
     this.mark(where.part);
-    const step = await stepAt(trace, where);
+    const step = await (isLSTM ? stepAt : valuesAt)(trace, where);
     if (drawn !== this.drawn) return; // the cursor has moved on
     this.step = { ...step, input: this.inputAt(where) };
     this.where.textContent = `Layer ${where.layer}, ${where.direction}, unit ${where.unit}`;
-    this.diagram.show(this.step, this.page.colours, described(this.step));
     this.player.show();
+    if (!isLSTM) return;
+    this.diagram.show(this.step, this.page.colours, described(this.step));
     if (this.shownTime !== where.time) this.diagram.flow();
     this.shownTime = where.time;
     this.explainSoon(where);
@@ -75,7 +79,8 @@ class CellView {
 
   explainSoon({ part, layer, direction, unit, time, sequence }) {
     clearTimeout(this.waiting);
-    if (!part) {
+    const signal = this.page.trace.signals.find(({ symbol }) => symbol === part);
+    if (!signal) {
       this.detail.replaceChildren(html("p", { class: "hint" }, "Press a gate, + or × to see its formula and what contributed most."));
       return;
     }
@@ -83,15 +88,15 @@ class CellView {
     this.waiting = setTimeout(async () => {
       try {
         const reply = await this.page.trace.explain({ sequence, layer, direction, time_step: time, unit });
-        if (drawn === this.drawn) this.detail.replaceChildren(...explained(part, reply));
+        if (drawn === this.drawn) this.detail.replaceChildren(...explained(signal, reply));
       } catch (error) {
         if (drawn === this.drawn) this.detail.replaceChildren(html("p", { class: "problem" }, error.message));
       }
     }, EXPLAIN_AFTER);
   }
 
-  button(part, name) {
-    const made = html("button", { type: "button", class: "cell-part", "aria-pressed": "false", "aria-label": name, title: name });
+  button(part) {
+    const made = html("button", { type: "button", class: "cell-part", "aria-pressed": "false" });
     for (const [property, share] of Object.entries({ left: "x", top: "y", width: "width", height: "height" })) {
       made.style[property] = `${100 * PLACES[part][share]}%`;
     }
@@ -103,7 +108,12 @@ class CellView {
   }
 
   mark(chosen) {
-    for (const [part, button] of Object.entries(this.parts)) button.setAttribute("aria-pressed", String(part === chosen));
+    const named = Object.fromEntries(this.page.trace.signals.map((signal) => [signal.symbol, capital(title(signal))]));
+    for (const [part, button] of Object.entries(this.parts)) {
+      button.setAttribute("aria-pressed", String(part === chosen));
+      button.setAttribute("aria-label", named[part] ?? part);
+      button.title = named[part] ?? part;
+    }
   }
 
   walk(event) {
@@ -123,6 +133,10 @@ class CellView {
   }
 
   chart() {
+    if (this.page.trace.cell !== "lstm") {
+      const rows = this.page.trace.signals.map(({ symbol }) => [symbol, this.step[symbol]]);
+      return { element: this.player.element, data: { columns: ["quantity", "value"], rows }, name: "cell" };
+    }
     const { time, i, f, g, o, c, h, previousCell, previousHidden, kept, written, tanh } = this.step;
     const rows = Object.entries({
       time,

@@ -1,4 +1,6 @@
-// Colour scales that mean something: gates from shut to open, states from negative over nothing to positive.
+// Two colour scales: one from nothing to all, as for gates, and one that diverges around 0, as for states.
+
+import { isSequential } from "./signals.js";
 
 // Lightness grows evenly, so the order survives without hues: in grey print and for the colour-blind.
 const SHUT_TO_OPEN = ["#2b1151", "#3a4c8c", "#227f8e", "#4fb477", "#f4e34b"];
@@ -14,18 +16,18 @@ const ENTRIES = 256;
 export class Colours {
   /** @param {"light"|"dark"} theme */
   constructor(theme) {
-    this.gates = table(SHUT_TO_OPEN);
-    this.states = table(NEGATIVE_TO_POSITIVE[theme]);
+    this.sequential = table(SHUT_TO_OPEN);
+    this.diverging = table(NEGATIVE_TO_POSITIVE[theme]);
   }
 
   /** @param {number} value 0…1 @returns {string} a CSS colour */
   gate(value) {
-    return css(this.gates, value);
+    return css(this.sequential, value);
   }
 
   /** @param {number} value −1…1 @returns {string} a CSS colour */
   state(value) {
-    return css(this.states, (value + 1) / 2);
+    return css(this.diverging, (value + 1) / 2);
   }
 
   /** @param {string} ground a CSS colour of these scales @returns {string} the colour in which text can be read on it */
@@ -36,12 +38,12 @@ export class Colours {
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#101214" : "#ffffff";
   }
 
-  /** @param {string} signal @returns {"gates"|"states"} the scale that it is drawn in */
+  /** @param {import("./signals.js").Signal} signal @returns {"sequential"|"diverging"} the scale of its range */
   static kind(signal) {
-    return signal.endsWith("_gate") ? "gates" : "states";
+    return isSequential(signal) ? "sequential" : "diverging";
   }
 
-  /** @param {"gates"|"states"} kind @returns {string} a CSS gradient from its lowest to its highest value */
+  /** @param {"sequential"|"diverging"} kind @returns {string} a CSS gradient from its lowest to its highest value */
   gradient(kind) {
     const stops = Array.from({ length: 17 }, (_, stop) => css(this[kind], stop / 16));
     return `linear-gradient(to right, ${stops.join(", ")})`;

@@ -2,29 +2,24 @@
 
 import { html } from "./dom.js";
 import { factor, precise, short } from "./number.js";
+import { title } from "./signals.js";
 import { visible } from "./token.js";
 
 const SHOWN = 5; // contributors of each kind
 
-/** The parts of the cell by the letter of what they make. */
-export const PARTS = {
-  f: { name: "Forget gate", signal: "forget_gate", does: "how far the door is open for what the cell held before" },
-  i: { name: "Input gate", signal: "input_gate", does: "how far the door is open for the candidate" },
-  g: { name: "Cell candidate", signal: "cell_candidate", does: "what would be written into the cell" },
-  o: { name: "Output gate", signal: "output_gate", does: "how far the door is open for tanh(c) to be shown" },
-  c: { name: "Cell update", does: "what is kept, plus what is written" },
-  h: { name: "Hidden state", does: "what the cell shows: to the next step, and to what reads this layer" },
-};
-
 /**
- * @param {string} part a letter of `PARTS`
+ * @param {import("./signals.js").Signal} signal of an LSTM
  * @param {object} reply the API's walk-through of this step
  * @returns {Node[]} what stands under the figure
  */
-export function explained(part, reply) {
-  const { name, does } = PARTS[part];
-  const body = { c: cellUpdate, h: hiddenUpdate }[part] ?? gate;
-  return [html("h3", {}, name), html("p", { class: "does" }, capital(does), "."), ...body(reply, part), ...read(reply)];
+export function explained(signal, reply) {
+  const body = { c: cellUpdate, h: hiddenUpdate }[signal.symbol] ?? gate;
+  return [
+    html("h3", {}, capital(title(signal))),
+    html("p", { class: "does" }, capital(signal.description), "."),
+    ...body(reply, signal),
+    ...read(reply),
+  ];
 }
 
 /** What was read at this step, in the units of the request. */
@@ -34,13 +29,14 @@ function read({ inputs }) {
   return [html("h4", {}, ...math("Read at this step, x_{t}")), html("dl", { class: "read" }, ...values.flat())];
 }
 
-function gate(reply, part) {
-  const told = reply.gates[PARTS[part].signal];
+/** The terms stand in one order: in the equation, in its numbers and in the table. */
+function gate(reply, { name, symbol: part }) {
+  const told = reply.gates[name];
   const before = previous(reply);
   const sigma = told.activation === "tanh" ? "tanh" : "σ";
   const [bias_x, bias_h] = told.bias_input === null ? ["", ""] : [` + b_{i${part}}`, ` + b_{h${part}}`];
   return [
-    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t}${bias_x} + W_{h${part}} h_{${before}}${bias_h})`, "structure"),
+    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t} + W_{h${part}} h_{${before}}${bias_x}${bias_h})`, "structure"),
     formula(`${part}_{t} = ${told.formula.replace(told.activation, sigma)}`),
     formula(acts(reply, part), "acts"),
     sum(told, before),
@@ -160,6 +156,6 @@ function previous({ direction }) {
   return direction === "reverse" ? "t+1" : "t−1";
 }
 
-function capital(text) {
+export function capital(text) {
   return text[0].toUpperCase() + text.slice(1);
 }

@@ -7,12 +7,14 @@ export class Heatmap {
   /**
    * @param {{data: Float32Array, steps: number[], units: number}} tile (span, unit)
    * @param {number[]} order the units from the top
-   * @param {[number, number]} range the values with the first and the last colour
+   * @param {{low: number, high: number}} range the values with the first and the last colour
+   * @param {"sequential"|"diverging"} kind of colour scale
    */
-  constructor(tile, order, range) {
+  constructor(tile, order, range, kind) {
     this.#tile = tile;
     this.order = order;
     this.range = range;
+    this.kind = kind;
   }
 
   /** @returns {number[]} the first time step of each span */
@@ -22,11 +24,10 @@ export class Heatmap {
 
   /** Draw it into a rectangle; of more units than it has pixels, neighbours are averaged. */
   draw(context, { x, y, width, height }, colours) {
-    const kind = this.range[0] === 0 ? "gates" : "states";
     const rows = Math.min(this.order.length, Math.floor(height * window.devicePixelRatio));
     const columns = this.steps.length;
     const picture = new ImageData(columns, rows);
-    this.#fill(new Uint32Array(picture.data.buffer), rows, colours.pixels(kind));
+    this.#fill(new Uint32Array(picture.data.buffer), rows, colours.pixels(this.kind));
     const drawn = new OffscreenCanvas(columns, rows);
     drawn.getContext("2d").putImageData(picture, 0, 0);
     context.imageSmoothingEnabled = false;
@@ -35,7 +36,7 @@ export class Heatmap {
 
   #fill(pixels, rows, colours) {
     const { data, units, steps } = this.#tile;
-    const [low, high] = this.range;
+    const { low, high } = this.range;
     const scale = (colours.length - 1) / (high - low);
     for (let row = 0; row < rows; row += 1) {
       const [first, last] = [row, row + 1].map((place) => Math.floor((place * this.order.length) / rows));

@@ -136,7 +136,7 @@ async function describe(signal) {
 
 async function traced(info, signal) {
   const { request, trace: stored, horizon, module } = page.state.get();
-  if (!request && stored) return Trace.open(page.api, stored, null, signal);
+  if (!request && stored) return Trace.open(page.api, info, stored, null, signal);
   const body = page.bodyOf(info);
   return body ? Trace.create(page.api, info, changed(body, { horizon, module }), signal) : null;
 }

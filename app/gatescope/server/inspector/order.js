@@ -1,26 +1,27 @@
 // Orders of the units, so that those which did alike stand together.
 
+import { title } from "./signals.js";
 import { isExact, saturation, timescale, variance } from "./statistics.js";
 
 const ROUNDS = 60; // of the power iteration; an order needs no digits
 const SPANS = 400; // of time, in which units are compared
 
-/** The orders that there are, by their names. */
-export const SORTS = {
-  unit: "number",
-  saturation: "saturation",
-  timescale: "timescale",
-  variance: "variance",
-  similarity: "similarity",
+const FORGET = "forget_gate"; // not every cell has one
+
+/** The orders that there are: their names, and what each goes by. */
+const SORTS = {
+  unit: { name: "number", basis: () => "" },
+  saturation: { name: "saturation", needs: FORGET, basis: () => "how often the forget gate is open rather than shut" },
+  timescale: { name: "timescale", needs: FORGET, basis: () => "how long the unit remembers, by its forget gate" },
+  variance: { name: "variance", basis: ({ memory }) => `how much the ${title(memory)} varies` },
+  similarity: { name: "similarity", basis: ({ memory }) => `how alike the ${title(memory)}s run` },
 };
 
-/** What each order goes by. */
-const BASES = {
-  saturation: "how often the forget gate is open rather than shut",
-  timescale: "how long the unit remembers, by its forget gate",
-  variance: "how much the cell state varies",
-  similarity: "how alike the cell states run",
-};
+/** @returns {Object<string, string>} the orders of this trace's cell, by the name in the state */
+export function sortsOf(trace) {
+  const known = Object.entries(SORTS).filter(([sort]) => isKnown(trace, sort));
+  return Object.fromEntries(known.map(([sort, { name }]) => [sort, name]));
+}
 
 /**
  * @param {import("./trace.js").Trace} trace
@@ -28,22 +29,28 @@ const BASES = {
  * @returns {Promise<number[]>} the units in this order
  */
 export async function ordered(trace, where) {
-  const units = trace.meta.units.length;
-  if (where.sort === "saturation") {
-    const { left, right } = await saturation(trace, { ...where, signal: "forget_gate" });
+  const sort = isKnown(trace, where.sort) ? where.sort : "unit";
+  const memory = trace.memory.name;
+  if (sort === "saturation") {
+    const { left, right } = await saturation(trace, { ...where, signal: FORGET });
     return descending(right.map((share, unit) => share - left[unit]));
   }
-  if (where.sort === "timescale") return descending(await timescale(trace, where));
-  if (where.sort === "variance") return descending(await variance(trace, { ...where, signal: "cell_state" }));
-  if (where.sort === "similarity") return similar(await trace.tile({ ...part(where), signal: "cell_state", bins: SPANS }));
-  return Array.from({ length: units }, (_, unit) => unit);
+  if (sort === "timescale") return descending(await timescale(trace, { ...where, signal: FORGET }));
+  if (sort === "variance") return descending(await variance(trace, { ...where, signal: memory }));
+  if (sort === "similarity") return similar(await trace.tile({ ...part(where), signal: memory, bins: SPANS }));
+  return Array.from({ length: trace.meta.units.length }, (_, unit) => unit);
 }
 
 /** @returns {string} what the units are sorted by, and whether over every step or over means; nothing for their numbers */
 export function basis(trace, { sort, sequence }) {
-  if (!BASES[sort]) return "";
+  if (sort === "unit" || !isKnown(trace, sort)) return "";
   const exact = sort === "similarity" ? trace.length(sequence) <= SPANS : isExact(trace, sequence);
-  return `Sorted by ${BASES[sort]}${exact ? "" : ", over means of short spans: the sequence is long"}`;
+  return `Sorted by ${SORTS[sort].basis(trace)}${exact ? "" : ", over means of short spans: the sequence is long"}`;
+}
+
+function isKnown({ signals }, sort) {
+  const needs = SORTS[sort]?.needs;
+  return sort in SORTS && (!needs || signals.some(({ name }) => name === needs));
 }
 
 function part({ sequence, layer, direction }) {

@@ -6,13 +6,12 @@ import { html } from "./dom.js";
 import { AXIS, drawAxis, drawInputs, drawName, fontOf, inks } from "./draw.js";
 import { Heatmap } from "./heatmap.js";
 import { precise, short } from "./number.js";
-import { SORTS, basis, ordered } from "./order.js";
-import { reach } from "./statistics.js";
-import { stepAt } from "./step.js";
+import { basis, ordered, sortsOf } from "./order.js";
+import { title } from "./signals.js";
+import { limits } from "./statistics.js";
+import { valuesAt } from "./step.js";
 import { visible } from "./token.js";
-import { SIGNALS } from "./trace.js";
 
-const LETTERS = Object.fromEntries(SIGNALS.map((signal, index) => [signal, "ifgoch"[index]]));
 const INPUTS = 40; // pixels
 const GAP = 8;
 const ROW = { all: 12, one: 16 }; // pixels for each unit, within the bounds below
@@ -52,8 +51,8 @@ class Overview {
       hover: (x, y) => this.#read(x, y),
     });
     this.plot.onresize = () => this.draw();
-    this.signals = chooser("Show", { "": "all six signals", ...Object.fromEntries(SIGNALS.map((signal) => [signal, name(signal)])) }, (value) => page.state.set({ signal: value || null }));
-    this.sorts = chooser("Units by", SORTS, (value) => page.state.set({ sort: value }));
+    this.signals = chooser("Show", (value) => page.state.set({ signal: value || null }));
+    this.sorts = chooser("Units by", (value) => page.state.set({ sort: value }));
     this.legend = html("div", { class: "legend" });
     this.basis = html("p", { class: "hint" });
     this.reading = html("p", { class: "reading" });
@@ -66,20 +65,22 @@ class Overview {
     this.element.hidden = !trace;
     if (!trace) return;
     const where = state.get();
-    select(this.signals, where.signal ?? "");
-    select(this.sorts, where.sort);
-    const shown = where.signal ? [where.signal] : SIGNALS;
+    const one = trace.signals.find(({ name }) => name === where.signal);
+    const shown = one ? [one] : trace.signals;
+    const names = trace.signals.map((signal) => [signal.name, title(signal), signal.description]);
+    offer(this.signals, [["", "all signals"], ...names], one?.name ?? "");
+    offer(this.sorts, Object.entries(sortsOf(trace)), where.sort);
     const span = { from: where.from, to: where.to ?? trace.length(where.sequence) };
     const part = { sequence: where.sequence, layer: where.layer, direction: where.direction, ...span };
     this.plot.axis ?? this.plot.begin(1);
     const [order, ranges, tiles] = await Promise.all([
       ordered(trace, where),
-      Promise.all(shown.map((signal) => reach(trace, { ...part, signal }))),
-      Promise.all(shown.map((signal) => trace.tile({ ...part, signal, bins: this.plot.bins }))),
+      Promise.all(shown.map((signal) => limits(trace, part, signal))),
+      Promise.all(shown.map(({ name }) => trace.tile({ ...part, signal: name, bins: this.plot.bins }))),
     ]);
     if (drawing !== this.#drawing) return;
     this.#order = order;
-    this.#rows = this.#placed(shown, ranges, tiles, where.signal ? "one" : "all");
+    this.#rows = this.#placed(shown, ranges, tiles, one ? "one" : "all");
     this.#paint();
     this.#explainColours();
     this.basis.textContent = basis(trace, where);
@@ -92,10 +93,9 @@ class Overview {
     const [least, most] = HEIGHT[mode];
     const height = Math.max(least, Math.min(units * ROW[mode], most));
     return shown.map((signal, index) => {
-      const low = Colours.kind(signal) === "gates" ? 0 : -ranges[index];
       const order = this.#order.filter((unit) => unit < tiles[index].units);
       const y = INPUTS + GAP + index * (height + GAP);
-      return { signal, y, height, map: new Heatmap(tiles[index], order, [low, ranges[index]]) };
+      return { signal, y, height, map: new Heatmap(tiles[index], order, ranges[index], Colours.kind(signal)) };
     });
   }
 
@@ -105,7 +105,7 @@ class Overview {
     const { axis } = this.plot;
     drawInputs(context, axis, { y: 0, height: INPUTS }, this.#page);
     for (const row of this.#rows) {
-      drawName(context, row.y + row.height / 2, LETTERS[row.signal], name(row.signal));
+      drawName(context, row.y + row.height / 2, row.signal.symbol, title(row.signal));
       row.map.draw(context, { x: axis.left, y: row.y, width: axis.width, height: row.height }, this.#page.colours);
       if (this.#rows.length === 1) drawUnits(context, row);
     }
@@ -121,9 +121,9 @@ class Overview {
     this.plot.showCursor();
     for (const [index, row] of this.#rows.entries()) this.#mark(this.plot.marks.children[index], row);
     const where = state.get();
-    const step = await stepAt(trace, where);
+    const step = await valuesAt(trace, where);
     if (pointing !== this.#pointing || trace !== this.#page.trace) return;
-    const values = this.#rows.map(({ signal }) => `${LETTERS[signal]} ${short(step[LETTERS[signal]])}`);
+    const values = this.#rows.map(({ signal }) => `${signal.symbol} ${short(step[signal.symbol])}`);
     this.#here = `Step ${where.time}, unit ${where.unit}: ${values.join(", ")}`;
     this.reading.textContent = this.#here;
     this.plot.showCursor();
@@ -155,7 +155,7 @@ class Overview {
       return;
     }
     const unit = row.map.unitAt((y - row.y) / row.height);
-    this.reading.textContent = `${name(row.signal)} of unit ${unit} ${this.#valueAt(row, unit, this.plot.axis.at(x))}`;
+    this.reading.textContent = `${title(row.signal)} of unit ${unit} ${this.#valueAt(row, unit, this.plot.axis.at(x))}`;
   }
 
   #valueAt({ map }, unit, time) {
@@ -166,23 +166,26 @@ class Overview {
   }
 
   #explainColours() {
-    const scales = this.#rows.map(({ signal, map }) => [Colours.kind(signal), ...map.range, LETTERS[signal]]);
     const merged = new Map();
-    for (const [kind, low, high, letter] of scales) {
-      const key = [kind, low, high].join();
-      merged.set(key, { kind, low, high, letters: [...(merged.get(key)?.letters ?? []), letter] });
+    for (const { signal, map } of this.#rows) {
+      const { low, high, clipped } = map.range;
+      const key = [map.kind, low, high].join();
+      merged.set(key, { kind: map.kind, low, high, clipped, signals: [...(merged.get(key)?.signals ?? []), signal] });
     }
     this.legend.replaceChildren(...[...merged.values()].map((scale) => this.#scale(scale)));
   }
 
-  #scale({ kind, low, high, letters }) {
+  #scale({ kind, low, high, clipped, signals }) {
     const bar = html("span", { class: "scale" });
     bar.style.background = this.#page.colours.gradient(kind);
-    return html("span", {}, html("i", {}, letters.join(", ")), ` ${precise(low)} `, bar, ` ${precise(high)}`);
+    const symbols = signals.map(({ symbol }) => symbol).join(", ");
+    const described = signals.map((signal) => `${title(signal)}: ${signal.description}`).join("\n");
+    const [least, most] = clipped ? ["≤ ", "≥ "] : ["", ""]; // some units go beyond
+    return html("span", { title: described }, html("i", {}, symbols), ` ${least}${precise(low, 3)} `, bar, ` ${most}${precise(high, 3)}`);
   }
 
   chart() {
-    const rows = this.#rows.flatMap(({ signal, map }) => map.order.map((unit) => [signal, unit, ...map.courseOf(unit)]));
+    const rows = this.#rows.flatMap(({ signal, map }) => map.order.map((unit) => [signal.name, unit, ...map.courseOf(unit)]));
     return { canvas: this.plot.canvas, data: { columns: ["signal", "unit", ...this.#rows[0].map.steps], rows }, name: "overview" };
   }
 }
@@ -196,16 +199,15 @@ function drawUnits(context, { y, height, map }) {
   for (let place = 0; place < map.order.length; place += every) context.fillText(map.order[place], GUTTER - 4, y + (place + 0.5) * each);
 }
 
-function name(signal) {
-  return signal.replace("_", " ");
-}
-
 /** A choice with its label. */
-function chooser(label, choices, choose) {
-  const list = html("select", { onchange: (event) => choose(event.target.value) }, ...Object.entries(choices).map(([value, text]) => html("option", { value }, text)));
-  return html("label", {}, `${label} `, list);
+function chooser(label, choose) {
+  return html("label", {}, `${label} `, html("select", { onchange: (event) => choose(event.target.value) }));
 }
 
-function select(label, value) {
-  label.querySelector("select").value = value;
+/** Let people choose between these, each a value, a text and what explains it; one of them is chosen. */
+function offer(label, choices, chosen) {
+  const list = label.querySelector("select");
+  const same = list.length === choices.length && choices.every(([value], index) => list.options[index].value === value);
+  if (!same) list.replaceChildren(...choices.map(([value, text, description]) => html("option", { value, title: description }, text)));
+  list.value = choices.some(([value]) => value === chosen) ? chosen : choices[0][0];
 }

@@ -10,7 +10,7 @@ const KEY = "GATESCOPE_KEY"; // the environment variable that the receiver keeps
 
 /**
  * @param {object} page
- * @returns {Described} the six signals of the unit in view
+ * @returns {Described} all signals of the unit in view
  */
 export function described({ state, trace, api }) {
   const { sequence, layer, direction, unit } = state.get();

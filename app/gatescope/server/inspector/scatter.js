@@ -2,10 +2,10 @@
 
 import { html } from "./dom.js";
 import { fontOf, inks } from "./draw.js";
+import { isSequential, title } from "./signals.js";
 import { saturation } from "./statistics.js";
 import { move } from "./walk.js";
 
-const GATES = { forget_gate: "forget gate", input_gate: "input gate", output_gate: "output gate" };
 const MARGIN = { left: 44, right: 18, top: 10, bottom: 38 };
 const LARGEST = 320; // pixels of its square
 const REACH = 14; // pixels around a point in which it is hit
@@ -34,7 +34,7 @@ class Scatter {
 
   constructor(page) {
     this.#page = page;
-    this.list = html("select", { onchange: (event) => page.state.set({ gate: event.target.value }) }, ...Object.entries(GATES).map(([gate, name]) => html("option", { value: gate }, name)));
+    this.list = html("select", { onchange: (event) => page.state.set({ gate: event.target.value }) });
     this.gate = html("label", {}, "Gate ", this.list);
     this.canvas = html("canvas", { "aria-hidden": "true" });
     this.ring = html("div", { class: "ring" });
@@ -46,17 +46,21 @@ class Scatter {
     this.key = html("p", { class: "legend" });
     this.reading = html("p", { class: "hint" });
     const chart = html("div", { class: "chart" }, this.canvas, this.slider);
-    this.element = html("div", { class: "scatter", hidden: true }, chart, this.key, this.reading);
+    this.element = html("div", { class: "scatter" }, chart, this.key, this.reading);
     new ResizeObserver(() => this.#page.trace && this.#points.length && this.canvas.clientWidth !== this.width && this.#paint()).observe(chart);
   }
 
   async draw() {
     const { trace, state } = this.#page;
     const drawing = (this.#drawing = {});
-    this.element.hidden = !trace;
-    if (!trace) return;
-    const { sequence, gate } = state.get();
-    this.list.value = gate;
+    const gates = trace?.signals.filter(isSequential) ?? [];
+    this.element.closest("section").hidden = gates.length === 0; // a cell without gates
+    if (gates.length === 0) return;
+    const { sequence } = state.get();
+    this.list.replaceChildren(...gates.map((signal) => html("option", { value: signal.name, title: signal.description }, title(signal))));
+    this.shown = gates.find(({ name }) => name === state.get().gate) ?? gates[0];
+    this.list.value = this.shown.name;
+    const gate = this.shown.name;
     const stacks = trace.meta.layers.flatMap((layer) => trace.meta.directions.map((direction) => ({ layer, direction })));
     const found = await Promise.all(stacks.map((stack) => saturation(trace, { ...stack, sequence, signal: gate })));
     if (drawing !== this.#drawing) return;
@@ -148,7 +152,7 @@ class Scatter {
   #say({ layer, direction, unit, left, right }) {
     const { layers, directions } = this.#page.trace.meta;
     const where = `${layers.length > 1 ? `layer ${layer}, ` : ""}${directions.length > 1 ? `${direction}, ` : ""}unit ${unit}`;
-    this.reading.textContent = `${capital(where)}: ${GATES[this.#page.state.get().gate]} shut at ${percent(left)} of the steps, open at ${percent(right)}`;
+    this.reading.textContent = `${capital(where)}: ${title(this.shown)} shut at ${percent(left)} of the steps, open at ${percent(right)}`;
   }
 
   #nearest({ offsetX, offsetY }) {
@@ -178,7 +182,7 @@ class Scatter {
 
   chart() {
     const columns = ["layer", "direction", "unit", "left", "right"];
-    return { canvas: this.canvas, data: { columns, rows: this.#points.map((point) => columns.map((name) => point[name])) }, name: `saturation-${this.#page.state.get().gate}` };
+    return { canvas: this.canvas, data: { columns, rows: this.#points.map((point) => columns.map((name) => point[name])) }, name: `saturation-${this.shown.name}` };
   }
 }
 

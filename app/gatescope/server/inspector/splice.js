@@ -2,6 +2,7 @@
 
 import { html, svg } from "./dom.js";
 import { short } from "./number.js";
+import { limits } from "./statistics.js";
 import { blockAt } from "./step.js";
 import { visible } from "./token.js";
 
@@ -40,8 +41,12 @@ class SpliceView {
     const where = state.get();
     const drawn = (this.drawn = {});
     const steps = columns(where.time, trace.length(where.sequence));
-    const lanes = await Promise.all(Object.keys(LANES).map((direction) => hidden(trace, { ...where, direction }, steps)));
+    const signal = trace.signals.find(({ name }) => name === "hidden_state"); // every cell's output
+    const directions = Object.keys(LANES).map((direction) => ({ ...where, direction }));
+    const lanes = await Promise.all(directions.map((there) => hidden(trace, there, steps, signal.symbol)));
+    const ranges = await Promise.all(directions.map((there) => limits(trace, there, signal)));
     if (drawn !== this.drawn) return;
+    this.most = Math.max(...ranges.map(({ high }) => high)); // one scale for both directions
     const [forward, reverse] = lanes.map((lane) => lane[steps.indexOf(where.time)]);
     const units = trace.width("hidden_state"); // fewer than the cell has, behind a projection
     const given =
@@ -72,7 +77,7 @@ class SpliceView {
   }
 
   box(x, y, width, value) {
-    const filled = this.page.colours.state(value);
+    const filled = this.page.colours.state(value / this.most);
     const box = svg("rect", { x: x + 1, y, width: width - 2, height: ROW, rx: 3 });
     box.style.fill = filled;
     const text = svg("text", { class: "lane-value", x: x + width / 2, y: y + 20 }, short(value));
@@ -87,11 +92,11 @@ function columns(time, length) {
   return Array.from({ length: count }, (_, column) => first + column);
 }
 
-async function hidden(trace, where, steps) {
+async function hidden(trace, where, steps, symbol) {
   return Promise.all(
     steps.map(async (time) => {
       const block = await blockAt(trace, where, time);
-      return block.h?.[time - block.from] ?? NaN;
+      return block[symbol]?.[time - block.from] ?? NaN;
     }),
   );
 }

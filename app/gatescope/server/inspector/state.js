@@ -11,7 +11,7 @@ const DEFAULTS = {
   direction: "forward",
   unit: 0,
   time: 0, // the cursor, a time step
-  signal: null, // the one that the overview enlarges; null: all six
+  signal: null, // the one that the overview enlarges; null: all of them
   sort: "unit",
   gate: "forget_gate", // of the scatter
   feature: 0, // the one that is drawn above the signals

@@ -1,7 +1,9 @@
 // What the units did over a whole sequence, from the stored trace.
 
+import { isSequential } from "./signals.js";
+
 const MOST_VALUES = 4_000_000; // numbers that are fetched of one signal; of longer ones, means over short spans are
-const ENOUGH = 0.95; // of the units, whose largest values stand within the colours
+const COVERED = 0.95; // of the units, whose values all lie within the colours of a signal without a range
 const known = new WeakMap(); // of each trace: what was computed before
 
 /**
@@ -18,9 +20,9 @@ export async function whole(trace, { sequence, layer, direction, signal }) {
   return { ...tile, exact: tile.steps.length === length };
 }
 
-/** @returns {boolean} whether what is computed of a sequence's gates and cell state is of every single step */
+/** @returns {boolean} whether what is computed of a sequence is of every single step */
 export function isExact(trace, sequence) {
-  return trace.length(sequence) <= Math.floor(MOST_VALUES / trace.width("cell_state"));
+  return trace.length(sequence) <= Math.floor(MOST_VALUES / trace.meta.units.length);
 }
 
 /**
@@ -40,12 +42,12 @@ export function saturation(trace, where) {
 }
 
 /**
- * How long each unit remembers: −1 / ln f in steps, f the geometric mean of its forget gate.
+ * How long each unit remembers: −1 / ln f in steps, f the geometric mean of its forget gate, which `where` names.
  * @returns {Promise<Float64Array>}
  */
 export function timescale(trace, where) {
   return once(trace, "timescale", where, async () => {
-    const { data, units, steps } = await whole(trace, { ...where, signal: "forget_gate" });
+    const { data, units, steps } = await whole(trace, where);
     const logarithms = new Float64Array(units);
     for (let index = 0; index < data.length; index += 1) logarithms[index % units] += Math.log(data[index]);
     return logarithms.map((sum) => -steps.length / sum);
@@ -66,25 +68,30 @@ export function variance(trace, where) {
 }
 
 /**
- * The absolute value up to which a signal's colours reach: 1 for what cannot exceed it, else enough for all but a few units.
- * @returns {Promise<number>}
+ * The values with the first and the last colour of a signal: its range, which is made symmetric where it is not a gate's. Without
+ * a range, the largest absolute values that the units had over the whole sequence, but for a few units: one that is far from all
+ * others would leave them pale.
+ * @param {import("./trace.js").Trace} trace
+ * @param {{sequence: number, layer: number, direction: string}} where
+ * @param {import("./signals.js").Signal} signal
+ * @returns {Promise<{low: number, high: number, clipped: boolean}>} `clipped`: some values lie beyond
  */
-export function reach(trace, { signal, ...where }) {
-  const projected = trace.width("hidden_state") < trace.width("cell_state");
-  if (signal !== "cell_state" && !(signal === "hidden_state" && projected)) return Promise.resolve(1);
-  return once(trace, "reach", { signal, ...where }, async () => {
-    const part = { signal, bins: 1, sequence: where.sequence, layer: where.layer, direction: where.direction };
-    const [least, most] = await Promise.all(["min", "max"].map((reduce) => trace.tile({ ...part, reduce })));
-    const sizes = new Float32Array(least.units);
-    for (const { data, units } of [least, most]) for (const [index, value] of data.entries()) sizes[index % units] = Math.max(sizes[index % units], Math.abs(value));
-    return rounded(sizes.sort()[Math.ceil(ENOUGH * (sizes.length - 1))]);
-  });
+export async function limits(trace, where, signal) {
+  const { name, low, high } = signal;
+  if (isSequential(signal)) return { low, high, clipped: false };
+  if (low === null) return sizes(trace, { ...where, signal: name });
+  const most = Math.max(-low, high);
+  return { low: -most, high: most, clipped: false };
 }
 
-/** Up to a number of one or two digits, or a little beyond it. */
-function rounded(value) {
-  const power = 10 ** Math.floor(Math.log10(value || 1));
-  return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((round) => round >= value * 0.98);
+function sizes(trace, { sequence, layer, direction, signal }) {
+  return once(trace, "sizes", { sequence, layer, direction, signal }, async () => {
+    const part = { signal, bins: 1, sequence, layer, direction };
+    const [least, most] = await Promise.all(["min", "max"].map((reduce) => trace.tile({ ...part, reduce })));
+    const largest = least.data.map((value, unit) => Math.max(Math.abs(value), Math.abs(most.data[unit]))).sort();
+    const high = largest[Math.ceil(COVERED * (largest.length - 1))] || 1;
+    return { low: -high, high, clipped: largest.at(-1) > high };
+  });
 }
 
 function once(trace, name, { sequence, layer, direction, signal }, compute) {

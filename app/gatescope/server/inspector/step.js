@@ -1,4 +1,4 @@
-// One unit at one time step: the numbers of the six equations, from a stored trace.
+// One unit at one time step, from a stored trace: its signals, and the other numbers of the LSTM's equations.
 
 const BLOCK = 1024; // time steps that are fetched together, so that walking needs no request at most steps
 
@@ -18,7 +18,16 @@ const BLOCK = 1024; // time steps that are fetched together, so that walking nee
  */
 
 /**
- * @param {object} trace a stored trace
+ * @param {import("./trace.js").Trace} trace
+ * @param {{sequence: number, layer: number, direction: string, unit: number, time: number}} where
+ * @returns {Promise<{[symbol: string]: number}>} every signal; NaN where a projection has left this unit none
+ */
+export function valuesAt(trace, where) {
+  return at(trace, where, where.time);
+}
+
+/**
+ * @param {import("./trace.js").Trace} trace of an LSTM
  * @param {{sequence: number, layer: number, direction: string, unit: number, time: number}} where
  * @returns {Promise<Step>}
  */
@@ -27,7 +36,7 @@ export async function stepAt(trace, where) {
   const previous = direction === "reverse" ? time + 1 : time - 1;
   const began = previous < 0 || previous >= trace.length(where.sequence);
   const now = await at(trace, where, time);
-  const projected = trace.width("hidden_state") < trace.width("cell_state");
+  const projected = trace.isProjected;
   const before = began ? initial(trace, where) : await at(trace, where, previous);
   return {
     ...now,
@@ -45,9 +54,8 @@ export async function stepAt(trace, where) {
 }
 
 /**
- * What a unit did over a span of time, each signal by its letter.
- * @returns {Promise<{from: number, to: number, i: Float32Array, f: Float32Array, g: Float32Array, o: Float32Array,
- *   c: Float32Array, h: Float32Array}>} the block that `time` lies in
+ * What a unit did over a span of time, each signal by its symbol.
+ * @returns {Promise<{from: number, to: number, [symbol: string]: Float32Array}>} the block that `time` lies in
  */
 export async function blockAt(trace, where, time) {
   const from = Math.floor(time / BLOCK) * BLOCK;
@@ -59,7 +67,7 @@ export async function blockAt(trace, where, time) {
 async function at(trace, where, time) {
   const block = await blockAt(trace, where, time);
   const index = time - block.from;
-  return Object.fromEntries(["i", "f", "g", "o", "c", "h"].map((letter) => [letter, block[letter]?.[index] ?? NaN]));
+  return Object.fromEntries(trace.signals.map(({ symbol }) => [symbol, block[symbol]?.[index] ?? NaN]));
 }
 
 function initial(trace, { sequence, layer, direction, unit }) {

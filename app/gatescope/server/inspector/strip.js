@@ -1,21 +1,14 @@
-// One unit over time: what was read, the six signals under each other, and the arithmetic at the cursor.
+// One unit over time: what was read, its signals under each other, and the arithmetic at the cursor.
 
 import { TimeChart } from "./chart.js";
 import { html } from "./dom.js";
 import { AXIS, drawAxis, drawExtent, drawInputs, drawName, drawSeries, inks } from "./draw.js";
 import { factor, short } from "./number.js";
-import { stepAt } from "./step.js";
+import { title } from "./signals.js";
+import { stepAt, valuesAt } from "./step.js";
 
 const ROW = 42; // pixels
 const GAP = 6;
-const ROWS = [
-  ["i", "input gate", [0, 1]],
-  ["f", "forget gate", [0, 1]],
-  ["g", "cell candidate", [-1, 1]],
-  ["o", "output gate", [0, 1]],
-  ["c", "cell state", null],
-  ["h", "hidden state", [-1, 1]],
-];
 
 /**
  * @param {HTMLElement} element
@@ -69,54 +62,56 @@ class Strip {
 
   #paint() {
     const { trace } = this.#page;
-    const context = this.plot.begin((ROWS.length + 1) * (ROW + GAP) + AXIS);
+    const context = this.plot.begin((trace.signals.length + 1) * (ROW + GAP) + AXIS);
     const { axis } = this.plot;
     drawInputs(context, axis, { y: 0, height: ROW }, this.#page);
-    for (const [index, [letter, name, bounds]] of ROWS.entries()) {
+    for (const [index, signal] of trace.signals.entries()) {
       const row = { y: (index + 1) * (ROW + GAP), height: ROW };
-      const points = this.#points(letter);
-      const extent = bounds && within(points, bounds) ? bounds : around(points);
+      const points = this.#points(signal.symbol);
+      const extent = signal.low === null ? around(points) : [signal.low, signal.high];
       drawGround(context, axis, row, extent);
-      drawName(context, row.y + ROW / 2, letter, name);
+      drawName(context, row.y + ROW / 2, signal.symbol, title(signal));
       drawExtent(context, row, extent);
-      drawSeries(context, axis, row, extent, points, letter === "c" || letter === "h" ? inks().accent : inks().ink);
+      drawSeries(context, axis, row, extent, points, trace.isState(signal) ? inks().accent : inks().ink);
     }
-    if (!trace.meta.tokens) drawAxis(context, axis, (ROWS.length + 1) * (ROW + GAP), this.#page);
+    if (!trace.meta.tokens) drawAxis(context, axis, (trace.signals.length + 1) * (ROW + GAP), this.#page);
   }
 
-  #points(letter) {
+  #points(symbol) {
     const { mean, least, most } = this.#course;
     const { axis } = this.plot;
-    return Array.from(mean[letter], (value, span) => {
+    return Array.from(mean[symbol], (value, span) => {
       const stop = mean.steps[span + 1] ?? axis.to;
-      return { x: (axis.x(mean.steps[span]) + axis.x(stop)) / 2, least: least[letter][span], most: most[letter][span], mean: value };
+      return { x: (axis.x(mean.steps[span]) + axis.x(stop)) / 2, least: least[symbol][span], most: most[symbol][span], mean: value };
     });
   }
 
-  /** The cursor, and the two lines of arithmetic at it. */
+  /** The cursor, and at it the two lines of an LSTM's arithmetic, or the values of another cell's signals. */
   async point() {
     const { trace, state } = this.#page;
     if (!trace || !this.#course) return;
     this.plot.showCursor();
     const pointing = (this.#pointing = {});
-    const step = await stepAt(trace, state.get());
+    const isLSTM = trace.cell === "lstm";
+    const step = await (isLSTM ? stepAt : valuesAt)(trace, state.get());
     if (pointing !== this.#pointing || trace !== this.#page.trace) return;
-    const { previousName: before, i, f, g, o, c, h, previousCell, tanh } = step;
-    this.cell.textContent = `c = f·c(${before}) + i·g = ${short(f)}·${factor(previousCell)} + ${short(i)}·${factor(g)} = ${short(c)}`;
-    this.hidden.textContent = this.#projected() ? `o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(o * tanh)}, which the projection mixes with the other units` : `h = o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(h)}`;
+    if (isLSTM) this.#calculate(step);
+    else this.cell.textContent = trace.signals.map(({ symbol }) => `${symbol} = ${short(step[symbol])}`).join(", ");
+    this.hidden.hidden = !isLSTM;
     this.plot.showCursor();
   }
 
-  #projected() {
-    const { trace } = this.#page;
-    return trace.width("hidden_state") !== trace.width("cell_state");
+  #calculate(step) {
+    const { previousName: before, i, f, g, o, c, h, previousCell, tanh } = step;
+    this.cell.textContent = `c = f·c(${before}) + i·g = ${short(f)}·${factor(previousCell)} + ${short(i)}·${factor(g)} = ${short(c)}`;
+    this.hidden.textContent = this.#page.trace.isProjected ? `o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(o * tanh)}, which the projection mixes with the other units` : `h = o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(h)}`;
   }
 
   chart() {
     const { mean, unit } = this.#course;
-    const letters = ROWS.map(([letter]) => letter);
-    const rows = mean.steps.map((time, span) => [time, ...letters.map((letter) => mean[letter][span])]);
-    return { canvas: this.plot.canvas, data: { columns: ["time_step", ...letters], rows }, name: `unit-${unit}` };
+    const symbols = this.#page.trace.signals.map(({ symbol }) => symbol);
+    const rows = mean.steps.map((time, span) => [time, ...symbols.map((symbol) => mean[symbol][span])]);
+    return { canvas: this.plot.canvas, data: { columns: ["time_step", ...symbols], rows }, name: `unit-${unit}` };
   }
 }
 
@@ -125,10 +120,6 @@ function drawGround(context, axis, { y, height }, [low, high]) {
   context.fillStyle = inks().line;
   const level = (value) => y + height - 3 - ((value - low) / (high - low || 1)) * (height - 6);
   for (const value of new Set([low, Math.max(low, Math.min(0, high)), high])) context.fillRect(axis.left, Math.round(level(value)), axis.width, 1);
-}
-
-function within(points, [low, high]) {
-  return points.every(({ least, most }) => !(least < low) && !(most > high));
 }
 
 /** From the least to the most, nothing included. */

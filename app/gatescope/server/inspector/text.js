@@ -1,8 +1,9 @@
-// The text, coloured by what one unit's cell holds after each token, and what the model expected next.
+// The text, coloured by what one unit remembers after each token, and what the model expected next.
 
 import { html } from "./dom.js";
 import { short } from "./number.js";
 import { after, likeliest, predicted } from "./predicted.js";
+import { title } from "./signals.js";
 import { blockAt } from "./step.js";
 import { visible } from "./token.js";
 import { move } from "./walk.js";
@@ -28,7 +29,6 @@ export function mount(element, page) {
 class TextView {
   constructor(page) {
     this.page = page;
-    this.shown = null;
     this.text = html("div", { class: "text-tokens", role: "group", onkeydown: (event) => this.walk(event) });
     this.earlier = html("button", { type: "button", onclick: () => this.turn(-1) }, "Earlier");
     this.later = html("button", { type: "button", onclick: () => this.turn(1) }, "Later");
@@ -49,13 +49,14 @@ class TextView {
     const drawn = (this.drawn = {});
     const length = trace.length(where.sequence);
     const first = Math.floor(where.time / PAGE) * PAGE;
+    const { symbol } = (this.memory = trace.memory);
     const block = await blockAt(trace, where, first);
     if (drawn !== this.drawn) return;
     const outcome = predicted(trace.meta, info, where.sequence, length);
     this.guessing.hidden = outcome?.kind !== "next_token";
     this.tokens = tokens
       .slice(first, first + PAGE)
-      .map((token, index) => ({ time: first + index, token, cell: block.c[first + index - block.from] }));
+      .map((token, index) => ({ time: first + index, token, value: block[symbol][first + index - block.from] }));
     this.first = first;
     this.buttons = this.tokens.map((shown) =>
       this.button(shown, !this.guessing.hidden && this.guess.checked ? outcome : null, tokens[shown.time + 1]),
@@ -65,8 +66,8 @@ class TextView {
       "words",
       tokens.some((token) => token.length > 1),
     );
-    this.text.setAttribute("aria-label", `Text coloured by the cell state of unit ${where.unit}, layer ${where.layer}, ${where.direction}`);
-    this.legend.replaceChildren(`tanh(c) of unit ${where.unit}: `, ...[-1, -0.5, 0, 0.5, 1].map((value) => this.swatch(value)));
+    this.text.setAttribute("aria-label", `Text coloured by the ${title(this.memory)} of unit ${where.unit}, layer ${where.layer}, ${where.direction}`);
+    this.legend.replaceChildren(`${this.named(symbol)} of unit ${where.unit}: `, ...[-1, -0.5, 0, 0.5, 1].map((value) => this.swatch(value)));
     this.pages.hidden = length <= PAGE;
     this.range.textContent = `tokens ${first} to ${first + this.tokens.length - 1} of ${length}`;
     [this.earlier.disabled, this.later.disabled] = [first === 0, first + PAGE >= length];
@@ -90,10 +91,19 @@ class TextView {
     if (this.text.contains(document.activeElement)) this.current?.focus();
   }
 
-  button({ time, token, cell }, outcome, next) {
-    const value = Math.tanh(cell);
+  /** What stands for a value, or its name, in the colours: tanh of what has no bounds, else the value itself. */
+  coloured(value) {
+    return this.memory.low === null ? Math.tanh(value) : value / Math.max(-this.memory.low, this.memory.high);
+  }
+
+  named(name) {
+    return this.memory.low === null ? `tanh(${name})` : name;
+  }
+
+  button({ time, token, value }, outcome, next) {
+    const share = this.coloured(value);
     const glyph = html("span", { class: "glyph" }, visible(token));
-    glyph.style.background = this.page.colours.state(value);
+    glyph.style.background = this.page.colours.state(share);
     glyph.style.color = this.page.colours.on(glyph.style.background);
     const expected = outcome && after(outcome, time);
     const guesses = expected ? likeliest(expected, this.page.info.output.labels, GUESSES) : [];
@@ -104,12 +114,18 @@ class TextView {
         type: "button",
         class: token === "\n" ? "token line-end" : "token",
         tabindex: -1,
-        title: `step ${time}: c = ${short(cell)}, tanh(c) = ${short(value)}${told && `\nnext: ${told}`}`,
+        title: `step ${time}: ${this.read(value)}${told && `\nnext: ${told}`}`,
         onclick: () => this.page.state.set({ time }),
       },
       glyph,
       ...guesses.map((guess) => this.guessed(guess, guess.label === next)),
     );
+  }
+
+  read(value) {
+    const { symbol, low } = this.memory;
+    const own = `${symbol} = ${short(value)}`;
+    return low === null ? `${own}, tanh(${symbol}) = ${short(this.coloured(value))}` : own;
   }
 
   guessed({ label, probability }, came) {
@@ -137,7 +153,9 @@ class TextView {
   }
 
   chart() {
-    const rows = this.tokens.map(({ time, token, cell }) => [time, token, cell, Math.tanh(cell)]);
-    return { element: this.text, data: { columns: ["time_step", "token", "cell_state", "tanh(cell_state)"], rows }, name: "text" };
+    const { name, low } = this.memory;
+    const rows = this.tokens.map(({ time, token, value }) => [time, token, value, ...(low === null ? [this.coloured(value)] : [])]);
+    const columns = ["time_step", "token", name, ...(low === null ? [this.named(name)] : [])];
+    return { element: this.text, data: { columns, rows }, name: "text" };
   }
 }

@@ -1,11 +1,9 @@
 // A stored trace: computed once by the server, fetched in the parts that are looked at.
 
-const LETTERS = { i: "input_gate", f: "forget_gate", g: "cell_candidate", o: "output_gate", c: "cell_state", h: "hidden_state" };
+import { cellOf } from "./signals.js";
+
 const EXPLAIN_BYTES = 16 * 1024; // about what a walk-through takes
 const CACHE_BYTES = 256 * 1024 * 1024;
-
-/** The six signals, in their order. */
-export const SIGNALS = Object.values(LETTERS);
 
 /** A stored trace; what was fetched is kept, the part that was not looked at for longest goes first. */
 export class Trace {
@@ -17,23 +15,28 @@ export class Trace {
   /**
    * Have a request traced and stored.
    * @param {import("./api.js").Api} api
-   * @param {{name: string, version: string}} model
+   * @param {object} info ModelInfo
    * @param {object} body a predict body
    * @param {AbortSignal} signal
    * @returns {Promise<Trace>}
    */
-  static async create(api, model, body, signal) {
-    const stored = await api.post("/v1/traces", { ...body, model: model.name, version: model.version }, { signal });
-    return Trace.open(api, stored.trace_id, body, signal);
+  static async create(api, info, body, signal) {
+    const stored = await api.post("/v1/traces", { ...body, model: info.name, version: info.version }, { signal });
+    return Trace.open(api, info, stored.trace_id, body, signal);
   }
 
   /** A trace that is stored already. @returns {Promise<Trace>} */
-  static async open(api, id, body, signal) {
-    return new Trace(api, id, await api.get(`/v1/traces/${encodeURIComponent(id)}`, { signal }), body);
+  static async open(api, info, id, body, signal) {
+    return new Trace(api, info, id, await api.get(`/v1/traces/${encodeURIComponent(id)}`, { signal }), body);
   }
 
-  constructor(api, id, meta, body) {
+  constructor(api, info, id, meta, body) {
     this.#api = api;
+    const { cell, signals } = cellOf(info, meta.module);
+    /** The name of the cell, such as "lstm". */
+    this.cell = cell;
+    /** Its signals, in its order. @type {import("./signals.js").Signal[]} */
+    this.signals = signals;
     /** Its id on the server. */
     this.id = id;
     /** The trace reply without its signals. */
@@ -50,8 +53,23 @@ export class Trace {
   }
 
   /** @returns {number} how many units a signal has: a projected hidden state has fewer than the cell */
-  width(signal) {
-    return signal === "hidden_state" ? this.meta.initial_state.hidden_state[0][0].length : this.meta.units.length;
+  width(name) {
+    return this.meta.initial_state[name]?.[0][0].length ?? this.meta.units.length;
+  }
+
+  /** @returns {boolean} whether a signal is a state, which the next step begins with */
+  isState({ name }) {
+    return name in this.meta.initial_state;
+  }
+
+  /** What the units remember: the first of the cell's states. @returns {import("./signals.js").Signal} */
+  get memory() {
+    return this.signals.find((signal) => this.isState(signal));
+  }
+
+  /** Whether the hidden state is a projection of all units: it has fewer units than the cell. */
+  get isProjected() {
+    return this.width("hidden_state") < this.meta.units.length;
   }
 
   /**
@@ -68,15 +86,16 @@ export class Trace {
   }
 
   /**
-   * The six signals of one unit over a span of time, by their letters.
+   * Every signal of one unit over a span of time, by its symbol.
    * @param {{sequence?: number, layer: number, direction: string, unit: number, from?: number, to?: number, bins?: number,
    *   reduce?: "mean"|"min"|"max"}} part
-   * @returns {Promise<{i: Float32Array, f: Float32Array, g: Float32Array, o: Float32Array, c: Float32Array, h: Float32Array,
-   *   steps: number[]}>} `h` is empty where a projection has left this unit none
+   * @returns {Promise<{[symbol: string]: Float32Array, steps: number[]}>} a hidden state is empty where a projection has left
+   *   this unit none
    */
   async unit({ unit, ...part }) {
-    const { arrays, steps } = await this.#values({ ...part, units: unit });
-    return { ...Object.fromEntries(Object.entries(LETTERS).map(([letter, name]) => [letter, arrays[name].data])), steps };
+    const names = this.signals.map(({ name }) => name);
+    const { arrays, steps } = await this.#values({ ...part, signals: names.join(), units: unit });
+    return { ...Object.fromEntries(this.signals.map(({ symbol, name }) => [symbol, arrays[name].data])), steps };
   }
 
   /** The walk-through of one unit at one time step. @returns {Promise<object>} an explain reply */

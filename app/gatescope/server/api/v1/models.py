@@ -17,8 +17,10 @@ from gatescope.server.api.schemas import (
     ModelList,
     NamedLSTMInfo,
     OutputInfo,
+    SignalInfo,
 )
 from gatescope.server.repository.entry import Entry
+from gatescope.spec import Spec
 
 
 async def list_models(request: Request) -> ModelList:
@@ -52,12 +54,35 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "dtype": model.dtype,
         "parameters": model.parameters,
         "trace_method": model.trace_method,
+        "cell": "lstm",
+        "signals": _signals(model.spec),
         "lstm": LSTMInfo(**asdict(model.spec)),
-        "lstms": [NamedLSTMInfo(name=name, **asdict(model.pipeline.spec_of(name))) for name in model.pipeline.lstms],
+        "lstms": [_named(name, model.pipeline.spec_of(name)) for name in model.pipeline.lstms],
         "input": _input(model),
         "output": _output(model),
         "examples": [ExampleInfo(**example) for example in model.examples],
     }
+
+
+def _named(name: str, spec: Spec) -> NamedLSTMInfo:
+    return NamedLSTMInfo(name=name, cell="lstm", signals=_signals(spec), **asdict(spec))
+
+
+def _signals(spec: Spec) -> list[SignalInfo]:
+    """A projection is a linear layer behind the cell, so a projected hidden state has no bounds."""
+    bound = None if spec.proj_size else 1.0
+    described = (
+        ("input_gate", "i", 0.0, 1.0, "how much of the cell candidate is added to the cell state"),
+        ("forget_gate", "f", 0.0, 1.0, "how much of the previous cell state is kept"),
+        ("cell_candidate", "g", -1.0, 1.0, "what may be added to the cell state"),
+        ("output_gate", "o", 0.0, 1.0, "how much of tanh(c) is passed on"),
+        ("cell_state", "c", None, None, "what the cell holds after this step"),
+        ("hidden_state", "h", bound and -bound, bound, "what the next step and the next layer read"),
+    )
+    return [
+        SignalInfo(name=name, symbol=symbol, low=low, high=high, description=description)
+        for name, symbol, low, high, description in described
+    ]
 
 
 def _input(model: Model) -> InputInfo:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+import httpx
 import numpy as np
 
 from gatescope import dataset
 from gatescope.client.body import JSON, SAFETENSORS, encode
 from gatescope.client.call import Call, of_model, path
-from gatescope.client.fields import SIGNALS, Array, Asked, Explained, Traced, written
+from gatescope.client.fields import Array, Asked, Explained, Traced, written
 from gatescope.client.prediction import Prediction
 from gatescope.client.reply import fields, json
 
@@ -47,7 +48,7 @@ def predict(model: str, inputs: Array | None = None, **asked: Unpack[Asked]) -> 
         InvalidInput: something does not fit the model; `places` say what and where.
         AppError: what else the server refuses.
     """
-    return _post(model, "predict", inputs, asked, Prediction.of, SAFETENSORS)
+    return _post(model, "predict", inputs, asked, lambda reply: Prediction.of(fields(reply)), SAFETENSORS)
 
 
 def trace(model: str, inputs: Array | None = None, **asked: Unpack[Traced]) -> Call[xarray.Dataset]:
@@ -64,7 +65,7 @@ def trace(model: str, inputs: Array | None = None, **asked: Unpack[Traced]) -> C
         AppError: what else the server refuses.
     """
     dataset.need()
-    return _post(model, "trace", inputs, asked, to_dataset, SAFETENSORS)
+    return _post(model, "trace", inputs, asked, fields, SAFETENSORS, to_dataset)
 
 
 def explain(model: str, inputs: Array | None = None, **asked: Unpack[Explained]) -> Call[dict[str, Any]]:
@@ -79,13 +80,13 @@ def explain(model: str, inputs: Array | None = None, **asked: Unpack[Explained])
         InvalidInput: something does not fit the model; `places` say what and where.
         AppError: what else the server refuses.
     """
-    return _post(model, "explain", inputs, asked, dict)
+    return _post(model, "explain", inputs, asked, fields)
 
 
-def to_dataset(said: Mapping[str, Any]) -> xarray.Dataset:
-    """The dataset of a binary trace reply."""
-    signals: dict[str, np.ndarray] = {name: value for name, value in said.items() if name in SIGNALS}
-    return dataset.of(said, said["sequence_lengths"], signals)
+def to_dataset(said: dict[str, Any], info: dict[str, Any]) -> xarray.Dataset:
+    """The dataset of a binary trace reply: its arrays are the lengths and the signals."""
+    arrays = {name: value for name, value in said.items() if isinstance(value, np.ndarray)}
+    return dataset.of(said, arrays.pop("sequence_lengths"), arrays, info)
 
 
 def _post(
@@ -93,8 +94,9 @@ def _post(
     what: str,
     inputs: Array | None,
     asked: Mapping[str, Any],
-    read: Callable[[dict[str, Any]], T],
+    read: Callable[[httpx.Response], Any],
     accept: str = JSON,
+    finish: Callable[[dict[str, Any], dict[str, Any]], T] | None = None,
 ) -> Call[T]:
     body = encode({"inputs": inputs} | written(asked))
-    return Call("POST", of_model(model, asked.get("version"), what), lambda reply: read(fields(reply)), body, accept)
+    return Call("POST", of_model(model, asked.get("version"), what), read, body, accept, finish=finish)

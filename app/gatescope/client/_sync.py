@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from gatescope.client import asking, raw, traces
+from gatescope.client import endpoints, raw, traces
 from gatescope.client.call import Call
 from gatescope.client.fields import Array
 from gatescope.client.method import like
+from gatescope.client.retry import Retry
 from gatescope.client.server import RETRIES, TIMEOUT_S, Server
 from gatescope.client.stream import Stream, sessions
-from gatescope.errors import AppError
+from gatescope.errors import AppError, NotFound
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -87,17 +88,36 @@ class Client:
             DeadlineExceeded: none came in time.
             AppError: what the server refuses.
         """
-        attempts = self._server.attempts(call)
+        retry = self._server.retry(call)
+        reply = self._reply(retry)
+        fields: Any = call.fields(reply)
+        if call.finish is None:
+            result: T = fields
+            return result
+        return call.result(reply, fields, self._info(call.answered_by(reply, fields), retry))
+
+    def _reply(self, retry: Retry) -> httpx.Response:
         while True:
             try:
-                reply = self._http.request(**attempts.request())
+                reply = self._http.request(**retry.request())
             except httpx.HTTPError as error:
-                wait_s: float | None = attempts.wait_after_failure(error)
+                wait_s: float | None = retry.wait_after_failure(error)
             else:
-                wait_s = attempts.wait_after(reply)
+                wait_s = retry.wait_after(reply)
             if wait_s is None:
-                return call.result(reply)
+                return reply
             time.sleep(wait_s)
+
+    def _info(self, answered: tuple[str, str], within: Retry) -> dict[str, Any]:
+        """ModelInfo of the version that answered; empty where it is no longer there."""
+        if answered not in self._server.infos:
+            call = endpoints.model(*answered)
+            try:
+                reply = self._reply(self._server.retry(call, within))
+            except NotFound:
+                return {}
+            self._server.infos[answered] = call.fields(reply)
+        return self._server.infos[answered]
 
     def session(
         self,
@@ -114,11 +134,11 @@ class Client:
         """A stream that is there already; leaving its `with` does not end it."""
         return Session(self, Stream(session_id=session_id))
 
-    models = _method(asking.models)
-    model = _method(asking.model)
-    predict = _method(asking.predict)
-    trace = _method(asking.trace)
-    explain = _method(asking.explain)
+    models = _method(endpoints.models)
+    model = _method(endpoints.model)
+    predict = _method(endpoints.predict)
+    trace = _method(endpoints.trace)
+    explain = _method(endpoints.explain)
     sessions = _method(sessions)
     store_trace = _method(traces.store_trace)
     stored_trace = _method(traces.stored_trace)

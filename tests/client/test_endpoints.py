@@ -1,10 +1,14 @@
 """Models, predictions, traces and walk-throughs in NumPy's and xarray's terms, as the API has them in JSON."""
 
+import json
+
+import httpx
 import numpy as np
 import pytest
 import torch
 
-from gatescope.client import State
+from gatescope import safetensors_file
+from gatescope.client import ServiceError, State
 from gatescope.errors import InvalidInput, ModelNotFound, TraceNotFound, VersionNotFound
 
 WEEK = "/v1/models/demand"
@@ -135,6 +139,59 @@ def test_a_trace_is_a_dataset_with_named_axes(client, raw):
     assert np.isnan(traced.cell_state.sel(time=slice(1, None)).isel(batch=1)).all()
     hidden = traced.output_gate * np.tanh(traced.cell_state)
     np.testing.assert_allclose(hidden, traced.hidden_state, atol=1e-6)
+
+
+RANGES = {
+    "input_gate": "0 to 1",
+    "forget_gate": "0 to 1",
+    "cell_candidate": "-1 to 1",
+    "output_gate": "0 to 1",
+    "cell_state": "unbounded",
+    "hidden_state": "-1 to 1",
+}
+
+
+def test_signals_have_the_ranges_that_the_model_states(client, network, week):
+    kept = client.store_trace("demand", week[:5])["trace_id"]
+    with client.session("demand") as stream:
+        traces = [
+            client.trace("demand", week[:5]),
+            client.trace_values(kept),
+            stream.step(week[:5], trace={}).trace,
+            stream.step(week[:5], trace={}).trace,
+        ]
+    for traced in traces:
+        assert {name: traced[name].attrs["range"] for name in RANGES} == RANGES
+        assert traced.forget_gate.attrs["symbol"] == "f"
+        assert traced.forget_gate.attrs["description"]
+    assert [request.url.path for request in network.requests].count("/v1/models/demand/versions/1") == 1
+
+
+def test_a_model_that_is_gone_leaves_its_stored_traces_without_ranges(connect):
+    def answer(request):
+        if "/traces/" not in request.url.path:
+            return httpx.Response(404, json={"title": "ModelNotFound", "detail": "there is no model 'm'"})
+        described = {
+            "model": {"name": "m", "version": "1"},
+            "axes": ["batch", "layer", "direction", "time", "unit"],
+            "layers": [0],
+            "directions": ["forward"],
+            "units": [0],
+            "time_steps": [0],
+        }
+        arrays = {"sequence_lengths": np.array([1]), "any": np.ones((1, 1, 1, 1, 1), np.float32)}
+        content = safetensors_file.write(arrays, {name: json.dumps(value) for name, value in described.items()})
+        headers = {"content-type": "application/vnd.safetensors"}
+        return httpx.Response(200, content=bytes(content), headers=headers)
+
+    traced = connect("http://there", transport=httpx.MockTransport(answer)).trace_values("t")
+    assert traced["any"].attrs == {}
+
+
+def test_a_reply_that_is_no_trace_is_a_service_error(connect):
+    here = connect("http://there", transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"a": 1})))
+    with pytest.raises(ServiceError):
+        here.trace_values("t")
 
 
 def test_a_part_of_a_trace_is_chosen_with_slices_lists_and_arrays(client, week):

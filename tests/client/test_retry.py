@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from gatescope.client import ServiceError, Unreachable, attempts
+from gatescope.client import ServiceError, Unreachable, retry
 from gatescope.errors import DeadlineExceeded, InvalidInput, ModelUnavailable, NotReady, Overloaded
 from gatescope.server.api import problems
 
@@ -104,7 +104,7 @@ def test_what_changes_something_is_sent_once(scripted, fault, ask):
 
 
 def test_waits_grow_and_the_server_may_ask_for_longer_ones(scripted, waits, monkeypatch):
-    monkeypatch.setattr(attempts, "FIRST_WAIT_S", 0.2)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.2)
     later = httpx.Response(503, headers={"Retry-After": "7"})
     unclear = httpx.Response(503, headers={"Retry-After": "tomorrow"})
     client, _ = scripted(*(httpx.Response(503) for _ in range(8)), later, unclear, retries=20)
@@ -122,7 +122,7 @@ def test_nothing_is_waited_for_beyond_the_deadline(scripted, waits):
 
 
 def test_each_attempt_is_told_what_is_left_of_the_deadline(scripted, monkeypatch):
-    monkeypatch.setattr(attempts, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.05)
     client, server = scripted(httpx.Response(503), timeout_s=10)
     began = time.monotonic()
     client.models()
@@ -130,7 +130,7 @@ def test_each_attempt_is_told_what_is_left_of_the_deadline(scripted, monkeypatch
     assert 9000 < first <= 10_000
     assert first - (time.monotonic() - began) * 1000 - 1 <= second <= first - 25
     assert server.requests[1].extensions["timeout"]["read"] == pytest.approx(second / 1000, abs=0.01)
-    assert server.requests[1].extensions["timeout"]["connect"] == attempts.CONNECT_S
+    assert server.requests[1].extensions["timeout"]["connect"] == retry.CONNECT_S
 
 
 def test_without_a_deadline_the_servers_own_holds(scripted):

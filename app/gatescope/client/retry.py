@@ -21,8 +21,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 TOO_MANY_REQUESTS, UNAVAILABLE = 429, 503
 
 
-class Attempts:
-    """The attempts at one call, from the first to the last.
+class Retry:
+    """One call from the first time that it is sent to the last.
 
     Args:
         call: what is asked.
@@ -36,14 +36,14 @@ class Attempts:
         self._retries = retries if call.repeatable else 0
         self._timeout_s = timeout_s
         self._ends = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        self._made = 0
+        self._sent = 0
 
     def request(self) -> dict[str, Any]:
-        """The next attempt, as `httpx` takes it."""
-        self._made += 1
+        """The request that is sent next, as `httpx` takes it."""
+        self._sent += 1
         call, headers, timeout = self._call, self._call.headers, httpx.Timeout(None)
-        if self._timeout_s is not None:
-            left = max(self._left_s, 0.001)
+        if self.left_s is not None:
+            left = max(self.left_s, 0.001)
             headers["X-Request-Timeout-Ms"] = str(math.ceil(left * 1000))
             timeout = httpx.Timeout(left, connect=min(left, CONNECT_S))
         return {
@@ -56,10 +56,10 @@ class Attempts:
         }
 
     def wait_after_failure(self, error: httpx.HTTPError) -> float:
-        """Seconds until the next attempt, where there was no reply.
+        """Seconds until it is sent again, where there was no reply.
 
         Raises:
-            Unreachable: there is none; it is not known whether the server did what it was asked.
+            Unreachable: it is not sent again; it is not known whether the server did what it was asked.
             DeadlineExceeded: the deadline has come.
             InvalidInput: this is no request.
         """
@@ -73,7 +73,7 @@ class Attempts:
         return wait_s
 
     def wait_after(self, reply: httpx.Response) -> float | None:
-        """Seconds until the next attempt; None where the reply is the answer.
+        """Seconds until it is sent again; None where the reply is the answer.
 
         Raises:
             AppError: what the server refuses.
@@ -81,7 +81,7 @@ class Attempts:
         if reply.is_success:
             return None
         error = problem.from_reply(reply)
-        if self._made > 1 and self._call.done_if is not None and isinstance(error, self._call.done_if):
+        if self._sent > 1 and self._call.done_if is not None and isinstance(error, self._call.done_if):
             return None
         wait_s = self._wait_s(_retry_after_s(reply)) if _may_pass(reply, error) else None
         if wait_s is None:
@@ -89,16 +89,17 @@ class Attempts:
         return wait_s
 
     @property
-    def _left_s(self) -> float:
-        return self._ends - time.monotonic()
+    def left_s(self) -> float | None:
+        """Seconds that are left of the deadline; None where there is none."""
+        return None if self._timeout_s is None else self._ends - time.monotonic()
 
     def _wait_s(self, at_least: float = 0.0) -> float | None:
-        """Longer each time, and never the same for two clients that were turned away together; None: no more."""
-        if self._made > self._retries:
+        """Doubled each time, and random, so that clients refused together do not come back together; None: no more."""
+        if self._sent > self._retries:
             return None
-        longest = min(FIRST_WAIT_S * 2 ** (self._made - 1), LONGEST_WAIT_S)
+        longest = min(FIRST_WAIT_S * 2 ** (self._sent - 1), LONGEST_WAIT_S)
         wait_s = at_least + random.uniform(longest / 2, longest)  # noqa: S311 - it keeps no secret
-        return wait_s if wait_s < self._left_s else None
+        return wait_s if self.left_s is None or wait_s < self.left_s else None
 
 
 def _may_pass(reply: httpx.Response, error: AppError) -> bool:

@@ -1,0 +1,30 @@
+// The signals of a cell as ModelInfo describes them. No view has a list of its own: another cell has other signals.
+
+/**
+ * @typedef {object} Signal
+ * @property {string} name such as "forget_gate"
+ * @property {string} symbol in the cell's equations, such as "f"
+ * @property {number|null} low the least value; null where there is no bound
+ * @property {number|null} high the largest value
+ * @property {string} description
+ */
+
+/**
+ * @param {object} info ModelInfo
+ * @param {string} module the recurrent module that is traced
+ * @returns {{cell: string, signals: Signal[]}} its cell, and the signals in the cell's order
+ */
+export function cellOf(info, module) {
+  const own = info.lstms.find(({ name }) => name === module);
+  return { cell: own?.cell ?? info.cell, signals: own?.signals ?? info.signals };
+}
+
+/** @param {Signal} signal @returns {string} its name in words */
+export function title({ name }) {
+  return name.replaceAll("_", " ");
+}
+
+/** @param {Signal} signal @returns {boolean} whether it runs from nothing to all, as a gate does, and not around 0 */
+export function isSequential({ low }) {
+  return low !== null && low >= 0;
+}

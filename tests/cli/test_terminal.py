@@ -1,0 +1,97 @@
+"""What a terminal shows is what was answered: every cell of a heatmap, every column of a table."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gatescope.cli import terminal
+
+INFO = {
+    "signals": [
+        {"name": "gate", "symbol": "i", "low": 0.0, "high": 1.0, "description": ""},
+        {"name": "candidate", "symbol": "g", "low": -1.0, "high": 1.0, "description": ""},
+        {"name": "state", "symbol": "c", "low": None, "high": None, "description": ""},
+    ],
+    "output": {"names": None},
+}
+
+
+def lines_of(renderable, width=80):
+    """The lines as a terminal with all colours gets them, each a list of (character, colour)."""
+    console = Console(width=width, file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    lines = console.render_lines(renderable, pad=False)
+    return [
+        [
+            (character, segment.style.color.name if segment.style and segment.style.color else None)
+            for segment in line
+            for character in segment.text
+        ]
+        for line in lines
+    ]
+
+
+def texts_of(renderable, width=80):
+    return ["".join(character for character, _ in line) for line in lines_of(renderable, width)]
+
+
+def traced(name, values):
+    """A trace reply with one signal, (time, unit)."""
+    return {
+        "model": {"name": "own", "version": "1"},
+        "layers": [0],
+        "directions": ["forward"],
+        "signals": {name: [[[values]]]},
+        "residual": 1e-7,
+    }
+
+
+def cells(reply, width=80):
+    """The colours of the cells, (unit, time)."""
+    lines = lines_of(terminal.trace(reply, INFO, width), width)
+    return [row for line in lines if (row := [colour for character, colour in line if character == terminal.CELL])]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("gate", [[0.0], [0.5], [1.0]], [["#141406", "#8a8a2e", "#ffff55"]]),
+        ("candidate", [[-1.0], [0.0], [1.0]], [["#0000ff", "#ffffff", "#ff0000"]]),
+        ("state", [[-2.0], [0.0], [4.0]], [["#8080ff", "#ffffff", "#ff0000"]]),
+        ("state", [[-8.0, 0.0], [8.0, 0.0]], [["#0000ff", "#ff0000"], ["#ffffff", "#ffffff"]]),
+        ("unknown", [[0.0], [0.0]], [["#ffffff", "#ffffff"]]),
+    ],
+)
+def test_every_cell_has_the_colour_of_its_value(name, values, expected):
+    assert cells(traced(name, values)) == expected
+
+
+def test_a_heatmap_has_a_cell_for_each_unit_and_step_that_fit():
+    whole = cells(traced("gate", [[0.0, 0.25, 1.0]] * 10))
+    assert [len(row) for row in whole] == [10, 10, 10]
+    averaged = cells(traced("gate", [[0.0] * 100] * 500), width=40)
+    assert [len(row) for row in averaged] == [36] * terminal.HEATMAP_ROWS
+
+
+def test_the_scale_stands_below_each_heatmap():
+    said = "".join(
+        character for line in lines_of(terminal.trace(traced("state", [[-2.5]]), INFO, 80)) for character, _ in line
+    )
+    assert "blue -2.5 to red 2.5" in said
+    assert "own version 1, residual 1.0e-07" in said
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_table_that_is_too_wide_is_folded_into_several(width):
+    values = [[float(1000 * step + value) for value in range(40)] for step in range(2)]
+    info = INFO | {"output": {"names": [f"quantity {value}" for value in range(40)]}}
+    reply = {"sequence_lengths": [2], "prediction": {"values": [values]}}
+    lines = [
+        "".join(character for character, _ in line) for line in lines_of(terminal.prediction(reply, info, width), width)
+    ]
+    said = " ".join(lines)
+    assert max(map(len, lines)) <= width
+    assert "…" not in said
+    for value in range(40):
+        assert f"quantity {value} " in said
+        assert f" {1000 + value} " in said
