@@ -14,7 +14,7 @@ from rich.table import Table
 from safetensors.numpy import save
 
 from benchmarks.interleaved import medians
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 from gatescope.server.api import ndjson, reply
 from gatescope.server.serving.chunks import Chunk
 
@@ -63,7 +63,7 @@ def _signals(layers: int, directions: int, lengths: tuple[int, ...], units: int)
         for row, length in enumerate(lengths):
             stored[:, :, length:, row] = np.nan
     parts = (*np.split(gates, 4, axis=-1), *states)
-    return {name: np.moveaxis(part, 3, 0) for name, part in zip(SIGNALS, parts, strict=True)}
+    return {name: np.moveaxis(part, 3, 0) for name, part in zip(LSTM.signal_names, parts, strict=True)}
 
 
 def _ways(signals: Mapping[str, np.ndarray], lengths: list[int]) -> dict[str, Callable[[], object]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks import others
 from benchmarks.interleaved import medians
-from gatescope.backends.probe import method_of
+from gatescope.backends.probe import backend_of
 from gatescope.tracing import trace
 
 OTHERS = ("cell loop", "gate loop", "BlockLSTMV2")
@@ -70,7 +70,7 @@ def padded() -> Table:
         ratios.append(seconds["trace"] / seconds["forward"])
         slower = [f"{seconds[other] / seconds['forward']:.1f}" if other in seconds else "" for other in OTHERS]
         table.add_row(
-            *map(str, shape), method_of(module), f"{seconds['forward'] * 1e3:.2f}", f"{ratios[-1]:.2f}", *slower
+            *map(str, shape), backend_of(module), f"{seconds['forward'] * 1e3:.2f}", f"{ratios[-1]:.2f}", *slower
         )
     missing = "" if find_spec("tensorflow") else "; TensorFlow, for BlockLSTMV2, is not installed"
     table.caption = f"median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}{missing}"

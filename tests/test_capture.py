@@ -6,9 +6,10 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 
 from gatescope.backends import reference
-from gatescope.capture import Run, listen
+from gatescope.capture import Run, capture_calls
+from gatescope.cells import LSTM
 from gatescope.errors import InvalidInput
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 
@@ -33,7 +34,7 @@ def state(module, batch):
 
 def heard(module, *args, **kwargs):
     """The one call of it."""
-    with listen({"it": module}) as calls:
+    with capture_calls({"it": module}) as calls:
         module(*args, **kwargs)
     assert not module._forward_hooks
     assert not module._forward_pre_hooks
@@ -89,7 +90,7 @@ def test_a_sequence_without_a_batch_is_a_batch_of_one(module, rows, given):
 def test_what_is_heard_stays_as_it_was(module, random):
     batch, begin = torch.randn(5, 3, 3, generator=random), state(module, 3)
     before = batch.clone()
-    with listen({"it": module}) as calls:
+    with capture_calls({"it": module}) as calls:
         output, (h, c) = module(batch, begin)
         for value in (batch, output, h, c, *begin):
             value.zero_()
@@ -102,7 +103,7 @@ def test_hooks_of_others_are_heard_on_their_far_side(seeded_lstm, random):
     module, row = seeded_lstm(3, 4), torch.randn(5, 3, generator=random)
     module.register_forward_pre_hook(lambda _, args: (args[0] * 2,))
     module.register_forward_hook(lambda _, __, output: (output[0] * 0, output[1]))
-    with listen({"it": module}) as calls:
+    with capture_calls({"it": module}) as calls:
         module(row)
     assert_is(calls["it"][0], module, [row * 2])
     assert len(module._forward_hooks) == len(module._forward_pre_hooks) == 1
@@ -110,13 +111,13 @@ def test_hooks_of_others_are_heard_on_their_far_side(seeded_lstm, random):
 
 def test_nothing_is_heard_after_an_exception_or_by_the_next_listener(seeded_lstm, random):
     module, row = seeded_lstm(3, 4), torch.randn(5, 3, generator=random)
-    with pytest.raises(RuntimeError), listen({"it": module}) as calls:
+    with pytest.raises(RuntimeError), capture_calls({"it": module}) as calls:
         module(torch.zeros(5, 7))
     assert not calls
     assert not module._forward_hooks
     assert not module._forward_pre_hooks
     module(row)
-    with listen({"it": module}) as calls:
+    with capture_calls({"it": module}) as calls:
         pass
     assert not calls
 
@@ -124,7 +125,7 @@ def test_nothing_is_heard_after_an_exception_or_by_the_next_listener(seeded_lstm
 def test_calls_come_in_the_order_of_the_first_ones(seeded_lstm, random):
     first, second = seeded_lstm(3, 3), seeded_lstm(3, 3)
     row = torch.randn(5, 3, generator=random)
-    with listen({"second": second, "first": first, "never": seeded_lstm(1, 1)}) as calls:
+    with capture_calls({"second": second, "first": first, "never": seeded_lstm(1, 1)}) as calls:
         second(first(first(row)[0])[0])
     assert {name: len(found) for name, found in calls.items()} == {"first": 2, "second": 1}
     assert list(calls) == ["first", "second"]
@@ -149,7 +150,7 @@ def assert_traced(run, module, rows, begin=None, tolerance=1e-5):
     for index, row in enumerate(rows):
         own = None if begin is None else State(*(value[:, index : index + 1].double() for value in begin))
         oracle = reference.run(module, row.double(), own)
-        for name in SIGNALS:
+        for name in LSTM.signal_names:
             values = traced.signals[name][index, :, :, : len(row)].double()
             torch.testing.assert_close(values, oracle[name], rtol=0, atol=tolerance)
 
@@ -157,7 +158,7 @@ def assert_traced(run, module, rows, begin=None, tolerance=1e-5):
 @pytest.mark.parametrize("size", [1, 5, 12])
 def test_chunks_are_one_run(seeded_lstm, batch, size):
     module, state = seeded_lstm(3, 4, 2, batch_first=True), None
-    with listen({"it": module}) as calls:
+    with capture_calls({"it": module}) as calls:
         for chunk in batch.split(size, dim=1):
             _, state = module(chunk, state)
     run = Run.of("it", module, calls["it"], 2)
@@ -169,7 +170,7 @@ def test_chunks_are_one_run(seeded_lstm, batch, size):
 def test_packed_chunks_of_different_lengths_are_joined_row_by_row(seeded_lstm, batch):
     module = seeded_lstm(3, 4)
     first, second = [batch[0, :4], batch[1, :2]], [batch[0, 4:5], batch[1, 2:9]]
-    with listen({"it": module}) as calls:
+    with capture_calls({"it": module}) as calls:
         _, state = module(pack_sequence(first, enforce_sorted=False))
         module(pack_sequence(second, enforce_sorted=False), state)
     run = Run.of("it", module, calls["it"], 2)
@@ -184,7 +185,7 @@ def test_runs_over_some_rows_each_make_that_of_the_batch(seeded_lstm, batch, ran
     begin = State(torch.randn(4, 3, 2, generator=random), torch.randn(4, 3, 4, generator=random))
     rows, parts = [batch[0, :7], batch[1], batch[0, 2:9]], []
     for places in ([1], [0, 2]):
-        with listen({"it": module}) as calls:
+        with capture_calls({"it": module}) as calls:
             module(torch.stack([rows[place] for place in places]), tuple(value[:, places] for value in begin))
         parts.append((torch.tensor(places), Run.of("it", module, calls["it"], len(places))))
     run = Run.gathered(parts)
@@ -195,7 +196,7 @@ def test_runs_over_some_rows_each_make_that_of_the_batch(seeded_lstm, batch, ran
 
 def test_the_residual_is_the_distance_from_what_the_calls_gave(seeded_lstm, batch):
     module = seeded_lstm(3, 4, batch_first=True)
-    with listen({"it": module}) as calls:
+    with capture_calls({"it": module}) as calls:
         module(batch)
     calls["it"][0].output[1, 3, 2] += 0.25
     run = Run.of("it", module, calls["it"], 2)
@@ -205,7 +206,7 @@ def test_the_residual_is_the_distance_from_what_the_calls_gave(seeded_lstm, batc
 class TestRefusals:
     def test_a_state_that_is_not_carried(self, seeded_lstm, batch):
         module = seeded_lstm(3, 4, batch_first=True)
-        with listen({"it": module}) as calls:
+        with capture_calls({"it": module}) as calls:
             _, state = module(batch)
             module(batch, state)
             module(batch)
@@ -215,7 +216,7 @@ class TestRefusals:
 
     def test_another_batch(self, seeded_lstm, batch):
         module = seeded_lstm(3, 4, batch_first=True)
-        with listen({"it": module}) as calls:
+        with capture_calls({"it": module}) as calls:
             module(batch)
             module(batch[:1])
         assert "calls 0 and 1 with batches of 2 and 1" in refused(module, calls["it"])
@@ -223,7 +224,7 @@ class TestRefusals:
 
     def test_both_directions_in_chunks(self, seeded_lstm, batch):
         module = seeded_lstm(3, 4, bidirectional=True, batch_first=True)
-        with listen({"it": module}) as calls:
+        with capture_calls({"it": module}) as calls:
             _, state = module(batch)
             module(batch, state)
         assert "reads both ways and is called 2 times" in refused(module, calls["it"])

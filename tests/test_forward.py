@@ -74,7 +74,7 @@ class TestShortCalls:
     )
     def test_one_step(self, monkeypatch, random, arguments, hidden_size, batch, way):
         if way != "chosen":
-            monkeypatch.setattr(module_of_forward, "MOST_IN_CELL", 10**9 if way == "cell" else 0)
+            monkeypatch.setattr(module_of_forward, "MAX_CELL_UNITS", 10**9 if way == "cell" else 0)
         module = nn.LSTM(7, hidden_size, batch_first=True, **arguments).eval()
         assert_as_nn_lstm(module, random_run(module, batch, 1, random))
 

@@ -60,7 +60,7 @@ def example(seeded_lstm, random):
 def test_the_trace_gives_what_torch_gives_in_the_articles_shapes(example):
     rnn, inputs, h0, c0 = example
     output, (hn, cn) = rnn(inputs, (h0, c0))
-    traced = trace(rnn, inputs.transpose(0, 1), initial_state=(h0, c0))
+    traced = trace(rnn, inputs, initial_state=(h0, c0))
     mine = traced.output.transpose(0, 1)
     assert mine.shape == output.shape == (1, 3, 6)
     assert traced.final_state.hidden_state.shape == traced.final_state.cell_state.shape == (2, 3, 6)
@@ -72,7 +72,7 @@ def test_the_trace_gives_what_torch_gives_in_the_articles_shapes(example):
 def test_the_output_gate_read_back_from_the_states_is_the_traced_one(example):
     rnn, inputs, h0, c0 = example
     _, (hn, cn) = rnn(inputs, (h0, c0))
-    traced = trace(rnn, inputs.transpose(0, 1), initial_state=(h0, c0))
+    traced = trace(rnn, inputs, initial_state=(h0, c0))
     read_back = (hn / cn.tanh()).transpose(0, 1)  # (batch, layer, unit)
     torch.testing.assert_close(traced.output_gate[:, :, 0, 0], read_back, rtol=0, atol=1e-5)
 

@@ -3,8 +3,9 @@ import itertools
 import pytest
 import torch
 
+from gatescope.cells import LSTM
 from gatescope.errors import InvalidInput
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.tracing import trace
 
@@ -45,7 +46,7 @@ def test_a_selection_is_a_slice_of_the_whole_in_the_order_asked_for(module, sequ
     assert selected.residual == pytest.approx(full.residual, abs=2e-7)  # to rounding
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("signal", LSTM.signal_names)
 def test_one_signal_alone_is_that_of_the_whole_trace(module, sequences, signal):
     selected = trace(module, sequences, selection=Selection(signals=(signal,)))
     assert list(selected.signals) == [signal]

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from gatescope.backends import probe, reference, replay
+from gatescope.cells import LSTM
 from gatescope.errors import InvalidInput
 from gatescope.padding import pad
-from gatescope.selection import SIGNALS
 from gatescope.spec import Spec
 from gatescope.state import State
-from gatescope.tracing import _gap, trace
+from gatescope.tracing import _step_residuals, trace
 
 LENGTHS = (7, 1, 4)
 GRID = [
@@ -35,7 +35,7 @@ def sequences(random):
 
 @pytest.fixture
 def bidirectional(seeded_lstm):
-    return seeded_lstm(3, 5, 2, bidirectional=True)
+    return seeded_lstm(3, 5, 2, bidirectional=True, batch_first=True)
 
 
 def random_state(module, batch, generator):
@@ -68,9 +68,9 @@ def assert_same(given, expected, tolerance=0.0):
 @pytest.mark.parametrize(("name", "dtype", "arguments"), CASES, ids=str)
 @pytest.mark.parametrize("given_state", [False, True], ids=["zeros", "given state"])
 def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch(
-    seeded_lstm, random, sequences, arguments, given_state, dtype, name, using
+    seeded_lstm, random, sequences, arguments, given_state, dtype, name, use_backend
 ):
-    using(name)
+    use_backend(name)
     module = seeded_lstm(3, 5, **arguments).to(dtype)
     sequences = [sequence.to(dtype) for sequence in sequences]
     state = random_state(module, len(LENGTHS), random).to(sequences[0])
@@ -79,13 +79,13 @@ def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch
     traced = trace(module, sequences, initial_state=state if given_state else None)
 
     spec = Spec.from_module(module)
-    assert set(traced.signals) == set(SIGNALS)
+    assert set(traced.signals) == set(LSTM.signal_names)
     assert traced.sequence_lengths.tolist() == list(LENGTHS)
     assert traced.residual <= tolerance
     for row, sequence in enumerate(sequences):
         length = len(sequence)
         expected = reference.run(module, sequence.double(), row_of(state, row) if given_state else None)
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             width = (arguments["proj_size"] or 5) if signal == "hidden_state" else 5
             values = traced.signals[signal]
             assert values.shape == (len(LENGTHS), spec.num_layers, spec.num_directions, max(LENGTHS), width)
@@ -104,7 +104,7 @@ def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch
 
 def test_each_signal_has_its_own_property(bidirectional, sequences):
     traced = trace(bidirectional, sequences)
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         assert getattr(traced, signal) is traced.signals[signal]
 
 
@@ -149,7 +149,7 @@ def test_a_batch_equals_its_rows_alone(bidirectional, sequences, random):
     for row, sequence in enumerate(sequences):
         alone = trace(bidirectional, [sequence], initial_state=State(*(value[:, row : row + 1] for value in state)))
         length = len(sequence)
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             torch.testing.assert_close(
                 together.signals[signal][row, :, :, :length], alone.signals[signal][0], rtol=0, atol=1e-6
             )
@@ -182,11 +182,11 @@ def test_without_lengths_every_step_is_valid(bidirectional, sequences):
 
 
 def test_a_sequence_cut_in_two_and_continued_equals_the_whole(seeded_lstm, random):
-    module = seeded_lstm(3, 5, 2)
+    module = seeded_lstm(3, 5, 2, batch_first=True)
     sequence = torch.randn(2, 9, 3, generator=random)
     whole, first = trace(module, sequence), trace(module, sequence[:, :4])
     second = trace(module, sequence[:, 4:], initial_state=first.final_state)
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         joined = torch.cat((first.signals[signal], second.signals[signal]), dim=3)
         torch.testing.assert_close(joined, whole.signals[signal], rtol=0, atol=1e-6)
 
@@ -217,9 +217,9 @@ class TestResidual:
     """Max |fused hidden_state − output_gate·tanh(cell_state)|, over the valid steps; replay rebuilds it from inputs."""
 
     @pytest.fixture(autouse=True)
-    def replayed(self, using, monkeypatch):
-        using("replay")
-        monkeypatch.setattr(probe, "_proved", cache(lambda *_: True))  # no probe between a test and its error
+    def _replayed(self, use_backend, monkeypatch):
+        use_backend("replay")
+        monkeypatch.setattr(probe, "_is_proved", cache(lambda *_: True))  # no probe between a test and its error
 
     @pytest.fixture
     def perturb(self, monkeypatch):
@@ -258,8 +258,12 @@ class TestResidual:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
     def test_what_is_exact_in_its_precision_has_none(self, dtype):
         output_gate, cell_state = torch.rand(7, 3, 5, dtype=dtype), torch.randn(7, 3, 5, dtype=dtype)
-        gap = _gap(output_gate, cell_state, output_gate * cell_state.tanh(), None)
-        assert float(gap.max()) <= {torch.float64: 1e-15, torch.float32: 4e-7}.get(dtype, 0)
+        signals = {
+            "output_gate": output_gate,
+            "cell_state": cell_state,
+            "hidden_state": output_gate * cell_state.tanh(),
+        }
+        assert float(_step_residuals(LSTM, signals).max()) <= {torch.float64: 1e-15, torch.float32: 4e-7}.get(dtype, 0)
 
     def test_an_error_in_the_padding_is_none(self, bidirectional, sequences, perturb):
         perturb(row=1, step=4, unit=3)
@@ -279,9 +283,12 @@ class TestResidual:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 4), (2, 0, 3), (0, 4, 3), (1, 2, 4, 3)])
-    def test_inputs_of_a_wrong_shape(self, bidirectional, shape):
-        with pytest.raises(InvalidInput, match=r"this LSTM takes \(batch, time, 3\)") as refused:
+    @pytest.mark.parametrize("shape", [(3,), (2, 4), (0, 3), (2, 4, 4), (2, 0, 3), (0, 4, 3), (1, 2, 4, 3)])
+    @pytest.mark.parametrize("batch_first", [False, True])
+    def test_inputs_of_a_wrong_shape(self, bidirectional, shape, batch_first):
+        bidirectional.batch_first = batch_first
+        axes = r"\(batch, time, 3\)" if batch_first else r"\(time, batch, 3\)"
+        with pytest.raises(InvalidInput, match=rf"this LSTM takes {axes}, or \(time, 3\) without a batch") as refused:
             trace(bidirectional, torch.zeros(shape))
         assert refused.value.places[0].loc == ("inputs",)
         assert str(shape) in str(refused.value)
@@ -323,8 +330,8 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["hidden_state", "cell_state"])
     @pytest.mark.parametrize("shape", [(4, 1, 5), (2, 2, 5), (4, 2, 3), (2, 5)])
     def test_states_of_a_wrong_shape(self, bidirectional, name, shape):
-        state = State(torch.zeros(4, 2, 5), torch.zeros(4, 2, 5))._replace(**{name: torch.zeros(shape)})
+        state = {"hidden_state": torch.zeros(4, 2, 5), "cell_state": torch.zeros(4, 2, 5)} | {name: torch.zeros(shape)}
         with pytest.raises(InvalidInput, match=r"this LSTM takes \(4, 2, 5\)") as refused:
-            trace(bidirectional, torch.zeros(2, 4, 3), initial_state=state)
+            trace(bidirectional, torch.zeros(2, 4, 3), initial_state=tuple(state.values()))
         assert refused.value.places[0].loc == ("initial_state", name)
         assert str(shape) in str(refused.value)

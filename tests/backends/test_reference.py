@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gatescope import cells
 from gatescope.backends import reference
+from gatescope.cells import LSTM
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
@@ -54,7 +54,8 @@ def test_one_step_of_one_unit_is_what_pen_and_paper_give():
         weight_hr=None,
     )
     x, h, c = 1.5, -0.4, 0.9
-    step = cells.step(*(torch.tensor([[value]], dtype=torch.float64) for value in (x, h, c)), weights)
+    x_t, h_t, c_t = (torch.tensor([[value]], dtype=torch.float64) for value in (x, h, c))
+    step = LSTM.step(x_t, (h_t, c_t), weights)
 
     i = 1 / (1 + math.exp(-(0.1 * x - 0.5 * h + 0.11)))
     f = 1 / (1 + math.exp(-(0.2 * x + 0.6 * h - 0.08)))
@@ -62,7 +63,8 @@ def test_one_step_of_one_unit_is_what_pen_and_paper_give():
     o = 1 / (1 + math.exp(-(0.4 * x + 0.8 * h - 0.16)))
     after = f * c + i * g
     expected = (i, f, g, o, after, o * math.tanh(after))
-    assert [signal.item() for signal in step] == pytest.approx(expected, abs=1e-15)
+    assert list(step) == list(LSTM.signal_names)
+    assert [signal.item() for signal in step.values()] == pytest.approx(expected, abs=1e-15)
 
 
 def test_float32_weights_are_taken_in_the_precision_of_the_sequence(seeded_lstm, random):

@@ -391,6 +391,16 @@ class NamedLSTMInfo(LSTMInfo):
     name: str
 
 
+class SignalInfo(BaseModel):
+    """A quantity that a trace of the model shows."""
+
+    name: str
+    symbol: str
+    low: float | None = Field(description="the least value that it can take; null where there is none")
+    high: float | None = Field(description="the greatest value that it can take; null where there is none")
+    description: str
+
+
 class InputInfo(BaseModel):
     """What the model takes."""
 
@@ -431,7 +441,11 @@ class ModelInfo(BaseModel):
     device: str | None = None
     dtype: str | None = None
     parameters: int | None = None
-    trace_method: str | None = Field(default=None, description="the way to its gates: workspace, replay or loop")
+    trace_method: str | None = Field(
+        default=None, description="the backend that computes its gates: workspace, replay or loop"
+    )
+    cell: str | None = Field(default=None, description="the recurrent cell: lstm")
+    signals: list[SignalInfo] = Field(default=[], description="what a trace of the model shows, in order")
     lstm: LSTMInfo | None = None
     lstms: list[NamedLSTMInfo] = Field(default=[], description="all of them; `lstm` is the first")
     input: InputInfo | None = None

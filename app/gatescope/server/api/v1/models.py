@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import Request
 
 from gatescope.pipeline.features import FeatureInputs
@@ -17,6 +15,7 @@ from gatescope.server.api.schemas import (
     ModelList,
     NamedLSTMInfo,
     OutputInfo,
+    SignalInfo,
 )
 from gatescope.server.repository.entry import Entry
 
@@ -52,8 +51,10 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "dtype": model.dtype,
         "parameters": model.parameters,
         "trace_method": model.trace_method,
-        "lstm": LSTMInfo(**asdict(model.spec)),
-        "lstms": [NamedLSTMInfo(name=name, **asdict(model.pipeline.spec_of(name))) for name in model.pipeline.lstms],
+        "cell": model.spec.cell.name,
+        "signals": [SignalInfo.model_validate(signal, from_attributes=True) for signal in model.spec.signals],
+        "lstm": LSTMInfo(**model.spec.arguments),
+        "lstms": [NamedLSTMInfo(name=name, **model.pipeline.spec_of(name).arguments) for name in model.pipeline.lstms],
         "input": _input(model),
         "output": _output(model),
         "examples": [ExampleInfo(**example) for example in model.examples],

@@ -96,7 +96,7 @@ QUICKLY = {reply.JSON: _step_quickly}
 async def get_state(request: Request, session_id: str) -> States:
     """Where a stream stands, each (layers, 1, unit)."""
     state = await context.of(request).sessions.state(session_id)
-    return States(hidden_state=state.hidden_state.tolist(), cell_state=state.cell_state.tolist())
+    return States(**{name: value.tolist() for name, value in state.named().items()})
 
 
 async def put_state(request: Request, session_id: str) -> SessionReply:
