@@ -199,18 +199,106 @@ def test_batch_first_training_mode_and_dropout_do_not_matter(seeded_lstm, sequen
     assert other.training
 
 
-def test_a_module_that_still_learns_is_traced_without_gradients(sequences):
-    traced = trace(nn.LSTM(3, 5), sequences)
-    assert not traced.output.requires_grad
-    assert not any(values.requires_grad for values in traced.signals.values())
-
-
 def test_inputs_and_states_are_left_as_they_were(bidirectional, sequences, random):
     padded, lengths = pad(sequences)
     state = random_state(bidirectional, 3, random)
     before = [value.clone() for value in (padded, lengths, *state)]
     trace(bidirectional, padded, lengths, state)
     assert all(torch.equal(mine, other) for mine, other in zip((padded, lengths, *state), before, strict=True))
+
+
+class TestInputs:
+    """`trace(module, x, initial_state=hx)` reads what `module(x, hx)` reads."""
+
+    @pytest.fixture(params=[False, True], ids=["time first", "batch first"])
+    def module(self, request, seeded_lstm):
+        return seeded_lstm(3, 5, 2, bidirectional=True, proj_size=2, batch_first=request.param)
+
+    @pytest.fixture(params=[False, True], ids=["zeros", "given state"])
+    def state(self, request, module, random):
+        return random_state(module, len(LENGTHS), random) if request.param else None
+
+    @staticmethod
+    def assert_traces(traced, output, final):
+        """The trace has this output (batch, time, unit) and final state (layers · directions, batch, unit)."""
+        torch.testing.assert_close(traced.output, output, rtol=0, atol=1e-6, equal_nan=True)
+        for mine, other in zip(traced.final_state, final, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=1e-6)
+        assert traced.residual < 1e-6
+
+    def test_a_batch_has_the_modules_own_axes(self, module, state, random):
+        inputs = torch.randn(3, 3, 3, generator=random)  # every order of axes has this shape
+        output, final = module(inputs, None if state is None else tuple(state))
+        traced = trace(module, inputs, initial_state=state)
+        self.assert_traces(traced, output if module.batch_first else output.transpose(0, 1), final)
+
+    def test_time_first_and_batch_first_give_the_same_trace(self, module, sequences, state):
+        padded, lengths = pad(sequences)
+        traced = trace(module, padded if module.batch_first else padded.transpose(0, 1), lengths, state)
+        assert_same(traced, trace(module, sequences, initial_state=state))
+        assert traced.cell_state.shape == (3, 2, 2, 7, 5)
+
+    @pytest.mark.parametrize("enforce_sorted", [False, True])
+    def test_packed_sequences_keep_their_order(self, module, sequences, state, enforce_sorted):
+        if enforce_sorted:
+            sequences = sorted(sequences, key=len, reverse=True)
+        packed = nn.utils.rnn.pack_sequence(sequences, enforce_sorted=enforce_sorted)
+        assert (packed.sorted_indices is None) == enforce_sorted
+        output, final = module(packed, None if state is None else tuple(state))
+        unpacked, lengths = nn.utils.rnn.pad_packed_sequence(output, batch_first=True, padding_value=torch.nan)
+        traced = trace(module, packed, initial_state=state)
+        self.assert_traces(traced, unpacked, final)
+        assert torch.equal(traced.sequence_lengths, lengths)
+        assert_same(traced, trace(module, sequences, initial_state=state))
+
+    def test_a_sequence_without_a_batch_is_a_batch_of_one(self, module, sequences, state):
+        hx = None if state is None else tuple(value[:, 0] for value in state)
+        output, final = module(sequences[0], hx)
+        traced = trace(module, sequences[0], initial_state=hx)
+        self.assert_traces(traced, output[None], [value[:, None] for value in final])
+        assert traced.hidden_state.shape == (1, 2, 2, 7, 2)
+        assert traced.initial_state.cell_state.shape == (4, 1, 5)
+
+    def test_a_state_without_a_batch_goes_with_inputs_without_one(self, module, sequences, random):
+        batched = random_state(module, 1, random)
+        unbatched = tuple(value[:, 0] for value in batched)
+        for inputs, state in ((sequences[0], batched), (sequences[:1], unbatched)):
+            with pytest.raises(InvalidInput, match=r"has shape .* takes") as refused:
+                trace(module, inputs, initial_state=state)
+            assert refused.value.places[0].loc == ("initial_state", "hidden_state")
+        with pytest.raises(RuntimeError):  # as the module does
+            module(sequences[0], tuple(batched))
+
+    def test_a_state_needs_every_tensor(self, module, sequences, random):
+        hidden_state, _ = random_state(module, 3, random)
+        for state in (hidden_state, (hidden_state,)):
+            with pytest.raises(InvalidInput, match="1 tensors; this LSTM takes 2: hidden_state, cell_state"):
+                trace(module, sequences, initial_state=state)
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_lists_and_packed_sequences_bring_their_lengths(self, module, sequences, packed):
+        given = nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False) if packed else sequences
+        with pytest.raises(InvalidInput, match="its own lengths") as refused:
+            trace(module, given, sequence_lengths=list(LENGTHS))
+        assert refused.value.places[0].loc == ("sequence_lengths",)
+
+    def test_packed_sequences_of_a_wrong_width_are_refused(self, module):
+        packed = nn.utils.rnn.pack_sequence([torch.zeros(4, 2)])
+        with pytest.raises(InvalidInput, match=r"sequences of \(time, 3\)"):
+            trace(module, packed)
+
+    @pytest.mark.parametrize("backend", ["workspace", "replay", "loop"])
+    def test_no_gradients_are_recorded(self, random, backend, use_backend):
+        use_backend(backend)
+        module = nn.LSTM(3, 5, batch_first=True)
+        inputs = torch.randn(2, 4, 3, generator=random, requires_grad=True)
+        state = State(*(value.requires_grad_() for value in random_state(module, 2, random)))
+        with torch.enable_grad():
+            traced = trace(module, inputs, initial_state=state)
+        tensors = (*traced.signals.values(), traced.output, *traced.initial_state, *traced.final_state)
+        assert not any(value.requires_grad for value in tensors)
+        assert traced.backend == backend
+        assert inputs.requires_grad
 
 
 class TestResidual:

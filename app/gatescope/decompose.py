@@ -300,7 +300,7 @@ def explain(module: nn.RNNBase, sequence: Tensor, initial_state: State, point: P
     read = sequence if spec.bidirectional else sequence[: point.time_step + 1]
     states = _TracedStates(trace(module, [read], initial_state=initial_state, selection=selection))
     x = states.below(point.time_step) if point.layer else sequence[point.time_step]
-    weights = Weights.of(module, point.layer, point.direction)
+    weights = Weights.of(module, point.layer, point.direction).detached()
     decomposition = decompose_step(spec.cell, weights, x, states.at(point, previous), point.unit)
     residual = _residual(spec.cell, decomposition, states.at(point, point.time_step), point.unit)
     return Explanation(point, previous, decomposition, residual)

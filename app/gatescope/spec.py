@@ -132,6 +132,7 @@ class Spec:
         Raises:
             TypeError: it is no module of a known cell.
         """
+        cell = cell_of(module)
         return cls(
             module.input_size,
             module.hidden_size,
@@ -139,7 +140,7 @@ class Spec:
             module.bias,
             module.bidirectional,
             module.proj_size,
-            cell_of(module),
+            cell,
         )
 
     @classmethod

@@ -100,4 +100,4 @@ class State(tuple[Tensor, ...]):
 
     def to(self, like: Tensor) -> State:
         """The same state on the device and of the type of `like`."""
-        return State(*(value.to(like.device, like.dtype) for value in self))
+        return State(*(value.to(like) for value in self))

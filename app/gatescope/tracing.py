@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +122,7 @@ def trace(
     with torch.no_grad():
         batch, given_lengths = _read(inputs, sequence_lengths, spec, is_batch_first=module.batch_first)
         lengths, numbers = _lengths(given_lengths, batch)
-        batch = batch.to(parameters.weights[0].weight_ih).detach()
+        batch = _detached(batch.to(parameters.weights[0].weight_ih))
         layout = BatchLayout(numbers, batch.shape[1], batch.device)
         is_unbatched = isinstance(inputs, Tensor) and inputs.dim() == _UNBATCHED
         state = _initial_state(initial_state, spec, batch, is_unbatched=is_unbatched)
@@ -245,9 +245,9 @@ def _read(
 ) -> tuple[Tensor, Any]:
     """The inputs as (batch, time, feature), and their lengths (batch,), None where they are not given."""
     if isinstance(inputs, Tensor):
-        axes = "batch, time" if is_batch_first else "time, batch"
-        expected = f"({axes}, {spec.input_size}), or (time, {spec.input_size}) without a batch"
-        _check_shape(inputs, spec, {_UNBATCHED, _BATCHED}, expected)
+        if inputs.dim() not in {_UNBATCHED, _BATCHED} or inputs.shape[-1] != spec.input_size or 0 in inputs.shape:
+            axes = "batch, time" if is_batch_first else "time, batch"
+            _refuse(inputs, spec, f"({axes}, {spec.input_size}), or (time, {spec.input_size}) without a batch")
         return padding.batch_first(inputs, is_batch_first=is_batch_first)[0], lengths
     if lengths is not None:
         kind = "a PackedSequence" if isinstance(inputs, PackedSequence) else "a list of sequences"
@@ -259,14 +259,14 @@ def _read(
         if len(shapes) != 1:
             raise InvalidInput.at(Place(("inputs",), f"sequences must be of one width, but have {sorted(shapes)}"))
         padded, lengths = padding.pad(inputs)
-    _check_shape(padded, spec, {_BATCHED}, f"sequences of (time, {spec.input_size})")
+    if padded.dim() != _BATCHED or padded.shape[-1] != spec.input_size or 0 in padded.shape:
+        _refuse(padded, spec, f"sequences of (time, {spec.input_size})")
     return padded, lengths
 
 
-def _check_shape(inputs: Tensor, spec: Spec, axes: set[int], expected: str) -> None:
-    shape = tuple(inputs.shape)
-    if len(shape) not in axes or shape[-1] != spec.input_size or 0 in shape:
-        raise InvalidInput.at(Place(("inputs",), f"inputs has shape {shape}; this {_name(spec)} takes {expected}"))
+def _refuse(inputs: Tensor, spec: Spec, expected: str) -> NoReturn:
+    message = f"inputs has shape {tuple(inputs.shape)}; this {_name(spec)} takes {expected}"
+    raise InvalidInput.at(Place(("inputs",), message))
 
 
 def _lengths(given: Tensor | Sequence[int] | None, inputs: Tensor) -> tuple[Tensor, list[int]]:
@@ -294,18 +294,22 @@ def _initial_state(
     if given is None:
         return State.zeros(spec, len(inputs), inputs)
     tensors = [given] if isinstance(given, Tensor) else given
-    expected = spec.state_shapes(len(inputs))
-    if len(tensors) != len(expected):
-        names = ", ".join(expected)
-        message = f"has {len(tensors)} tensors; this {_name(spec)} takes {len(expected)}: {names}"
+    names, sizes = spec.cell.states, spec.state_sizes
+    if len(tensors) != len(names):
+        message = f"has {len(tensors)} tensors; this {_name(spec)} takes {len(names)}: {', '.join(names)}"
         raise InvalidInput.at(Place(("initial_state",), message))
-    for tensor, (name, batched) in zip(tensors, expected.items(), strict=True):
-        shape, wanted = tuple(tensor.shape), (batched[0], batched[2]) if is_unbatched else batched
-        if shape != wanted:
-            raise InvalidInput.at(
-                Place(("initial_state", name), f"has shape {shape}; this {_name(spec)} takes {wanted}")
-            )
-    return State.from_hx([tensor.detach() for tensor in tensors]).to(inputs)
+    rows, state = () if is_unbatched else (len(inputs),), []
+    for name, size, tensor in zip(names, sizes, tensors, strict=True):
+        if tensor.shape != (expected := (spec.state_entries, *rows, size)):
+            message = f"has shape {tuple(tensor.shape)}; this {_name(spec)} takes {expected}"
+            raise InvalidInput.at(Place(("initial_state", name), message))
+        batched = tensor[:, None] if is_unbatched else tensor
+        state.append(_detached(batched.to(inputs)))
+    return State(*state)
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def _name(spec: Spec) -> str:
