@@ -57,7 +57,7 @@ def packed(module, sequences, state):
 
 
 def assert_same(given, expected, tolerance=0.0):
-    """Equal trace by trace, NaN where NaN is expected."""
+    """Both traces have the same numbers, and NaN in the same places."""
     for signal, values in expected.signals.items():
         torch.testing.assert_close(given.signals[signal], values, rtol=0, atol=tolerance, equal_nan=True)
     torch.testing.assert_close(given.output, expected.output, rtol=0, atol=tolerance, equal_nan=True)
@@ -67,7 +67,7 @@ def assert_same(given, expected, tolerance=0.0):
 
 @pytest.mark.parametrize(("name", "dtype", "arguments"), CASES, ids=str)
 @pytest.mark.parametrize("given_state", [False, True], ids=["zeros", "given state"])
-def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch(
+def test_ragged_batches_equal_the_equations_and_torch(
     seeded_lstm, random, sequences, arguments, given_state, dtype, name, use_backend
 ):
     use_backend(name)
@@ -102,13 +102,13 @@ def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch
     torch.testing.assert_close(traced.final_state.cell_state, final[1], rtol=0, atol=tolerance)
 
 
-def test_each_signal_has_its_own_property(bidirectional, sequences):
+def test_each_signal_is_an_attribute(bidirectional, sequences):
     traced = trace(bidirectional, sequences)
     for signal in LSTM.signal_names:
         assert getattr(traced, signal) is traced.signals[signal]
 
 
-def test_gates_lie_in_their_ranges_and_make_up_the_states(bidirectional, sequences):
+def test_gates_lie_in_their_ranges_and_give_the_states(bidirectional, sequences):
     traced = trace(bidirectional, sequences)
     valid = ~traced.input_gate.isnan()
     for gate in (traced.input_gate, traced.forget_gate, traced.output_gate):
@@ -122,7 +122,7 @@ def test_gates_lie_in_their_ranges_and_make_up_the_states(bidirectional, sequenc
     torch.testing.assert_close(traced.cell_state[:, :, 0, 1:], kept + written, rtol=0, atol=1e-6, equal_nan=True)
 
 
-def test_final_state_is_each_rows_own_last_step_the_reverse_directions_its_first(bidirectional, sequences):
+def test_final_state_is_that_of_each_rows_last_step(bidirectional, sequences):
     traced = trace(bidirectional, sequences)
     for row, length in enumerate(LENGTHS):
         for layer in range(2):
@@ -133,7 +133,7 @@ def test_final_state_is_each_rows_own_last_step_the_reverse_directions_its_first
 
 
 @pytest.mark.parametrize("garbage", [1e30, float("inf"), float("nan")])
-def test_what_stands_in_the_padding_reaches_no_valid_value(bidirectional, sequences, garbage):
+def test_values_in_the_padding_change_nothing(bidirectional, sequences, garbage):
     padded, lengths = pad(sequences)
     dirty = padded.clone()
     for row, length in enumerate(LENGTHS):
@@ -165,7 +165,7 @@ def test_a_list_of_sequences_equals_padded_input_with_lengths(bidirectional, seq
     assert_same(trace(bidirectional, padded, list(LENGTHS)), from_list)
 
 
-def test_padding_beyond_the_longest_sequence_is_padding_too(bidirectional, sequences):
+def test_padding_beyond_the_longest_sequence_is_ignored(bidirectional, sequences):
     padded, lengths = pad(sequences)
     wider = torch.cat((padded, torch.full((3, 2, 3), 9.0)), dim=1)
     traced, expected = trace(bidirectional, wider, lengths), trace(bidirectional, padded, lengths)
@@ -181,7 +181,7 @@ def test_without_lengths_every_step_is_valid(bidirectional, sequences):
     assert not traced.output.isnan().any()
 
 
-def test_a_sequence_cut_in_two_and_continued_equals_the_whole(seeded_lstm, random):
+def test_a_sequence_in_two_parts_equals_the_whole(seeded_lstm, random):
     module = seeded_lstm(3, 5, 2, batch_first=True)
     sequence = torch.randn(2, 9, 3, generator=random)
     whole, first = trace(module, sequence), trace(module, sequence[:, :4])
@@ -191,7 +191,7 @@ def test_a_sequence_cut_in_two_and_continued_equals_the_whole(seeded_lstm, rando
         torch.testing.assert_close(joined, whole.signals[signal], rtol=0, atol=1e-6)
 
 
-def test_batch_first_training_mode_and_dropout_do_not_matter(seeded_lstm, sequences):
+def test_training_mode_and_dropout_change_nothing(seeded_lstm, sequences):
     expected = trace(seeded_lstm(3, 5, 2, bidirectional=True), sequences)
     other = nn.LSTM(3, 5, 2, bidirectional=True, batch_first=True, dropout=0.9).train()
     other.load_state_dict(seeded_lstm(3, 5, 2, bidirectional=True).state_dict())
@@ -199,7 +199,7 @@ def test_batch_first_training_mode_and_dropout_do_not_matter(seeded_lstm, sequen
     assert other.training
 
 
-def test_inputs_and_states_are_left_as_they_were(bidirectional, sequences, random):
+def test_inputs_and_states_are_not_modified(bidirectional, sequences, random):
     padded, lengths = pad(sequences)
     state = random_state(bidirectional, 3, random)
     before = [value.clone() for value in (padded, lengths, *state)]
@@ -327,24 +327,24 @@ class TestResidual:
         return install
 
     @pytest.mark.parametrize("call", [0, 1, 2, 3])
-    def test_an_error_in_a_rows_last_step_is_reported_whole(self, bidirectional, sequences, perturb, call):
+    def test_an_error_in_a_last_step_is_the_residual(self, bidirectional, sequences, perturb, call):
         perturb(row=2, step=LENGTHS[2] - 1, unit=3, call=call)
         assert trace(bidirectional, sequences).residual == pytest.approx(0.25, abs=1e-6)
 
-    def test_an_error_on_the_way_is_reported_with_what_it_does_to_later_gates(self, seeded_lstm, sequences, perturb):
+    def test_an_earlier_error_counts_with_its_effect_on_later_gates(self, seeded_lstm, sequences, perturb):
         perturb(row=0, step=2, unit=1)
         traced = trace(seeded_lstm(3, 5), sequences)
         rebuilt = traced.output_gate.double() * traced.cell_state.double().tanh()
-        gap = (traced.hidden_state - rebuilt).abs()
-        assert traced.residual == pytest.approx(gap[~gap.isnan()].max().item(), abs=1e-6)
-        assert gap[0, 0, 0, 2, 1].item() == pytest.approx(0.25, abs=1e-6)
+        error = (traced.hidden_state - rebuilt).abs()
+        assert traced.residual == pytest.approx(error[~error.isnan()].max().item(), abs=1e-6)
+        assert error[0, 0, 0, 2, 1].item() == pytest.approx(0.25, abs=1e-6)
 
-    def test_with_a_projection_it_is_the_projected_gap(self, seeded_lstm, sequences, perturb):
+    def test_with_a_projection_it_is_the_projected_difference(self, seeded_lstm, sequences, perturb):
         perturb(row=0, step=LENGTHS[0] - 1, unit=2)
         assert trace(seeded_lstm(3, 5, proj_size=3), sequences).residual == pytest.approx(0.25, abs=1e-6)
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-    def test_what_is_exact_in_its_precision_has_none(self, dtype):
+    def test_exact_values_have_almost_none(self, dtype):
         output_gate, cell_state = torch.rand(7, 3, 5, dtype=dtype), torch.randn(7, 3, 5, dtype=dtype)
         signals = {
             "output_gate": output_gate,
@@ -353,11 +353,11 @@ class TestResidual:
         }
         assert float(_step_residuals(LSTM, signals).max()) <= {torch.float64: 1e-15, torch.float32: 4e-7}.get(dtype, 0)
 
-    def test_an_error_in_the_padding_is_none(self, bidirectional, sequences, perturb):
+    def test_an_error_in_the_padding_does_not_count(self, bidirectional, sequences, perturb):
         perturb(row=1, step=4, unit=3)
         assert trace(bidirectional, sequences).residual <= 1e-6
 
-    def test_a_nan_of_the_kernel_is_reported_as_nan(self, seeded_lstm, sequences, monkeypatch):
+    def test_nan_of_the_kernel_is_nan(self, seeded_lstm, sequences, monkeypatch):
         right = replay.run_kernel
 
         def broken(*args):
@@ -398,7 +398,7 @@ class TestRefusals:
         assert refused.value.places[0].loc[0] == "inputs"
 
     @pytest.mark.parametrize("lengths", [[4], [4, 4, 4], [[4, 4]], 4])
-    def test_as_many_lengths_as_sequences_are_needed(self, bidirectional, lengths):
+    def test_a_wrong_number_of_lengths(self, bidirectional, lengths):
         with pytest.raises(InvalidInput, match="2 sequences") as refused:
             trace(bidirectional, torch.zeros(2, 4, 3), lengths)
         assert refused.value.places[0].loc == ("sequence_lengths",)
@@ -410,7 +410,7 @@ class TestRefusals:
         assert refused.value.places[0].loc == ("sequence_lengths",)
         assert str(lengths) in str(refused.value)
 
-    def test_lengths_that_are_no_whole_numbers(self, bidirectional):
+    def test_fractional_lengths(self, bidirectional):
         with pytest.raises(InvalidInput) as refused:
             trace(bidirectional, torch.zeros(2, 4, 3), torch.tensor([3.0, 2.5]))
         assert refused.value.places[0].loc == ("sequence_lengths",)

@@ -169,7 +169,7 @@ class Run:
 
 def _check_continues(name: str, spec: Spec, calls: Sequence[Call]) -> None:
     if len(calls) > 1 and spec.bidirectional:
-        raise _untraceable(f"'{name}' reads both ways and is called {len(calls)} times, which is not one run over time")
+        raise _untraceable(f"'{name}' is bidirectional and is called {len(calls)} times: that is not one run over time")
     for index in range(1, len(calls)):
         before, after = calls[index - 1].final_state, calls[index].initial_state
         if before.hidden_state.shape != after.hidden_state.shape:

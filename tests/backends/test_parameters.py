@@ -1,4 +1,4 @@
-"""What is kept of a module is kept only as long as it is true, and keeps no module alive."""
+"""Parameters are kept as long as the module has the same tensors."""
 
 import copy
 import gc
@@ -15,7 +15,7 @@ from gatescope.tracing import trace
 
 
 def assert_traced(module, inputs):
-    """By the equations, from the weights that the module has now."""
+    """The trace equals the equations with the weights that the module has now."""
     traced = trace(module, inputs)
     for row, sequence in enumerate(inputs):
         expected = reference.run(module, sequence.double())
@@ -23,19 +23,19 @@ def assert_traced(module, inputs):
             torch.testing.assert_close(values[row].double(), expected[signal], rtol=0, atol=1e-5)
 
 
-def test_they_are_made_once():
+def test_parameters_are_made_once():
     module = nn.LSTM(3, 5)
     assert Parameters.of(module) is Parameters.of(module)
     assert Parameters.of(module) is not Parameters.of(copy.deepcopy(module))
 
 
-def test_they_share_the_modules_memory():
+def test_parameters_share_the_modules_memory():
     module = nn.LSTM(3, 5, 2, bidirectional=True)
     mine = [tensor.data_ptr() for weights in Parameters.of(module).weights for tensor in weights.flat()]
     assert mine == [parameter.data_ptr() for parameter in module.parameters()]
 
 
-def test_changed_replaced_and_moved_weights_count_in_the_next_trace():
+def test_changed_weights_count_in_the_next_trace():
     module, inputs = nn.LSTM(3, 5, batch_first=True), torch.randn(2, 4, 3)
     assert_traced(module, inputs)
     module.weight_hh_l0.data.mul_(-2)
@@ -50,7 +50,7 @@ def test_changed_replaced_and_moved_weights_count_in_the_next_trace():
     assert_traced(module, inputs.double())
 
 
-def test_weights_that_are_computed_at_every_look_are_looked_at_anew():
+def test_parametrized_weights_are_read_again():
     module, inputs = nn.LSTM(3, 5, batch_first=True), torch.randn(2, 4, 3)
     parametrizations.weight_norm(module, "weight_hh_l0")
     assert_traced(module, inputs)
@@ -59,7 +59,7 @@ def test_weights_that_are_computed_at_every_look_are_looked_at_anew():
     assert_traced(module, inputs)
 
 
-def test_a_module_that_nobody_holds_is_let_go():
+def test_parameters_keep_no_module_alive():
     module = nn.LSTM(3, 5)
     trace(module, torch.randn(1, 2, 3))
     Parameters.of(module).reordered(1)

@@ -15,7 +15,7 @@ GRID = list(itertools.product((1, 2, 3), (False, True), (False, True), (0, 3), (
 
 
 @pytest.mark.parametrize(("num_layers", "bidirectional", "bias", "proj_size", "given_state"), GRID)
-def test_the_equations_give_torchs_output_in_float64(
+def test_the_equations_equal_torch_in_float64(
     seeded_lstm, random, num_layers, bidirectional, bias, proj_size, given_state
 ):
     module = seeded_lstm(3, 5, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size).double()
@@ -35,7 +35,7 @@ def test_the_equations_give_torchs_output_in_float64(
     torch.testing.assert_close(cells[:, :directions].flatten(0, 1), cn[:, 0], rtol=0, atol=1e-13)
 
 
-def test_every_cell_state_is_torchs_own_after_as_many_steps(seeded_lstm, random):
+def test_every_state_equals_torchs_after_that_step(seeded_lstm, random):
     module = seeded_lstm(3, 5, 2).double()
     sequence = torch.randn(6, 3, generator=random, dtype=torch.float64)
     signals = reference.run(module, sequence)
@@ -45,7 +45,7 @@ def test_every_cell_state_is_torchs_own_after_as_many_steps(seeded_lstm, random)
         torch.testing.assert_close(signals["hidden_state"][:, 0, t], hn[:, 0], rtol=0, atol=1e-13)
 
 
-def test_one_step_of_one_unit_is_what_pen_and_paper_give():
+def test_one_step_equals_a_calculation_by_hand():
     weights = Weights(
         weight_ih=torch.tensor([[0.1], [0.2], [0.3], [0.4]], dtype=torch.float64),
         weight_hh=torch.tensor([[-0.5], [0.6], [-0.7], [0.8]], dtype=torch.float64),
@@ -67,7 +67,7 @@ def test_one_step_of_one_unit_is_what_pen_and_paper_give():
     assert [signal.item() for signal in step.values()] == pytest.approx(expected, abs=1e-15)
 
 
-def test_float32_weights_are_taken_in_the_precision_of_the_sequence(seeded_lstm, random):
+def test_weights_take_the_precision_of_the_sequence(seeded_lstm, random):
     module = seeded_lstm(3, 5)
     sequence = torch.randn(6, 3, generator=random, dtype=torch.float64)
     signals = reference.run(module, sequence)

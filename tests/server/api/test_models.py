@@ -4,6 +4,7 @@ import re
 
 import torch
 
+from gatescope.cells import LSTM
 from gatescope.server.api.routes import ROUTES, WEBSOCKET
 
 
@@ -40,6 +41,21 @@ def test_a_model_tells_what_it_is(client):
         "text": False,
     }
     assert info["output"]["kind"] == "output"
+
+
+def test_signals_are_described_with_their_bounds(client):
+    info = info_of(client, "founding")
+    assert info["cell"] == "lstm"
+    assert [signal["name"] for signal in info["signals"]] == list(LSTM.signal_names)
+    assert [signal["symbol"] for signal in info["signals"]] == list("ifgoch")
+    assert all(signal["description"] for signal in info["signals"])
+    bounds = {signal["name"]: (signal["low"], signal["high"]) for signal in info["signals"]}
+    assert bounds["forget_gate"] == (0, 1)
+    assert bounds["hidden_state"] == (-1, 1)
+    assert bounds["cell_state"] == (None, None)
+    projected = {signal["name"]: (signal["low"], signal["high"]) for signal in info_of(client, "both-ways")["signals"]}
+    assert projected == bounds | {"hidden_state": (None, None)}
+    assert info_of(client, "weightless")["signals"] == []
 
 
 def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):
