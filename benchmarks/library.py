@@ -30,7 +30,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "Parameters": ("gatescope.backends.parameters.Parameters", "app.lstm.parameters.Parameters"),
     "Query": ("gatescope.pipeline.query.Query", "app.pipeline.query.Query"),
     "Repository": ("gatescope.server.repository.repository.Repository", "app.repository.repository.Repository"),
-    "SIGNALS": ("gatescope.selection.SIGNALS", "app.lstm.selection.SIGNALS"),
+    "SIGNALS": ("gatescope.cells.LSTM", "app.lstm.selection.SIGNALS"),
     "Sessions": ("gatescope.server.serving.sessions.Sessions", "app.serving.sessions.Sessions"),
     "Spec": ("gatescope.spec.Spec", "app.lstm.spec.LSTMSpec"),
     "State": ("gatescope.state.State", "app.lstm.state.State"),
@@ -99,7 +99,8 @@ def zeros(module: nn.LSTM, inputs: Tensor) -> Any:
 
 def signals() -> tuple[str, ...]:
     """The names of the six signals."""
-    return tuple(find("SIGNALS"))
+    found = find("SIGNALS")
+    return tuple(getattr(found, "signal_names", found))
 
 
 def encoders(answer: dict[str, Any], lengths: list[int]) -> dict[str, Callable[[], object]]:
@@ -138,17 +139,20 @@ def query(inputs: Tensor) -> Any:
 
 def backends() -> tuple[str, ...]:
     """The names of all trace backends, the fastest first."""
-    return tuple(find("probe").METHODS)
+    probe = find("probe")
+    return tuple(probe.BACKENDS if PACKAGE == "gatescope" else probe.METHODS)
 
 
 def backend_of(module: nn.LSTM) -> str:
     """The backend that this module's traces take."""
-    return str(find("probe").method_of(module))
+    probe = find("probe")
+    return str((probe.backend_of if PACKAGE == "gatescope" else probe.method_of)(module))
 
 
 def forget_probes() -> None:
     """Every backend is probed anew when it is next wanted: what a probe found may hang on PyTorch's settings."""
-    find("probe")._proved.cache_clear()  # noqa: SLF001 - there is no public way
+    probe = find("probe")
+    (probe._is_proved if PACKAGE == "gatescope" else probe._proved).cache_clear()  # noqa: SLF001 - there is no public way
 
 
 def can_run(backend: str, module: nn.LSTM) -> bool:
@@ -160,13 +164,14 @@ def can_run(backend: str, module: nn.LSTM) -> bool:
 def forced(backend: str) -> Iterator[None]:
     """All traces take this backend, whatever its probe says; what is disabled meanwhile is enabled after."""
     probe = find("probe")
-    fastest, disabled = probe.fastest, set(probe._distrusted)  # noqa: SLF001 - there is no public way to force one
-    probe.fastest = lambda _kinds: backend
+    given_up = probe._disabled if PACKAGE == "gatescope" else probe._distrusted  # noqa: SLF001 - there is no public way
+    fastest, disabled = probe.fastest, set(given_up)
+    probe.fastest = lambda *_: backend
     try:
         yield
     finally:
         probe.fastest = fastest
-        probe._distrusted.intersection_update(disabled)  # noqa: SLF001
+        given_up.intersection_update(disabled)
 
 
 def reference(module: nn.LSTM, sequence: Tensor) -> dict[str, Tensor]:

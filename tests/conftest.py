@@ -193,17 +193,21 @@ def _seed(module: nn.Module, seed: int, spread: float) -> None:
 
 
 @pytest.fixture
-def using(monkeypatch):
-    """`using("replay")`: from here on traces go this way; what is proved or given up is forgotten after."""
+def use_backend():
+    """`use_backend("replay")`: traces use this backend from now on; probes and disabled backends are reset after."""
 
-    def forget() -> None:
-        probe._distrusted.clear()
-        probe._proved.cache_clear()
-        onednn._seen.clear()
+    def reset() -> None:
+        probe._disabled.clear()
+        probe._is_proved.cache_clear()
+        onednn._checked_shapes.clear()
 
-    forget()
-    yield lambda name: monkeypatch.setattr(probe, "ORDER", (name, "loop"))
-    forget()
+    def use(name: str) -> None:
+        probe._disabled.clear()
+        probe._disabled.update(probe.BACKENDS.keys() - {name, "loop"})
+
+    reset()
+    yield use
+    reset()
 
 
 @contextlib.contextmanager

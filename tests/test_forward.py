@@ -37,7 +37,7 @@ def assert_as_nn_lstm(module, run):
 
 @pytest.mark.parametrize("lengths", [(6, 2, 4), (5, 5, 5)])
 @pytest.mark.parametrize("padding", [0.0, float("nan")])
-def test_output_and_state_are_those_of_torchs_packed_sequences(module, random, lengths, padding):
+def test_output_and_state_equal_torchs_packed_sequences(module, random, lengths, padding):
     sequences = [torch.randn(length, 3, generator=random) for length in lengths]
     state = random_state(module, random)
     rows = nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False)
@@ -62,9 +62,9 @@ def test_output_and_state_are_those_of_torchs_packed_sequences(module, random, l
 
 
 class TestShortCalls:
-    """One step through the cell, a few through the kernel with reordered weights: as `nn.LSTM` computes them."""
+    """One step runs `torch.lstm_cell`, a few run the kernel with reordered weights; both equal `nn.LSTM`."""
 
-    @pytest.mark.parametrize("way", ["cell", "packed", "chosen"])
+    @pytest.mark.parametrize("kernel", ["cell", "reordered", "chosen"])
     @pytest.mark.parametrize("batch", [1, 2, 16, 65, 256])
     @pytest.mark.parametrize("hidden_size", [5, 16, 64])
     @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ class TestShortCalls:
         [{}, {"num_layers": 3}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "bias": False}],
         ids=str,
     )
-    def test_one_step(self, monkeypatch, random, arguments, hidden_size, batch, way):
-        if way != "chosen":
-            monkeypatch.setattr(module_of_forward, "MOST_IN_CELL", 10**9 if way == "cell" else 0)
+    def test_one_step(self, monkeypatch, random, arguments, hidden_size, batch, kernel):
+        if kernel != "chosen":
+            monkeypatch.setattr(module_of_forward, "MAX_CELL_UNITS", 10**9 if kernel == "cell" else 0)
         module = nn.LSTM(7, hidden_size, batch_first=True, **arguments).eval()
         assert_as_nn_lstm(module, random_run(module, batch, 1, random))
 
@@ -85,7 +85,7 @@ class TestShortCalls:
         module = nn.LSTM(7, 24, batch_first=True, **arguments).eval()
         assert_as_nn_lstm(module, random_run(module, batch, time, random))
 
-    def test_they_do_without_nn_lstm_and_longer_ones_do_not(self, random):
+    def test_only_longer_calls_run_the_module_itself(self, random):
         module, calls = nn.LSTM(3, 5, batch_first=True).eval(), []
         module.register_forward_hook(lambda *_: calls.append(1))
         for batch, time in ((1, 1), (4, 1), (512, 1), (1, 512), (16, 32)):
@@ -98,7 +98,7 @@ class TestShortCalls:
 
     @pytest.mark.parametrize("time", [1, 3])
     @pytest.mark.parametrize("batch", [1, 4])
-    def test_changed_replaced_and_moved_weights_count_at_once(self, random, batch, time):
+    def test_changed_weights_count_in_the_next_call(self, random, batch, time):
         module = nn.LSTM(3, 5, batch_first=True).eval()
         run = random_run(module, batch, time, random)
         assert_as_nn_lstm(module, run)
@@ -114,13 +114,13 @@ class TestShortCalls:
         inputs, lengths, state = run
         assert_as_nn_lstm(module.double(), (inputs.double(), lengths, state.to(inputs.double())))
 
-    def test_inside_inference_mode_with_weights_made_there(self, random):
+    def test_weights_made_in_inference_mode(self, random):
         with torch.inference_mode():
             module = nn.LSTM(3, 5, batch_first=True).eval()
             assert_as_nn_lstm(module, random_run(module, 2, 1, random))
             assert_as_nn_lstm(module, random_run(module, 2, 3, random))
 
-    def test_weights_that_were_reordered_inside_inference_mode_serve_outside(self, random):
+    def test_weights_reordered_in_inference_mode_are_used_outside(self, random):
         module = nn.LSTM(3, 5, batch_first=True).eval()
         run = random_run(module, 2, 3, random)
         with torch.inference_mode():
@@ -141,7 +141,7 @@ class TestShortCalls:
             strided = State(*(value.transpose(0, 1).contiguous().transpose(0, 1) for value in state))
             assert_as_nn_lstm(module, (inputs, lengths, strided))
 
-    def test_a_module_that_still_learns_is_run_without_gradients(self, random):
+    def test_no_gradients_are_recorded(self, random):
         module = nn.LSTM(3, 5, batch_first=True)
         for time in (1, 3):
             inputs, lengths, state = random_run(module, 2, time, random)

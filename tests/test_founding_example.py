@@ -57,10 +57,10 @@ def example(seeded_lstm, random):
     return seeded_lstm(5, 6, 2), *(torch.randn(shape, generator=random) for shape in shapes)
 
 
-def test_the_trace_gives_what_torch_gives_in_the_articles_shapes(example):
+def test_the_trace_equals_torch_in_the_articles_shapes(example):
     rnn, inputs, h0, c0 = example
     output, (hn, cn) = rnn(inputs, (h0, c0))
-    traced = trace(rnn, inputs.transpose(0, 1), initial_state=(h0, c0))
+    traced = trace(rnn, inputs, initial_state=(h0, c0))
     mine = traced.output.transpose(0, 1)
     assert mine.shape == output.shape == (1, 3, 6)
     assert traced.final_state.hidden_state.shape == traced.final_state.cell_state.shape == (2, 3, 6)
@@ -69,15 +69,15 @@ def test_the_trace_gives_what_torch_gives_in_the_articles_shapes(example):
     torch.testing.assert_close(traced.final_state.cell_state, cn, rtol=0, atol=1e-5)
 
 
-def test_the_output_gate_read_back_from_the_states_is_the_traced_one(example):
+def test_the_output_gate_follows_from_the_states(example):
     rnn, inputs, h0, c0 = example
     _, (hn, cn) = rnn(inputs, (h0, c0))
-    traced = trace(rnn, inputs.transpose(0, 1), initial_state=(h0, c0))
+    traced = trace(rnn, inputs, initial_state=(h0, c0))
     read_back = (hn / cn.tanh()).transpose(0, 1)  # (batch, layer, unit)
     torch.testing.assert_close(traced.output_gate[:, :, 0, 0], read_back, rtol=0, atol=1e-5)
 
 
-def test_the_equations_alone_give_the_example_too(example):
+def test_the_equations_equal_torch_in_the_example(example):
     rnn, inputs, h0, c0 = example
     output, _ = rnn(inputs, (h0, c0))
     for row in range(3):

@@ -3,8 +3,9 @@ import itertools
 import pytest
 import torch
 
+from gatescope.cells import LSTM
 from gatescope.errors import InvalidInput
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.tracing import trace
 
@@ -27,7 +28,7 @@ def sequences(random):
     ("layers", "directions", "units"),
     list(itertools.product((None, (2, 0)), (None, ("reverse",), ("reverse", "forward")), (None, (4,), (3, 0, 1)))),
 )
-def test_a_selection_is_a_slice_of_the_whole_in_the_order_asked_for(module, sequences, layers, directions, units, time):
+def test_a_selection_is_a_slice_in_the_order_given(module, sequences, layers, directions, units, time):
     full = trace(module, sequences)
     signals = ("hidden_state", "input_gate")
     selected = trace(module, sequences, selection=Selection(signals, layers, directions, units, time))
@@ -45,21 +46,21 @@ def test_a_selection_is_a_slice_of_the_whole_in_the_order_asked_for(module, sequ
     assert selected.residual == pytest.approx(full.residual, abs=2e-7)  # to rounding
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
-def test_one_signal_alone_is_that_of_the_whole_trace(module, sequences, signal):
+@pytest.mark.parametrize("signal", LSTM.signal_names)
+def test_one_signal_equals_that_of_the_whole_trace(module, sequences, signal):
     selected = trace(module, sequences, selection=Selection(signals=(signal,)))
     assert list(selected.signals) == [signal]
     full = trace(module, sequences).signals[signal]
     torch.testing.assert_close(selected.signals[signal], full, rtol=0, atol=0, equal_nan=True)
 
 
-def test_no_signals_leave_output_and_state(module, sequences):
+def test_without_signals_output_and_state_are_kept(module, sequences):
     selected = trace(module, sequences, selection=Selection(signals=()))
     assert selected.signals == {}
     torch.testing.assert_close(selected.output, trace(module, sequences).output, rtol=0, atol=0, equal_nan=True)
 
 
-def test_units_beyond_a_projection_are_left_out_of_the_hidden_state_only(seeded_lstm, sequences):
+def test_units_beyond_a_projection_are_missing_in_hidden_state_only(seeded_lstm, sequences):
     module = seeded_lstm(3, 5, proj_size=2)
     full = trace(module, sequences)
     selected = trace(module, sequences, selection=Selection(units=(4, 1)))
@@ -84,7 +85,7 @@ def test_units_beyond_a_projection_are_left_out_of_the_hidden_state_only(seeded_
     ],
     ids=lambda value: None if isinstance(value, str) else str(value),
 )
-def test_what_the_lstm_does_not_have_is_refused_by_name(module, sequences, selection, place, message):
+def test_what_the_module_lacks_is_refused_by_name(module, sequences, selection, place, message):
     with pytest.raises(InvalidInput, match=message) as refused:
         trace(module, sequences, selection=selection)
     assert refused.value.places[0].loc == place

@@ -6,6 +6,7 @@ from torch import nn
 
 from gatescope.errors import WeightsError
 from gatescope.spec import Spec
+from gatescope.tracing import trace
 
 GRID = list(itertools.product((1, 2, 3), (False, True), (False, True), (0, 2), ("", "lstm.", "encoder.rnn.")))
 
@@ -28,7 +29,7 @@ def test_every_argument_is_inferred_from_a_larger_state_dict(num_layers, bidirec
 
 
 @pytest.mark.parametrize(("num_layers", "bidirectional", "bias", "proj_size"), [case[:4] for case in GRID[::3]])
-def test_parameter_shapes_and_a_built_module_are_those_of_torch(num_layers, bidirectional, bias, proj_size):
+def test_parameter_shapes_and_built_modules_equal_torch(num_layers, bidirectional, bias, proj_size):
     module = nn.LSTM(3, 4, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size)
     spec = Spec.from_module(module)
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
@@ -41,6 +42,32 @@ def test_parameter_shapes_and_a_built_module_are_those_of_torch(num_layers, bidi
     output, (h, c) = module(torch.zeros(5, 2, 3))
     assert spec.output_size == output.shape[-1]
     assert spec.state_shapes(2) == {"hidden_state": tuple(h.shape), "cell_state": tuple(c.shape)}
+
+
+@pytest.mark.parametrize("proj_size", [0, 2])
+def test_signals_have_the_sizes_and_bounds_of_the_module(seeded_lstm, proj_size):
+    module = seeded_lstm(3, 4, proj_size=proj_size)
+    spec = Spec.from_module(module)
+    traced = trace(module, torch.randn(5, 3) * 100)
+    assert spec.signal_names == tuple(traced.signals) == tuple(signal.name for signal in spec.signals)
+    assert spec.signal_sizes == {name: values.shape[-1] for name, values in traced.signals.items()}
+    bounds = {signal.name: (signal.low, signal.high) for signal in spec.signals}
+    assert bounds == {
+        "input_gate": (0, 1),
+        "forget_gate": (0, 1),
+        "cell_candidate": (-1, 1),
+        "output_gate": (0, 1),
+        "cell_state": (None, None),
+        "hidden_state": (None, None) if proj_size else (-1, 1),
+    }
+    for name, (low, high) in bounds.items():
+        assert low is None or low <= traced.signals[name].min()
+        assert high is None or traced.signals[name].max() <= high
+
+
+def test_arguments_make_the_same_module():
+    arguments = Spec(3, 4, 2, bias=False, bidirectional=True, proj_size=2).arguments
+    assert Spec.from_module(nn.LSTM(**arguments)).arguments == arguments
 
 
 @pytest.mark.parametrize("name", nn.LSTM(3, 4, 2, bidirectional=True, proj_size=2).state_dict())
@@ -114,7 +141,7 @@ def test_a_projection_of_a_wrong_shape_is_refused(shape):
         Spec.from_state_dict(weights)
 
 
-def test_a_projection_that_is_no_narrower_than_the_cell_is_refused():
+def test_a_projection_as_wide_as_the_cell_is_refused():
     # nn.LSTM itself takes only proj_size < hidden_size, so build() could not make this one
     weights = {
         "weight_ih_l0": torch.zeros(16, 3),
@@ -131,6 +158,6 @@ def test_no_lstm_at_all_is_refused_with_the_prefix(state_dict):
         Spec.from_state_dict(state_dict, "lstm.")
 
 
-def test_an_lstm_under_another_prefix_is_not_taken(weights):
+def test_an_lstm_under_another_prefix_is_not_found(weights):
     with pytest.raises(WeightsError, match=r"'lstm\.weight_ih_l0' is missing"):
         Spec.from_state_dict({f"rnn.{name}": value for name, value in weights.items()}, "lstm.")

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from gatescope.backends import probe, reference, replay
+from gatescope.cells import LSTM
 from gatescope.errors import InvalidInput
 from gatescope.padding import pad
-from gatescope.selection import SIGNALS
 from gatescope.spec import Spec
 from gatescope.state import State
-from gatescope.tracing import _gap, trace
+from gatescope.tracing import _step_residuals, trace
 
 LENGTHS = (7, 1, 4)
 GRID = [
@@ -35,7 +35,7 @@ def sequences(random):
 
 @pytest.fixture
 def bidirectional(seeded_lstm):
-    return seeded_lstm(3, 5, 2, bidirectional=True)
+    return seeded_lstm(3, 5, 2, bidirectional=True, batch_first=True)
 
 
 def random_state(module, batch, generator):
@@ -57,7 +57,7 @@ def packed(module, sequences, state):
 
 
 def assert_same(given, expected, tolerance=0.0):
-    """Equal trace by trace, NaN where NaN is expected."""
+    """Both traces have the same numbers, and NaN in the same places."""
     for signal, values in expected.signals.items():
         torch.testing.assert_close(given.signals[signal], values, rtol=0, atol=tolerance, equal_nan=True)
     torch.testing.assert_close(given.output, expected.output, rtol=0, atol=tolerance, equal_nan=True)
@@ -67,10 +67,10 @@ def assert_same(given, expected, tolerance=0.0):
 
 @pytest.mark.parametrize(("name", "dtype", "arguments"), CASES, ids=str)
 @pytest.mark.parametrize("given_state", [False, True], ids=["zeros", "given state"])
-def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch(
-    seeded_lstm, random, sequences, arguments, given_state, dtype, name, using
+def test_ragged_batches_equal_the_equations_and_torch(
+    seeded_lstm, random, sequences, arguments, given_state, dtype, name, use_backend
 ):
-    using(name)
+    use_backend(name)
     module = seeded_lstm(3, 5, **arguments).to(dtype)
     sequences = [sequence.to(dtype) for sequence in sequences]
     state = random_state(module, len(LENGTHS), random).to(sequences[0])
@@ -79,13 +79,13 @@ def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch
     traced = trace(module, sequences, initial_state=state if given_state else None)
 
     spec = Spec.from_module(module)
-    assert set(traced.signals) == set(SIGNALS)
+    assert set(traced.signals) == set(LSTM.signal_names)
     assert traced.sequence_lengths.tolist() == list(LENGTHS)
     assert traced.residual <= tolerance
     for row, sequence in enumerate(sequences):
         length = len(sequence)
         expected = reference.run(module, sequence.double(), row_of(state, row) if given_state else None)
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             width = (arguments["proj_size"] or 5) if signal == "hidden_state" else 5
             values = traced.signals[signal]
             assert values.shape == (len(LENGTHS), spec.num_layers, spec.num_directions, max(LENGTHS), width)
@@ -102,13 +102,13 @@ def test_a_ragged_batch_has_the_signals_of_the_equations_and_the_output_of_torch
     torch.testing.assert_close(traced.final_state.cell_state, final[1], rtol=0, atol=tolerance)
 
 
-def test_each_signal_has_its_own_property(bidirectional, sequences):
+def test_each_signal_is_an_attribute(bidirectional, sequences):
     traced = trace(bidirectional, sequences)
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         assert getattr(traced, signal) is traced.signals[signal]
 
 
-def test_gates_lie_in_their_ranges_and_make_up_the_states(bidirectional, sequences):
+def test_gates_lie_in_their_ranges_and_give_the_states(bidirectional, sequences):
     traced = trace(bidirectional, sequences)
     valid = ~traced.input_gate.isnan()
     for gate in (traced.input_gate, traced.forget_gate, traced.output_gate):
@@ -122,7 +122,7 @@ def test_gates_lie_in_their_ranges_and_make_up_the_states(bidirectional, sequenc
     torch.testing.assert_close(traced.cell_state[:, :, 0, 1:], kept + written, rtol=0, atol=1e-6, equal_nan=True)
 
 
-def test_final_state_is_each_rows_own_last_step_the_reverse_directions_its_first(bidirectional, sequences):
+def test_final_state_is_that_of_each_rows_last_step(bidirectional, sequences):
     traced = trace(bidirectional, sequences)
     for row, length in enumerate(LENGTHS):
         for layer in range(2):
@@ -133,7 +133,7 @@ def test_final_state_is_each_rows_own_last_step_the_reverse_directions_its_first
 
 
 @pytest.mark.parametrize("garbage", [1e30, float("inf"), float("nan")])
-def test_what_stands_in_the_padding_reaches_no_valid_value(bidirectional, sequences, garbage):
+def test_values_in_the_padding_change_nothing(bidirectional, sequences, garbage):
     padded, lengths = pad(sequences)
     dirty = padded.clone()
     for row, length in enumerate(LENGTHS):
@@ -149,7 +149,7 @@ def test_a_batch_equals_its_rows_alone(bidirectional, sequences, random):
     for row, sequence in enumerate(sequences):
         alone = trace(bidirectional, [sequence], initial_state=State(*(value[:, row : row + 1] for value in state)))
         length = len(sequence)
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             torch.testing.assert_close(
                 together.signals[signal][row, :, :, :length], alone.signals[signal][0], rtol=0, atol=1e-6
             )
@@ -165,7 +165,7 @@ def test_a_list_of_sequences_equals_padded_input_with_lengths(bidirectional, seq
     assert_same(trace(bidirectional, padded, list(LENGTHS)), from_list)
 
 
-def test_padding_beyond_the_longest_sequence_is_padding_too(bidirectional, sequences):
+def test_padding_beyond_the_longest_sequence_is_ignored(bidirectional, sequences):
     padded, lengths = pad(sequences)
     wider = torch.cat((padded, torch.full((3, 2, 3), 9.0)), dim=1)
     traced, expected = trace(bidirectional, wider, lengths), trace(bidirectional, padded, lengths)
@@ -181,17 +181,17 @@ def test_without_lengths_every_step_is_valid(bidirectional, sequences):
     assert not traced.output.isnan().any()
 
 
-def test_a_sequence_cut_in_two_and_continued_equals_the_whole(seeded_lstm, random):
-    module = seeded_lstm(3, 5, 2)
+def test_a_sequence_in_two_parts_equals_the_whole(seeded_lstm, random):
+    module = seeded_lstm(3, 5, 2, batch_first=True)
     sequence = torch.randn(2, 9, 3, generator=random)
     whole, first = trace(module, sequence), trace(module, sequence[:, :4])
     second = trace(module, sequence[:, 4:], initial_state=first.final_state)
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         joined = torch.cat((first.signals[signal], second.signals[signal]), dim=3)
         torch.testing.assert_close(joined, whole.signals[signal], rtol=0, atol=1e-6)
 
 
-def test_batch_first_training_mode_and_dropout_do_not_matter(seeded_lstm, sequences):
+def test_training_mode_and_dropout_change_nothing(seeded_lstm, sequences):
     expected = trace(seeded_lstm(3, 5, 2, bidirectional=True), sequences)
     other = nn.LSTM(3, 5, 2, bidirectional=True, batch_first=True, dropout=0.9).train()
     other.load_state_dict(seeded_lstm(3, 5, 2, bidirectional=True).state_dict())
@@ -199,13 +199,7 @@ def test_batch_first_training_mode_and_dropout_do_not_matter(seeded_lstm, sequen
     assert other.training
 
 
-def test_a_module_that_still_learns_is_traced_without_gradients(sequences):
-    traced = trace(nn.LSTM(3, 5), sequences)
-    assert not traced.output.requires_grad
-    assert not any(values.requires_grad for values in traced.signals.values())
-
-
-def test_inputs_and_states_are_left_as_they_were(bidirectional, sequences, random):
+def test_inputs_and_states_are_not_modified(bidirectional, sequences, random):
     padded, lengths = pad(sequences)
     state = random_state(bidirectional, 3, random)
     before = [value.clone() for value in (padded, lengths, *state)]
@@ -213,13 +207,107 @@ def test_inputs_and_states_are_left_as_they_were(bidirectional, sequences, rando
     assert all(torch.equal(mine, other) for mine, other in zip((padded, lengths, *state), before, strict=True))
 
 
+class TestInputs:
+    """`trace(module, x, initial_state=hx)` reads what `module(x, hx)` reads."""
+
+    @pytest.fixture(params=[False, True], ids=["time first", "batch first"])
+    def module(self, request, seeded_lstm):
+        return seeded_lstm(3, 5, 2, bidirectional=True, proj_size=2, batch_first=request.param)
+
+    @pytest.fixture(params=[False, True], ids=["zeros", "given state"])
+    def state(self, request, module, random):
+        return random_state(module, len(LENGTHS), random) if request.param else None
+
+    @staticmethod
+    def assert_traces(traced, output, final):
+        """The trace has this output (batch, time, unit) and final state (layers · directions, batch, unit)."""
+        torch.testing.assert_close(traced.output, output, rtol=0, atol=1e-6, equal_nan=True)
+        for mine, other in zip(traced.final_state, final, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=1e-6)
+        assert traced.residual < 1e-6
+
+    def test_a_batch_has_the_modules_own_axes(self, module, state, random):
+        inputs = torch.randn(3, 3, 3, generator=random)  # every order of axes has this shape
+        output, final = module(inputs, None if state is None else tuple(state))
+        traced = trace(module, inputs, initial_state=state)
+        self.assert_traces(traced, output if module.batch_first else output.transpose(0, 1), final)
+
+    def test_time_first_and_batch_first_give_the_same_trace(self, module, sequences, state):
+        padded, lengths = pad(sequences)
+        traced = trace(module, padded if module.batch_first else padded.transpose(0, 1), lengths, state)
+        assert_same(traced, trace(module, sequences, initial_state=state))
+        assert traced.cell_state.shape == (3, 2, 2, 7, 5)
+
+    @pytest.mark.parametrize("enforce_sorted", [False, True])
+    def test_packed_sequences_keep_their_order(self, module, sequences, state, enforce_sorted):
+        if enforce_sorted:
+            sequences = sorted(sequences, key=len, reverse=True)
+        packed = nn.utils.rnn.pack_sequence(sequences, enforce_sorted=enforce_sorted)
+        assert (packed.sorted_indices is None) == enforce_sorted
+        output, final = module(packed, None if state is None else tuple(state))
+        unpacked, lengths = nn.utils.rnn.pad_packed_sequence(output, batch_first=True, padding_value=torch.nan)
+        traced = trace(module, packed, initial_state=state)
+        self.assert_traces(traced, unpacked, final)
+        assert torch.equal(traced.sequence_lengths, lengths)
+        assert_same(traced, trace(module, sequences, initial_state=state))
+
+    def test_a_sequence_without_a_batch_is_a_batch_of_one(self, module, sequences, state):
+        hx = None if state is None else tuple(value[:, 0] for value in state)
+        output, final = module(sequences[0], hx)
+        traced = trace(module, sequences[0], initial_state=hx)
+        self.assert_traces(traced, output[None], [value[:, None] for value in final])
+        assert traced.hidden_state.shape == (1, 2, 2, 7, 2)
+        assert traced.initial_state.cell_state.shape == (4, 1, 5)
+
+    def test_a_state_without_a_batch_goes_with_inputs_without_one(self, module, sequences, random):
+        batched = random_state(module, 1, random)
+        unbatched = tuple(value[:, 0] for value in batched)
+        for inputs, state in ((sequences[0], batched), (sequences[:1], unbatched)):
+            with pytest.raises(InvalidInput, match=r"has shape .* takes") as refused:
+                trace(module, inputs, initial_state=state)
+            assert refused.value.places[0].loc == ("initial_state", "hidden_state")
+        with pytest.raises(RuntimeError):  # as the module does
+            module(sequences[0], tuple(batched))
+
+    def test_a_state_needs_every_tensor(self, module, sequences, random):
+        hidden_state, _ = random_state(module, 3, random)
+        for state in (hidden_state, (hidden_state,)):
+            with pytest.raises(InvalidInput, match="1 tensors; this LSTM takes 2: hidden_state, cell_state"):
+                trace(module, sequences, initial_state=state)
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_lists_and_packed_sequences_bring_their_lengths(self, module, sequences, packed):
+        given = nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False) if packed else sequences
+        with pytest.raises(InvalidInput, match="its own lengths") as refused:
+            trace(module, given, sequence_lengths=list(LENGTHS))
+        assert refused.value.places[0].loc == ("sequence_lengths",)
+
+    def test_packed_sequences_of_a_wrong_width_are_refused(self, module):
+        packed = nn.utils.rnn.pack_sequence([torch.zeros(4, 2)])
+        with pytest.raises(InvalidInput, match=r"sequences of \(time, 3\)"):
+            trace(module, packed)
+
+    @pytest.mark.parametrize("backend", ["workspace", "replay", "loop"])
+    def test_no_gradients_are_recorded(self, random, backend, use_backend):
+        use_backend(backend)
+        module = nn.LSTM(3, 5, batch_first=True)
+        inputs = torch.randn(2, 4, 3, generator=random, requires_grad=True)
+        state = State(*(value.requires_grad_() for value in random_state(module, 2, random)))
+        with torch.enable_grad():
+            traced = trace(module, inputs, initial_state=state)
+        tensors = (*traced.signals.values(), traced.output, *traced.initial_state, *traced.final_state)
+        assert not any(value.requires_grad for value in tensors)
+        assert traced.backend == backend
+        assert inputs.requires_grad
+
+
 class TestResidual:
     """Max |fused hidden_state − output_gate·tanh(cell_state)|, over the valid steps; replay rebuilds it from inputs."""
 
     @pytest.fixture(autouse=True)
-    def replayed(self, using, monkeypatch):
-        using("replay")
-        monkeypatch.setattr(probe, "_proved", cache(lambda *_: True))  # no probe between a test and its error
+    def _replayed(self, use_backend, monkeypatch):
+        use_backend("replay")
+        monkeypatch.setattr(probe, "_is_proved", cache(lambda *_: True))  # no probe between a test and its error
 
     @pytest.fixture
     def perturb(self, monkeypatch):
@@ -239,33 +327,37 @@ class TestResidual:
         return install
 
     @pytest.mark.parametrize("call", [0, 1, 2, 3])
-    def test_an_error_in_a_rows_last_step_is_reported_whole(self, bidirectional, sequences, perturb, call):
+    def test_an_error_in_a_last_step_is_the_residual(self, bidirectional, sequences, perturb, call):
         perturb(row=2, step=LENGTHS[2] - 1, unit=3, call=call)
         assert trace(bidirectional, sequences).residual == pytest.approx(0.25, abs=1e-6)
 
-    def test_an_error_on_the_way_is_reported_with_what_it_does_to_later_gates(self, seeded_lstm, sequences, perturb):
+    def test_an_earlier_error_counts_with_its_effect_on_later_gates(self, seeded_lstm, sequences, perturb):
         perturb(row=0, step=2, unit=1)
         traced = trace(seeded_lstm(3, 5), sequences)
         rebuilt = traced.output_gate.double() * traced.cell_state.double().tanh()
-        gap = (traced.hidden_state - rebuilt).abs()
-        assert traced.residual == pytest.approx(gap[~gap.isnan()].max().item(), abs=1e-6)
-        assert gap[0, 0, 0, 2, 1].item() == pytest.approx(0.25, abs=1e-6)
+        error = (traced.hidden_state - rebuilt).abs()
+        assert traced.residual == pytest.approx(error[~error.isnan()].max().item(), abs=1e-6)
+        assert error[0, 0, 0, 2, 1].item() == pytest.approx(0.25, abs=1e-6)
 
-    def test_with_a_projection_it_is_the_projected_gap(self, seeded_lstm, sequences, perturb):
+    def test_with_a_projection_it_is_the_projected_difference(self, seeded_lstm, sequences, perturb):
         perturb(row=0, step=LENGTHS[0] - 1, unit=2)
         assert trace(seeded_lstm(3, 5, proj_size=3), sequences).residual == pytest.approx(0.25, abs=1e-6)
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-    def test_what_is_exact_in_its_precision_has_none(self, dtype):
+    def test_exact_values_have_almost_none(self, dtype):
         output_gate, cell_state = torch.rand(7, 3, 5, dtype=dtype), torch.randn(7, 3, 5, dtype=dtype)
-        gap = _gap(output_gate, cell_state, output_gate * cell_state.tanh(), None)
-        assert float(gap.max()) <= {torch.float64: 1e-15, torch.float32: 4e-7}.get(dtype, 0)
+        signals = {
+            "output_gate": output_gate,
+            "cell_state": cell_state,
+            "hidden_state": output_gate * cell_state.tanh(),
+        }
+        assert float(_step_residuals(LSTM, signals).max()) <= {torch.float64: 1e-15, torch.float32: 4e-7}.get(dtype, 0)
 
-    def test_an_error_in_the_padding_is_none(self, bidirectional, sequences, perturb):
+    def test_an_error_in_the_padding_does_not_count(self, bidirectional, sequences, perturb):
         perturb(row=1, step=4, unit=3)
         assert trace(bidirectional, sequences).residual <= 1e-6
 
-    def test_a_nan_of_the_kernel_is_reported_as_nan(self, seeded_lstm, sequences, monkeypatch):
+    def test_nan_of_the_kernel_is_nan(self, seeded_lstm, sequences, monkeypatch):
         right = replay.run_kernel
 
         def broken(*args):
@@ -279,9 +371,12 @@ class TestResidual:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 4), (2, 0, 3), (0, 4, 3), (1, 2, 4, 3)])
-    def test_inputs_of_a_wrong_shape(self, bidirectional, shape):
-        with pytest.raises(InvalidInput, match=r"this LSTM takes \(batch, time, 3\)") as refused:
+    @pytest.mark.parametrize("shape", [(3,), (2, 4), (0, 3), (2, 4, 4), (2, 0, 3), (0, 4, 3), (1, 2, 4, 3)])
+    @pytest.mark.parametrize("batch_first", [False, True])
+    def test_inputs_of_a_wrong_shape(self, bidirectional, shape, batch_first):
+        bidirectional.batch_first = batch_first
+        axes = r"\(batch, time, 3\)" if batch_first else r"\(time, batch, 3\)"
+        with pytest.raises(InvalidInput, match=rf"this LSTM takes {axes}, or \(time, 3\) without a batch") as refused:
             trace(bidirectional, torch.zeros(shape))
         assert refused.value.places[0].loc == ("inputs",)
         assert str(shape) in str(refused.value)
@@ -303,7 +398,7 @@ class TestRefusals:
         assert refused.value.places[0].loc[0] == "inputs"
 
     @pytest.mark.parametrize("lengths", [[4], [4, 4, 4], [[4, 4]], 4])
-    def test_as_many_lengths_as_sequences_are_needed(self, bidirectional, lengths):
+    def test_a_wrong_number_of_lengths(self, bidirectional, lengths):
         with pytest.raises(InvalidInput, match="2 sequences") as refused:
             trace(bidirectional, torch.zeros(2, 4, 3), lengths)
         assert refused.value.places[0].loc == ("sequence_lengths",)
@@ -315,7 +410,7 @@ class TestRefusals:
         assert refused.value.places[0].loc == ("sequence_lengths",)
         assert str(lengths) in str(refused.value)
 
-    def test_lengths_that_are_no_whole_numbers(self, bidirectional):
+    def test_fractional_lengths(self, bidirectional):
         with pytest.raises(InvalidInput) as refused:
             trace(bidirectional, torch.zeros(2, 4, 3), torch.tensor([3.0, 2.5]))
         assert refused.value.places[0].loc == ("sequence_lengths",)
@@ -323,8 +418,8 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["hidden_state", "cell_state"])
     @pytest.mark.parametrize("shape", [(4, 1, 5), (2, 2, 5), (4, 2, 3), (2, 5)])
     def test_states_of_a_wrong_shape(self, bidirectional, name, shape):
-        state = State(torch.zeros(4, 2, 5), torch.zeros(4, 2, 5))._replace(**{name: torch.zeros(shape)})
+        state = {"hidden_state": torch.zeros(4, 2, 5), "cell_state": torch.zeros(4, 2, 5)} | {name: torch.zeros(shape)}
         with pytest.raises(InvalidInput, match=r"this LSTM takes \(4, 2, 5\)") as refused:
-            trace(bidirectional, torch.zeros(2, 4, 3), initial_state=state)
+            trace(bidirectional, torch.zeros(2, 4, 3), initial_state=tuple(state.values()))
         assert refused.value.places[0].loc == ("initial_state", name)
         assert str(shape) in str(refused.value)

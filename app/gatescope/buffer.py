@@ -1,4 +1,4 @@
-"""`Recorder`: the selected part of the signals, filled chunk by chunk, in input time."""
+"""`SignalBuffer`: the selected part of the signals, filled chunk by chunk, in input time."""
 
 from __future__ import annotations
 
@@ -10,36 +10,34 @@ import torch
 from torch import Tensor
 
 from gatescope.backends.chunk import Chunk
-from gatescope.padding import Order
-from gatescope.selection import SIGNALS, Selection
-from gatescope.spec import GATES, Spec
-
-_RESIDUAL = {"output_gate", "cell_state", "hidden_state"}
+from gatescope.padding import BatchLayout
+from gatescope.selection import Selection
+from gatescope.spec import Spec
 
 
-class Recorder:
-    """Keeps of each chunk what is selected, and nothing else.
+class SignalBuffer:
+    """Keeps what is selected of each chunk.
 
-    Signals lie in memory as (layer, direction, time, batch, unit), the four gates side by side where all are wanted, as
-    the kernels write them: what is copied is long blocks, and a chunk that is all there is is kept as it stands.
+    Signals lie in memory as (layer, direction, time, batch, unit). Signals that a backend writes side by side are kept
+    so where all of them are selected: long blocks are copied, and a chunk that is the whole trace is kept as it is.
 
     Args:
         selection: what to keep, resolved.
-        spec: of the LSTM.
-        order: of the batch.
+        spec: of the module.
+        batch: the layout of the batch.
     """
 
-    def __init__(self, selection: Selection, spec: Spec, order: Order) -> None:
-        self._order, self._selection = order, selection
+    def __init__(self, selection: Selection, spec: Spec, batch: BatchLayout) -> None:
+        self._batch, self._selection = batch, selection
         self._plan = _plan(selection, spec)
-        self._steps = range(order.time)[selection.time]
-        self._has_every_step = self._steps == range(order.time)
+        self._steps = range(batch.time)[selection.time]
+        self._has_every_step = self._steps == range(batch.time)
         self._values: list[Tensor] = []  # (layer, direction, time, batch, column) of each part
         self._moves: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
-        self.holds_all = self._has_every_step and self._plan.holds_all
-        """Whether what is kept is enough to compute the residual of the whole trace."""
-        self.whole: Chunk | None = None
-        """The chunk that is all there is, which is kept as it stands."""
+        self.has_residual = self._has_every_step and self._plan.has_residual
+        """Whether the residual of the whole trace can be computed from what is kept."""
+        self.only_chunk: Chunk | None = None
+        """The chunk that is the whole trace and is kept as it is."""
 
     def wants(self, layer: int, direction: str) -> bool:
         """Whether anything of this layer and direction is selected."""
@@ -48,10 +46,10 @@ class Recorder:
             bool(self._plan.parts) and layer in (selection.layers or ()) and direction in (selection.directions or ())
         )
 
-    def record(self, layer: int, direction: str, chunk: Chunk) -> None:
+    def add(self, layer: int, direction: str, chunk: Chunk) -> None:
         """Keep what is selected of this chunk."""
-        if self._plan.is_one_run and self._has_every_step and chunk.cell_state.shape[0] == self._order.time:
-            self.whole = chunk
+        if self._plan.keeps_chunk and self._has_every_step and chunk.hidden_state.shape[0] == self._batch.time:
+            self.only_chunk = chunk
             return
         layers, directions = self._selection.layers or (), self._selection.directions or ()
         at = layers.index(layer), directions.index(direction)
@@ -60,92 +58,98 @@ class Recorder:
         for values, kept in zip(sources, self._values, strict=True):
             self._copy(values, kept[at], direction, chunk)
 
-    def finish(self) -> dict[str, Tensor]:
+    def signals(self) -> dict[str, Tensor]:
         """Each selected signal, (batch, layer, direction, time, unit), with NaN in the padding."""
-        parts, whole = self._plan.parts, self.whole
-        values = self._values if whole is None else [part.of(whole) for part in parts]
+        parts, chunk = self._plan.parts, self.only_chunk
+        values = self._values if chunk is None else [part.of(chunk) for part in parts]
         if self._has_every_step:
             for kept in values:
-                self._order.blank(kept)  # over whatever the kernel computed there
+                self._batch.fill_padding(kept)
         signals: dict[str, Tensor] = {}
         for part, kept in zip(parts, values, strict=True):
-            signals.update(part.apart(kept.permute(3, 0, 1, 2, 4) if whole is None else _as_it_stands(kept)))
-        return {signal: signals[signal] for signal in self._selection.signals}
+            signals.update(part.split(kept.permute(3, 0, 1, 2, 4) if chunk is None else _with_trace_axes(kept)))
+        return {signal: signals[signal] for signal in self._selection.signals or ()}
 
     def _memory(self, values: Tensor, layers: int, directions: int) -> Tensor:
-        shape = layers, directions, len(self._steps), self._order.batch, values.shape[-1]
-        if self._has_every_step or not self._order.is_ragged:
+        shape = layers, directions, len(self._steps), self._batch.batch, values.shape[-1]
+        if self._has_every_step or not self._batch.is_ragged:
             return values.new_empty(shape)
         return values.new_full(shape, torch.nan)  # nothing is copied of the padding
 
     def _copy(self, values: Tensor, into: Tensor, direction: str, chunk: Chunk) -> None:
-        """(time, batch, column) of a chunk into its places among those that are kept."""
+        """Copy (time, batch, column) of a chunk to the selected steps."""
         if self._has_every_step:
-            self._order.place(values, into, direction, chunk.start)
+            self._batch.place(values, into, direction, chunk.start)
             return
         key = direction, chunk.start
         if key not in self._moves:
-            self._moves[key] = self._order.moves(chunk, direction, self._steps)
+            self._moves[key] = self._batch.moves(chunk, direction, self._steps)
         source, target = self._moves[key]
         into.flatten(0, 1).index_copy_(0, target, values.flatten(0, 1).index_select(0, source))
 
 
 class _Part(NamedTuple):
-    """Some columns of what a chunk holds: one signal, or several side by side."""
+    """Some columns of one tensor of a chunk: one signal, or several side by side."""
 
     signals: tuple[str, ...]
-    source: str  # a chunk's field
+    source: int  # an index of `Chunk.tensors`
     columns: slice | list[int] | None = None  # None takes all
 
     def of(self, chunk: Chunk) -> Tensor:
         """(time, batch, column)."""
-        values: Tensor = getattr(chunk, self.source)
+        values = chunk.tensors[self.source]
         return values if self.columns is None else values[..., self.columns]
 
-    def apart(self, values: Tensor) -> Iterable[tuple[str, Tensor]]:
+    def split(self, values: Tensor) -> Iterable[tuple[str, Tensor]]:
         """Each signal from its columns (…, column), by name."""
         if len(self.signals) == 1:
             return ((self.signals[0], values),)
         return zip(self.signals, values.chunk(len(self.signals), dim=-1), strict=True)
 
 
-def _as_it_stands(values: Tensor) -> Tensor:
+def _with_trace_axes(values: Tensor) -> Tensor:
     """(time, batch, column) of the one layer and direction -> (batch, layer, direction, time, column), not copied."""
     (time, batch, columns), (step, row, _) = values.shape, values.stride()
     return values.as_strided((batch, 1, 1, time, columns), (row, 0, 0, step, 1))
 
 
 class _Plan(NamedTuple):
-    """What to keep of an LSTM's chunks for a selection, whatever its time."""
+    """What to keep of the chunks for a selection, whatever its time."""
 
     parts: list[_Part]
-    holds_all: bool  # enough to compute the residual
-    is_one_run: bool  # every signal and unit of the one layer and direction that there is
+    has_residual: bool  # what is kept is enough to compute the residual
+    keeps_chunk: bool  # every signal and unit of a module with one layer and direction is selected
 
 
 @lru_cache(maxsize=256)
 def _plan(selection: Selection, spec: Spec) -> _Plan:
-    signals, has_every_unit = selection.signals, selection.units == tuple(range(spec.hidden_size))
+    cell, signals = spec.cell, frozenset(selection.signals or ())
+    has_every_unit = selection.units == tuple(range(spec.hidden_size))
+    can_wait = not spec.proj_size and not cell.residual_reads_previous  # else it is computed from each chunk
     return _Plan(
-        _parts(signals, selection.units or (), spec, has_every_unit=has_every_unit),
-        holds_all=has_every_unit and not spec.proj_size and set(signals) >= _RESIDUAL,
-        is_one_run=has_every_unit and len(signals) == len(SIGNALS) and spec.state_entries == 1,
+        _parts(signals, None if has_every_unit else selection.units or (), spec),
+        has_residual=has_every_unit and can_wait and signals >= set(cell.residual_signals),
+        keeps_chunk=has_every_unit and signals >= set(spec.signal_names) and spec.state_entries == 1,
     )
 
 
-def _parts(signals: tuple[str, ...], units: tuple[int, ...], spec: Spec, *, has_every_unit: bool) -> list[_Part]:
-    gates, size = SIGNALS[:GATES], spec.hidden_size
-    widths = {"cell_state": size, "hidden_state": spec.hidden_state_size}
-    if has_every_unit and set(gates) <= set(signals):
-        return [_Part(gates, "gates"), *(_Part((name,), name) for name in widths if name in signals)]
-    states = [_Part((name,), name, _columns(units, width)) for name, width in widths.items() if name in signals]
-    gate_columns = {gate: _columns(units, size, number * size) for number, gate in enumerate(gates)}
-    return [_Part((gate,), "gates", columns) for gate, columns in gate_columns.items() if gate in signals] + states
+def _parts(signals: frozenset[str], units: tuple[int, ...] | None, spec: Spec) -> list[_Part]:
+    parts: list[_Part] = []
+    for source, names in enumerate(spec.cell.layout):
+        if units is None and signals >= set(names):
+            parts.append(_Part(names, source))
+            continue
+        for number, name in enumerate(names):
+            if name in signals:
+                width = spec.signal_sizes[name]
+                columns = _columns(range(width) if units is None else units, width, number * width)
+                parts.append(_Part((name,), source, columns))
+    return parts
 
 
-def _columns(units: tuple[int, ...], width: int, start: int = 0) -> slice | list[int]:
-    """Where those of the units stand that a signal of this width has: a slice, if they stand side by side."""
-    there = [start + unit for unit in units if unit < width]
-    if there and there == list(range(there[0], there[0] + len(there))):
-        return slice(there[0], there[0] + len(there))
-    return there
+def _columns(units: Iterable[int], width: int, start: int = 0) -> slice | list[int]:
+    """The columns of those units that a signal of this width has: a slice, if they lie side by side."""
+    columns = [start + unit for unit in units if unit < width]
+    if columns and columns == list(range(columns[0], columns[0] + len(columns))):
+        return slice(columns[0], columns[0] + len(columns))
+    return columns

@@ -1,7 +1,7 @@
-"""`listen`: what each `nn.LSTM` inside a module is given and gives, call by call.
+"""`capture_calls`: what each recurrent module inside a module is called with and returns.
 
-A hook sees a call in whatever form it comes: packed or padded, batch first or not, without a batch, with a state or
-without one. `Call` is the one form that the rest of the house knows.
+A call can be packed or padded, batch first or not, without a batch, with a state or without one. `Call` is the one form
+that the rest of the library reads.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pad_sequence
 
+from gatescope import padding
 from gatescope.errors import InvalidInput, Place
 from gatescope.selection import Selection
 from gatescope.spec import Spec
@@ -23,12 +24,15 @@ from gatescope.state import State
 from gatescope.tracing import Trace, trace
 
 Calls = dict[str, list["Call"]]
-"""The calls of each LSTM that was called, in the order of their first ones."""
+"""The calls of each module that was called, in the order of the first ones."""
+
+_Inputs = tuple[Tensor, Tensor, State]
+"""What a call was given: inputs (batch, time, feature), lengths (batch,) and the initial state."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an `nn.LSTM`, in copies that nothing changes any more."""
+    """One call of a recurrent module, in copies that nothing changes afterwards."""
 
     inputs: Tensor  # (batch, time, feature), padded on the right
     lengths: Tensor  # (batch,) on the CPU
@@ -38,85 +42,79 @@ class Call:
 
 
 @contextmanager
-def listen(lstms: Mapping[str, nn.LSTM]) -> Iterator[Calls]:
-    """Hear every call of these LSTMs until the context is left, in whatever way.
+def capture_calls(modules: Mapping[str, nn.RNNBase]) -> Iterator[Calls]:
+    """Capture every call of these modules until the context is left, also by an exception.
 
     Args:
-        lstms: by name.
+        modules: recurrent modules by name.
 
     Returns:
-        The calls, filled as they come.
+        The calls, filled as they happen.
     """
     calls: Calls = {}
     with ExitStack() as hooks:
-        for name, lstm in lstms.items():
-            heard: list[tuple[Tensor, Tensor, State]] = []
-            # our ears are the last before the kernel and the first behind it: other hooks may change what passes
-            before = lstm.register_forward_pre_hook(partial(_before, heard), with_kwargs=True)
+        for name, module in modules.items():
+            pending: list[_Inputs] = []
+            # other hooks may change values: this pre-hook runs after theirs, and this hook before them
+            before = module.register_forward_pre_hook(partial(_before, pending), with_kwargs=True)
             hooks.callback(before.remove)
             record = partial(_record, calls, name)
-            after = lstm.register_forward_hook(partial(_after, heard, record), prepend=True)
+            after = module.register_forward_hook(partial(_after, pending, record), prepend=True)
             hooks.callback(after.remove)
         yield calls
 
 
-def _before(
-    heard: list[tuple[Tensor, Tensor, State]], module: nn.LSTM, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
+def _before(pending: list[_Inputs], module: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
-    inputs, lengths = _padded(given["input"], module)
+    inputs, lengths = _copied(given["input"], module)
     spec, hx = Spec.from_module(module), given.get("hx")
-    heard.append((inputs, lengths, State.zeros(spec, len(inputs), inputs) if hx is None else _state(hx)))
+    pending.append((inputs, lengths, State.zeros(spec, len(inputs), inputs) if hx is None else _copied_state(hx)))
 
 
 def _after(
-    heard: list[tuple[Tensor, Tensor, State]],
+    pending: list[_Inputs],
     record: Callable[[Call], None],
-    module: nn.LSTM,
+    module: nn.RNNBase,
     _: tuple[Any, ...],
-    given: tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]],
+    returned: tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, ...]],
 ) -> None:
-    output, final = given
-    record(Call(*heard.pop(), _padded(output, module)[0], _state(final)))
+    output, final = returned
+    record(Call(*pending.pop(), _copied(output, module)[0], _copied_state(final)))
 
 
 def _record(calls: Calls, name: str, call: Call) -> None:
     calls.setdefault(name, []).append(call)
 
 
-def _padded(value: Tensor | PackedSequence, module: nn.LSTM) -> tuple[Tensor, Tensor]:
-    """(batch, time, …) in the rows' own order, and their lengths (batch,)."""
-    if isinstance(value, PackedSequence):
-        padded, lengths = pad_packed_sequence(value, batch_first=True)
-        return padded.detach(), lengths
-    if value.dim() == 2:  # noqa: PLR2004 - (time, …), without a batch
-        value = value[None]
-    elif not module.batch_first:
-        value = value.transpose(0, 1)
-    return value.detach().clone(), torch.full(value.shape[:1], value.shape[1])
+def _copied(values: Tensor | PackedSequence, module: nn.RNNBase) -> tuple[Tensor, Tensor]:
+    """(batch, time, …) with the rows in their own order, and their lengths (batch,)."""
+    padded, lengths = padding.batch_first(values, is_batch_first=module.batch_first)
+    if lengths is not None:
+        return padded.detach(), lengths  # unpacking has copied them
+    return padded.detach().clone(), torch.full(padded.shape[:1], padded.shape[1])
 
 
-def _state(given: tuple[Tensor, Tensor]) -> State:
-    """Each (layers · directions, batch, unit), also of a call without a batch."""
-    return State(*((value if value.dim() == 3 else value[:, None]).detach().clone() for value in given))  # noqa: PLR2004
+def _copied_state(hx: Tensor | tuple[Tensor, ...]) -> State:
+    """Each (layers · directions, batch, size), also of a call without a batch."""
+    return State(*(value.detach().clone() for value in State.from_hx(hx)))
 
 
 @dataclass(frozen=True)
 class Run:
-    """The steps of each row, and the states around them."""
+    """The steps of each row, and the states before and after them."""
 
     inputs: list[Tensor]  # of each row, (time, feature)
-    outputs: list[Tensor]  # of each row, (time, directions · unit): what the module's own calls gave
+    outputs: list[Tensor]  # of each row, (time, directions · unit): what the module's own calls returned
     initial_state: State
     final_state: State
 
     @classmethod
-    def of(cls, name: str, module: nn.LSTM, calls: Sequence[Call], rows: int) -> Run:
-        """One run from the calls of one forward: each goes on in the state where the one before ended.
+    def of(cls, name: str, module: nn.RNNBase, calls: Sequence[Call], rows: int) -> Run:
+        """One run from the calls of one forward, each of which starts in the state where the one before ended.
 
         Args:
-            name: of the LSTM, for messages.
-            module: the LSTM.
+            name: of the recurrent module, for messages.
+            module: the recurrent module.
             calls: in their order.
             rows: how many sequences the forward was given.
 
@@ -124,20 +122,20 @@ class Run:
             InvalidInput: the calls are not one run over the sequences, with the reason; its place is `module`.
         """
         if not calls:
-            raise _untraceable(f"'{name}' did not run over these inputs, so there is nothing to show of it")
-        _check_carried(name, Spec.from_module(module), calls)
+            raise _untraceable(f"'{name}' did not run over these inputs, so there is nothing to trace")
+        _check_continues(name, Spec.from_module(module), calls)
         if len(calls[0].inputs) != rows:
             raise _untraceable(
                 f"'{name}' reads a batch of {len(calls[0].inputs)} where there are {rows} sequences: its rows are not "
                 "the request's"
             )
-        inputs = _joined([(call.inputs, call.lengths) for call in calls])
-        outputs = _joined([(call.output, call.lengths) for call in calls])
+        inputs = _joined_rows([(call.inputs, call.lengths) for call in calls])
+        outputs = _joined_rows([(call.output, call.lengths) for call in calls])
         return cls(inputs, outputs, calls[0].initial_state, calls[-1].final_state)
 
     @classmethod
     def gathered(cls, parts: Sequence[tuple[Tensor, Run]]) -> Run:
-        """The run of a batch from runs over some of its rows each, given beside them."""
+        """The run of a batch, from row numbers (row,) and the run over these rows."""
         order = torch.cat([rows for rows, _ in parts]).argsort()
         places, runs = order.tolist(), [run for _, run in parts]
         inputs = [row for run in runs for row in run.inputs]
@@ -158,22 +156,24 @@ class Run:
         """(batch, time, directions · unit), NaN in the padding."""
         return pad_sequence(self.outputs, batch_first=True, padding_value=torch.nan)
 
-    def traced(self, module: nn.LSTM, selection: Selection) -> Trace:
-        """The trace of this run; its residual also covers how far it is from what the calls gave."""
-        made = trace(module, self.inputs, initial_state=self.initial_state, selection=selection).settled()
-        gaps = torch.stack(
-            [(made.output[row, : len(given)] - given).abs().max() for row, given in enumerate(self.outputs)]
+    def traced(self, module: nn.RNNBase, selection: Selection) -> Trace:
+        """The trace of this run; its residual also covers its distance from what the calls returned."""
+        traced = trace(module, self.inputs, initial_state=self.initial_state, selection=selection).with_residual()
+        distances = torch.stack(
+            [(traced.output[row, : len(given)] - given).abs().max() for row, given in enumerate(self.outputs)]
         )
-        return replace(made, gaps=gaps if made.gaps is None else torch.maximum(made.gaps, gaps))
+        if traced.row_residuals is not None:
+            distances = torch.maximum(traced.row_residuals, distances)
+        return replace(traced, row_residuals=distances)
 
 
-def _check_carried(name: str, spec: Spec, calls: Sequence[Call]) -> None:
+def _check_continues(name: str, spec: Spec, calls: Sequence[Call]) -> None:
     if len(calls) > 1 and spec.bidirectional:
-        raise _untraceable(f"'{name}' reads both ways and is called {len(calls)} times, which is not one run over time")
+        raise _untraceable(f"'{name}' is bidirectional and is called {len(calls)} times: that is not one run over time")
     for index in range(1, len(calls)):
         before, after = calls[index - 1].final_state, calls[index].initial_state
-        if before.cell_state.shape != after.cell_state.shape:
-            sizes = f"{before.cell_state.shape[1]} and {after.cell_state.shape[1]}"
+        if before.hidden_state.shape != after.hidden_state.shape:
+            sizes = f"{before.hidden_state.shape[1]} and {after.hidden_state.shape[1]}"
             raise _untraceable(
                 f"'{name}' is called {len(calls)} times, calls {index - 1} and {index} with batches of {sizes}"
             )
@@ -184,8 +184,8 @@ def _check_carried(name: str, spec: Spec, calls: Sequence[Call]) -> None:
             )
 
 
-def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Each row's own steps, (time, …), of all parts behind one another."""
+def _joined_rows(parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The steps (time, …) of each row, those of all parts one after another."""
     rows = zip(
         *([row[:length] for row, length in zip(values, lengths, strict=True)] for values, lengths in parts), strict=True
     )

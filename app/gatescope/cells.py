@@ -1,46 +1,150 @@
-"""The LSTM's six equations, written once, in the form and the names of PyTorch's own page.
+"""Recurrent cells as data: their states, gates and signals, and their equations.
 
-Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
-
-A plain loop over time in whatever precision the weights have. In float64 it is the oracle of every test; it is never
-the fast way.
+A `Cell` holds everything that differs from one cell to another. The rest of the library asks it for names, sizes and
+ranges, and calls its functions. A further cell is one more value in `CELLS`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gatescope.spec import GATES
 from gatescope.weights import Weights
 
-
-class Step(NamedTuple):
-    """The six signals at one time step, each (batch, unit)."""
-
-    input_gate: Tensor
-    forget_gate: Tensor
-    cell_candidate: Tensor
-    output_gate: Tensor
-    cell_state: Tensor
-    hidden_state: Tensor
+Tensors = tuple[Tensor, ...]
 
 
-def step(x: Tensor, h: Tensor, c: Tensor, weights: Weights) -> Step:
-    """One time step of one layer and direction.
+@dataclass(frozen=True)
+class Function:
+    """A function of one number: its name, how to compute it, and how a formula spells it."""
 
-    Args:
-        x: the input (batch, feature).
-        h: the hidden state before (batch, proj_size or hidden_size).
-        c: the cell state before (batch, hidden_size).
-        weights: the layer's parameters.
+    name: str
+    apply: Callable[[Tensor], Tensor]
+    spelling: str  # such as "tanh({})"
+
+
+SIGMOID = Function("sigmoid", torch.sigmoid, "sigmoid({})")
+TANH = Function("tanh", torch.tanh, "tanh({})")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One quantity that a trace shows."""
+
+    name: str
+    symbol: str
+    low: float | None  # None: there is no lower bound
+    high: float | None
+    colour_scale: Literal["sequential", "diverging"]
+    description: str
+    is_projected: bool = False  # with `proj_size` it has that width and no bounds
+    is_on_request: bool = False  # a trace holds it only if it is asked for by name
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One row block of the weights: activation(W_i·x_t + b_i + scale·(W_h·h_{t−1} + b_h))."""
+
+    name: str  # of its signal
+    activation: Function
+    recurrent_scale: str | None = None  # the gate whose value is `scale`; None: 1
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of a term: a gate or a state, or a function of it."""
+
+    name: str
+    is_previous: bool = False  # of the step before
+    function: Function | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a state's equation: the product of its factors."""
+
+    name: str
+    factors: tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class Update:
+    """The equation of one state: the sum of its terms."""
+
+    state: str
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class Cell:
+    """A recurrent cell.
+
+    The functions take and return these tensors; the state tensors stand in the order of `states`:
+
+    - `kernel(inputs, hx, parameters, has_biases, …)` is PyTorch's fused kernel, such as `torch.lstm`.
+    - `step(x, states, weights)` computes one time step: x (batch, feature), states (batch, unit) each. It returns every
+      signal (batch, unit) by name. It is the oracle of the tests, and is called in float64 there.
+    - `replay(weights, inputs, initial, hidden_state)` computes what the kernel hid: inputs (time, batch, feature),
+      initial states (1, batch, unit) each, and the kernel's hidden_state (time, batch, unit). It returns the tensors
+      of `blocks` and the states at every step (time, batch, unit).
+    - `residual(signals, previous, weight_hr)` returns the kernel's hidden_state minus the one that the equations give
+      for these signals, (time, batch, unit). `previous` are the states (batch, unit) before the first of these steps;
+      it is empty unless `residual_reads_previous`.
     """
+
+    name: str
+    module: type[nn.RNNBase]
+    states: tuple[str, ...]  # the hidden state first, as `module` returns them
+    gates: tuple[Gate, ...]  # in the order of PyTorch's row blocks
+    signals: tuple[Signal, ...]  # in the order in which they are shown
+    updates: tuple[Update, ...]  # in the order in which they are computed
+    blocks: tuple[tuple[str, ...], ...]  # signals that lie side by side in one tensor of a chunk; the states lie alone
+    residual_signals: tuple[str, ...]  # what `residual` reads
+    backends: tuple[str, ...]  # those that can trace this cell, the fastest first
+    kernel: Callable[..., tuple[Tensor, ...]]
+    step: Callable[[Tensor, Tensors, Weights], dict[str, Tensor]]
+    replay: Callable[[Weights, Tensor, Tensors, Tensor], tuple[Tensors, Tensors]]
+    residual: Callable[[Mapping[str, Tensor], Tensors, Tensor | None], Tensor]
+    residual_reads_previous: bool = False
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"Cell({self.name!r})"
+
+    @cached_property
+    def signal_names(self) -> tuple[str, ...]:
+        """Every signal that can be asked for."""
+        return tuple(signal.name for signal in self.signals)
+
+    @cached_property
+    def default_signal_names(self) -> tuple[str, ...]:
+        """The signals of a trace that names none."""
+        return tuple(signal.name for signal in self.signals if not signal.is_on_request)
+
+    def is_projected(self, name: str) -> bool:
+        """Whether `proj_size` gives this signal another width."""
+        return any(signal.is_projected for signal in self.signals if signal.name == name)
+
+    @cached_property
+    def layout(self) -> tuple[tuple[str, ...], ...]:
+        """The signals that lie in each tensor of a chunk: those of `blocks`, then the states."""
+        return (*self.blocks, *((state,) for state in self.states))
+
+
+def _lstm_step(x: Tensor, states: Tensors, weights: Weights) -> dict[str, Tensor]:
+    """The six equations of https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html."""
+    h, c = states
     z = x @ weights.weight_ih.T + h @ weights.weight_hh.T  # (batch, 4H)
     if weights.bias_ih is not None and weights.bias_hh is not None:
         z = z + weights.bias_ih + weights.bias_hh
-    z_i, z_f, z_g, z_o = z.chunk(GATES, dim=-1)
+    z_i, z_f, z_g, z_o = z.chunk(4, dim=-1)
     i = torch.sigmoid(z_i)
     f = torch.sigmoid(z_f)
     g = torch.tanh(z_g)
@@ -49,4 +153,101 @@ def step(x: Tensor, h: Tensor, c: Tensor, weights: Weights) -> Step:
     h = o * torch.tanh(c)
     if weights.weight_hr is not None:
         h = h @ weights.weight_hr.T
-    return Step(i, f, g, o, c, h)
+    return {
+        "input_gate": i,
+        "forget_gate": f,
+        "cell_candidate": g,
+        "output_gate": o,
+        "cell_state": c,
+        "hidden_state": h,
+    }
+
+
+def _lstm_replay(weights: Weights, inputs: Tensor, initial: Tensors, hidden_state: Tensor) -> tuple[Tensors, Tensors]:
+    """With every h_{t−1} known, the gates of all steps are one matrix product; only the cell state is scanned."""
+    h0, c0 = initial
+    previous = torch.cat((h0, hidden_state[:-1]))  # h_{t−1}: (time, batch, P)
+    z = torch.matmul(inputs, weights.weight_ih.T)  # (time, batch, 4H)
+    z += torch.matmul(previous, weights.weight_hh.T)
+    if weights.bias is not None:
+        z += weights.bias
+    z_i, z_f, z_g, z_o = z.chunk(4, dim=-1)
+    i, f, g = z_i.sigmoid_(), z_f.sigmoid_(), z_g.tanh_()  # in place: (time, batch, H)
+    z_o.sigmoid_()
+    return (z,), (hidden_state, _scan(f, i * g, c0[0]))
+
+
+def _scan(decay: Tensor, added: Tensor, initial: Tensor) -> Tensor:
+    """s_t = decay_t·s_{t−1} + added_t over (time, batch, unit), from `initial` (batch, unit); written into `added`."""
+    state = initial
+    for factor, value in zip(decay.unbind(), added.unbind(), strict=True):
+        state = value.addcmul_(factor, state)
+    return added
+
+
+def _lstm_residual(signals: Mapping[str, Tensor], _: Tensors, weight_hr: Tensor | None) -> Tensor:
+    """output_gate·tanh(cell_state), projected, minus hidden_state."""
+    rebuilt = _tanh(signals["cell_state"]).mul_(signals["output_gate"])
+    if weight_hr is not None:
+        rebuilt = rebuilt @ weight_hr.T
+    return rebuilt.sub_(signals["hidden_state"])
+
+
+def _tanh(values: Tensor) -> Tensor:
+    """2σ(2x) − 1 in float32 and float64: tanh(x) to rounding, in a third of the time that torch takes for tanh."""
+    if values.dtype in (torch.float32, torch.float64):
+        return (2 * values).sigmoid_().mul_(2).sub_(1)
+    return values.tanh()
+
+
+LSTM = Cell(
+    name="lstm",
+    module=nn.LSTM,
+    states=("hidden_state", "cell_state"),
+    gates=(
+        Gate("input_gate", SIGMOID),
+        Gate("forget_gate", SIGMOID),
+        Gate("cell_candidate", TANH),
+        Gate("output_gate", SIGMOID),
+    ),
+    signals=(
+        Signal("input_gate", "i", 0, 1, "sequential", "how much of the candidate is added to the cell state"),
+        Signal("forget_gate", "f", 0, 1, "sequential", "how much of the previous cell state remains"),
+        Signal("cell_candidate", "g", -1, 1, "diverging", "what the input gate lets into the cell state"),
+        Signal("output_gate", "o", 0, 1, "sequential", "how much of tanh(cell state) becomes the hidden state"),
+        Signal("cell_state", "c", None, None, "diverging", "the memory: c_t = f_t·c_{t−1} + i_t·g_t"),
+        Signal("hidden_state", "h", -1, 1, "diverging", "the output: h_t = o_t·tanh(c_t)", is_projected=True),
+    ),
+    updates=(
+        Update(
+            "cell_state",
+            (
+                Term("forget_term", (Factor("forget_gate"), Factor("cell_state", is_previous=True))),
+                Term("input_term", (Factor("input_gate"), Factor("cell_candidate"))),
+            ),
+        ),
+        Update("hidden_state", (Term("output_term", (Factor("output_gate"), Factor("cell_state", function=TANH))),)),
+    ),
+    blocks=(("input_gate", "forget_gate", "cell_candidate", "output_gate"),),
+    residual_signals=("output_gate", "cell_state", "hidden_state"),
+    backends=("workspace", "replay", "loop"),
+    kernel=torch.lstm,
+    step=_lstm_step,
+    replay=_lstm_replay,
+    residual=_lstm_residual,
+)
+
+CELLS: tuple[Cell, ...] = (LSTM,)
+
+
+def cell_of(module: nn.Module) -> Cell:
+    """The cell of this module.
+
+    Raises:
+        TypeError: it is no module of a known cell.
+    """
+    for cell in CELLS:
+        if isinstance(module, cell.module):
+            return cell
+    known = " or ".join(f"nn.{cell.module.__name__}" for cell in CELLS)
+    raise TypeError(f"a recurrent module must be an {known}, not {type(module).__name__}")

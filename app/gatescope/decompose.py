@@ -1,31 +1,29 @@
-"""`walk`: one unit at one time step, with every number of the six equations, as a textbook draws it.
+"""One unit at one time step, with every number of the cell's equations, as a textbook shows it.
 
-In float64, so that the terms of a sum add up to what stands beside them.
+All numbers are float64, so that the terms of a sum add up to the sum that is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from gatescope import cells
+from gatescope.cells import Cell, Function, Gate, Tensors
 from gatescope.errors import InvalidInput, Place
 from gatescope.selection import Selection
-from gatescope.spec import GATES, Spec
+from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import Trace, trace
 from gatescope.weights import Weights
 
-GATE_NAMES: tuple[str, ...] = cells.Step._fields[:GATES]  # in the order of PyTorch's rows: i, f, g, o
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
-
 
 @dataclass(frozen=True)
-class Term:
-    """One term of a dot product: value · weight."""
+class Product:
+    """One product of a dot product: value · weight."""
 
     index: int
     value: float
@@ -34,15 +32,15 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Products:
-    """A dot product, term by term."""
+class DotProduct:
+    """A dot product, product by product."""
 
-    values: Tensor  # (term,) what comes in: the features of x_t, or the units of h_{t−1}
-    weights: Tensor  # (term,)
+    values: Tensor  # (product,): the features of x_t, or the units of h_{t−1}
+    weights: Tensor  # (product,)
 
     @property
     def contributions(self) -> Tensor:
-        """(term,) value · weight."""
+        """(product,) value · weight."""
         return self.values * self.weights
 
     @property
@@ -50,149 +48,172 @@ class Products:
         """The sum of all contributions."""
         return float(self.contributions.sum())
 
-    def largest(self, count: int) -> list[Term]:
-        """The `count` largest terms by absolute contribution, largest first, without those that contribute nothing."""
+    def largest(self, count: int) -> list[Product]:
+        """The `count` largest products by absolute value, the largest first, without those that are 0."""
         contributions = self.contributions
         order = contributions.abs().argsort(descending=True, stable=True)[:count].tolist()
         columns = (self.values.tolist(), self.weights.tolist(), contributions.tolist())
-        return [Term(index, *(column[index] for column in columns)) for index in order if columns[-1][index]]
+        return [Product(index, *(column[index] for column in columns)) for index in order if columns[-1][index]]
 
 
 @dataclass(frozen=True)
-class Gate:
-    """One gate of one unit: activation(W_i·x_t + W_h·h_{t−1} + b_ih + b_hh)."""
+class GateSum:
+    """One gate of one unit: activation(W_i·x_t + b_ih + scale·(W_h·h_{t−1} + b_hh))."""
 
-    inputs: Products  # W_i·x_t
-    recurrent: Products  # W_h·h_{t−1}
-    bias_input: float | None  # b_ih; None for an nn.LSTM without bias
+    inputs: DotProduct  # W_i·x_t
+    recurrent: DotProduct  # W_h·h_{t−1}
+    bias_input: float | None  # b_ih; None for a module without bias
     bias_recurrent: float | None  # b_hh
-    activation: str  # "sigmoid" or "tanh"
+    activation: Function
+    recurrent_scale: float = 1.0
 
     @property
     def terms(self) -> list[float]:
         """What is summed: both contributions, and the biases where there are any."""
-        terms = (self.inputs.total, self.recurrent.total, self.bias_input, self.bias_recurrent)
-        return [term for term in terms if term is not None]
+        scale = self.recurrent_scale
+        terms = [self.inputs.total, scale * self.recurrent.total]
+        if self.bias_input is not None and self.bias_recurrent is not None:
+            terms += [self.bias_input, scale * self.bias_recurrent]
+        return terms
 
     @property
     def sum(self) -> float:
-        """What the activation is taken of."""
+        """The argument of the activation."""
         return sum(self.terms)
 
     @property
     def value(self) -> float:
         """The gate itself: 0…1 for a sigmoid, −1…1 for tanh."""
-        return float(_ACTIVATIONS[self.activation](torch.tensor(self.sum, dtype=torch.float64)))
+        return _applied(self.activation, self.sum)
 
     @property
     def formula(self) -> str:
         """The gate with its numbers, such as "sigmoid(0.41 + 0.12 + 0.03 − 0.01) = 0.6341"."""
-        return f"{self.activation}({_added(self.terms)}) = {number(self.value)}"
+        return f"{self.activation.spelling.format(_added(self.terms))} = {number(self.value)}"
 
 
 @dataclass(frozen=True)
-class CellUpdate:
-    """c_t = f·c_{t−1} + i·g of one unit."""
+class FactorValue:
+    """One factor of a term: a number, or a function of it."""
 
-    forget_gate: float
-    previous_cell_state: float
-    input_gate: float
-    cell_candidate: float
-
-    @property
-    def kept(self) -> float:
-        """f·c_{t−1}."""
-        return self.forget_gate * self.previous_cell_state
-
-    @property
-    def written(self) -> float:
-        """i·g."""
-        return self.input_gate * self.cell_candidate
-
-    @property
-    def cell_state(self) -> float:
-        """c_t."""
-        return self.kept + self.written
-
-    @property
-    def formula(self) -> str:
-        """The update with its numbers, such as "0.7 · 0.5 + 0.2 · (−0.3) = 0.29"."""
-        kept = f"{number(self.forget_gate)} · {_factor(self.previous_cell_state)}"
-        written = f"{number(self.input_gate)} · {_factor(self.cell_candidate)}"
-        return f"{kept} + {written} = {number(self.cell_state)}"
-
-
-@dataclass(frozen=True)
-class HiddenUpdate:
-    """o·tanh(c_t) of one unit: its hidden state, or with `proj_size` its part in the hidden states of all."""
-
-    output_gate: float
-    cell_state: float
-    projected: Tensor | None  # (proj_size,) the hidden state that all units together make; None without a projection
-
-    @property
-    def tanh_cell_state(self) -> float:
-        """tanh(c_t)."""
-        return float(torch.tensor(self.cell_state, dtype=torch.float64).tanh())
+    argument: float
+    function: Function | None
 
     @property
     def value(self) -> float:
-        """o·tanh(c_t)."""
-        return self.output_gate * self.tanh_cell_state
+        """The factor itself."""
+        return self.argument if self.function is None else _applied(self.function, self.argument)
 
     @property
-    def formula(self) -> str:
-        """The update with its numbers, such as "0.6 · tanh(0.29) = 0.6 · 0.2821 = 0.1693"."""
-        gate = number(self.output_gate)
-        spelled = f"{gate} · tanh({number(self.cell_state)}) = {gate} · {_factor(self.tanh_cell_state)}"
-        return f"{spelled} = {number(self.value)}"
+    def spelled(self) -> str:
+        """The factor with its function, such as "tanh(0.29)"."""
+        return _factor(self.argument) if self.function is None else self.function.spelling.format(number(self.argument))
 
 
 @dataclass(frozen=True)
-class Walkthrough:
+class UpdateTerm:
+    """One term of a state's equation: the product of its factors."""
+
+    factors: tuple[FactorValue, ...]
+
+    @property
+    def value(self) -> float:
+        """The product."""
+        return prod(factor.value for factor in self.factors)
+
+
+@dataclass(frozen=True)
+class StateUpdate:
+    """The equation of one state of one unit: the sum of its terms, before any projection."""
+
+    terms: dict[str, UpdateTerm]  # by name, such as "forget_term"
+    projected: Tensor | None  # (proj_size,) the state that all units together make; None without a projection
+
+    @property
+    def value(self) -> float:
+        """The sum of the terms."""
+        return sum(term.value for term in self.terms.values())
+
+    @property
+    def formula(self) -> str:
+        """The equation with its numbers, such as "0.7 · 0.5 + 0.2 · (−0.3) = 0.29"."""
+        factors = [term.factors for term in self.terms.values()]
+        spelled = " + ".join(" · ".join(factor.spelled for factor in each) for each in factors)
+        numbers = " + ".join(" · ".join(_factor(factor.value) for factor in each) for each in factors)
+        return " = ".join([spelled, *([numbers] if numbers != spelled else []), number(self.value)])
+
+
+@dataclass(frozen=True)
+class Decomposition:
     """One unit at one time step."""
 
-    gates: dict[str, Gate]  # by name, in the order i, f, g, o
-    cell_update: CellUpdate
-    hidden_update: HiddenUpdate
+    gates: dict[str, GateSum]  # by name, in the cell's order
+    previous: dict[str, float]  # the unit's states of the step before, by name; projected ones are left out
+    updates: dict[str, StateUpdate]  # by state, in the cell's order
 
 
-def walk(weights: Weights, x: Tensor, h: Tensor, c: Tensor, unit: int) -> Walkthrough:
-    """Walk one unit through one time step, in float64 on the CPU.
+def decompose_step(cell: Cell, weights: Weights, x: Tensor, previous: Tensors, unit: int) -> Decomposition:
+    """Decompose one time step of one unit, in float64 on the CPU.
 
     Args:
+        cell: of the module.
         weights: the parameters of the layer and direction.
         x: the layer's input x_t (feature,).
-        h: the hidden state h_{t−1} (proj_size or hidden_size,), of the step that this direction read before.
-        c: the cell state c_{t−1} (hidden_size,).
-        unit: which of the cell's units, 0…hidden_size − 1.
+        previous: each state (size,) of the step that this direction read before.
+        unit: one of the cell's units, 0…hidden_size − 1.
     """
-    x, h, c = (value.detach().to("cpu", torch.float64) for value in (x, h, c))
-    gates = {name: _gate(name, weights, x, h, index * len(c) + unit) for index, name in enumerate(GATE_NAMES)}
-    i, f, g, o = (gate.value for gate in gates.values())
-    cell = CellUpdate(f, float(c[unit]), i, g)
-    return Walkthrough(gates, cell, HiddenUpdate(o, cell.cell_state, _projected(weights, x, h, c)))
+    x, *states = (value.detach().to("cpu", torch.float64) for value in (x, *previous))
+    gates: dict[str, GateSum] = {}
+    for index, gate in enumerate(cell.gates):
+        row = index * weights.hidden_size + unit
+        scale = 1.0 if gate.recurrent_scale is None else gates[gate.recurrent_scale].value
+        gates[gate.name] = _gate_sum(gate, weights, x, states[0], row, scale)
+    before = {
+        name: float(state[unit])
+        for name, state in zip(cell.states, states, strict=True)
+        if len(state) == weights.hidden_size
+    }
+    values = {name: gate.value for name, gate in gates.items()}
+    updates: dict[str, StateUpdate] = {}
+    for update in cell.updates:
+        terms = {
+            term.name: UpdateTerm(
+                tuple(
+                    FactorValue((before if factor.is_previous else values)[factor.name], factor.function)
+                    for factor in term.factors
+                )
+            )
+            for term in update.terms
+        }
+        updates[update.state] = StateUpdate(terms, _projected(cell, update.state, weights, x, states))
+        values[update.state] = updates[update.state].value
+    return Decomposition(gates, before, updates)
 
 
 def number(value: float) -> str:
-    """A number as the formulas write it: four significant digits, and a minus sign that is one."""
+    """A number as the formulas write it: four significant digits, and a true minus sign."""
     return f"{value + 0.0:.4g}".replace("-", "−")  # adding zero makes −0 a 0
 
 
-def _gate(name: str, weights: Weights, x: Tensor, h: Tensor, row: int) -> Gate:
-    return Gate(
-        inputs=Products(x, weights.weight_ih[row].detach().to(x)),
-        recurrent=Products(h, weights.weight_hh[row].detach().to(h)),
+def _gate_sum(gate: Gate, weights: Weights, x: Tensor, h: Tensor, row: int, scale: float) -> GateSum:
+    return GateSum(
+        inputs=DotProduct(x, weights.weight_ih[row].detach().to(x)),
+        recurrent=DotProduct(h, weights.weight_hh[row].detach().to(h)),
         bias_input=None if weights.bias_ih is None else float(weights.bias_ih[row]),
         bias_recurrent=None if weights.bias_hh is None else float(weights.bias_hh[row]),
-        activation="tanh" if name == "cell_candidate" else "sigmoid",
+        activation=gate.activation,
+        recurrent_scale=scale,
     )
 
 
-def _projected(weights: Weights, x: Tensor, h: Tensor, c: Tensor) -> Tensor | None:
-    if weights.weight_hr is None:
+def _projected(cell: Cell, state: str, weights: Weights, x: Tensor, states: list[Tensor]) -> Tensor | None:
+    if weights.weight_hr is None or not cell.is_projected(state):
         return None
-    return cells.step(x[None], h[None], c[None], weights.to(x)).hidden_state[0]  # (proj_size,)
+    return cell.step(x[None], tuple(value[None] for value in states), weights.to(x))[state][0]  # (proj_size,)
+
+
+def _applied(function: Function, argument: float) -> float:
+    return float(function.apply(torch.tensor(argument, dtype=torch.float64)))
 
 
 def _added(terms: Iterable[float]) -> str:
@@ -217,7 +238,7 @@ class Point:
         """The same point in a sequence of this many steps, with a `time_step` that counts from its start.
 
         Raises:
-            InvalidInput: this LSTM or this sequence has no such layer, direction, time step or unit.
+            InvalidInput: the module or the sequence has no such layer, direction, time step or unit.
         """
         if places := list(self._missing(spec, steps)):
             raise InvalidInput.at(*places)
@@ -229,11 +250,11 @@ class Point:
         return previous if 0 <= previous < steps else None
 
     def selection(self, spec: Spec, steps: int) -> Selection:
-        """What of the trace the walk-through is made from: the states of this layer and the one below, at two steps."""
+        """The part of the trace that is read: the states of this layer and the one below, at two steps."""
         previous = self.previous_time_step(steps)
         around = [self.time_step] if previous is None else sorted((self.time_step, previous))
         return Selection(
-            signals=("cell_state", "hidden_state"),
+            signals=spec.cell.states,
             layers=tuple(range(max(self.layer - 1, 0), self.layer + 1)),
             directions=spec.directions,
             time=slice(around[0], around[-1] + 1),
@@ -252,23 +273,23 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Explained:
-    """A walk-through and where it happened."""
+class Explanation:
+    """The decomposition of a point, and how far it is from the trace."""
 
     point: Point
     previous_time_step: int | None  # in input time; None where the direction started from the initial state
-    walkthrough: Walkthrough
-    residual: float  # max |walk-through − trace| of the unit's cell state and its hidden state (all of it if projected)
+    decomposition: Decomposition
+    residual: float  # max |decomposition − trace| over the unit's states; of a projected state over all its units
 
 
-def explain(module: nn.LSTM, sequence: Tensor, initial_state: State, point: Point) -> Explained:
-    """Trace a sequence, as far as it is read, and walk one unit through one of its steps.
+def explain(module: nn.RNNBase, sequence: Tensor, initial_state: State, point: Point) -> Explanation:
+    """Trace a sequence as far as it is read, and decompose one of its steps for one unit.
 
     Args:
         module: any `nn.LSTM`.
         sequence: (time, feature), on the module's device.
-        initial_state: `nn.LSTM`'s (h0, c0) with a batch of 1.
-        point: which unit, where and when.
+        initial_state: each (layers · directions, 1, size).
+        point: which layer, direction, time step and unit.
 
     Raises:
         InvalidInput: there is no such layer, direction, time step or unit.
@@ -277,40 +298,45 @@ def explain(module: nn.LSTM, sequence: Tensor, initial_state: State, point: Poin
     point = point.resolve(spec, steps)
     selection, previous = point.selection(spec, steps), point.previous_time_step(steps)
     read = sequence if spec.bidirectional else sequence[: point.time_step + 1]
-    states = _States(trace(module, read[None], initial_state=initial_state, selection=selection), spec)
+    states = _TracedStates(trace(module, [read], initial_state=initial_state, selection=selection))
     x = states.below(point.time_step) if point.layer else sequence[point.time_step]
-    walked = walk(Weights.of(module, point.layer, point.direction), x, *states.at(point, previous), point.unit)
-    return Explained(point, previous, walked, _residual(walked, states.at(point, point.time_step), point.unit))
+    weights = Weights.of(module, point.layer, point.direction).detached()
+    decomposition = decompose_step(spec.cell, weights, x, states.at(point, previous), point.unit)
+    residual = _residual(spec.cell, decomposition, states.at(point, point.time_step), point.unit)
+    return Explanation(point, previous, decomposition, residual)
 
 
-class _States:
-    """The traced states of one sequence's layer, which stands last in the trace, and of the layer below it."""
+class _TracedStates:
+    """The traced states of one sequence: of a layer, which stands last in the trace, and of the layer below it."""
 
-    def __init__(self, traced: Trace, spec: Spec) -> None:
-        self._traced, self._spec = traced, spec
+    def __init__(self, traced: Trace) -> None:
+        self._traced, self._spec = traced, traced.spec
         self._first_step = traced.selection.time.start
 
-    def at(self, point: Point, time_step: int | None) -> tuple[Tensor, Tensor]:
-        """The hidden and cell state of the point's layer and direction; without a time step, the initial ones."""
+    def at(self, point: Point, time_step: int | None) -> Tensors:
+        """The states (size,) of the point's layer and direction; without a time step, the initial ones."""
         direction = self._spec.directions.index(point.direction)
         if time_step is None:
             entry = point.layer * self._spec.num_directions + direction
-            hidden, cell = (state[entry, 0] for state in self._traced.initial_state)
-            return hidden, cell
+            return tuple(state[entry, 0] for state in self._traced.initial_state)
         step = time_step - self._first_step
-        return self._traced.hidden_state[0, -1, direction, step], self._traced.cell_state[0, -1, direction, step]
+        return tuple(self._traced.signals[name][0, -1, direction, step] for name in self._spec.cell.states)
 
     def below(self, time_step: int) -> Tensor:
         """What a higher layer reads: the hidden states of the layer below, side by side (directions · unit,)."""
-        return self._traced.hidden_state[0, 0, :, time_step - self._first_step].flatten()
+        hidden_state = self._traced.signals[self._spec.cell.states[0]]
+        return hidden_state[0, 0, :, time_step - self._first_step].flatten()
 
 
-def _residual(walked: Walkthrough, traced: tuple[Tensor, Tensor], unit: int) -> float:
-    hidden, cell = (state.to("cpu", torch.float64) for state in traced)
-    update = walked.hidden_update
-    hidden_gap = hidden[unit] - update.value if update.projected is None else hidden - update.projected
-    cell_gap = cell[unit] - walked.cell_update.cell_state
-    return float(torch.cat((hidden_gap.reshape(-1), cell_gap.reshape(-1))).abs().max())
+def _residual(cell: Cell, decomposition: Decomposition, traced: Tensors, unit: int) -> float:
+    differences = []
+    for name, state in zip(cell.states, traced, strict=True):
+        exact, update = state.to("cpu", torch.float64), decomposition.updates.get(name)
+        if update is None:  # the gate of this name is the state
+            differences.append(exact[unit] - decomposition.gates[name].value)
+        else:
+            differences.append(exact[unit] - update.value if update.projected is None else exact - update.projected)
+    return float(torch.cat([difference.reshape(-1) for difference in differences]).abs().max())
 
 
 def _no(field: str, given: object, known: str) -> Place:

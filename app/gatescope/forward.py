@@ -1,8 +1,8 @@
-"""`forward`: an `nn.LSTM` over a ragged batch, without looking inside.
+"""`forward`: the output and final state of a recurrent module over a ragged batch, without its gates.
 
-That is `nn.LSTM` itself, but for short calls where oneDNN runs it: one step of a few rows goes through
-`torch.lstm_cell`, and a few steps through oneDNN's kernel as `nn.LSTM` calls it, layer by layer, with weights that are
-in the kernel's own order already. `nn.LSTM` has them reordered at every call.
+The module itself computes them, but for short calls of an `nn.LSTM` that oneDNN runs: one step of a few rows goes
+through `torch.lstm_cell`, and a few steps through oneDNN's kernel as `nn.LSTM` calls it, layer by layer, with weights
+that are in the kernel's own order already. `nn.LSTM` has them reordered at every call.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gatescope.tracing import trace
 
 _NOTHING = Selection(signals=())
 
-# where the lines lie was measured: one step and many, of 64 to 256 units (docs/performance.md)
-MOST_PACKED = 512  # rows · steps: with more, reordering the weights takes less than a twentieth of a call
-MOST_IN_CELL = 512  # rows · units of one step: with more, oneDNN's products gain more than its calls cost
+# both limits were measured with one step and many, of 64 to 256 units (docs/performance.md)
+MAX_REORDERED_STEPS = 512  # rows · steps: with more, reordering the weights takes less than a twentieth of a call
+MAX_CELL_UNITS = 512  # rows · units of one step: with more, oneDNN's products gain more than its calls cost
 
 
 def forward(
-    module: nn.LSTM,
+    module: nn.RNNBase,
     inputs: Tensor,
     lengths: Tensor,
     initial_state: State,
@@ -37,20 +37,20 @@ def forward(
     """The output and final state of a padded batch, each row's as if it had run alone.
 
     Args:
-        module: a batch-first `nn.LSTM` in evaluation mode.
+        module: a batch-first recurrent module in evaluation mode.
         inputs: (batch, time, feature), padded on the right.
         lengths: (batch,).
-        initial_state: each (layers · directions, batch, unit).
+        initial_state: each (layers · directions, batch, size).
         ragged: whether a row is shorter than the padded time.
-        with_state: whether the final state is wanted, which in a ragged batch costs more than the output.
-        with_padding: whether the padding of the output is read; it may hold anything where it is not.
+        with_state: whether the final state is needed, which in a ragged batch costs more than the output.
+        with_padding: whether the padding of the output is read; else it may hold anything.
 
     Returns:
         Output (batch, time, directions · unit), NaN in the padding that is read, and each row's state at its own last
-        step; None where that is not wanted and would have cost something.
+        step; None where it is not needed and would have cost something.
     """
     if ragged and (with_state or module.bidirectional):
-        # the cell states inside are wanted where rows end, or a direction begins there: only a trace goes there
+        # rows end inside the batch, and a reverse direction begins there: only a trace has the states there
         traced = trace(module, inputs, lengths, initial_state, _NOTHING)
         return traced.output, traced.final_state
     with torch.no_grad():
@@ -60,21 +60,21 @@ def forward(
     return output, None if ragged else final
 
 
-def _run(module: nn.LSTM, inputs: Tensor, initial_state: State) -> tuple[Tensor, State]:
+def _run(module: nn.RNNBase, inputs: Tensor, initial_state: State) -> tuple[Tensor, State]:
     rows, time, _ = inputs.shape
     parameters = Parameters.of(module)
-    if rows * time > MOST_PACKED or not _is_onednns(parameters, inputs, initial_state):
-        output, final = module(inputs, tuple(initial_state))
-        return output, State(*final)
-    if time == 1 and rows * parameters.spec.hidden_size <= MOST_IN_CELL:
+    if rows * time > MAX_REORDERED_STEPS or not _can_run_onednn(parameters, inputs, initial_state):
+        output, final = module(inputs, initial_state.hx)
+        return output, State.from_hx(final)
+    if time == 1 and rows * parameters.spec.hidden_size <= MAX_CELL_UNITS:
         return _step(parameters, inputs, initial_state)
     return _layers(parameters, inputs, initial_state)
 
 
-def _is_onednns(parameters: Parameters, inputs: Tensor, state: State) -> bool:
-    """Whether oneDNN may be given these tensors: its kernel believes every shape."""
+def _can_run_onednn(parameters: Parameters, inputs: Tensor, state: State) -> bool:
+    """Whether oneDNN can run these tensors; its kernel checks no shape itself."""
     spec, (rows, time, features) = parameters.spec, inputs.shape
-    if not parameters.are_onednns or features != spec.input_size or not rows or not time:
+    if not parameters.is_onednn or features != spec.input_size or not rows or not time:
         return False
     shape, (h0, c0) = (len(parameters.weights), rows, spec.hidden_size), state
     return h0.shape == c0.shape == shape and all(x.dtype is torch.float32 and x.is_cpu for x in (inputs, h0, c0))
@@ -82,7 +82,7 @@ def _is_onednns(parameters: Parameters, inputs: Tensor, state: State) -> bool:
 
 def _step(parameters: Parameters, inputs: Tensor, state: State) -> tuple[Tensor, State]:
     """One time step through `torch.lstm_cell`."""
-    h0, c0 = state.hidden_state.unbind(), state.cell_state.unbind()  # (batch, unit) of each layer and direction
+    h0, c0 = (value.unbind() for value in state)  # (batch, unit) of each layer and direction
     layer_input, directions = inputs[:, 0], parameters.spec.num_directions  # (batch, feature)
     hidden: list[Tensor] = []
     cell: list[Tensor] = []
@@ -96,11 +96,11 @@ def _step(parameters: Parameters, inputs: Tensor, state: State) -> tuple[Tensor,
 
 
 def _layers(parameters: Parameters, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-    """A few steps through oneDNN's inference kernel, its weights in its own order."""
+    """A few steps through oneDNN's inference kernel, with weights in its own order."""
     layer_input, directions = inputs.transpose(0, 1).contiguous(), parameters.spec.num_directions
     runs: list[onednn_kernel.Run] = []
-    for weights, begun in zip(parameters.packed(inputs.shape[0]), state.entries(), strict=True):
-        runs.append(onednn_kernel.run(weights, layer_input, *begun, reverse=len(runs) % directions == 1))
+    for weights, initial in zip(parameters.reordered(inputs.shape[0]), state.entries(), strict=True):
+        runs.append(onednn_kernel.run(weights, layer_input, *initial, reverse=len(runs) % directions == 1))
         if len(runs) % directions == 0:
             layer_input = _side_by_side([run.output for run in runs[-directions:]])
     return layer_input.transpose(0, 1), State.joined([run.final for run in runs])

@@ -1,10 +1,10 @@
-"""`Order`: how the rows of a padded batch are read, and where their own steps end.
+"""Ragged batches: how their rows are padded, read in either direction, and where each row ends.
 
-Forward layers read a row as it stands; reverse layers read it from its own last step back to its first. Either way the
-padding comes last, so no row ever sees it and nothing need be packed.
+Forward layers read a row as it is; reverse layers read it from its own last step back to its first. In both cases the
+padding comes last, so it changes no row and nothing need be packed.
 
-Batches lie in memory time first, so that a (time, batch) place is one block of units. Places are numbered through,
-`step * batch + row`, and whole blocks are moved by such numbers.
+Batches lie in memory time first, so that a (time, batch) place is one block of units. Places are numbered
+`step * batch + row`, and whole blocks are moved by these numbers.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
 
 from gatescope.backends.chunk import Chunk
 from gatescope.state import State
 
+_UNBATCHED = 2  # axes of values without a batch: (time, feature)
 
-class Order:
-    """The order of one batch.
+
+class BatchLayout:
+    """Where the steps of each row of one padded batch lie.
 
     Args:
         lengths: how many steps each row has.
-        time: steps of the padded batch.
-        device: where the values lie.
+        time: how many steps the padded batch has.
+        device: of the values.
     """
 
     def __init__(self, lengths: Sequence[int], time: int, device: torch.device) -> None:
@@ -33,100 +36,102 @@ class Order:
         self.is_ragged = min(lengths) < time
         self._device = device
 
-    def clean(self, inputs: Tensor) -> Tensor:
-        """(time, batch, feature), contiguous, with zeros in the padding whatever stood there."""
+    def with_zero_padding(self, inputs: Tensor) -> Tensor:
+        """(time, batch, feature), contiguous, with zeros in the padding."""
         if not self.is_ragged:
             return inputs.contiguous()
-        cleaned = inputs.clone(memory_format=torch.contiguous_format)
-        cleaned.flatten(0, 1).index_fill_(0, self._padding, 0)
-        return cleaned
+        zeroed = inputs.clone(memory_format=torch.contiguous_format)
+        zeroed.flatten(0, 1).index_fill_(0, self._padding, 0)
+        return zeroed
 
-    def blank(self, values: Tensor) -> None:
+    def fill_padding(self, values: Tensor) -> None:
         """Write NaN into the padding of (…, time, batch, unit)."""
         if self.is_ragged:
             places = values.view(*values.shape[:-3], self.time * self.batch, values.shape[-1])
             places.index_fill_(-2, self._padding, torch.nan)
 
     def reversed(self, values: Tensor) -> Tensor:
-        """(time, batch, …) with each row turned around within its own length; applied twice it changes nothing."""
-        turned = torch.empty_like(values)
-        self.place(values, turned, "reverse", 0)
-        return turned
+        """(time, batch, …) with each row reversed within its own length; applied twice it changes nothing."""
+        result = torch.empty_like(values)
+        self.place(values, result, "reverse", 0)
+        return result
 
     def place(self, values: Tensor, into: Tensor, direction: str, start: int) -> None:
-        """Write the steps from `start`, as a direction reads them, to their own time: (time, batch, unit) both."""
+        """Write steps from `start` on, in the order of a direction, to their input time: (time, batch, unit) both."""
         if direction == "forward":
             into[start : start + len(values)] = values
             return
-        blocks, places = values.flatten(0, 1), self._turned[start * self.batch : (start + len(values)) * self.batch]
+        blocks, places = (
+            values.flatten(0, 1),
+            self._reversed_places[start * self.batch : (start + len(values)) * self.batch],
+        )
         if len(values) == self.time and into.is_contiguous():
-            torch.index_select(
-                blocks, 0, places, out=into.view(blocks.shape)
-            )  # turning undoes itself, and this is faster
+            # reversal is its own inverse, so reading from the places does what writing to them would, and is faster
+            torch.index_select(blocks, 0, places, out=into.view(blocks.shape))
         else:
             into.view(-1, blocks.shape[-1]).index_copy_(0, places, blocks)
 
-    def take_last(self, chunk: Chunk, final: State | None) -> State:
-        """The states (1, batch, unit) at each row's last step, once its chunk was seen; `final` is of those before."""
+    def last_state(self, chunk: Chunk, before: State | None) -> State:
+        """The state (1, batch, size) at each row's last step up to this chunk; `before` is that of the chunk before."""
         if not self.is_ragged:
             return chunk.final
-        steps = self._last - chunk.start  # (batch,): below 0 where a row ended before
+        steps = self._last_steps - chunk.start  # (batch,): below 0 where a row ended before
         places = steps.clamp(0, chunk.stop - chunk.start - 1) * self.batch + self._rows
-        ended = State(*(x.flatten(0, 1).index_select(0, places)[None] for x in (chunk.hidden_state, chunk.cell_state)))
-        if final is None:
+        ended = State(*(values.flatten(0, 1).index_select(0, places)[None] for values in chunk.states))
+        if before is None:
             return ended
         is_new = (steps >= 0)[:, None]
-        return State(*(torch.where(is_new, new, old) for new, old in zip(ended, final, strict=True)))
+        return State(*(torch.where(is_new, new, old) for new, old in zip(ended, before, strict=True)))
 
-    def valid(self, chunk: Chunk, values: Tensor) -> Tensor:
+    def mask_padding(self, chunk: Chunk, values: Tensor) -> Tensor:
         """(time, batch) values of a chunk with zeros in the padding."""
         if not self.is_ragged:
             return values
-        return values.masked_fill(~self._valid[chunk.start : chunk.stop].to(self._device), 0)
+        return values.masked_fill(~self._is_valid[chunk.start : chunk.stop].to(self._device), 0)
 
     def moves(self, chunk: Chunk, direction: str, steps: range) -> tuple[Tensor, Tensor]:
-        """Places of a chunk, as its direction reads it, that are of these steps, and their places in (steps, batch)."""
-        kept = torch.full((self.time,), -1)
-        kept[list(steps)] = torch.arange(len(steps))
-        read = slice(chunk.start, chunk.stop)
-        step = torch.where(self._valid[read], kept[self._own_time(direction)[read]], -1)  # (time, batch)
+        """The places of a chunk of this direction that belong to these steps, and their places in (steps, batch)."""
+        targets = torch.full((self.time,), -1)
+        targets[list(steps)] = torch.arange(len(steps))
+        span = slice(chunk.start, chunk.stop)
+        step = torch.where(self._is_valid[span], targets[self._input_time(direction)[span]], -1)  # (time, batch)
         source = (step >= 0).flatten().nonzero()[:, 0]
         target = (step * self.batch + torch.arange(self.batch)).flatten()[source]
         return source.to(self._device), target.to(self._device)
 
-    # all of these are made on the CPU, where the lengths are known, so that a GPU need not be waited for
+    # these are made on the CPU, where the lengths are known, so that nothing waits for a GPU
 
     @cached_property
-    def _valid(self) -> Tensor:
+    def _is_valid(self) -> Tensor:
         """(time, batch), false in the padding."""
         return torch.arange(self.time)[:, None] < torch.tensor(self.lengths)
 
     @cached_property
-    def _last(self) -> Tensor:
+    def _last_steps(self) -> Tensor:
         """(batch,) each row's last step."""
         return torch.tensor(self.lengths, device=self._device) - 1
 
     @cached_property
     def _rows(self) -> Tensor:
-        """(batch,) the rows' numbers."""
+        """(batch,) the number of each row."""
         return torch.arange(self.batch, device=self._device)
 
     @cached_property
     def _padding(self) -> Tensor:
-        """The places of the padding, numbered through."""
-        return (~self._valid).flatten().nonzero()[:, 0].to(self._device)
+        """The places of the padding."""
+        return (~self._is_valid).flatten().nonzero()[:, 0].to(self._device)
 
     @cached_property
-    def _turned(self) -> Tensor:
-        """(time · batch,) the place whose block stands at each place when every row is turned around."""
-        return (self._own_time("reverse") * self.batch + torch.arange(self.batch)).flatten().to(self._device)
+    def _reversed_places(self) -> Tensor:
+        """(time · batch,) the place whose block comes to each place when every row is reversed."""
+        return (self._input_time("reverse") * self.batch + torch.arange(self.batch)).flatten().to(self._device)
 
-    def _own_time(self, direction: str) -> Tensor:
-        """(time, batch) the time of what a direction reads at each of its steps; padding keeps its own."""
+    def _input_time(self, direction: str) -> Tensor:
+        """(time, batch) the input step that a direction reads at each of its steps; padding keeps its own."""
         steps = torch.arange(self.time)[:, None].expand(self.time, self.batch)
-        return (
-            steps if direction == "forward" else torch.where(self._valid, torch.tensor(self.lengths) - 1 - steps, steps)
-        )
+        if direction == "forward":
+            return steps
+        return torch.where(self._is_valid, torch.tensor(self.lengths) - 1 - steps, steps)
 
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -134,7 +139,24 @@ def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([sequence.shape[0] for sequence in sequences])
     if len(sequences) == 1:
         return sequences[0][None], lengths
-    return torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True), lengths
+    return pad_sequence(list(sequences), batch_first=True), lengths
+
+
+def batch_first(values: Tensor | PackedSequence, *, is_batch_first: bool) -> tuple[Tensor, Tensor | None]:
+    """What a recurrent module takes or returns, as (batch, time, …) with the rows in their own order.
+
+    Args:
+        values: packed, or with the module's axes: (batch, time, …), (time, batch, …), or (time, …) without a batch.
+        is_batch_first: the module's `batch_first`.
+
+    Returns:
+        The values, and the lengths (batch,) of packed ones on the CPU; None for a tensor.
+    """
+    if isinstance(values, PackedSequence):
+        return pad_packed_sequence(values, batch_first=True)
+    if values.dim() == _UNBATCHED:
+        return values[None], None
+    return (values if is_batch_first else values.transpose(0, 1)), None
 
 
 def is_valid(lengths: Tensor, time: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""`Selection`: which part of a trace is wanted; the axes keep the order asked for."""
+"""`Selection`: which part of a trace is asked for; the axes keep the order of the request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import TypeVar
 
-from gatescope.cells import Step
 from gatescope.errors import InvalidInput, Place
 from gatescope.spec import Spec
 
-SIGNALS: tuple[str, ...] = Step._fields
 MAX_PLACES = 10
 
 T = TypeVar("T", int, str)
@@ -23,21 +21,22 @@ T = TypeVar("T", int, str)
 class Selection:
     """Signals, layers, directions, units and time steps of a trace; None takes all of them.
 
-    `units` index the cell's units; where `proj_size` makes the hidden state narrower, it has those below that.
-    `time` is applied to the batch's padded time axis, that is, to the steps of its longest sequence.
+    `units` index the cell's units. Where `proj_size` makes a signal narrower, it has the units below that size.
+    `time` is applied to the batch's padded time axis, that is, to the steps of its longest sequence. None takes the
+    signals that a trace of the cell has by default.
     """
 
-    signals: tuple[str, ...] = SIGNALS
+    signals: tuple[str, ...] | None = None
     layers: tuple[int, ...] | None = None
     directions: tuple[str, ...] | None = None
     units: tuple[int, ...] | None = None
     time: slice = field(default_factory=lambda: slice(None), hash=False)  # Python 3.11 has no hash for it
 
     def resolve(self, spec: Spec) -> Selection:
-        """The same selection with every None replaced by what this LSTM has.
+        """The same selection with every None replaced by what a module of this spec has.
 
         Raises:
-            InvalidInput: a name or an index that this LSTM does not have, or one given twice.
+            InvalidInput: a name or an index that the module does not have, or one given twice.
         """
         return _resolved(self, spec)
 
@@ -46,13 +45,13 @@ class Selection:
         return list(range(longest)[self.time])
 
     def between(self, longest: int, start: int, stop: int) -> range:
-        """The selected time steps from start up to stop, of so many; the selection must go upwards."""
+        """The selected time steps in start…stop − 1 of a batch of this length; the selection must go upwards."""
         steps = range(longest)[self.time]
         return steps[bisect_left(steps, start) : bisect_left(steps, stop)]
 
     @property
     def is_upwards(self) -> bool:
-        """Whether the time steps are wanted from the first to the last."""
+        """Whether the time steps go from the first to the last."""
         return (self.time.step or 1) > 0
 
     def shape(self, batch: int, longest: int) -> tuple[int, int, int, int, int]:
@@ -64,9 +63,11 @@ class Selection:
 @lru_cache(maxsize=256)
 def _resolved(selection: Selection, spec: Spec) -> Selection:
     if selection.time.step == 0:
-        raise InvalidInput.at(Place(("time", "step"), "a step of 0 goes nowhere"))
+        raise InvalidInput.at(Place(("time", "step"), "a step of 0 selects nothing"))
     return Selection(
-        _known("signals", selection.signals, SIGNALS),
+        spec.signal_names
+        if selection.signals is None
+        else _known("signals", selection.signals, spec.cell.signal_names),
         _known("layers", selection.layers, range(spec.num_layers)),
         _known("directions", selection.directions, spec.directions),
         _known("units", selection.units, range(spec.hidden_size)),

@@ -1,276 +1,276 @@
-"""`trace`: what happened inside an `nn.LSTM`, at every step, layer, direction and unit."""
+"""`trace`: what happened inside a recurrent module, at every step, layer, direction and unit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from gatescope import padding
 from gatescope.backends import onednn, probe
-from gatescope.backends.chunk import Chunk, Method
+from gatescope.backends.chunk import Backend, Chunk
 from gatescope.backends.onednn import LayoutChanged
 from gatescope.backends.parameters import Parameters
-from gatescope.backends.probe import METHODS
-from gatescope.buffer import Recorder
+from gatescope.buffer import SignalBuffer
+from gatescope.cells import Cell, Tensors
 from gatescope.errors import InvalidInput, Place
-from gatescope.padding import Order
+from gatescope.padding import BatchLayout
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
 
-_BLOCK = 1_048_576  # floats: a thread must wait for the interpreter after each stroke, so there should be few
+_BLOCK_FLOATS = 1_048_576  # few blocks: after each operation a thread waits for the interpreter
 _EVERYTHING = Selection()
-_RESIDUAL = ("output_gate", "cell_state", "hidden_state")
+_BATCHED = 3  # axes of inputs and states with a batch
+_UNBATCHED = 2
 
 
 @dataclass(frozen=True)
 class Trace:
     """The signals of a batch, each (batch, layer, direction, time, unit), float, NaN in the padding.
 
-    Values of the reverse direction stand in input time: index t belongs to input t. `hidden_state` is the fused
-    kernel's own; with `proj_size` it is narrower than the rest. A signal that was not selected is missing. The
-    tensors may share memory: whoever writes into one clones it first.
+    Each selected signal of the cell is also an attribute under its name: `t.input_gate`, `t.forget_gate`,
+    `t.cell_candidate`, `t.output_gate`, `t.cell_state` and `t.hidden_state` of an LSTM. A signal that was not selected
+    is missing.
+
+    The axes are the same whatever axes the module takes: the batch comes first, and a sequence without a batch is a
+    batch of one. Values of the reverse direction stand in input time: index t belongs to input t. `hidden_state` is the
+    fused kernel's own; with `proj_size` it is narrower than the rest. The tensors may share memory: clone one before
+    you write into it.
     """
 
     signals: dict[str, Tensor]
+    spec: Spec
     selection: Selection
     sequence_lengths: Tensor  # (batch,)
-    output: Tensor  # (batch, time, directions · unit), as nn.LSTM's with batch_first; NaN in the padding
-    initial_state: State
-    final_state: State  # each row's at its own last step
-    gaps: Tensor | None  # (batch,) of each row; None where the signals kept here are enough to compute them
-    method: str  # the way to the gates that was taken, as `gatescope/backends/probe.py` names them
+    output: Tensor  # (batch, time, directions · unit): the top layer's hidden states; NaN in the padding
+    initial_state: State  # (layers · directions, batch, size) each
+    final_state: State  # the same at each row's own last step
+    row_residuals: Tensor | None  # (batch,) of each row; None if they can be computed from the signals
+    backend: str  # which one computed it, by its name in `gatescope/backends/probe.py`
+
+    def __getattr__(self, name: str) -> Tensor:
+        signals: dict[str, Tensor] = self.__dict__.get("signals", {})
+        if name not in signals:
+            raise AttributeError(f"the trace has no '{name}'; its signals are {', '.join(signals) or 'none'}")
+        return signals[name]
 
     @cached_property
     def residual(self) -> float:
-        """Max |fused hidden_state − output_gate·tanh(cell_state)| (projected), over the whole trace.
+        """Max |fused hidden_state − hidden_state of the equations|, over the whole trace.
 
-        Computed when it is first asked for, where the signals are there: a tanh over a trace costs as much as a copy.
+        For an LSTM the latter is output_gate·tanh(cell_state), projected where `proj_size` is set. It is computed when
+        it is first asked for, if the signals are there: that takes as long as a copy of the trace.
         """
-        return float(self._gaps.max())
+        return float(self._row_residuals.max())
 
-    def settled(self) -> Trace:
-        """The same with its residual computed, here and now, row by row."""
-        return replace(self, gaps=self._gaps)
+    def with_residual(self) -> Trace:
+        """The same trace with the residual of each row computed."""
+        return replace(self, row_residuals=self._row_residuals)
 
     @cached_property
-    def _gaps(self) -> Tensor:
-        if self.gaps is not None:
-            return self.gaps
+    def _row_residuals(self) -> Tensor:
+        if self.row_residuals is not None:
+            return self.row_residuals
         rows, time, _ = self.output.shape
-        o, c, h = (self.signals[name].permute(1, 2, 3, 0, 4).flatten(0, 2) for name in _RESIDUAL)  # (…, batch, unit)
-        steps = _gap(o, c, h, None).view(-1, time, rows).amax(dim=0)  # (time, batch), NaN in the padding
-        if min(self.sequence_lengths.tolist()) < time:
+        flat = {  # (layer · direction · time, batch, unit)
+            name: self.signals[name].permute(1, 2, 3, 0, 4).flatten(0, 2) for name in self.spec.cell.residual_signals
+        }
+        steps = _step_residuals(self.spec.cell, flat).view(-1, time, rows).amax(dim=0)  # (time, batch)
+        if min(self.sequence_lengths.tolist()) < time:  # then the padding is NaN
             steps.masked_fill_(~padding.is_valid(self.sequence_lengths, time).T.to(steps.device), 0)
         result = steps.amax(dim=0)
-        if self.method == "workspace":
-            _give_up_unless_believable(float(result.max()))
+        if self.backend == "workspace":
+            _disable_workspace_if_wrong(float(result.max()))
         return result
-
-    @property
-    def input_gate(self) -> Tensor:
-        """i: how much of the candidate is written, 0…1."""
-        return self.signals["input_gate"]
-
-    @property
-    def forget_gate(self) -> Tensor:
-        """f: how much of the cell state before is kept, 0…1."""
-        return self.signals["forget_gate"]
-
-    @property
-    def cell_candidate(self) -> Tensor:
-        """g, PyTorch's "cell gate": what would be written, −1…1."""
-        return self.signals["cell_candidate"]
-
-    @property
-    def output_gate(self) -> Tensor:
-        """o: how much of tanh(c) is shown, 0…1."""
-        return self.signals["output_gate"]
-
-    @property
-    def cell_state(self) -> Tensor:
-        """The cell state, c = f·c_before + i·g."""
-        return self.signals["cell_state"]
-
-    @property
-    def hidden_state(self) -> Tensor:
-        """The hidden state, h = o·tanh(c), projected where `proj_size` is set."""
-        return self.signals["hidden_state"]
 
 
 def trace(
-    module: nn.LSTM,
-    inputs: Tensor | Sequence[Tensor],
+    module: nn.RNNBase,
+    inputs: Tensor | PackedSequence | Sequence[Tensor],
     sequence_lengths: Tensor | Sequence[int] | None = None,
-    initial_state: State | tuple[Tensor, Tensor] | None = None,
+    initial_state: State | Tensor | Sequence[Tensor] | None = None,
     selection: Selection | None = None,
 ) -> Trace:
-    """Run an `nn.LSTM` as in evaluation mode and return every gate and state on the way.
+    """Run a recurrent module as in evaluation mode and return every gate and state on the way.
+
+    The inputs and the initial state are what `module(inputs, initial_state)` takes. No gradients are recorded.
 
     Args:
-        module: any `nn.LSTM`; its `batch_first` does not matter here, and neither does dropout between layers.
-        inputs: (batch, time, feature) padded on the right, or a list of (time, feature) tensors.
-        sequence_lengths: (batch,) true lengths of a padded `inputs`; all of it when not given.
-        initial_state: `nn.LSTM`'s (h0, c0), each (layers · directions, batch, unit); zeros when not given.
-        selection: what to keep; everything when not given.
+        module: any `nn.LSTM`; dropout between its layers is not applied.
+        inputs: (time, batch, feature), or (batch, time, feature) if the module is `batch_first`; padded on the right.
+            Or (time, feature) without a batch, a `PackedSequence`, or a list of (time, feature) tensors.
+        sequence_lengths: (batch,) true lengths of padded `inputs`; the whole time axis when not given.
+        initial_state: the module's (h0, c0), each (layers · directions, batch, size), or (layers · directions, size)
+            for inputs without a batch; zeros when not given.
+        selection: what to keep; every signal, layer, direction, unit and step when not given.
 
     Raises:
-        InvalidInput: a shape does not fit the module, a length lies outside 1…time, or the selection names what is not
-            there.
+        InvalidInput: a shape does not fit the module, a length lies outside 1…time, or the selection names what the
+            module does not have.
+        TypeError: the module is of no known cell.
     """
     parameters = Parameters.of(module)
     spec = parameters.spec
     selection = (selection or _EVERYTHING).resolve(spec)
-    if not isinstance(inputs, Tensor):
-        inputs, sequence_lengths = _pad(inputs, sequence_lengths)
-    _check(inputs, spec)
-    lengths, given = _lengths(sequence_lengths, inputs)
     with torch.no_grad():
-        padded = inputs.to(parameters.weights[0].weight_ih)
-        order = Order(given, padded.shape[1], padded.device)
-        run = parameters, padded, lengths, order, _state(initial_state, spec, padded), selection
+        batch, given_lengths = _read(inputs, sequence_lengths, spec, is_batch_first=module.batch_first)
+        lengths, numbers = _lengths(given_lengths, batch)
+        batch = _detached(batch.to(parameters.weights[0].weight_ih))
+        layout = BatchLayout(numbers, batch.shape[1], batch.device)
+        is_unbatched = isinstance(inputs, Tensor) and inputs.dim() == _UNBATCHED
+        state = _initial_state(initial_state, spec, batch, is_unbatched=is_unbatched)
+        run = parameters, batch, lengths, layout, state, selection
         try:
             return _trace(*run)
         except LayoutChanged as error:
-            probe.distrust("workspace", str(error))
+            probe.disable("workspace", str(error))
             return _trace(*run)
 
 
-def _give_up_unless_believable(residual: float) -> None:
-    """A residual that is computed late can no more change its trace, but the next ones are made another way."""
+def _disable_workspace_if_wrong(residual: float) -> None:
+    """A residual that is computed late cannot change its trace, but later traces use another backend."""
     try:
         onednn.check(residual)
     except LayoutChanged as error:
-        probe.distrust("workspace", str(error))
+        probe.disable("workspace", str(error))
 
 
 def _trace(
-    parameters: Parameters, inputs: Tensor, lengths: Tensor, order: Order, initial: State, selection: Selection
+    parameters: Parameters, inputs: Tensor, lengths: Tensor, layout: BatchLayout, initial: State, selection: Selection
 ) -> Trace:
-    name = probe.fastest(parameters.kinds)
-    kept = Recorder(selection, parameters.spec, order)
-    one = _Pass(parameters, initial, order, kept)
-    output = one.output(inputs, METHODS[name])  # (time, batch, directions · unit)
-    gaps = None
-    if not kept.holds_all:
-        gaps = torch.stack([*one.gaps, initial.cell_state.new_zeros(order.batch)]).amax(dim=0)
+    spec = parameters.spec
+    name = probe.fastest(spec.cell, parameters.kinds)
+    buffer = SignalBuffer(selection, spec, layout)
+    run = _Run(parameters, initial, layout, buffer)
+    output = run.output(inputs, probe.BACKENDS[name])  # (time, batch, directions · unit)
+    row_residuals = None
+    if not buffer.has_residual:
+        row_residuals = torch.stack([*run.row_residuals, inputs.new_zeros(layout.batch)]).amax(dim=0)
         if name == "workspace":
-            onednn.check(float(gaps.max()))
-    signals = kept.finish()
-    if kept.whole is None:  # else the output is among what was kept, and blanked already
-        order.blank(output)
+            onednn.check(float(row_residuals.max()))
+    signals = buffer.signals()
+    if buffer.only_chunk is None:  # else the output is one of its tensors, and its padding is filled
+        layout.fill_padding(output)
     return Trace(
         signals=signals,
+        spec=spec,
         selection=selection,
         sequence_lengths=lengths,
         output=output.transpose(0, 1),
         initial_state=initial,
-        final_state=State.joined(one.finals),
-        gaps=gaps,
-        method=name,
+        final_state=State.joined(run.finals),
+        row_residuals=row_residuals,
+        backend=name,
     )
 
 
-class _Pass:
-    """One pass through an LSTM: layer by layer, direction by direction, chunk by chunk."""
+class _Run:
+    """One run of a recurrent module: layer by layer, direction by direction, chunk by chunk."""
 
-    def __init__(self, parameters: Parameters, initial: State, order: Order, kept: Recorder) -> None:
+    def __init__(self, parameters: Parameters, initial: State, layout: BatchLayout, buffer: SignalBuffer) -> None:
         self._spec, self._weights = parameters.spec, parameters.weights
         self._initial = initial.entries()
-        self._order, self._kept = order, kept
-        self.finals: list[State] = []  # of every layer and direction, (1, batch, unit) each
-        self.gaps: list[Tensor] = []  # of every row, layer by layer
+        self._layout, self._buffer = layout, buffer
+        self.finals: list[State] = []  # of every layer and direction, (1, batch, size) each
+        self.row_residuals: list[Tensor] = []  # (batch,) of each chunk
 
-    def output(self, inputs: Tensor, way: Method) -> Tensor:
+    def output(self, inputs: Tensor, backend: Backend) -> Tensor:
         """(batch, time, feature) -> the top layer's output (time, batch, directions · unit)."""
-        layer_input = self._order.clean(inputs.transpose(0, 1))  # (time, batch, feature)
+        layer_input = self._layout.with_zero_padding(inputs.transpose(0, 1))  # (time, batch, feature)
         directions = self._spec.directions
         for layer in range(self._spec.num_layers):
-            hidden = [self._hidden(layer, direction, layer_input, way) for direction in directions]
+            hidden = [self._hidden_state(layer, direction, layer_input, backend) for direction in directions]
             layer_input = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=-1)
         return layer_input
 
-    def _hidden(self, layer: int, direction: str, layer_input: Tensor, way: Method) -> Tensor:
-        """One layer and direction over (time, batch, feature): its hidden states (time, batch, unit) in input time."""
+    def _hidden_state(self, layer: int, direction: str, layer_input: Tensor, backend: Backend) -> Tensor:
+        """Run one layer and direction over (time, batch, feature): (time, batch, unit) in input time."""
         entry = len(self.finals)
-        weights = self._weights[entry]
-        read = layer_input if direction == "forward" else self._order.reversed(layer_input)
+        weights, previous = self._weights[entry], self._initial[entry]
+        read = layer_input if direction == "forward" else self._layout.reversed(layer_input)
         hidden = final = None
-        for chunk in way(weights, read, *self._initial[entry]):
-            final = self._order.take_last(chunk, final)
-            if self._kept.wants(layer, direction):
-                self._record(layer, direction, chunk, weights)
-            if direction == "forward" and chunk.hidden_state.shape[0] == self._order.time:
+        for chunk in backend(self._spec.cell, weights, read, previous):
+            final = self._layout.last_state(chunk, final)
+            if self._buffer.wants(layer, direction):
+                self._record(layer, direction, chunk, previous, weights)
+            previous = chunk.final
+            if direction == "forward" and chunk.hidden_state.shape[0] == self._layout.time:
                 hidden = chunk.hidden_state
                 continue
             if hidden is None:
-                hidden = chunk.hidden_state.new_empty(self._order.time, *chunk.hidden_state.shape[1:])
-            self._order.place(chunk.hidden_state, hidden, direction, chunk.start)
+                hidden = chunk.hidden_state.new_empty(self._layout.time, *chunk.hidden_state.shape[1:])
+            self._layout.place(chunk.hidden_state, hidden, direction, chunk.start)
         if final is None or hidden is None:
             raise TypeError("there was no time step")
         self.finals.append(final)
         return hidden
 
-    def _record(self, layer: int, direction: str, chunk: Chunk, weights: Weights) -> None:
-        self._kept.record(layer, direction, chunk)
-        if not self._kept.holds_all:
-            output_gate, cell_state, hidden_state = chunk.signals[-3:]
-            gap = _gap(output_gate, cell_state, hidden_state, weights.weight_hr)
-            self.gaps.append(self._order.valid(chunk, gap).amax(dim=0))
+    def _record(self, layer: int, direction: str, chunk: Chunk, previous: State, weights: Weights) -> None:
+        self._buffer.add(layer, direction, chunk)
+        if not self._buffer.has_residual:
+            cell = self._spec.cell
+            signals, before = chunk.signals(cell), tuple(state[0] for state in previous)
+            steps = _step_residuals(cell, signals, before, weights.weight_hr)
+            self.row_residuals.append(self._layout.mask_padding(chunk, steps).amax(dim=0))
 
 
-def _gap(output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_hr: Tensor | None) -> Tensor:
-    """Max |hidden_state − output_gate·tanh(cell_state)|, projected, at each (time, batch)."""
-    blocks = _differences(output_gate, cell_state, hidden_state, weight_hr)
-    return torch.cat([block.amax(dim=-1) for block in blocks])
+def _step_residuals(
+    cell: Cell, signals: Mapping[str, Tensor], previous: Tensors = (), weight_hr: Tensor | None = None
+) -> Tensor:
+    """Max |residual| over the units of each (time, batch), from signals (time, batch, unit).
 
-
-def _differences(
-    output_gate: Tensor, cell_state: Tensor, hidden_state: Tensor, weight_hr: Tensor | None
-) -> Iterator[Tensor]:
-    """|hidden_state − output_gate·tanh(cell_state)|, projected, (time, batch, unit).
-
-    In blocks of time that need little memory beside the trace.
+    It is computed in blocks of time, which need little memory beside the trace.
     """
-    time, batch_size, units = cell_state.shape
-    steps = max(1, _BLOCK // (batch_size * units))
+    signals = {name: signals[name] for name in cell.residual_signals}
+    time, batch_size, _ = next(iter(signals.values())).shape
+    steps = max(1, _BLOCK_FLOATS // (batch_size * max(values.shape[-1] for values in signals.values())))
+    largest: list[Tensor] = []
     for start in range(0, time, steps):
-        span = slice(start, start + steps)
-        rebuilt = _tanh(cell_state[span]).mul_(output_gate[span])
-        if weight_hr is not None:
-            rebuilt = rebuilt @ weight_hr.T
-        yield rebuilt.sub_(hidden_state[span]).abs_()
+        span = {name: values[start : start + steps] for name, values in signals.items()}
+        largest.append(cell.residual(span, previous, weight_hr).abs_().amax(dim=-1))
+        if cell.residual_reads_previous:
+            previous = tuple(span[state][-1] for state in cell.states)
+    return torch.cat(largest)
 
 
-def _tanh(values: Tensor) -> Tensor:
-    """2σ(2x) − 1 where that is tanh(x) to rounding, for it takes torch a third of the time; not in half precision."""
-    if values.dtype in (torch.float32, torch.float64):
-        return (2 * values).sigmoid_().mul_(2).sub_(1)
-    return values.tanh()
-
-
-def _pad(sequences: Sequence[Tensor], lengths: object) -> tuple[Tensor, Tensor]:
+def _read(
+    inputs: Tensor | PackedSequence | Sequence[Tensor], lengths: Any, spec: Spec, *, is_batch_first: bool
+) -> tuple[Tensor, Any]:
+    """The inputs as (batch, time, feature), and their lengths (batch,), None where they are not given."""
+    if isinstance(inputs, Tensor):
+        if inputs.dim() not in {_UNBATCHED, _BATCHED} or inputs.shape[-1] != spec.input_size or 0 in inputs.shape:
+            axes = "batch, time" if is_batch_first else "time, batch"
+            _refuse(inputs, spec, f"({axes}, {spec.input_size}), or (time, {spec.input_size}) without a batch")
+        return padding.batch_first(inputs, is_batch_first=is_batch_first)[0], lengths
     if lengths is not None:
-        raise InvalidInput.at(Place(("sequence_lengths",), "a list of sequences has its own lengths"))
-    shapes = {tuple(sequence.shape[1:]) for sequence in sequences}
-    if len(shapes) != 1:
-        raise InvalidInput.at(Place(("inputs",), f"sequences must be of one width, but have {sorted(shapes)}"))
-    return padding.pad(sequences)
+        kind = "a PackedSequence" if isinstance(inputs, PackedSequence) else "a list of sequences"
+        raise InvalidInput.at(Place(("sequence_lengths",), f"{kind} has its own lengths"))
+    if isinstance(inputs, PackedSequence):
+        padded, lengths = padding.batch_first(inputs, is_batch_first=is_batch_first)
+    else:
+        shapes = {tuple(sequence.shape[1:]) for sequence in inputs}
+        if len(shapes) != 1:
+            raise InvalidInput.at(Place(("inputs",), f"sequences must be of one width, but have {sorted(shapes)}"))
+        padded, lengths = padding.pad(inputs)
+    if padded.dim() != _BATCHED or padded.shape[-1] != spec.input_size or 0 in padded.shape:
+        _refuse(padded, spec, f"sequences of (time, {spec.input_size})")
+    return padded, lengths
 
 
-def _check(inputs: Tensor, spec: Spec) -> None:
-    if inputs.dim() != 3 or inputs.shape[2] != spec.input_size or 0 in inputs.shape:  # noqa: PLR2004
-        expected = f"(batch, time, {spec.input_size})"
-        raise InvalidInput.at(Place(("inputs",), f"inputs has shape {tuple(inputs.shape)}; this LSTM takes {expected}"))
+def _refuse(inputs: Tensor, spec: Spec, expected: str) -> NoReturn:
+    message = f"inputs has shape {tuple(inputs.shape)}; this {_name(spec)} takes {expected}"
+    raise InvalidInput.at(Place(("inputs",), message))
 
 
 def _lengths(given: Tensor | Sequence[int] | None, inputs: Tensor) -> tuple[Tensor, list[int]]:
-    """(batch,) as a tensor and as numbers; those of all rows when none are given."""
+    """(batch,) as a tensor and as numbers; the whole time axis of (batch, time, feature) when none are given."""
     rows, time, _ = inputs.shape
     if given is None:
         return torch.full((rows,), time), [time] * rows
@@ -287,12 +287,30 @@ def _lengths(given: Tensor | Sequence[int] | None, inputs: Tensor) -> tuple[Tens
     return lengths, numbers
 
 
-def _state(given: State | tuple[Tensor, Tensor] | None, spec: Spec, inputs: Tensor) -> State:
+def _initial_state(
+    given: State | Tensor | Sequence[Tensor] | None, spec: Spec, inputs: Tensor, *, is_unbatched: bool
+) -> State:
+    """(layers · directions, batch, size) each, for inputs (batch, time, feature)."""
     if given is None:
         return State.zeros(spec, len(inputs), inputs)
-    state = State(*given).to(inputs)
-    for name, expected in spec.state_shapes(len(inputs)).items():
-        shape = tuple(getattr(state, name).shape)
-        if shape != expected:
-            raise InvalidInput.at(Place(("initial_state", name), f"has shape {shape}; this LSTM takes {expected}"))
-    return state
+    tensors = [given] if isinstance(given, Tensor) else given
+    names, sizes = spec.cell.states, spec.state_sizes
+    if len(tensors) != len(names):
+        message = f"has {len(tensors)} tensors; this {_name(spec)} takes {len(names)}: {', '.join(names)}"
+        raise InvalidInput.at(Place(("initial_state",), message))
+    rows, state = () if is_unbatched else (len(inputs),), []
+    for name, size, tensor in zip(names, sizes, tensors, strict=True):
+        if tensor.shape != (expected := (spec.state_entries, *rows, size)):
+            message = f"has shape {tuple(tensor.shape)}; this {_name(spec)} takes {expected}"
+            raise InvalidInput.at(Place(("initial_state", name), message))
+        batched = tensor[:, None] if is_unbatched else tensor
+        state.append(_detached(batched.to(inputs)))
+    return State(*state)
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
+def _name(spec: Spec) -> str:
+    return spec.cell.module.__name__

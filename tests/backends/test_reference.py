@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gatescope import cells
 from gatescope.backends import reference
+from gatescope.cells import LSTM
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
@@ -15,7 +15,7 @@ GRID = list(itertools.product((1, 2, 3), (False, True), (False, True), (0, 3), (
 
 
 @pytest.mark.parametrize(("num_layers", "bidirectional", "bias", "proj_size", "given_state"), GRID)
-def test_the_equations_give_torchs_output_in_float64(
+def test_the_equations_equal_torch_in_float64(
     seeded_lstm, random, num_layers, bidirectional, bias, proj_size, given_state
 ):
     module = seeded_lstm(3, 5, num_layers, bias=bias, bidirectional=bidirectional, proj_size=proj_size).double()
@@ -35,7 +35,7 @@ def test_the_equations_give_torchs_output_in_float64(
     torch.testing.assert_close(cells[:, :directions].flatten(0, 1), cn[:, 0], rtol=0, atol=1e-13)
 
 
-def test_every_cell_state_is_torchs_own_after_as_many_steps(seeded_lstm, random):
+def test_every_state_equals_torchs_after_that_step(seeded_lstm, random):
     module = seeded_lstm(3, 5, 2).double()
     sequence = torch.randn(6, 3, generator=random, dtype=torch.float64)
     signals = reference.run(module, sequence)
@@ -45,7 +45,7 @@ def test_every_cell_state_is_torchs_own_after_as_many_steps(seeded_lstm, random)
         torch.testing.assert_close(signals["hidden_state"][:, 0, t], hn[:, 0], rtol=0, atol=1e-13)
 
 
-def test_one_step_of_one_unit_is_what_pen_and_paper_give():
+def test_one_step_equals_a_calculation_by_hand():
     weights = Weights(
         weight_ih=torch.tensor([[0.1], [0.2], [0.3], [0.4]], dtype=torch.float64),
         weight_hh=torch.tensor([[-0.5], [0.6], [-0.7], [0.8]], dtype=torch.float64),
@@ -54,7 +54,8 @@ def test_one_step_of_one_unit_is_what_pen_and_paper_give():
         weight_hr=None,
     )
     x, h, c = 1.5, -0.4, 0.9
-    step = cells.step(*(torch.tensor([[value]], dtype=torch.float64) for value in (x, h, c)), weights)
+    x_t, h_t, c_t = (torch.tensor([[value]], dtype=torch.float64) for value in (x, h, c))
+    step = LSTM.step(x_t, (h_t, c_t), weights)
 
     i = 1 / (1 + math.exp(-(0.1 * x - 0.5 * h + 0.11)))
     f = 1 / (1 + math.exp(-(0.2 * x + 0.6 * h - 0.08)))
@@ -62,10 +63,11 @@ def test_one_step_of_one_unit_is_what_pen_and_paper_give():
     o = 1 / (1 + math.exp(-(0.4 * x + 0.8 * h - 0.16)))
     after = f * c + i * g
     expected = (i, f, g, o, after, o * math.tanh(after))
-    assert [signal.item() for signal in step] == pytest.approx(expected, abs=1e-15)
+    assert list(step) == list(LSTM.signal_names)
+    assert [signal.item() for signal in step.values()] == pytest.approx(expected, abs=1e-15)
 
 
-def test_float32_weights_are_taken_in_the_precision_of_the_sequence(seeded_lstm, random):
+def test_weights_take_the_precision_of_the_sequence(seeded_lstm, random):
     module = seeded_lstm(3, 5)
     sequence = torch.randn(6, 3, generator=random, dtype=torch.float64)
     signals = reference.run(module, sequence)

@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gatescope.backends import reference
+from gatescope.cells import LSTM
 from gatescope.checkpoints.importer import Imported, Options, import_checkpoint
 from gatescope.padding import pad
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Brought:
     def traces(self, lstms: list[nn.LSTM], fed: Tensor, given: Tensor | None = None) -> None:
         """The trace over `given` is the oracle's, of these LSTMs one on top of the other, over what they are fed."""
         trace = self.ask([fed if given is None else given], trace=Selection()).trace
-        signals: dict[str, list[Tensor]] = {name: [] for name in SIGNALS}
+        signals: dict[str, list[Tensor]] = {name: [] for name in LSTM.signal_names}
         for lstm in lstms:
             by_equations = reference.run(lstm, fed.double())
             fed = by_equations["output"]
-            for name in SIGNALS:
+            for name in LSTM.signal_names:
                 signals[name].append(by_equations[name])
-        for name in SIGNALS:
+        for name in LSTM.signal_names:
             expected = torch.cat(signals[name])  # (layer, direction, time, unit)
             torch.testing.assert_close(trace.signals[name][0].double(), expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(trace.output[0].double(), fed, rtol=0, atol=1e-5)

@@ -18,7 +18,7 @@ from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 from gatescope.backends import reference
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
@@ -140,10 +140,10 @@ def test_the_asyncio_client_gets_the_same(triton, awaiting, coding):
 
 
 def test_any_gate_can_be_asked_for(triton, shipped, shakespeare):
-    given = triton.infer("shakespeare", [ids()], outputs=wanted(*SIGNALS))
+    given = triton.infer("shakespeare", [ids()], outputs=wanted(*LSTM.signal_names))
     expected = reference.run(shakespeare.lstm, shakespeare.embedding(torch.from_numpy(IDS[0])).double())
     traced = shipped.post("/v1/models/shakespeare/trace", json={"text": TEXT, "units": [7]}).json()
-    for name in SIGNALS:
+    for name in LSTM.signal_names:
         np.testing.assert_allclose(given.as_numpy(name)[0], expected[name], atol=1e-5)
         np.testing.assert_array_equal(
             given.as_numpy(name)[..., 7:8], np.array(traced["signals"][name], dtype=np.float32)

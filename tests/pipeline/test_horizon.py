@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from gatescope.backends import reference
+from gatescope.cells import LSTM
 from gatescope.pipeline.horizon import _TokenRows
 from gatescope.pipeline.output import OutputConfig
 from gatescope.pipeline.query import Query
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.state import State
 
 LENGTHS = (5, 1, 3)
@@ -99,7 +100,7 @@ class TestForecasts:
         for row, length in enumerate(answer.sequence_lengths.tolist()):
             fed = encode(answer.inputs[row, :length])
             expected = reference.run(made.module.lstm, fed.double())
-            for signal in SIGNALS:
+            for signal in LSTM.signal_names:
                 mine = answer.trace.signals[signal][row, :, :, :length].double()
                 torch.testing.assert_close(mine, expected[signal], rtol=0, atol=1e-5)
             torch.testing.assert_close(answer.output[row, :length].double(), expected["output"], rtol=0, atol=1e-5)

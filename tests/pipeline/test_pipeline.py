@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from gatescope.backends import reference
+from gatescope.cells import LSTM
 from gatescope.errors import ManifestError, WeightsError
 from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.head import HeadConfig
@@ -11,7 +12,7 @@ from gatescope.pipeline.output import OutputConfig
 from gatescope.pipeline.plain import PlainPipeline
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.tokens import TokenInputs
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 
 LENGTHS = (5, 1, 3)
 LABELS = {"labels": ("P", "Q")}
@@ -94,7 +95,7 @@ def test_a_ragged_batch_equals_its_rows_alone(case, days, random, steps):
         mine, other = together.prediction.values[row], alone.prediction.values[0]
         torch.testing.assert_close(mine[: len(sequence)] if steps == "all" else mine, other, rtol=0, atol=1e-6)
         torch.testing.assert_close(together.output[row, : len(sequence)], alone.output[0], rtol=0, atol=1e-6)
-        for name in state._fields:
+        for name in state.names:
             mine, other = getattr(together.final_state, name), getattr(alone.final_state, name)
             torch.testing.assert_close(mine[:, row], other[:, 0], rtol=0, atol=1e-6)
 
@@ -109,7 +110,7 @@ def test_raw_values_in_the_padding_reach_no_answer(case, days, garbage):
     expected = made.ask(rows, trace=Selection())
     answer = made.pipeline.answer(Query(dirty, torch.tensor(LENGTHS), trace=Selection()))
     torch.testing.assert_close(answer.prediction.values, expected.prediction.values, rtol=0, atol=0)
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         mine, other = answer.trace.signals[signal], expected.trace.signals[signal]
         torch.testing.assert_close(mine, other, rtol=0, atol=0, equal_nan=True)
 
@@ -120,7 +121,7 @@ def test_output_state_and_trace_belong_to_the_encoded_inputs(case, days, encode,
     state = made.state(1, random)
     answer = made.ask([sequence], initial_state=state, output=True, final_state=True, trace=Selection())
     expected = reference.run(made.module.lstm, encode(sequence).double(), type(state)(*(v.double() for v in state)))
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         torch.testing.assert_close(answer.trace.signals[signal][0].double(), expected[signal], rtol=0, atol=1e-5)
     torch.testing.assert_close(answer.output[0].double(), expected["output"], rtol=0, atol=1e-5)
     last = expected["cell_state"][:, 0, -1]

@@ -1,1 +1,1 @@
-"""Where the gates of a layer come from: oneDNN's workspace, a replay of the fused kernel, or the plain loop."""
+"""How the gates of a layer are computed: oneDNN's workspace, a replay of the fused kernel, or a loop of equations."""

@@ -1,7 +1,7 @@
-"""`Chunk`: some time steps of one layer and direction, in the order in which it reads its input.
+"""`Chunk`: some time steps of one layer and direction, in the order in which the direction reads its input.
 
-Layers are run in chunks of time with the state carried, so that what a kernel leaves behind stays small beside what is
-returned.
+A layer is run in chunks of time, each from the state where the one before ended. What a kernel leaves behind then stays
+small beside what is returned.
 """
 
 from __future__ import annotations
@@ -11,48 +11,56 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gatescope.cells import Step
-from gatescope.spec import GATES
+from gatescope.cells import Cell, Tensors
 from gatescope.state import State
 from gatescope.weights import Weights
 
-MOST_FLOATS = 16_000_000  # 64 MB, of which about half is written; a kernel call reorders the weights first: not too few
-MOST_AT_ONCE = (
-    3 * MOST_FLOATS
-)  # what has no more is one chunk: where that is all there is, it is returned without a copy
-FLOATS_PER_UNIT = 16  # what oneDNN's workspace holds per step, row and unit, its unused parts included
+CHUNK_FLOATS = 16_000_000  # 64 MB, of which about half is written; a kernel reorders the weights at each call: not less
+SINGLE_CHUNK_FLOATS = 3 * CHUNK_FLOATS  # what has no more is one chunk, and is returned without a copy if it is all
+FLOATS_PER_UNIT = 16  # per step, row and unit: oneDNN's workspace with its unused parts, the largest of all backends
 
 
 class Chunk(NamedTuple):
     """Steps `start` … of one layer and direction."""
 
     start: int
-    gates: Tensor  # (time, batch, 4 · hidden_size): input gate, forget gate, cell candidate, output gate
-    cell_state: Tensor  # (time, batch, hidden_size)
-    hidden_state: Tensor  # (time, batch, proj_size or hidden_size)
-    final: State  # after its last step, each (1, batch, unit)
+    blocks: Tensors  # (time, batch, signals · hidden_size): each block of the cell, its signals side by side
+    states: Tensors  # (time, batch, size): each state of the cell
+    final: State  # after the last step, each (1, batch, size)
+
+    @property
+    def hidden_state(self) -> Tensor:
+        """(time, batch, proj_size or hidden_size)."""
+        return self.states[0]
 
     @property
     def stop(self) -> int:
-        """The step after its last."""
-        return self.start + self.cell_state.shape[0]
+        """The step after the last."""
+        return self.start + self.states[0].shape[0]
 
     @property
-    def signals(self) -> Step:
-        """The six signals, each (time, batch, unit)."""
-        i, f, g, o = self.gates.chunk(GATES, dim=-1)
-        return Step(i, f, g, o, self.cell_state, self.hidden_state)
+    def tensors(self) -> Tensors:
+        """The blocks and the states, in the order of the cell's `layout`."""
+        return self.blocks + self.states
+
+    def signals(self, cell: Cell) -> dict[str, Tensor]:
+        """Every signal (time, batch, unit) by name."""
+        signals: dict[str, Tensor] = {}
+        for names, block in zip(cell.blocks, self.blocks, strict=True):
+            signals.update(zip(names, block.chunk(len(names), dim=-1), strict=True))
+        signals.update(zip(cell.states, self.states, strict=True))
+        return signals
 
 
-Method = Callable[[Weights, Tensor, Tensor, Tensor], Iterator[Chunk]]
-"""A way to the gates: weights, inputs (time, batch, feature), h0 (1, batch, P), c0 (1, batch, H) -> chunks in order."""
+Backend = Callable[[Cell, Weights, Tensor, Tensors], Iterator[Chunk]]
+"""Cell, weights, inputs (time, batch, feature), initial states (1, batch, size) -> chunks in the order of time."""
 
 
-def parts(inputs: Tensor, hidden_size: int) -> Iterator[tuple[int, Tensor]]:
-    """Cut (time, batch, feature) into chunks of time: each with its first step."""
+def split_time(inputs: Tensor, hidden_size: int) -> Iterator[tuple[int, Tensor]]:
+    """Cut (time, batch, feature) into chunks of time; give each with its first step."""
     time, batch, features = inputs.shape
     floats = FLOATS_PER_UNIT * batch * max(features, hidden_size)  # of a step
-    if time * floats <= MOST_AT_ONCE:
+    if time * floats <= SINGLE_CHUNK_FLOATS:
         return iter([(0, inputs)])
-    steps = max(1, MOST_FLOATS // floats)
+    steps = max(1, CHUNK_FLOATS // floats)
     return ((start, inputs[start : start + steps]) for start in range(0, time, steps))

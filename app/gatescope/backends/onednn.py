@@ -1,9 +1,9 @@
-"""The gates from oneDNN's own workspace: the kernel has computed them, and in training mode it leaves them behind.
+"""The gates of an LSTM from oneDNN's workspace: its training kernel leaves them there.
 
 The training kernel (`onednn_kernel.py`) returns, beside its outputs, the memory that its backward pass would read. In
-float32 that begins with the activated gates and holds the cell states further on. The layout is private to oneDNN
-(`src/cpu/rnn/rnn_utils.cpp` of oneDNN 3 describes it), so `probe.py` uses it only where a probe has proved it, and the
-first run of every shape is checked here, step by step, against the recurrence.
+float32 that memory begins with the activated gates and holds the cell states further on. The layout is private to
+oneDNN (`src/cpu/rnn/rnn_utils.cpp` of oneDNN 3 describes it). So `probe.py` uses it only where a probe has proved it,
+and the first run of every shape is checked here, step by step, against the recurrence.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import torch
 from torch import Tensor
 
 from gatescope.backends import onednn_kernel
-from gatescope.backends.chunk import Chunk, parts
-from gatescope.spec import GATES
+from gatescope.backends.chunk import Chunk, split_time
+from gatescope.cells import LSTM, Cell, Tensors
 from gatescope.weights import Weights
 
-_PAGE = 1024  # floats: each part of the workspace begins on a page of 4 KiB
+_GATES = len(LSTM.gates)
+_PAGE_FLOATS = 1024  # each part of the workspace begins on a page of 4 KiB
 _TOLERANCE = 1e-4
 
-_MOST_SEEN = 10_000
-_seen: set[tuple[int, ...]] = set()
-"""Shapes whose workspace was read and checked in full: its layout hangs on nothing else."""
+_MAX_CHECKED_SHAPES = 10_000
+_checked_shapes: set[tuple[int, ...]] = set()
+"""Shapes whose workspace was read and checked in full: the layout depends on nothing else."""
 
 
 class LayoutChanged(RuntimeError):
@@ -34,7 +35,7 @@ class LayoutChanged(RuntimeError):
 
 
 class Layout(NamedTuple):
-    """Where things stand in the workspace, in floats."""
+    """Where the values lie in the workspace, in floats."""
 
     gates: int  # where [time][batch][4H] begins
     gates_row: int  # from one (time, batch) row of gates to the next
@@ -44,7 +45,7 @@ class Layout(NamedTuple):
 @lru_cache(maxsize=1024)
 def layout(time: int, batch: int, features: int, hidden_size: int) -> Layout:
     """The workspace of one layer and direction, float32, without projection."""
-    gates_row = _leading(GATES * hidden_size)
+    gates_row = _leading(_GATES * hidden_size)
     states_row = max(_leading(features), _leading(hidden_size))
     gates = _pages(time * batch * gates_row)
     states = _pages(2 * (time + 1) * batch * states_row)  # the layer's input and its hidden states
@@ -59,41 +60,41 @@ def check(residual: float) -> None:
         raise LayoutChanged(f"a trace read from oneDNN's workspace left a residual of {residual:.3g}")
 
 
-def chunks(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Iterator[Chunk]:
-    """Run the kernel over (time, batch, feature) and read its workspace; a `Method`."""
-    h, c = h0, c0
-    for start, part in parts(inputs, c0.shape[-1]):
-        chunk = _run(weights, part, h, c, start)
+def chunks(_: Cell, weights: Weights, inputs: Tensor, initial: Tensors) -> Iterator[Chunk]:
+    """Run the kernel over (time, batch, feature) and read its workspace; a `Backend` of the LSTM."""
+    for start, part in split_time(inputs, weights.hidden_size):
+        chunk = _run(weights, part, initial, start)
         yield chunk
-        h, c = chunk.final
+        initial = chunk.final
 
 
-def _run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, start: int) -> Chunk:
+def _run(weights: Weights, inputs: Tensor, initial: Tensors, start: int) -> Chunk:
+    h0, c0 = initial
     (time, batch, features), hidden_size = inputs.shape, c0.shape[-1]
-    # the workspace is kept in gradient mode only; nothing here requires a gradient, so none is recorded
+    # the kernel returns the workspace in gradient mode only; nothing here requires a gradient, so none is recorded
     with _outside_inference() if torch.is_inference_mode_enabled() else torch.enable_grad():
         output, final, workspace = onednn_kernel.run(weights, inputs, h0, c0)
     floats = workspace.view(torch.float32)
     gates_start, row, cells_start = layout(time, batch, features, hidden_size)
     if cells_start + time * batch * hidden_size > floats.shape[0]:
         raise LayoutChanged("oneDNN's workspace is smaller than what is to be read from it")
-    gates = floats.as_strided((time, batch, GATES * hidden_size), (batch * row, row, 1), gates_start)
+    gates = floats.as_strided((time, batch, _GATES * hidden_size), (batch * row, row, 1), gates_start)
     step = batch * hidden_size
     cell_state = floats.as_strided((time, batch, hidden_size), (step, hidden_size, 1), cells_start)
     last = floats.as_strided((1, batch, hidden_size), (step, hidden_size, 1), cells_start + (time - 1) * step)
-    last.copy_(final.cell_state)  # the kernel gives the last one apart and leaves its slot empty
-    chunk = Chunk(start, gates, cell_state, output, final)
+    last.copy_(final[1])  # the kernel returns the last cell state separately and leaves its place empty
+    chunk = Chunk(start, (gates,), (output, cell_state), final)
     shape = time, batch, features, hidden_size, torch.get_num_threads()
-    if shape not in _seen:
+    if shape not in _checked_shapes:
         _check_recurrence(chunk, c0)
         _remember(shape)
     return chunk
 
 
 def _remember(shape: tuple[int, ...]) -> None:
-    if len(_seen) == _MOST_SEEN:
-        _seen.clear()
-    _seen.add(shape)
+    if len(_checked_shapes) == _MAX_CHECKED_SHAPES:
+        _checked_shapes.clear()
+    _checked_shapes.add(shape)
 
 
 @contextmanager
@@ -103,22 +104,23 @@ def _outside_inference() -> Iterator[None]:
 
 
 def _check_recurrence(chunk: Chunk, c0: Tensor) -> None:
-    """Hold every step that was read against the hidden states that the kernel gave, and against the step before."""
-    i, f, g, o, c, h = chunk.signals
-    before = torch.cat((c0, c[:-1]))  # c_{t−1}: (time, batch, H)
-    cell_gap = (f * before).addcmul_(i, g).sub_(c)
-    hidden_gap = c.tanh().mul_(o).sub_(h)
-    if float(torch.maximum(cell_gap.abs_().amax(), hidden_gap.abs_().amax())) <= _TOLERANCE:
+    """Compare every step that was read with the kernel's hidden states and with the step before."""
+    i, f, g, o = chunk.blocks[0].chunk(_GATES, dim=-1)
+    h, c = chunk.states
+    previous = torch.cat((c0, c[:-1]))  # c_{t−1}: (time, batch, H)
+    cell_error = (f * previous).addcmul_(i, g).sub_(c)
+    hidden_error = c.tanh().mul_(o).sub_(h)
+    if float(torch.maximum(cell_error.abs_().amax(), hidden_error.abs_().amax())) <= _TOLERANCE:
         return
-    if bool(c.isfinite().all() and h.isfinite().all()):  # else an overflow, which the kernel has seen too
+    if bool(c.isfinite().all() and h.isfinite().all()):  # else an overflow, which the kernel has too
         raise LayoutChanged("what was read from oneDNN's workspace is not what the kernel computed")
 
 
 def _leading(size: int) -> int:
-    """The row length that oneDNN takes: whole cache lines, but no multiple of 1 KiB, for the cache's sake."""
+    """The row length that oneDNN takes: whole cache lines, no multiple of 1 KiB, which would collide in the cache."""
     row = -(-size // 16) * 16
     return row + 16 if row % 256 == 0 else row
 
 
 def _pages(floats: int) -> int:
-    return -(-floats // _PAGE) * _PAGE
+    return -(-floats // _PAGE_FLOATS) * _PAGE_FLOATS

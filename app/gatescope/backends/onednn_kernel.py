@@ -7,15 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gatescope.spec import GATES
+from gatescope.cells import LSTM
 from gatescope.state import State
 from gatescope.weights import Weights
+
+CELL = LSTM
+"""The cell that the kernel computes."""
 
 _LSTM_MODE = 2
 
 
 class Run(NamedTuple):
-    """What the kernel gives."""
+    """What the kernel returns."""
 
     output: Tensor  # (time, batch, hidden_size)
     final: State  # after the last step, each (1, batch, hidden_size)
@@ -45,7 +48,7 @@ def run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, *, reverse: bo
         inputs,
         weight_ih,
         weight_hh,
-        bias_ih if has_bias else weight_ih,  # something must stand there
+        bias_ih if has_bias else weight_ih,  # without a bias any tensor will do
         bias_hh if has_bias else weight_hh,
         h0.contiguous(),
         c0.contiguous(),
@@ -62,16 +65,16 @@ def run(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor, *, reverse: bo
     return Run(output, State(hidden_state, cell_state), workspace)
 
 
-def packed(weights: Weights, batch: int) -> Weights:
-    """The same weights as the inference kernel reads them for a batch of this size; it would reorder them every time.
+def reordered(weights: Weights, batch: int) -> Weights:
+    """The same weights in the order in which the inference kernel reads them for a batch of this size.
 
-    Whatever the order, the kernel knows it: given another than it wants, it reorders them as ever.
+    The kernel reorders weights at every call if they are in any other order, so these are right for every batch.
     """
-    rows, features = weights.weight_ih.shape
+    features = weights.weight_ih.shape[1]
     weight_ih, weight_hh = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight(  # noqa: SLF001 - what torch.compile uses
         weights.weight_ih,
         weights.weight_hh,
-        rows // GATES,
+        weights.hidden_size,
         False,  # reverse
         weights.bias_ih is not None,
         False,  # batch_first

@@ -1,4 +1,4 @@
-"""The plain loop: the equations step by step. Slow, and the last resort where nothing else gives the gates."""
+"""The equations of a cell in a loop over time: slow, for tests and for where no faster backend is right."""
 
 from __future__ import annotations
 
@@ -7,49 +7,54 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gatescope.backends.chunk import Chunk, parts
-from gatescope.cells import Step, step
+from gatescope.backends.chunk import Chunk, split_time
+from gatescope.cells import Cell, Tensors
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
 
 
-def chunks(weights: Weights, inputs: Tensor, h0: Tensor, c0: Tensor) -> Iterator[Chunk]:
-    """Run the equations over (time, batch, feature); a `Method`."""
-    h, c = h0[0], c0[0]
-    for start, part in parts(inputs, c0.shape[-1]):
+def chunks(cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors) -> Iterator[Chunk]:
+    """Run the equations over (time, batch, feature); a `Backend`."""
+    states = tuple(state[0] for state in initial)  # (batch, size) each
+    for start, part in split_time(inputs, weights.hidden_size):
         steps = []
         for x in part:
-            steps.append(step(x, h, c, weights))
-            h, c = steps[-1].hidden_state, steps[-1].cell_state
-        *gates, cell_state, hidden_state = (torch.stack(values) for values in zip(*steps, strict=True))
-        yield Chunk(start, torch.cat(gates, dim=-1), cell_state, hidden_state, State(h[None], c[None]))
+            steps.append(cell.step(x, states, weights))
+            states = tuple(steps[-1][name] for name in cell.states)
+        signals = {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
+        yield Chunk(
+            start,
+            tuple(torch.cat([signals[name] for name in names], dim=-1) for names in cell.blocks),
+            tuple(signals[name] for name in cell.states),
+            State(*(state[None] for state in states)),
+        )
 
 
-def run(module: nn.LSTM, sequence: Tensor, initial_state: State | None = None) -> dict[str, Tensor]:
+def run(module: nn.RNNBase, sequence: Tensor, initial_state: State | None = None) -> dict[str, Tensor]:
     """Every signal over one sequence, by the equations alone.
 
     Args:
         module: its weights are taken in the precision of `sequence`.
         sequence: (time, feature).
-        initial_state: `nn.LSTM`'s (h0, c0) with a batch of 1; zeros when not given.
+        initial_state: each (layers · directions, 1, size); zeros when not given.
 
     Returns:
-        The six signals, each (layer, direction, time, unit) in input time, and `output` (time, directions · unit).
+        The cell's signals, each (layer, direction, time, unit) in input time, and `output` (time, directions · unit).
     """
     spec = Spec.from_module(module)
     state = initial_state or State.zeros(spec, 1, sequence)
-    signals: dict[str, list[Tensor]] = {name: [] for name in Step._fields}
+    signals: dict[str, list[Tensor]] = {name: [] for name in spec.cell.signal_names}
     layer_input = sequence
     for layer in range(spec.num_layers):
         hidden = []
         for d, direction in enumerate(spec.directions):
-            entry = layer * spec.num_directions + d
-            h, c = state.hidden_state[entry], state.cell_state[entry]  # (1, unit)
-            steps = _run_direction(layer_input, h, c, Weights.of(module, layer, direction).to(sequence), direction)
-            for name in Step._fields:
-                signals[name].append(steps[name])
-            hidden.append(steps["hidden_state"])
+            initial = tuple(value[layer * spec.num_directions + d] for value in state)  # (1, size) each
+            weights = Weights.of(module, layer, direction).to(sequence)
+            steps = _run_direction(spec.cell, layer_input, initial, weights, direction)
+            for name, values in signals.items():
+                values.append(steps[name])
+            hidden.append(steps[spec.cell.states[0]])
         layer_input = torch.cat(hidden, dim=-1)  # (time, directions · unit)
     stacked = {name: torch.stack(values) for name, values in signals.items()}  # (layer · direction, time, unit)
     axes = (spec.num_layers, spec.num_directions)
@@ -57,11 +62,12 @@ def run(module: nn.LSTM, sequence: Tensor, initial_state: State | None = None) -
     return by_layer | {"output": layer_input}
 
 
-def _run_direction(sequence: Tensor, h: Tensor, c: Tensor, weights: Weights, direction: str) -> dict[str, Tensor]:
+def _run_direction(
+    cell: Cell, sequence: Tensor, states: Tensors, weights: Weights, direction: str
+) -> dict[str, Tensor]:
     order = range(len(sequence)) if direction == "forward" else reversed(range(len(sequence)))
-    steps: dict[int, Step] = {}
+    steps: dict[int, dict[str, Tensor]] = {}
     for t in order:
-        steps[t] = step(sequence[t : t + 1], h, c, weights)
-        h, c = steps[t].hidden_state, steps[t].cell_state
-    in_input_time = [steps[t] for t in range(len(sequence))]
-    return {name: torch.cat([getattr(s, name) for s in in_input_time]) for name in Step._fields}
+        steps[t] = cell.step(sequence[t : t + 1], states, weights)
+        states = tuple(steps[t][name] for name in cell.states)
+    return {name: torch.cat([steps[t][name] for t in range(len(sequence))]) for name in cell.signal_names}

@@ -25,7 +25,7 @@ def report(file: Path) -> dict[str, Any]:
     return {
         "parameters": sum(value.numel() for value in read.weights.values()),
         "notes": list(read.notes),
-        "lstms": [{"path": lstm.path, "kind": lstm.kind, **asdict(lstm.spec)} for lstm in contents.lstms],
+        "lstms": [{"path": lstm.path, "kind": lstm.kind, **lstm.spec.arguments} for lstm in contents.lstms],
         "embeddings": [asdict(table) for table in contents.embeddings],
         "linear_layers": [asdict(layer) for layer in contents.linear_layers],
         "others": [asdict(part) for part in contents.others],

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from gatescope.backends.probe import method_of
+from gatescope.backends.probe import backend_of
 from gatescope.errors import ManifestError, ModuleError, WeightsError
 from gatescope.pipeline.custom import factory
 from gatescope.pipeline.custom.module import CustomPipeline
@@ -62,8 +62,8 @@ class Model:
 
     @property
     def trace_method(self) -> str:
-        """The way to its gates: `workspace`, `replay` or `loop`."""
-        return method_of(self.pipeline.lstm)
+        """The backend that computes its gates: `workspace`, `replay` or `loop`."""
+        return backend_of(self.pipeline.lstm)
 
     @property
     def device(self) -> str:
@@ -86,8 +86,8 @@ class Model:
         return made.hexdigest()
 
     def warm(self) -> None:
-        """Prove the way to its gates and compute a few steps, so that the first request need not wait for it."""
-        method_of(self.pipeline.lstm)
+        """Prove its trace backend and compute a few steps, so that the first request need not wait for it."""
+        backend_of(self.pipeline.lstm)
         self.fingerprint  # noqa: B018 - computed once, and here nobody waits for it
         for query in self.pipeline.rehearsals():
             self.pipeline.answer(query)

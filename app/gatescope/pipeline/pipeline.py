@@ -44,10 +44,10 @@ class Pipeline(nn.Module, ABC):
         output: their names, labels and scale.
     """
 
-    lstm: nn.LSTM
+    lstm: nn.RNNBase
     """The LSTM that is looked into where none is named."""
 
-    lstms: Mapping[str, nn.LSTM]
+    lstms: Mapping[str, nn.RNNBase]
     """Every `nn.LSTM` that can be looked into, by name; the first where none is named."""
 
     takes_initial_state: bool
@@ -119,7 +119,7 @@ class Pipeline(nn.Module, ABC):
         """The arguments of the first LSTM."""
         return self.spec_of(None)
 
-    def lstm_of(self, module: str | None) -> nn.LSTM:
+    def lstm_of(self, module: str | None) -> nn.RNNBase:
         """The LSTM of this name, the first without one."""
         return self.lstm if module is None else self.lstms[module]
 

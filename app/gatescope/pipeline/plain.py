@@ -127,7 +127,7 @@ class PlainPipeline(Pipeline):
         if query.explain is not None:
             return replace(answer, explained=explain(self.lstm, encoded[0], begin, query.explain))
         if query.trace is not None:
-            traced = trace(self.lstm, encoded, lengths, begin, query.trace).settled()
+            traced = trace(self.lstm, encoded, lengths, begin, query.trace).with_residual()
             output, final_state = traced.output, traced.final_state
         else:
             output, final_state = forward(

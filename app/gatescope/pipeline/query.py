@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from gatescope.decompose import Explained, Point
+from gatescope.decompose import Explanation, Point
 from gatescope.errors import DeadlineExceeded
 from gatescope.selection import Selection
 from gatescope.state import State
@@ -99,4 +99,4 @@ class Answer:
     final_state: State | None = None
     packed_state: bytes | None = None  # the final one, where it is a lone sequence that began from such a one
     trace: Trace | None = None
-    explained: Explained | None = None
+    explained: Explanation | None = None

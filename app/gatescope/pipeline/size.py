@@ -30,10 +30,11 @@ def check_trace(shape: tuple[int, ...], selection: Selection, most_bytes: int) -
     Raises:
         TraceTooLarge: they are.
     """
-    size = prod(shape) * len(selection.signals) * FLOAT_BYTES
+    signals = len(selection.signals or ())
+    size = prod(shape) * signals * FLOAT_BYTES
     if size > most_bytes:
         raise TraceTooLarge(
-            f"the trace has {size:,} bytes ({len(selection.signals)} signals of shape {list(shape)}); this server "
+            f"the trace has {size:,} bytes ({signals} signals of shape {list(shape)}); this server "
             f"makes at most {most_bytes:,}: ask for fewer signals, layers, directions, units or time steps"
         )
 

@@ -9,6 +9,7 @@ from torch import nn
 import example_modules as examples
 from example_modules import faulty
 from gatescope.backends import reference
+from gatescope.cells import LSTM
 from gatescope.decompose import Point
 from gatescope.errors import DeadlineExceeded, InvalidInput, ModuleError, ModuleFailed, ReplyTooLarge, TraceTooLarge
 from gatescope.padding import pad
@@ -17,7 +18,7 @@ from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.output import OutputConfig
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.tokens import TokenInputs
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.state import State
 
 LENGTHS = (24, 7, 12, 7)
@@ -90,7 +91,7 @@ def assert_traces(pipeline, name, rows, expected, state=None):
     for index, read in enumerate(expected):
         own = None if state is None else state(index)
         oracle = reference.run(pipeline.lstms[name], read.double(), own)
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             values = answer.trace.signals[signal][index]
             torch.testing.assert_close(values[:, :, : len(read)].double(), oracle[signal], rtol=0, atol=1e-5)
             assert values[:, :, len(read) :].isnan().all()
@@ -295,7 +296,7 @@ class TestExplain:
         exact = wide(module)
         read = exact.below(exact.embedding(row)[None])[0][0].detach()
         expected = reference.run(exact.above, read)["cell_state"][0, 0, -1, 2]
-        assert answer.explained.walkthrough.cell_update.cell_state == pytest.approx(float(expected), abs=1e-6)
+        assert answer.explained.decomposition.updates["cell_state"].value == pytest.approx(float(expected), abs=1e-6)
         assert answer.explained.residual < 1e-6
 
     def test_a_step_that_the_lstm_does_not_have(self, build, rows):

@@ -12,7 +12,7 @@ from safetensors.torch import save_model
 import example_modules as examples
 from example_modules import faulty
 from gatescope.backends.reference import run
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 
 FEATURES = 'kind = "features"\nfeatures = [{name = "a"}, {name = "b"}, {name = "c"}]'
 TOKENS = 'kind = "tokens"\nvocabulary = "characters"\ncharacters = "abcde"'
@@ -154,7 +154,7 @@ def test_a_trace_is_the_same_in_all_four_formats(post, body, model):
     assert end["residual"] == whole["residual"] < 1e-6
     assert end["output"] == whole["output"]
     assert header["sequence_lengths"] == whole["sequence_lengths"] == tensors["sequence_lengths"].tolist()
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         np.testing.assert_array_equal(tensors[signal], arrays[signal])
         for row, (values, length) in enumerate(zip(whole["signals"][signal], whole["sequence_lengths"], strict=True)):
             kept = [index for index, step in enumerate(whole["time_steps"]) if step < length]
@@ -282,7 +282,7 @@ def test_a_trace_is_stored_with_the_lstms_own_time(server, post, body, model):
     path = f"/v1/traces/{reply.json()['trace_id']}"
     described, values = server.get(path).json(), server.get(f"{path}/values").json()
     assert described["sequence_lengths"] == values["sequence_lengths"] == whole["sequence_lengths"]
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         for ours, theirs in zip(values["signals"][signal], whole["signals"][signal], strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
     point = {"time_step": -1, "unit": 1}

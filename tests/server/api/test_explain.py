@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 
-GATES = SIGNALS[:4]
+GATES = LSTM.signal_names[:4]
 CONTRIBUTOR = {"name", "value", "weight", "contribution"}
 
 RIVER = [[float(day), 7 if day % 2 else 9] for day in range(5)]

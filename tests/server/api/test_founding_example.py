@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gatescope.backends.reference import run
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 from gatescope.state import State
 
 
@@ -43,7 +43,7 @@ def test_every_signal_is_what_the_equations_give_in_float64(call, networks, exam
     reply = call("founding/trace", body)
     for row in range(3):
         oracle = run(networks["founding"].lstm, inputs[:, row], State(h0[:, row : row + 1], c0[:, row : row + 1]))
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             np.testing.assert_allclose(reply.signals[signal][row], oracle[signal], atol=1e-5)
     assert reply.residual < 1e-6
     assert (reply.axes, reply.layers, reply.directions, reply.units) == (

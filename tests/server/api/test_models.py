@@ -4,6 +4,7 @@ import re
 
 import torch
 
+from gatescope.cells import LSTM
 from gatescope.server.api.routes import ROUTES, WEBSOCKET
 
 
@@ -42,23 +43,19 @@ def test_a_model_tells_what_it_is(client):
     assert info["output"]["kind"] == "output"
 
 
-def test_a_model_tells_the_signals_of_its_cell_and_their_ranges(client):
+def test_signals_are_described_with_their_bounds(client):
     info = info_of(client, "founding")
     assert info["cell"] == "lstm"
-    assert [(signal["name"], signal["symbol"], signal["low"], signal["high"]) for signal in info["signals"]] == [
-        ("input_gate", "i", 0, 1),
-        ("forget_gate", "f", 0, 1),
-        ("cell_candidate", "g", -1, 1),
-        ("output_gate", "o", 0, 1),
-        ("cell_state", "c", None, None),
-        ("hidden_state", "h", -1, 1),
-    ]
+    assert [signal["name"] for signal in info["signals"]] == list(LSTM.signal_names)
+    assert [signal["symbol"] for signal in info["signals"]] == list("ifgoch")
     assert all(signal["description"] for signal in info["signals"])
-    assert info["lstms"][0]["signals"] == info["signals"]
-    projected = info_of(client, "both-ways")["signals"][-1]
-    assert (projected["name"], projected["low"], projected["high"]) == ("hidden_state", None, None)
-    unavailable = info_of(client, "weightless")
-    assert (unavailable["cell"], unavailable["signals"]) == (None, [])
+    bounds = {signal["name"]: (signal["low"], signal["high"]) for signal in info["signals"]}
+    assert bounds["forget_gate"] == (0, 1)
+    assert bounds["hidden_state"] == (-1, 1)
+    assert bounds["cell_state"] == (None, None)
+    projected = {signal["name"]: (signal["low"], signal["high"]) for signal in info_of(client, "both-ways")["signals"]}
+    assert projected == bounds | {"hidden_state": (None, None)}
+    assert info_of(client, "weightless")["signals"] == []
 
 
 def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):

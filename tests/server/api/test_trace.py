@@ -8,9 +8,9 @@ import torch
 from safetensors.numpy import load
 
 from gatescope.backends.reference import run
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 
-WIDTHS = dict.fromkeys(SIGNALS, 4) | {"hidden_state": 2}
+WIDTHS = dict.fromkeys(LSTM.signal_names, 4) | {"hidden_state": 2}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_a_ragged_bidirectional_projected_trace_is_what_the_equations_give(call,
     assert reply.residual < 1e-6
     for row, sequence in enumerate(sequences):
         oracle = run(networks["both-ways"].lstm, sequence.double())
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             values = np.array(reply.signals[signal][row])
             assert values.shape == (2, 2, len(sequence), WIDTHS[signal])
             np.testing.assert_allclose(values, oracle[signal], atol=1e-5)
@@ -67,8 +67,8 @@ def test_safetensors_and_npz_hold_the_same_arrays_padded_with_nan(call, body):
     tensors = load(call("both-ways/trace", body, headers={"Accept": "application/vnd.safetensors"}))
     with np.load(io.BytesIO(call("both-ways/trace", body, headers={"Accept": "application/x-npz"}))) as file:
         arrays = {name: file[name] for name in file.files if name != "metadata"}
-    assert tensors.keys() == arrays.keys() == {*SIGNALS, "sequence_lengths"}
-    for signal in SIGNALS:
+    assert tensors.keys() == arrays.keys() == {*LSTM.signal_names, "sequence_lengths"}
+    for signal in LSTM.signal_names:
         np.testing.assert_array_equal(tensors[signal], arrays[signal])
         assert tensors[signal].dtype == np.float32
         for row, length in enumerate(tensors["sequence_lengths"]):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load
 
 from gatescope.backends.reference import run
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 from gatescope.server.serving import chunks
 
 TENSORS, LINES = {"Accept": "application/vnd.safetensors"}, {"Accept": "application/x-ndjson"}
@@ -135,7 +135,7 @@ def test_the_values_are_what_the_equations_give(networks, keep, look):
     values = look(keep("both-ways", {"inputs": [sequence.tolist() for sequence in sequences]}))
     for row, sequence in enumerate(sequences):
         oracle = run(networks["both-ways"].lstm, sequence.double())
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             np.testing.assert_allclose(values["signals"][signal][row], oracle[signal], atol=1e-5)
 
 
@@ -197,7 +197,7 @@ def test_one_sequence_of_a_batch_is_a_batch_of_one_with_its_own_time(client, loo
     whole, alone = look(trace_id), look(trace_id, f"?sequence={row}")
     length = whole["sequence_lengths"][row]
     assert (alone["sequence_lengths"], alone["time_steps"]) == ([length], list(range(length)))
-    for signal in SIGNALS:
+    for signal in LSTM.signal_names:
         assert alone["signals"][signal] == whole["signals"][signal][row : row + 1]
     for state in ("initial_state", "final_state"):
         for name, entries in whole[state].items():
@@ -217,7 +217,7 @@ class TestBins:
         assert (ragged["bins"], ragged["reduce"], len(ragged["time_steps"])) == (bins, reduce, bins)
         edges = [*ragged["time_steps"], 70]
         assert [math.ceil(index * 70 / bins) for index in range(bins + 1)] == edges
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             for index in range(bins):
                 steps = whole[signal][:, :, :, edges[index] : edges[index + 1]]
                 present = ~np.isnan(steps).all(axis=(1, 2, 3, 4))
@@ -233,7 +233,7 @@ class TestBins:
         trace_id = keep(name, body)
         whole = look(trace_id, "?start=1&stop=9&units=3,1&layers=1&sequence=2", TENSORS)
         picture = look(trace_id, "?start=1&stop=9&units=3,1&layers=1&sequence=2&bins=4", TENSORS)
-        for signal in SIGNALS:
+        for signal in LSTM.signal_names:
             values = whole[signal].reshape(*whole[signal].shape[:3], 4, 2, -1)
             np.testing.assert_allclose(picture[signal], values.mean(axis=4), atol=1e-6)
 

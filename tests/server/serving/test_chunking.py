@@ -132,10 +132,14 @@ def assert_equal(ours, theirs):
 
 def assert_equal_traces(ours, theirs):
     close = {"atol": 1e-6, "rtol": 0, "equal_nan": True}
-    assert (ours.selection, list(ours.signals), ours.method) == (theirs.selection, list(theirs.signals), theirs.method)
+    assert (ours.selection, list(ours.signals), ours.backend) == (
+        theirs.selection,
+        list(theirs.signals),
+        theirs.backend,
+    )
     for name, values in theirs.signals.items():
         torch.testing.assert_close(ours.signals[name], values, **close)
-    for part in ("output", "initial_state", "final_state", "gaps"):
+    for part in ("output", "initial_state", "final_state", "row_residuals"):
         torch.testing.assert_close(getattr(ours, part), getattr(theirs, part), **close)
     assert ours.residual == pytest.approx(theirs.residual, abs=1e-6)
     assert ours.sequence_lengths.tolist() == theirs.sequence_lengths.tolist()
@@ -189,9 +193,11 @@ class TestTheAnswer:
         ours, theirs = ours.explained, theirs.explained
         assert (ours.point, ours.previous_time_step) == (theirs.point, theirs.previous_time_step)
         assert (ours.residual, theirs.residual) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))
-        for name, gate in theirs.walkthrough.gates.items():
-            assert ours.walkthrough.gates[name].terms == pytest.approx(gate.terms, abs=1e-6)
-        assert ours.walkthrough.hidden_update.value == pytest.approx(theirs.walkthrough.hidden_update.value, abs=1e-6)
+        for name, gate in theirs.decomposition.gates.items():
+            assert ours.decomposition.gates[name].terms == pytest.approx(gate.terms, abs=1e-6)
+        assert ours.decomposition.updates["hidden_state"].value == pytest.approx(
+            theirs.decomposition.updates["hidden_state"].value, abs=1e-6
+        )
 
     def test_of_an_lstm_without_a_head(self, model_folder, ask):
         manifest = LABELLED[: LABELLED.index("[head]")].replace('task = "TASK"\n', "")

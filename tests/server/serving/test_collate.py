@@ -94,7 +94,7 @@ def test_the_residual_of_a_trace_is_its_own(load, ask, monkeypatch):
     )
     batch = Batch(model, queries[0])
     batch.take(queries[1])
-    traced = replace(answer.trace, gaps=torch.tensor([1e-7, 0.5]))
+    traced = replace(answer.trace, row_residuals=torch.tensor([1e-7, 0.5]))
     first, second = batch.split(replace(answer, trace=traced))
     assert first.trace.residual == pytest.approx(1e-7)
     assert second.trace.residual == 0.5

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from gatescope.cells import LSTM
 from gatescope.decompose import Point
 from gatescope.errors import DeadlineExceeded, InvalidInput, Overloaded, TraceNotFound, TraceTooLarge
 from gatescope.pipeline.query import Query
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving import chunks, recording, trace_store
 from gatescope.server.serving.bins import Spans
@@ -92,7 +93,7 @@ def test_a_stored_trace_is_what_the_pipeline_gives(model_folder, query, random, 
     async def check():
         async with serving(folder) as here:
             shapes = here.model.spec.state_shapes(len(LENGTHS))
-            state = State(*(torch.randn(shapes[name], generator=random) for name in State._fields)) if given else None
+            state = State(*(torch.randn(shape, generator=random) for shape in shapes.values())) if given else None
             asked = replace(query, initial_state=state, final_state=True)
             stored = here.store.get(await here.keep(asked))
             expected = here.model.pipeline.answer(replace(asked, trace=Selection()))
@@ -299,7 +300,7 @@ class TestBounds:
             async with serving(model_folder()) as here:
                 stored = here.store.get(await here.keep(query, at_once=2000))
                 expected = here.model.pipeline.answer(replace(query, trace=Selection()))
-                for name in SIGNALS:
+                for name in LSTM.signal_names:
                     np.testing.assert_allclose(stored.signals[name], expected.trace.signals[name], atol=1e-6)
 
         asyncio.run(check())
@@ -351,13 +352,13 @@ class TestExplain:
                 given = answer.explained
                 assert (given.point, given.previous_time_step) == (expected.point, expected.previous_time_step)
                 assert given.residual < 1e-6
-                for name, gate in expected.walkthrough.gates.items():
-                    assert given.walkthrough.gates[name].sum == pytest.approx(gate.sum, abs=1e-6)
-                    assert given.walkthrough.gates[name].recurrent.total == pytest.approx(
+                for name, gate in expected.decomposition.gates.items():
+                    assert given.decomposition.gates[name].sum == pytest.approx(gate.sum, abs=1e-6)
+                    assert given.decomposition.gates[name].recurrent.total == pytest.approx(
                         gate.recurrent.total, abs=1e-6
                     )
-                update = given.walkthrough.cell_update
-                assert update.cell_state == pytest.approx(expected.walkthrough.cell_update.cell_state, abs=1e-6)
+                update = given.decomposition.updates["cell_state"]
+                assert update.value == pytest.approx(expected.decomposition.updates["cell_state"].value, abs=1e-6)
                 torch.testing.assert_close(answer.inputs[0, : LENGTHS[row]], query.inputs[row, : LENGTHS[row]])
 
         asyncio.run(check())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gatescope import padding
-from gatescope.capture import Calls, Run, listen
+from gatescope.capture import Calls, Run, capture_calls
 from gatescope.decompose import explain
 from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline import size
@@ -133,14 +133,14 @@ class CustomPipeline(Pipeline):
         )
 
     def _parts(
-        self, query: Query, inputs: Tensor, lengths: Tensor, watched: Mapping[str, nn.LSTM]
+        self, query: Query, inputs: Tensor, lengths: Tensor, watched: Mapping[str, nn.RNNBase]
     ) -> Iterator[tuple[Tensor, int, Any, Calls]]:
         """Rows that went into forward together, their padded steps, what it returned and what was heard meanwhile."""
         encoded, state = self.encoder(inputs), query.initial_state
         for rows, steps in self._convention.groups(lengths):
             query.go_on()
             begin = None if state is None else State(*(value[:, rows] for value in state))
-            with listen(watched) as calls:
+            with capture_calls(watched) as calls:
                 output = self._convention.call(encoded[rows, :steps], lengths[rows], begin)
             yield rows, steps, output, calls
 
@@ -197,7 +197,7 @@ def _horizon_refusal(task: Task | None, form: Form | None) -> str | None:
     return None
 
 
-def _check_size(query: Query, run: Run, lstm: nn.LSTM) -> None:
+def _check_size(query: Query, run: Run, lstm: nn.RNNBase) -> None:
     """The run's time axis is its own, so what the request asked of it shows only now."""
     spec, sequences, longest = Spec.from_module(lstm), len(run.inputs), int(run.lengths.max())
     most = query.most_bytes

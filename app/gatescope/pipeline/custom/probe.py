@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gatescope.capture import Calls, Run, listen
+from gatescope.capture import Calls, Run, capture_calls
 from gatescope.errors import InvalidInput, ModuleFailed
 from gatescope.pipeline.custom.forward_signature import Convention
 from gatescope.pipeline.custom.output_shape import Form
@@ -70,7 +70,7 @@ class _Trial:
             self.lengths[0] -= 1
 
     def run(self, inputs: Tensor) -> tuple[object, Calls]:
-        with listen(self._lstms) as calls:
+        with capture_calls(self._lstms) as calls:
             return self._convention.call(inputs, self.lengths, None), calls
 
     def check(self, form: Form, values: Tensor) -> None:

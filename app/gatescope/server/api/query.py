@@ -22,7 +22,7 @@ from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.vocabulary import UnknownToken, Vocabulary
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.nested import Expected, Loc
 from gatescope.server.api.schemas import ExplainRequest, InitialState, PredictRequest, StepRequest, TraceSelection
@@ -155,12 +155,12 @@ def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
 
 def to_state(given: InitialState, *within: str) -> State:
     """The state of one sequence; raises `InvalidInput` where there are several."""
-    for name in State._fields:
-        sequences = getattr(given, name).shape[1]
+    for name, value in given:
+        sequences = value.shape[1]
         if sequences != 1:
             message = f"has a batch of {sequences}, but a session is one stream; its axes are (layers, 1, unit)"
             _refuse(message, *within, name)
-    return State(*(torch.from_numpy(getattr(given, name)) for name in State._fields))
+    return State(*(torch.from_numpy(value) for _, value in given))
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def _selected(request: TraceSelection, model: Model, query: Query, *within: str)
     """
     spec, longest = model.pipeline.spec_of(query.module), _longest_run(model, query)
     selection = Selection(
-        SIGNALS if request.signals is None else tuple(request.signals),
+        None if request.signals is None else tuple(request.signals),
         None if request.layers is None else tuple(request.layers),
         None if request.directions is None else tuple(request.directions),
         units_of(request.units, spec),
@@ -218,7 +218,7 @@ def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
     if query.output:
         floats += _longest(query) * spec.output_size
     if query.final_state:
-        floats += spec.num_layers * spec.num_directions * (spec.hidden_size + spec.hidden_state_size)
+        floats += spec.state_entries * sum(spec.state_sizes)
     size.check_reply(batch_size * floats, limits.max_trace_bytes)
 
 
@@ -362,13 +362,13 @@ def _initial_state(given: InitialState | None, model: Model, sequences: int) -> 
         return None
     if not model.pipeline.takes_initial_state:
         _refuse(f"model '{model.name}' takes none: its forward has no parameter of this name", "initial_state")
-    for name in State._fields:
-        batch_size = getattr(given, name).shape[1]
+    for name, value in given:
+        batch_size = value.shape[1]
         if batch_size != sequences:
             axes = "(layers · directions, batch, unit)"
             message = f"has a batch of {batch_size}, but there are {sequences} sequences; its axes are {axes}"
             _refuse(message, "initial_state", name)
-    return State(*(torch.from_numpy(getattr(given, name)) for name in State._fields))
+    return State(*(torch.from_numpy(value) for _, value in given))
 
 
 def _horizon(request: PredictRequest, model: Model) -> int:

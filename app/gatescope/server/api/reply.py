@@ -214,7 +214,7 @@ _ENCODERS: Mapping[str, Callable[[Reply], Content]] = {JSON: _json, SAFETENSORS:
 
 
 def _state(state: State) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(value.numpy()) for name, value in state._asdict().items()}
+    return {name: np.ascontiguousarray(value.numpy()) for name, value in state.named().items()}
 
 
 def _with_written(tokens: list[list[str]], answer: Answer, model: Model) -> list[list[str]]:

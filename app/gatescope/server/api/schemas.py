@@ -444,7 +444,9 @@ class ModelInfo(BaseModel):
     device: str | None = None
     dtype: str | None = None
     parameters: int | None = None
-    trace_method: str | None = Field(default=None, description="the way to its gates: workspace, replay or loop")
+    trace_method: str | None = Field(
+        default=None, description="the backend that computes its gates: workspace, replay or loop"
+    )
     cell: str | None = Field(default=None, description="the recurrent cell: lstm")
     signals: list[SignalInfo] = Field(default=[], description="what a trace of the model shows, in order")
     lstm: LSTMInfo | None = None

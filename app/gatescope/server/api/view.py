@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 
 from gatescope.errors import InvalidInput, Place, TraceTooLarge
 from gatescope.pipeline.size import FLOAT_BYTES
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.server.api import fields
 from gatescope.server.api.nested import ShapeError
 from gatescope.server.api.parameters import VALUES
@@ -50,10 +50,11 @@ def check_size(view: View, most_bytes: int) -> None:
     Raises:
         TraceTooLarge: it is.
     """
-    size = prod(view.shape) * len(view.selection.signals) * FLOAT_BYTES
+    signals = len(view.selection.signals or ())
+    size = prod(view.shape) * signals * FLOAT_BYTES
     if size > most_bytes:
         raise TraceTooLarge(
-            f"these values have {size:,} bytes ({len(view.selection.signals)} signals of shape {list(view.shape)}); "
+            f"these values have {size:,} bytes ({signals} signals of shape {list(view.shape)}); "
             f"this server makes at most {most_bytes:,} at once: ask for fewer signals, layers, directions, units or "
             "time steps, for bins, or for application/x-ndjson"
         )
@@ -75,7 +76,7 @@ def _given(params: QueryParams) -> Mapping[str, str]:
 def _selection(given: Mapping[str, str], stored: StoredTrace) -> Selection:
     layers, directions = _integers(given, "layers"), given.get("directions")
     wanted = Selection(
-        SIGNALS if "signals" not in given else tuple(given["signals"].split(",")),
+        None if "signals" not in given else tuple(given["signals"].split(",")),
         layers,
         None if directions is None else tuple(directions.split(",")),
         _units(given, stored),

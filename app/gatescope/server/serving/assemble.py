@@ -25,14 +25,14 @@ class Joined:
         self._count = len(selection.time_steps(self._longest))
         self._signals: dict[str, Tensor] = {}
         self._output: Tensor | None = None
-        self._gaps = torch.zeros(len(query.inputs))
-        self._method = ""
+        self._row_residuals = torch.zeros(len(query.inputs))
+        self._last: Trace | None = None
 
     def take(self, trace: Trace, rows: Tensor, start: int, stop: int) -> None:
         """Put in the trace of these sequences at these time steps."""
-        self._method = trace.method
+        self._last = trace
         self._output = _filled(self._output, trace.output, rows, 1, slice(start, stop), self._size(self._longest))
-        self._gaps[rows] = torch.maximum(self._gaps[rows], _gaps_of(trace))
+        self._row_residuals[rows] = torch.maximum(self._row_residuals[rows], _row_residuals_of(trace))
         first = len(self._selection.between(self._longest, 0, start))
         for name, values in trace.signals.items():
             steps = slice(first, first + values.shape[3])
@@ -41,29 +41,30 @@ class Joined:
 
     def trace(self, whole: Whole) -> Trace:
         """All of it."""
-        if self._output is None or whole.answer.final_state is None:
+        if self._output is None or self._last is None or whole.answer.final_state is None:
             raise TypeError("nothing was traced yet")
         return Trace(
-            signals={name: self._signals[name] for name in self._selection.signals},
+            signals={name: self._signals[name] for name in self._selection.signals or ()},
+            spec=self._last.spec,
             selection=self._selection,
             sequence_lengths=self._query.sequence_lengths,
             output=self._output,
             initial_state=whole.initial_state,
             final_state=whole.answer.final_state,
-            gaps=self._gaps,
-            method=self._method,
+            row_residuals=self._row_residuals,
+            backend=self._last.backend,
         )
 
     def _size(self, steps: int) -> tuple[int, int]:
         return len(self._query.inputs), steps
 
 
-def _gaps_of(trace: Trace) -> Tensor:
-    """(row,) how far each is from what it should be."""
-    gaps = trace.settled().gaps
-    if gaps is None:
-        raise TypeError("a settled trace has gaps")
-    return gaps
+def _row_residuals_of(trace: Trace) -> Tensor:
+    """(row,) the residual of each."""
+    residuals = trace.with_residual().row_residuals
+    if residuals is None:
+        raise TypeError("a trace with a residual has that of each row")
+    return residuals
 
 
 def _filled(into: Tensor | None, part: Tensor, rows: Tensor, axis: int, steps: slice, size: tuple[int, int]) -> Tensor:

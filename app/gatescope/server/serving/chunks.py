@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
-from gatescope.selection import SIGNALS, Selection
+from gatescope.selection import Selection
 from gatescope.server.serving import chunking
 from gatescope.server.serving.turns import Turns
 from gatescope.server.serving.whole import Whole
@@ -126,7 +126,8 @@ class ChunkedTrace:
     def _steps_at_once(self) -> int:
         batch = len(self._query.inputs)
         kept = step_bytes(self.selection, batch)
-        computed = batch * self.model.spec.hidden_size * len(SIGNALS) * _FLOAT_BYTES  # of a layer, kept or not
+        spec = self.model.spec
+        computed = batch * spec.hidden_size * len(spec.signal_names) * _FLOAT_BYTES  # of a layer, kept or not
         wanted = max(LEAST_STEPS, CHUNK_BYTES // max(kept, computed))
         return max(1, min(wanted, self._max_trace_bytes // kept))
 

@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.selection import Selection
-from gatescope.spec import GATES
 from gatescope.state import State
 from gatescope.tracing import Trace
 
@@ -79,7 +78,7 @@ class Batch:
         if not pipeline.is_reentrant or not pipeline.is_at_home:
             return True
         spec = pipeline.spec_of(self.queries[0].module)
-        return self.sequences * GATES * spec.hidden_size * spec.hidden_state_size >= WIDE
+        return self.sequences * len(spec.cell.gates) * spec.hidden_size * spec.hidden_state_size >= WIDE
 
     def query(self) -> Query:
         """All of them as one."""
@@ -165,7 +164,7 @@ def _full(rows: int, steps: int) -> Tensor:
 def _floats(query: Query, model: Model) -> int:
     """How many numbers a step of a sequence makes, about."""
     spec = model.pipeline.spec_of(query.module)
-    signals = 1 if query.trace is None else 1 + len(query.trace.signals) * spec.num_layers
+    signals = 1 if query.trace is None else 1 + len(query.trace.signals or ()) * spec.num_layers
     return signals * spec.num_directions * spec.hidden_size
 
 
@@ -215,7 +214,10 @@ class Parts:
         self._final_state = None if whole.final_state is None else _cut_state(whole.final_state, sizes)
         if trace is not None:
             self._signals = {name: values.split_with_sizes(sizes) for name, values in trace.signals.items()}
-            self._traced_output, self._gaps = trace.output.split_with_sizes(sizes), self._cut(trace.gaps)
+            self._traced_output, self._row_residuals = (
+                trace.output.split_with_sizes(sizes),
+                self._cut(trace.row_residuals),
+            )
             self._began, self._ended = _cut_state(trace.initial_state, sizes), _cut_state(trace.final_state, sizes)
 
     def of(self, index: int, query: Query) -> Answer:
@@ -254,7 +256,7 @@ class Parts:
             output=_cut_time(self._traced_output[index], longest),
             initial_state=self._began[index],
             final_state=self._ended[index],
-            gaps=_at(self._gaps, index),
+            row_residuals=_at(self._row_residuals, index),
         )
 
     def _cut(self, values: Tensor | None) -> Sequence[Tensor] | None:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from gatescope.pipeline.query import Answer, Query
-from gatescope.selection import SIGNALS
 from gatescope.server.serving.chunks import Chunk, ChunkedTrace
 from gatescope.server.serving.stored import StoredTrace, bytes_beside
 from gatescope.spec import Spec
@@ -54,14 +53,14 @@ async def record(
 
 
 def signal_bytes(spec: Spec, batch: int, steps: int) -> int:
-    """How large all six signals of a batch are."""
+    """How large all signals of a batch are."""
     return _FLOAT_BYTES * sum(map(prod, _shapes(spec, batch, steps).values()))
 
 
 def _shapes(spec: Spec, batch: int, steps: int) -> Mapping[str, tuple[int, ...]]:
     """(batch, layer, direction, time, unit) of each signal."""
-    widths = dict.fromkeys(SIGNALS, spec.hidden_size) | {"hidden_state": spec.hidden_state_size}
-    return {name: (batch, spec.num_layers, spec.num_directions, steps, width) for name, width in widths.items()}
+    sizes, axes = spec.signal_sizes, (batch, spec.num_layers, spec.num_directions, steps)
+    return {name: (*axes, sizes[name]) for name in spec.signal_names}
 
 
 def _memory(spec: Spec, lengths: Sequence[int]) -> dict[str, np.ndarray]:

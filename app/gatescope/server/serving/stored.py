@@ -78,8 +78,8 @@ class StoredTrace:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(batch, layer, direction, time, unit) of the cell state."""
-        return self.signals["cell_state"].shape
+        """(batch, layer, direction, time, unit) of the widest signal."""
+        return max((values.shape for values in self.signals.values()), key=lambda shape: shape[-1])
 
     @cached_property
     def bytes(self) -> int:
@@ -89,7 +89,7 @@ class StoredTrace:
 
     def values(self, view: View) -> dict[str, np.ndarray]:
         """The signals of a view, (batch, layer, direction, span, unit) each; they may share the store's memory."""
-        return {name: self._values(self.signals[name], view) for name in view.selection.signals}
+        return {name: self._values(self.signals[name], view) for name in view.selection.signals or ()}
 
     def answer_of(self, rows: Sequence[int]) -> Answer:
         """What belongs to these sequences and is not per step: their lengths and final states."""
@@ -151,7 +151,9 @@ class StoredTrace:
 
     def _state_after(self, sequence: int, time_step: int) -> State:
         """The states (layer, 1, unit) of a unidirectional LSTM."""
-        return State(*(torch.tensor(self.signals[name][sequence, :, 0, time_step])[:, None] for name in State._fields))
+        return State(
+            *(torch.tensor(self.signals[name][sequence, :, 0, time_step])[:, None] for name in self.spec.cell.states)
+        )
 
     def _values(self, values: np.ndarray, view: View) -> np.ndarray:
         selection, width = view.selection, values.shape[-1]

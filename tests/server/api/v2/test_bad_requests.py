@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 
 pytestmark = pytest.mark.usefixtures("on_device")
 
@@ -409,7 +409,7 @@ class TestTooLarge:
 
     def test_a_trace(self, narrow, wire):
         tensor = wire.tensor("inputs", np.zeros((1, 50, 5)))
-        body = {"inputs": [tensor], "outputs": [{"name": name} for name in SIGNALS]}
+        body = {"inputs": [tensor], "outputs": [{"name": name} for name in LSTM.signal_names]}
         said = wire.refusal(narrow.post(INFER, json=body), 413)
         assert "the trace has 14,400 bytes (6 signals of shape [1, 2, 1, 50, 6])" in said
         wire.opened(narrow.post(INFER, json=body | {"outputs": body["outputs"][:1]}))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gatescope.backends import reference
-from gatescope.selection import SIGNALS
+from gatescope.cells import LSTM
 
 INFER = "/v2/models/founding/infer"
 
@@ -47,7 +47,7 @@ def test_outputs_are_the_modules_own_in_binary_and_json(client, wire, networks, 
         np.testing.assert_allclose(given[name], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("signal", LSTM.signal_names)
 def test_every_signal_is_that_of_the_equations(ask, wire, networks, signal):
     inputs = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(2))
     reply = ask("both-ways", [wire.tensor("inputs", inputs)], [signal])

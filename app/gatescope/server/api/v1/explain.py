@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.decompose import CellUpdate, Explained, Gate, HiddenUpdate, Point, Term
+from gatescope.decompose import Decomposition, Explanation, GateSum, Point, Product
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
@@ -63,7 +63,7 @@ def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
     explained = answer.explained
     if explained is None:
         raise TypeError("the answer explains nothing")
-    point, walked = explained.point, explained.walkthrough
+    point, decomposition = explained.point, explained.decomposition
     return {
         "model": {"name": model.name, "version": model.version},
         "module": answer.module,
@@ -75,8 +75,8 @@ def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
         "inputs": _raw_features(answer, model, point),
         "token": None if tokens is None or not answer.aligned else _token(answer, model, tokens[0], point),
         "gates": _gates(answer, explained, model),
-        "cell_update": _cell_update(walked.cell_update),
-        "hidden_update": _hidden_update(walked.hidden_update),
+        "cell_update": _cell_update(decomposition),
+        "hidden_update": _hidden_update(decomposition),
         "residual": explained.residual,
     }
 
@@ -95,20 +95,20 @@ def _token(answer: Answer, model: Model, read: list[str], point: Point) -> str:
     return model.vocabulary.entries[int(answer.inputs[0, point.time_step])]
 
 
-def _gates(answer: Answer, explained: Explained, model: Model) -> dict[str, Any]:
+def _gates(answer: Answer, explained: Explanation, model: Model) -> dict[str, Any]:
     inputs = _input_names(model, answer.module, explained.point.layer)
     units = [f"unit {unit}" for unit in range(model.pipeline.spec_of(answer.module).hidden_state_size)]
-    return {name: _gate(gate, inputs, units) for name, gate in explained.walkthrough.gates.items()}
+    return {name: _gate(gate, inputs, units) for name, gate in explained.decomposition.gates.items()}
 
 
-def _gate(gate: Gate, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
+def _gate(gate: GateSum, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
     return {
         "input_contribution": gate.inputs.total,
         "recurrent_contribution": gate.recurrent.total,
         "bias_input": _float32(gate.bias_input),
         "bias_recurrent": _float32(gate.bias_recurrent),
         "sum": gate.sum,
-        "activation": gate.activation,
+        "activation": gate.activation.name,
         "value": gate.value,
         "formula": gate.formula,
         "largest_inputs": [_named(term, inputs) for term in gate.inputs.largest(LARGEST)],
@@ -116,7 +116,7 @@ def _gate(gate: Gate, inputs: Sequence[str], units: Sequence[str]) -> dict[str, 
     }
 
 
-def _named(term: Term, names: Sequence[str]) -> dict[str, Any]:
+def _named(term: Product, names: Sequence[str]) -> dict[str, Any]:
     return {
         "name": names[term.index],
         "value": _float32(term.value),
@@ -125,25 +125,28 @@ def _named(term: Term, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _cell_update(update: CellUpdate) -> dict[str, Any]:
+def _cell_update(decomposition: Decomposition) -> dict[str, Any]:
+    gates, update = decomposition.gates, decomposition.updates["cell_state"]
     return {
-        "forget_gate": update.forget_gate,
-        "previous_cell_state": _float32(update.previous_cell_state),
-        "kept": update.kept,
-        "input_gate": update.input_gate,
-        "cell_candidate": update.cell_candidate,
-        "written": update.written,
-        "cell_state": update.cell_state,
+        "forget_gate": gates["forget_gate"].value,
+        "previous_cell_state": _float32(decomposition.previous["cell_state"]),
+        "kept": update.terms["forget_term"].value,
+        "input_gate": gates["input_gate"].value,
+        "cell_candidate": gates["cell_candidate"].value,
+        "written": update.terms["input_term"].value,
+        "cell_state": update.value,
         "formula": update.formula,
     }
 
 
-def _hidden_update(update: HiddenUpdate) -> dict[str, Any]:
+def _hidden_update(decomposition: Decomposition) -> dict[str, Any]:
+    update = decomposition.updates["hidden_state"]
+    output_gate, tanh_cell_state = update.terms["output_term"].factors
     projected = update.projected
     return {
-        "output_gate": update.output_gate,
-        "cell_state": update.cell_state,
-        "tanh_cell_state": update.tanh_cell_state,
+        "output_gate": output_gate.value,
+        "cell_state": tanh_cell_state.argument,
+        "tanh_cell_state": tanh_cell_state.value,
         "hidden_state": update.value if projected is None else None,
         "unprojected_hidden_state": None if projected is None else update.value,
         "projected_hidden_state": None if projected is None else projected.tolist(),

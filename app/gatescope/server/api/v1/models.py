@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import Request
 
 from gatescope.pipeline.features import FeatureInputs
@@ -54,9 +52,9 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "dtype": model.dtype,
         "parameters": model.parameters,
         "trace_method": model.trace_method,
-        "cell": "lstm",
+        "cell": model.spec.cell.name,
         "signals": _signals(model.spec),
-        "lstm": LSTMInfo(**asdict(model.spec)),
+        "lstm": LSTMInfo(**model.spec.arguments),
         "lstms": [_named(name, model.pipeline.spec_of(name)) for name in model.pipeline.lstms],
         "input": _input(model),
         "output": _output(model),
@@ -65,24 +63,11 @@ def _of_loaded(model: Model) -> dict[str, object]:
 
 
 def _named(name: str, spec: Spec) -> NamedLSTMInfo:
-    return NamedLSTMInfo(name=name, cell="lstm", signals=_signals(spec), **asdict(spec))
+    return NamedLSTMInfo(name=name, cell=spec.cell.name, signals=_signals(spec), **spec.arguments)
 
 
 def _signals(spec: Spec) -> list[SignalInfo]:
-    """A projection is a linear layer behind the cell, so a projected hidden state has no bounds."""
-    bound = None if spec.proj_size else 1.0
-    described = (
-        ("input_gate", "i", 0.0, 1.0, "how much of the cell candidate is added to the cell state"),
-        ("forget_gate", "f", 0.0, 1.0, "how much of the previous cell state is kept"),
-        ("cell_candidate", "g", -1.0, 1.0, "what may be added to the cell state"),
-        ("output_gate", "o", 0.0, 1.0, "how much of tanh(c) is passed on"),
-        ("cell_state", "c", None, None, "what the cell holds after this step"),
-        ("hidden_state", "h", bound and -bound, bound, "what the next step and the next layer read"),
-    )
-    return [
-        SignalInfo(name=name, symbol=symbol, low=low, high=high, description=description)
-        for name, symbol, low, high, description in described
-    ]
+    return [SignalInfo.model_validate(signal, from_attributes=True) for signal in spec.signals]
 
 
 def _input(model: Model) -> InputInfo:

@@ -70,7 +70,7 @@ async def take_step(request: Request, session_id: str) -> Reply:
 async def get_state(request: FrameworkRequest, session_id: str) -> States:
     """Where a stream stands, each (layers, 1, unit)."""
     state = await context.of(request).sessions.state(session_id)
-    return States(hidden_state=state.hidden_state.tolist(), cell_state=state.cell_state.tolist())
+    return States(**{name: value.tolist() for name, value in state.named().items()})
 
 
 async def put_state(request: Request, session_id: str) -> Reply:

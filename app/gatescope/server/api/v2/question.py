@@ -14,7 +14,6 @@ from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
-from gatescope.selection import SIGNALS
 from gatescope.server.api import body, query
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.nested import Loc, ShapeError
@@ -54,7 +53,7 @@ def of(message: Message, model: Model, limits: Limits) -> Question:
     fields = _fields(message, model, limits)
     expected = query.expected(model).within(limits)
     plain = list(dict.fromkeys(_OUTPUTS[name] for name in wanted if name in _OUTPUTS))
-    if signals := [name for name in wanted if name in SIGNALS]:
+    if signals := [name for name in wanted if name in model.spec.cell.signal_names]:
         traced = body.checked(fields | {"signals": signals}, TraceRequest, expected).model_copy(
             update={"outputs": plain}
         )
@@ -109,7 +108,7 @@ def _values(answer: Answer, name: str) -> np.ndarray:
     if name == "output" and answer.output is not None:
         return answer.output.numpy()
     if name in FINAL_STATES and answer.final_state is not None:
-        part = getattr(answer.final_state, FINAL_STATES[name])  # (layers · directions, batch, unit)
+        part = answer.final_state.named()[FINAL_STATES[name]]  # (layers · directions, batch, unit)
         values: np.ndarray = part.transpose(0, 1).numpy()
         return values
     if answer.trace is not None:

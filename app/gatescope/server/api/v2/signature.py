@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
-from gatescope.selection import SIGNALS
 
 ANY = -1
 """The size of an axis whose length the client chooses."""
@@ -55,8 +54,8 @@ def inputs(model: Model) -> dict[str, TensorInfo]:
         taken.append(TensorInfo("text", "BYTES", {"batch": ANY}, optional=True))
     taken.append(TensorInfo("sequence_lengths", "INT64", {"batch": ANY}, optional=True))
     if model.pipeline.takes_initial_state:
-        units = {"hidden_state": spec.hidden_state_size, "cell_state": spec.hidden_size}
-        taken += [_state(name, model, units[part], optional=True) for name, part in STATES.items()]
+        sizes = dict(zip(spec.cell.states, spec.state_sizes, strict=True))
+        taken += [_state(name, model, sizes[part], optional=True) for name, part in STATES.items() if part in sizes]
     return {tensor.name: tensor for tensor in taken}
 
 
@@ -68,11 +67,11 @@ def outputs(model: Model) -> dict[str, TensorInfo]:
         axes = ("time", "value") if len(shape) > 1 else ("value",)
         given.append(TensorInfo("prediction", "FP32", {"batch": ANY, **dict(zip(axes, shape, strict=True))}))
     given.append(TensorInfo("output", "FP32", {"batch": ANY, "time": ANY, "unit": spec.output_size}))
-    units = {"hidden_state": spec.hidden_state_size, "cell_state": spec.hidden_size}
-    given += [_state(name, model, units[part]) for name, part in FINAL_STATES.items()]
-    for signal in SIGNALS:
+    states = dict(zip(spec.cell.states, spec.state_sizes, strict=True))
+    given += [_state(name, model, states[part]) for name, part in FINAL_STATES.items() if part in states]
+    for signal in spec.signal_names:
         sizes = {"batch": ANY, "layer": spec.num_layers, "direction": spec.num_directions, "time": ANY}
-        given.append(TensorInfo(signal, "FP32", sizes | {"unit": units.get(signal, spec.hidden_size)}))
+        given.append(TensorInfo(signal, "FP32", sizes | {"unit": spec.signal_sizes[signal]}))
     return {tensor.name: tensor for tensor in given}
 
 
