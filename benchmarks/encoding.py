@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from benchmarks.interleaved import medians
 from gatescope.selection import SIGNALS
 from gatescope.server.api import ndjson, reply
-from gatescope.server.serving.chunks import Chunk
+from gatescope.server.serving.chunking import Chunk
 
 # what it is: layers, directions, lengths, units
 TRACES = {

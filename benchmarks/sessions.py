@@ -25,7 +25,7 @@ from benchmarks.server import Server
 from benchmarks.subject import Subject
 from gatescope.pipeline.query import Query
 from gatescope.server.repository.repository import Repository
-from gatescope.server.serving.engine import LocalEngine
+from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.sessions import Sessions
 

@@ -108,7 +108,7 @@ class PlainPipeline(Pipeline):
         steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
         return self._predicted(output.take_along_dim(steps[..., None], dim=1))
 
-    def rehearsals(self) -> list[Query]:
+    def warmup_queries(self) -> list[Query]:
         """A few sequences, alone and together, short and less short: each kernel must be made once."""
         inputs = self.inputs
         width, dtype = ([len(inputs.names)], torch.float32) if isinstance(inputs, FeatureInputs) else ([], torch.int64)

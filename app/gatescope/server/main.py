@@ -29,7 +29,7 @@ from gatescope.server.api.patience import Patience
 from gatescope.server.api.quick import Quick
 from gatescope.server.api.ways import Ways
 from gatescope.server.repository.repository import Repository
-from gatescope.server.serving.engine import LocalEngine
+from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.session_stores.redis import RedisStore
 from gatescope.server.serving.session_stores.store import SessionStore

@@ -323,7 +323,7 @@ class TestBounds:
     def test_nobody_waits_for_an_abandoned_answer(self, build, rows):
         pipeline = build(examples.Forecaster())
         with pytest.raises(DeadlineExceeded):
-            ask(pipeline, rows, is_abandoned=lambda: True)
+            ask(pipeline, rows, is_cancelled=lambda: True)
 
 
 def refusal(build, how, task="regression", output=NAMES, **arguments):

@@ -74,7 +74,7 @@ class Gate:
 def gate(monkeypatch):
     """A gate before each batch, on the device's thread."""
     from gatescope.pipeline.pipeline import Pipeline  # noqa: PLC0415
-    from gatescope.server.serving import scheduler  # noqa: PLC0415
+    from gatescope.server.serving import tuning  # noqa: PLC0415
 
     held, answer = Gate(), Pipeline.answer
 
@@ -83,7 +83,7 @@ def gate(monkeypatch):
         return answer(self, query)
 
     monkeypatch.setattr(Pipeline, "answer", slowly)
-    monkeypatch.setattr(scheduler, "INSTANT_NS", -1)
+    monkeypatch.setattr(tuning, "INLINE_NS", -1)
     yield held
     held.open.set()
 

@@ -97,7 +97,7 @@ class CustomPipeline(Pipeline):
             return self._values(query, inputs, lengths).take_along_dim(steps[..., None], dim=1)
         return torch.stack([self._last(query, inputs, first + step + 1) for step in range(query.horizon)], dim=1)
 
-    def rehearsals(self) -> list[Query]:
+    def warmup_queries(self) -> list[Query]:
         """None: the trial was enough."""
         return []
 
@@ -138,7 +138,7 @@ class CustomPipeline(Pipeline):
         """Rows that went into forward together, their padded steps, what it returned and what was heard meanwhile."""
         encoded, state = self.encoder(inputs), query.initial_state
         for rows, steps in self._convention.groups(lengths):
-            query.go_on()
+            query.raise_if_cancelled()
             begin = None if state is None else State(*(value[:, rows] for value in state))
             with listen(watched) as calls:
                 output = self._convention.call(encoded[rows, :steps], lengths[rows], begin)

@@ -68,7 +68,7 @@ class Prepared(ABC, Generic[Kept]):
         numbers = self._numbers(content, head)
         if numbers is None or len(numbers) != shape.numbers:
             return None
-        return shape.query.reading(torch.from_numpy(numbers.reshape(shape.sizes))), shape.kept
+        return shape.query.with_inputs(torch.from_numpy(numbers.reshape(shape.sizes))), shape.kept
 
     def _learnt(
         self, head: bytes, content: bytes, shapes: dict[bytes, _Shape], model: Model, limits: Limits
@@ -85,7 +85,7 @@ class Prepared(ABC, Generic[Kept]):
             shapes.clear()
         first, kept = read
         sizes, count = tuple(first.inputs.shape), first.inputs.numel()
-        shape = shapes[head] = _Shape(sizes, count, first.reading(_NO_NUMBERS), kept)
+        shape = shapes[head] = _Shape(sizes, count, first.with_inputs(_NO_NUMBERS), kept)
         return shape
 
     @abstractmethod

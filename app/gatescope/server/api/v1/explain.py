@@ -19,8 +19,8 @@ from gatescope.server.api import body, context, query, reply
 from gatescope.server.api.context import Context
 from gatescope.server.api.schemas import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
+from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.stored import StoredTrace
-from gatescope.server.serving.turns import Turns
 
 LARGEST = 8  # contributors that are named, per gate and kind
 
@@ -33,11 +33,13 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
         stored = stored_in(given, here, name, version)
         held.watch()
         if stored is not None:
-            return await reply.respond(await _of_stored(given, stored, here, held.seconds))
-        return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, held.seconds))
+            return await reply.respond(await _of_stored(given, stored, here, Deadline.after(held.seconds)))
+        return await reply.respond(
+            await _of_sent(given, here.engine.model(name, version), here, Deadline.after(held.seconds))
+        )
 
 
-async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: float) -> reply.Reply:
+async def _of_sent(given: body.Fields, model: Model, here: Context, deadline: Deadline) -> reply.Reply:
     expected = query.expected(model).within(here.limits)
     asked = await asyncio.to_thread(body.checked, given, ExplainRequest, expected)
     if asked.sequence is not None:
@@ -45,17 +47,17 @@ async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: f
     unexplained = query.to_query(asked, model, here.limits)
     point = query.to_point(asked, model, unexplained)
     with query.in_body():
-        answer = await here.engine.answer(model, replace(unexplained, explain=point), timeout_s)
+        answer = await here.engine.answer(model, replace(unexplained, explain=point), deadline)
     return _explained(answer, model, query.tokens_of(asked, model))
 
 
-async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, timeout_s: float) -> reply.Reply:
+async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, deadline: Deadline) -> reply.Reply:
     model = stored.model
     asked = body.checked(given, ExplainRequest, query.expected(model).within(here.limits))
     sequence = sequence_in(asked.sequence, stored)
     point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
     with query.in_body():
-        answer = await stored.explain(Turns(here.engine, model, timeout_s), sequence, point)
+        answer = await stored.explain(here.engine, sequence, point, deadline)
     return _explained(answer, model, stored.tokens and stored.tokens[sequence : sequence + 1])
 
 

@@ -16,8 +16,8 @@ from gatescope.server.api.limits import Limits
 from gatescope.server.api.prepared import PreparedJSON, PreparedTensors
 from gatescope.server.api.quick import ACCEPTED, Asked, Headers, encoded
 from gatescope.server.api.schemas import PredictRequest, TraceRequest
-from gatescope.server.serving import chunks
-from gatescope.server.serving.turns import Turns
+from gatescope.server.serving import chunking
+from gatescope.server.serving.deadline import Deadline
 
 
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
@@ -49,9 +49,9 @@ async def trace(request: Request, name: str, version: str | None = None) -> Resp
         untraced, tokens = query.to_query(asked, model, limits), query.tokens_of(asked, model)
         if media_type == reply.NDJSON:
             selection = query.to_streamed_selection(asked, model, untraced, limits)
-            turns = Turns(engine, model, held.seconds)
+            deadline = Deadline.after(held.seconds)
             with query.in_body():
-                traced = await chunks.begin(turns, untraced, selection, limits.max_trace_bytes)
+                traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, deadline)
                 return await ndjson.respond(traced, tokens)
         selection = query.to_selection(asked, model, untraced, limits)
         held.watch()

@@ -18,6 +18,7 @@ from gatescope.server.api.v2 import message, question
 from gatescope.server.api.v2.message import Message, Output
 from gatescope.server.api.v2.schemas import InferParameters
 from gatescope.server.api.v2.sequence import Sequence
+from gatescope.server.serving.deadline import Deadline
 
 _MICROSECONDS = 1_000_000
 
@@ -57,17 +58,17 @@ async def _answer(
 ) -> tuple[dict[str, Any], list[Output]]:
     """What the reply says, and its outputs."""
     engine, parameters = served.engine, asked.request.parameters or InferParameters()
-    timeout_s = min(most_s, parameters.timeout / _MICROSECONDS) if parameters.timeout else most_s
+    deadline = Deadline.after(min(most_s, parameters.timeout / _MICROSECONDS) if parameters.timeout else most_s)
     if parameters.sequence_id:
         sequence = Sequence(engine, served.sessions, name, version, parameters)
         model = await sequence.model()
         posed = await aside.run(asked.is_large, question.of, asked, model, served.limits)
-        answer = await sequence.step(model, posed.query, timeout_s)
+        answer = await sequence.step(model, posed.query, deadline)
     else:
         _check_flags(parameters)
         model = engine.model(name, version)
         posed = await aside.run(asked.is_large, question.of, asked, model, served.limits)
-        answer = await engine.answer(model, posed.query, timeout_s)
+        answer = await engine.answer(model, posed.query, deadline)
     return _told(asked, model, answer, parameters), posed.outputs(answer)
 
 

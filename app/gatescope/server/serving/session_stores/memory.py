@@ -22,6 +22,8 @@ class MemoryStore:
         self._max_sessions, self._clock = max_sessions, clock
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
+    is_local = True
+
     @property
     def at_hand(self) -> AtHand:
         """Itself."""
@@ -29,7 +31,7 @@ class MemoryStore:
 
     def get(self, session_id: str) -> Session | None:
         """As it stands; None if there is none."""
-        self._sweep()
+        self._drop_expired()
         return self._sessions.get(session_id)
 
     def put(self, before: Session, after: Session) -> bool:
@@ -42,7 +44,7 @@ class MemoryStore:
 
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`."""
-        self._sweep()
+        self._drop_expired()
         if session.session_id in self._sessions:
             raise exists(session.session_id)
         if len(self._sessions) >= self._max_sessions:
@@ -68,13 +70,13 @@ class MemoryStore:
 
     async def list(self) -> list[Session]:
         """All of them."""
-        self._sweep()
+        self._drop_expired()
         return list(self._sessions.values())
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to close."""
 
-    def _sweep(self) -> None:
+    def _drop_expired(self) -> None:
         """End those that were idle for too long: they stand first."""
         now = self._clock()
         while self._sessions:

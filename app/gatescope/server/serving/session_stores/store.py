@@ -25,6 +25,10 @@ class SessionStore(Protocol):
     def at_hand(self) -> AtHand | None:
         """The sessions, where they lie in this process."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the sessions lie in this process, so that no method waits for anything."""
+
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`."""
 
@@ -41,7 +45,7 @@ class SessionStore(Protocol):
         """All of them, the one that was used last comes last."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 def not_found(session_id: str) -> SessionNotFound:
