@@ -6,9 +6,8 @@ among its queries, and how the answers to chunks of time are merged into one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -22,24 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False)
-class RowSplit:
+class RowSplit(NamedTuple):
     """How the rows of a batch are divided among its queries."""
 
     queries: Sequence[Query]
-    padded_steps: int
-    """The length of the batch's time axis."""
-
-    @cached_property
-    def sizes(self) -> list[int]:
-        """How many rows each query has."""
-        return [len(query.inputs) for query in self.queries]
-
-    @cached_property
-    def lengths(self) -> list[int] | None:
-        """How long each query's own time axis is; None where all are as long as the batch's."""
-        lengths = [query.inputs.shape[1] for query in self.queries]
-        return lengths if min(lengths) < self.padded_steps else None
+    sizes: list[int]
+    """How many rows each query has."""
+    lengths: list[int] | None
+    """How long each query's own time axis is; None where all are as long as the batch's."""
 
 
 class Slot(NamedTuple):
@@ -111,7 +100,7 @@ class Rows:
             steps = range(slot.start, slot.stop)
             return _filled(whole, part, slot, (self._batch, self._time), steps, slot.query.inputs.shape[1])
         rows = slot.rows
-        if whole is None or len(rows) == whole.shape[self._batch]:
+        if whole is None or rows.shape[0] == whole.shape[self._batch]:
             return part if whole is None or self._combine is None else self._combine(whole, part)
         if self._combine is not None:
             part = self._combine(whole.index_select(self._batch, rows), part)
@@ -188,12 +177,12 @@ class Record:
         """One for each query."""
         return rows_of(value, self.columns(value, split))
 
-    def columns(self, value: Any, split: RowSplit) -> dict[str, Sequence[Any]]:
-        """The parts of all queries, field by field."""
+    def columns(self, value: Any, split: RowSplit, skip: Container[str] = ()) -> dict[str, Sequence[Any]]:
+        """The parts of all queries, field by field, but for those to skip."""
         return {
             name: layout.split(part, split)
             for name, layout in self._layouts.items()
-            if (part := getattr(value, name)) is not None
+            if name not in skip and (part := getattr(value, name)) is not None
         }
 
     def merge(self, whole: Any | None, part: Any, slot: Slot) -> Any:
@@ -250,10 +239,10 @@ def _filled(whole: Tensor | None, part: Tensor, slot: Slot, axes: tuple[int, int
     batch, time = axes
     if whole is None:
         shape = list(part.shape)
-        shape[batch], shape[time] = len(slot.query.inputs), count
+        shape[batch], shape[time] = slot.query.sequences, count
         whole = part.new_full(shape, torch.nan if part.is_floating_point() else 0)
     place = whole.narrow(time, steps.start, len(steps))
-    if len(slot.rows) == whole.shape[batch]:
+    if slot.rows.shape[0] == whole.shape[batch]:
         place.copy_(part)
     else:
         place.index_copy_(batch, slot.rows, part)

@@ -42,7 +42,13 @@ class Query:
     @cached_property
     def steps(self) -> int:
         """Time steps of all sequences, without the padding."""
-        return int(self.sequence_lengths.sum())
+        lengths = self.sequence_lengths
+        return int(lengths.item() if lengths.shape[0] == 1 else lengths.sum())
+
+    @property
+    def sequences(self) -> int:
+        """How many there are; `len` of a tensor takes four times as long."""
+        return self.inputs.shape[0]
 
     def with_inputs(self, inputs: Tensor) -> Query:
         """The same query of other inputs, which have the same shape."""

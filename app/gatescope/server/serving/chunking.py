@@ -67,7 +67,7 @@ async def chunks(query: Query, steps: int, compute: Compute, part: Part = WHOLE)
         part: which part of its request the whole is.
     """
     longest, state = query.inputs.shape[1], query.initial_state
-    sequences = part.sequences or len(query.inputs)
+    sequences = part.sequences or query.sequences
     for start in range(0, longest, steps):
         stop = min(start + steps, longest)
         slot = Slot(query, (query.sequence_lengths > start).nonzero()[:, 0], start, stop)
@@ -239,7 +239,7 @@ class ChunkedTrace:
         return traced.signals
 
     def _chunk_steps(self) -> int:
-        batch = len(self._query.inputs)
+        batch = self._query.sequences
         kept = max(1, step_bytes(self.selection, batch))
         computed = batch * self.model.spec.hidden_size * len(SIGNALS) * _FLOAT_BYTES  # of a layer, kept or not
         wanted = max(tuning.MIN_CHUNK_STEPS, tuning.CHUNK_BYTES // max(kept, computed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,21 +33,24 @@ class Batch:
     def __init__(self, model: Model, first: Query) -> None:
         self.model = model
         self.queries = [first]
-        self.sequences, self._steps, self._longest = len(first.inputs), first.steps, first.inputs.shape[1]
+        self.sequences, self._longest = first.inputs.shape[:2]
+        self._steps = first.steps
 
     def accepts(self, model: Model, query: Query) -> bool:
         """Whether this query can be computed along, and pays to be."""
         if model is not self.model or not goes_with(self.queries[0], query, model):
             return False
-        padded = (self.sequences + len(query.inputs)) * max(self._longest, query.inputs.shape[1])
+        sequences, length = query.inputs.shape[:2]
+        padded = (self.sequences + sequences) * max(self._longest, length)
         return padded <= tuning.MAX_PADDED_STEPS_RATIO * (self._steps + query.steps) and padded <= self._max_steps
 
     def add(self, query: Query) -> None:
         """Compute this one along."""
+        sequences, length = query.inputs.shape[:2]
         self.queries.append(query)
-        self.sequences += len(query.inputs)
+        self.sequences += sequences
         self._steps += query.steps
-        self._longest = max(self._longest, query.inputs.shape[1])
+        self._longest = max(self._longest, length)
 
     @property
     def padded_steps(self) -> int:
@@ -89,18 +93,26 @@ class Batch:
 
     def split(self, answer: Answer) -> list[Answer]:
         """Each query's own part of the answer to all."""
-        packed = answer.final_state.packed() if self._is_packed and answer.final_state is not None else None
+        is_lone = len(self.queries) == 1
+        if is_lone and not self._is_packed:
+            return [answer]
         wanted = {name: [getattr(query, name) for query in self.queries] for name in _OPTIONAL}
-        (answer,) = rows_of(
-            answer, {name: [getattr(answer, name) if any(wanted[name]) else None] for name in _OPTIONAL}
-        )
-        columns = {} if len(self.queries) == 1 else ANSWER.columns(answer, RowSplit(self.queries, self._axis_steps))
+        unwanted = {name: [None] * len(flags) for name, flags in wanted.items() if not any(flags)}
+        columns: dict[str, Sequence[Any]] = {}
+        if not is_lone:
+            columns = ANSWER.columns(answer, self._row_split(), skip=unwanted.keys())
         for name in columns.keys() & _OPTIONAL:
             if not all(wanted[name]):
                 columns[name] = [part if flag else None for part, flag in zip(columns[name], wanted[name], strict=True)]
-        if packed is not None:
-            columns["packed_state"] = packed
-        return rows_of(answer, columns) if columns else [answer]
+        if self._is_packed and answer.final_state is not None:
+            columns["packed_state"] = answer.final_state.packed()
+        return rows_of(answer, columns | unwanted)
+
+    def _row_split(self) -> RowSplit:
+        shapes = [query.inputs.shape for query in self.queries]
+        lengths = [shape[1] for shape in shapes]
+        is_uniform = min(lengths) == self._axis_steps
+        return RowSplit(self.queries, [shape[0] for shape in shapes], None if is_uniform else lengths)
 
     @cached_property
     def _max_steps(self) -> int:
@@ -196,4 +208,4 @@ def _concatenated_states(queries: Sequence[Query], model: Model) -> State | None
 def _initial_state(query: Query, model: Model) -> State:
     if query.initial_state is not None:
         return query.initial_state
-    return State.zeros(model.pipeline.spec_of(query.module), len(query.inputs), torch.empty(0))
+    return State.zeros(model.pipeline.spec_of(query.module), query.sequences, torch.empty(0))

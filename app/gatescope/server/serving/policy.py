@@ -91,7 +91,7 @@ class BatchingPolicy:
     def joins(self, batch: Batch, request: Request) -> bool:
         """Whether it goes with the others, and the batch does not become too large."""
         query = request.query
-        fits = batch.sequences + len(query.inputs) <= self._max_batch_size
+        fits = batch.sequences + query.sequences <= self._max_batch_size
         return fits and batch.accepts(request.model, query)
 
     def place(self, batch: Batch, *, is_alone: bool) -> Placement:

@@ -52,6 +52,11 @@ class Request:
         """Whether it was answered, has failed, or nobody waits any more."""
         return self.future.done()
 
+    def answer(self, answer: Answer) -> None:
+        """Give the answer to whoever waits."""
+        self.future.remove_done_callback(self._release)  # to have it run would take longer
+        self.future.set_result(answer)
+
     def _release(self, _: asyncio.Future[Answer]) -> None:
         """Free the query's tensors at once, even while the request still stands in the queue."""
         del self.query

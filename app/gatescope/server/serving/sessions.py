@@ -239,12 +239,12 @@ class Sessions:
     async def _run(self, model: Model, query: Query, begin: bytes, deadline: Deadline | None) -> tuple[Answer, bytes]:
         """The answer, and the state behind the query's own inputs."""
         if not query.horizon:
-            answer = await self._engine.answer(model, query.evolve(packed_state=begin), deadline)
+            answer = await self._engine.submit(model, query.evolve(packed_state=begin), deadline)
             return answer, _final(answer)
         read = Query(query.inputs, query.sequence_lengths, packed_state=begin, prediction=False)
-        final_state = _final(await self._engine.answer(model, read, deadline))
+        final_state = _final(await self._engine.submit(model, read, deadline))
         begun = State.unpacked([begin], model.spec)  # not packed: no state is wanted behind a horizon
-        return await self._engine.answer(model, query.evolve(initial_state=begun), deadline), final_state
+        return await self._engine.submit(model, query.evolve(initial_state=begun), deadline), final_state
 
     async def _lock(self, session_id: str) -> None:
         """Wait for the session; raises `SessionBusy` where too many wait already."""

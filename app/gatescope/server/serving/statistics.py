@@ -88,7 +88,7 @@ class Statistics:
     def computed(self, batch: Batch, parts: Sequence[Part], times: BatchTimes) -> None:
         """This batch was computed, whose queries are these parts of their requests."""
         queries = zip(parts, batch.queries, strict=True)
-        finished = [part.sequences or len(query.inputs) for part, query in queries if part.is_last]
+        finished = [part.sequences or query.sequences for part, query in queries if part.is_last]
         self.execution_count += 1
         self.inference_count += sum(finished)
         self.last_inference_ms = time.time_ns() // _NS_PER_MS

@@ -129,7 +129,7 @@ class Traces:
         if not model.pipeline.reading(query.module).aligned:
             return
         steps = int(query.sequence_lengths.max()) + query.horizon
-        size = signal_bytes(model.pipeline.spec_of(query.module), len(query.inputs), steps)
+        size = signal_bytes(model.pipeline.spec_of(query.module), query.sequences, steps)
         self._check_fits(size)
         if size > max_trace_bytes and not chunking.can_trace_in_chunks(model, Selection()):
             raise TraceTooLarge(

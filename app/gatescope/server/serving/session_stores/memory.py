@@ -38,8 +38,7 @@ class MemoryStore:
         """Put one in the place of the other; false if that stands there no more."""
         if self.get(before.session_id) is not before:
             return False
-        self._sessions[after.session_id] = after
-        self._sessions.move_to_end(after.session_id)
+        self._put_last(after)
         return True
 
     async def create(self, session: Session) -> None:
@@ -60,8 +59,10 @@ class MemoryStore:
 
     async def replace(self, before: Session, after: Session) -> bool:
         """Put one in the place of the other, if it still stands there; raises `SessionNotFound`."""
-        await self.read(before.session_id)
-        return self.put(before, after)
+        if await self.read(before.session_id) is not before:
+            return False
+        self._put_last(after)
+        return True
 
     async def delete(self, session_id: str) -> None:
         """Keep it no more; raises `SessionNotFound`."""
@@ -75,6 +76,10 @@ class MemoryStore:
 
     async def close(self) -> None:
         """There is nothing to close."""
+
+    def _put_last(self, session: Session) -> None:
+        self._sessions[session.session_id] = session
+        self._sessions.move_to_end(session.session_id)
 
     def _drop_expired(self) -> None:
         """End those that were idle for too long: they stand first."""
