@@ -22,7 +22,7 @@ _NATIVE = (torch.float32, torch.int64)  # as requests give them
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModuleInputs:
     """What an LSTM of a pipeline reads."""
 
     aligned: bool
@@ -80,7 +80,7 @@ class Pipeline(nn.Module, ABC):
         """The shape of the prediction of one sequence of so many steps: (step, value) or (value,); None without one."""
 
     @abstractmethod
-    def reading(self, module: str | None = None) -> Reading:
+    def module_inputs(self, module: str | None = None) -> ModuleInputs:
         """What this LSTM reads."""
 
     @abstractmethod

@@ -15,11 +15,11 @@ def cost():
     return CostModel()
 
 
-def test_of_a_model_that_was_never_computed_nothing_can_be_told(load, ask, cost):
+def test_an_unknown_model_has_no_prediction(load, ask, cost):
     assert cost.predicted_ns(Batch(load(), ask(5))) == inf
 
 
-def test_what_one_took_is_foreseen_of_the_next_by_its_steps(load, ask, cost):
+def test_a_prediction_scales_with_the_padded_steps(load, ask, cost):
     model = load()
     cost.computed(Batch(model, ask(5, 5)), 1000)
     assert cost.predicted_ns(Batch(model, ask(1))) == pytest.approx(100)
@@ -27,7 +27,7 @@ def test_what_one_took_is_foreseen_of_the_next_by_its_steps(load, ask, cost):
     assert cost.predicted_ns(Batch(model, ask(30, 2, 2))) == pytest.approx(9000)  # the padding is computed, too
 
 
-def test_what_is_quicker_counts_more_than_what_is_slower(load, ask, cost):
+def test_a_faster_batch_counts_more_than_a_slower_one(load, ask, cost):
     batch = Batch(load(), ask(10))
     cost.computed(batch, 1000)
     cost.computed(batch, 2000)
@@ -39,7 +39,7 @@ def test_what_is_quicker_counts_more_than_what_is_slower(load, ask, cost):
     assert cost.predicted_ns(batch) == pytest.approx(5000, rel=0.01)
 
 
-def test_each_size_has_its_own_and_what_was_never_seen_that_of_the_nearest(load, ask, cost):
+def test_an_unknown_size_takes_the_nearest_sizes_cost(load, ask, cost):
     model = load()
     cost.computed(Batch(model, ask(1)), 900)
     cost.computed(Batch(model, ask(64)), 6400)
@@ -49,7 +49,7 @@ def test_each_size_has_its_own_and_what_was_never_seen_that_of_the_nearest(load,
     assert [cost.marginal_ns(Batch(model, ask(steps))) for steps in (1, 64)] == pytest.approx([100, 6400])
 
 
-def test_queries_that_are_computed_together_count_together(load, ask, cost):
+def test_a_batch_is_learnt_as_a_whole(load, ask, cost):
     model, first, second = load(), ask(4), ask(4, 4)
     batch = Batch(model, first)
     batch.add(second)
@@ -58,7 +58,7 @@ def test_queries_that_are_computed_together_count_together(load, ask, cost):
     assert cost.predicted_ns(batch) == pytest.approx(1200)
 
 
-def test_each_model_has_its_own(load, ask, cost):
+def test_each_model_has_its_own_cost(load, ask, cost):
     one, other = load("one"), load("other", seed=1)
     cost.computed(Batch(one, ask(10)), 1000)
     assert cost.predicted_ns(Batch(other, ask(10))) == inf
@@ -66,7 +66,7 @@ def test_each_model_has_its_own(load, ask, cost):
     assert [cost.predicted_ns(Batch(model, ask(1))) for model in (one, other)] == pytest.approx([100, 700])
 
 
-def test_horizons_are_neither_foreseen_nor_learnt_from(load, ask, cost):
+def test_horizons_are_neither_predicted_nor_learnt_from(load, ask, cost):
     model = load()
     batch = Batch(model, ask(5, horizon=3))
     cost.computed(batch, 10)
@@ -97,7 +97,7 @@ def test_the_loops_cost_is_what_this_thread_has_done_for_each_answer(cost, monke
     assert cost.loop_ns == pytest.approx((0.8 * 4000 + 1000) / (0.8 * 4 + 16))
 
 
-def test_a_model_that_is_gone_is_forgotten(load, ask, cost):
+def test_an_unloaded_model_is_forgotten(load, ask, cost):
     cost.computed(Batch(load(), ask(5)), 1000)
     gc.collect()
     assert len(cost._step_ns) == 0

@@ -92,7 +92,7 @@ class TestPlaces:
         assert not policy.place(traced, is_alone=True).is_inline
 
 
-def test_another_model_is_not_held_up(schedule, load, ask, gate, hold, computed):
+def test_another_model_does_not_wait(schedule, load, ask, gate, hold, computed):
     one, other = load("one"), load("other", seed=1)
 
     async def scenario(scheduler):
@@ -109,7 +109,7 @@ def test_another_model_is_not_held_up(schedule, load, ask, gate, hold, computed)
     assert computed == [2, 1]
 
 
-def test_long_queries_of_one_model_are_computed_beside_one_another(schedule, load, ask, gate, hold, computed):
+def test_long_queries_of_one_model_run_concurrently(schedule, load, ask, gate, hold, computed):
     model = load()
 
     async def scenario(scheduler):
@@ -143,7 +143,7 @@ def test_short_queries_of_one_model_gather(schedule, load, ask, gate, hold, comp
     assert computed == [1, 4]
 
 
-def test_what_is_held_up_does_not_hold_up_what_comes_behind_it(schedule, load, ask, gate, hold, computed):
+def test_a_request_that_must_wait_does_not_block_others(schedule, load, ask, gate, hold, computed):
     one, other = load("one"), load("other", seed=1)
 
     async def scenario(scheduler):
@@ -161,9 +161,7 @@ def test_what_is_held_up_does_not_hold_up_what_comes_behind_it(schedule, load, a
     assert computed == [3, 1, 2]
 
 
-def test_modules_with_code_of_their_own_are_never_beside_one_another(
-    schedule, load, ask, gate, hold, computed, monkeypatch
-):
+def test_custom_modules_are_never_computed_concurrently(schedule, load, ask, gate, hold, computed, monkeypatch):
     one, other, plain = load("one"), load("other", seed=1), load("plain", seed=2)
     for model in (one, other):
         monkeypatch.setattr(model.pipeline, "is_reentrant", False)
@@ -181,7 +179,7 @@ def test_modules_with_code_of_their_own_are_never_beside_one_another(
     assert computed == [3, 1, 2, 2]
 
 
-def test_lanes_that_are_free_share_what_comes_at_once(schedule, load, ask, computed):
+def test_idle_workers_share_what_arrives_together(schedule, load, ask, computed):
     model = load()
 
     async def scenario(scheduler):
@@ -191,9 +189,7 @@ def test_lanes_that_are_free_share_what_comes_at_once(schedule, load, ask, compu
     assert computed == [10, 10]
 
 
-def test_a_lane_leaves_the_one_that_computes_its_share_of_what_waits(
-    schedule, load, ask, gate, hold, computed, monkeypatch
-):
+def test_a_worker_leaves_a_busy_one_its_share_of_the_queue(schedule, load, ask, gate, hold, computed, monkeypatch):
     model = load()
     monkeypatch.setattr(BatchingPolicy, "_is_long", lambda *_: True)
 
@@ -208,7 +204,7 @@ def test_a_lane_leaves_the_one_that_computes_its_share_of_what_waits(
     assert computed == [16, 8, 7, 1]
 
 
-def test_a_little_left_over_is_computed_along(schedule, load, ask, gate, hold, computed, monkeypatch):
+def test_a_small_remainder_joins_the_batch(schedule, load, ask, gate, hold, computed, monkeypatch):
     model = load()
     monkeypatch.setattr(BatchingPolicy, "_is_long", lambda *_: True)
 
@@ -223,7 +219,7 @@ def test_a_little_left_over_is_computed_along(schedule, load, ask, gate, hold, c
     assert computed == [14, 8]
 
 
-def test_few_queries_are_not_parted(schedule, load, ask, computed):
+def test_few_queries_are_not_divided(schedule, load, ask, computed):
     model = load()
 
     async def scenario(scheduler):
@@ -233,7 +229,7 @@ def test_few_queries_are_not_parted(schedule, load, ask, computed):
     assert computed == [8]
 
 
-def test_short_queries_are_not_parted(schedule, load, ask, computed):
+def test_short_queries_are_not_divided(schedule, load, ask, computed):
     model = load()
 
     async def scenario(scheduler):
@@ -244,7 +240,7 @@ def test_short_queries_are_not_parted(schedule, load, ask, computed):
     assert computed == [20]
 
 
-def test_batches_have_one_of_few_sizes_and_what_is_left_is_next(schedule, load, ask, computed):
+def test_batches_have_few_sizes_and_the_rest_is_next(schedule, load, ask, computed):
     model = load()
 
     async def scenario(scheduler):
@@ -254,14 +250,14 @@ def test_batches_have_one_of_few_sizes_and_what_is_left_is_next(schedule, load, 
     assert computed == [28, 3]
 
 
-def test_sizes_are_four_between_a_power_of_two_and_the_next():
+def test_there_are_four_batch_sizes_per_power_of_two():
     assert sorted({rounded_down(count) for count in range(1, 65)}) == [
         *range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64
     ]  # fmt: skip
     assert all(0.8 * count <= rounded_down(count) <= count for count in range(1, 5000))
 
 
-def test_a_poisoned_batch_harms_nobody_beside_it(schedule, load, ask, gate, hold, computed, monkeypatch):
+def test_a_failing_batch_leaves_the_one_beside_it_alone(schedule, load, ask, gate, hold, computed, monkeypatch):
     model, answer = load(), PlainPipeline.answer
 
     def failing(self, query):
@@ -283,7 +279,7 @@ def test_a_poisoned_batch_harms_nobody_beside_it(schedule, load, ask, gate, hold
     assert schedule(scenario, workers=2).prediction is not None
 
 
-def test_stopping_waits_for_every_lane(schedule, load, gate, hold, computed):
+def test_stopping_waits_for_every_worker(schedule, load, gate, hold, computed):
     model = load()
 
     async def scenario(scheduler):

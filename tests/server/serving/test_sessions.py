@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import tracemalloc
+import weakref
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -164,26 +165,26 @@ def test_a_horizon_reads_no_step_twice_but_the_inputs(model_folder, monkeypatch)
     assert sorted(runs) == [1, 1, 1, 50, 50]  # for the state behind the inputs, and for what follows them
 
 
-def test_a_horizon_foresees_and_the_stream_goes_on_behind_the_inputs(model_folder):
+def test_a_horizon_predicts_and_the_stream_goes_on_behind_the_inputs(model_folder):
     folder = model_folder(manifest=NEXT_STEP, input_size=1, head=(1,))
     inputs = rows(8, width=1)
 
     async def scenario():
         async with running(folder) as here:
             session = await here.sessions.open(here.model)
-            _, foreseen = await here.sessions.step(session.session_id, step(inputs[:, :5], horizon=4), WITHIN)
+            _, predicted = await here.sessions.step(session.session_id, step(inputs[:, :5], horizon=4), WITHIN)
             session, answer = await here.sessions.step(session.session_id, step(inputs[:, 5:], output=True), WITHIN)
             alone = here.model.pipeline
             return (
-                foreseen.prediction.values,
+                predicted.prediction.values,
                 alone.answer(step(inputs[:, :5], horizon=4)).prediction.values,
                 answer.output,
                 alone.answer(step(inputs, output=True)).output[:, 5:],
                 session.time_steps,
             )
 
-    foreseen, expected, output, whole, time_steps = asyncio.run(scenario())
-    torch.testing.assert_close(foreseen, expected, rtol=0, atol=1e-6)
+    predicted, expected, output, whole, time_steps = asyncio.run(scenario())
+    torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(output, whole, rtol=0, atol=1e-6)
     assert time_steps == 8
 
@@ -412,6 +413,57 @@ def test_too_many_steps_of_one_session_may_not_wait(model_folder, monkeypatch):
 
     answers = asyncio.run(scenario())
     assert [type(answer) for answer in answers].count(SessionBusy) == 4
+
+
+def test_a_deadline_also_limits_a_remote_store(model_folder):
+    class Slow(MemoryStore):
+        is_local = False
+
+        async def replace(self, before, after):
+            await asyncio.sleep(10)
+            return await super().replace(before, after)
+
+    async def scenario():
+        async with running(model_folder(), store=Slow(10, lambda: 0.0)) as here:
+            await here.sessions.open(here.model, "s")
+            with pytest.raises(DeadlineExceeded, match=r"within 0\.1 seconds"):
+                await here.sessions.step("s", step(rows(1)), Deadline.after(0.1))
+            assert (await here.sessions.get("s")).steps == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("end", ["cancelled", "late"])
+def test_the_memory_of_an_abandoned_step_is_freed_without_the_collector(model_folder, gate, monkeypatch, end):
+    async def scenario():
+        async with running(model_folder()) as here:
+            await here.sessions.open(here.model, "s")
+            pipeline, answer = type(here.model.pipeline), here.model.pipeline.answer
+            monkeypatch.setattr(pipeline, "answer", lambda _, query: (gate.wait(), answer(query))[1])
+            inputs = rows(3)
+            kept = weakref.ref(inputs)
+            deadline = Deadline.after(0.1) if end == "late" else None
+            taken = asyncio.create_task(here.sessions.step("s", step(inputs), deadline))
+            del inputs
+            await asyncio.to_thread(gate.reached.wait)
+            if end == "cancelled":
+                taken.cancel()
+            await asyncio.wait([taken])
+            assert taken.cancelled() or isinstance(taken.exception(), DeadlineExceeded)
+            del taken
+            gate.open.set()
+            for _ in range(200):  # a worker frees its job when it gets the GIL
+                if kept() is None:
+                    return
+                await asyncio.sleep(0.005)
+            raise AssertionError(gc.get_referrers(kept()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
 
 
 class Rival(MemoryStore):

@@ -164,7 +164,7 @@ def test_nothing_of_the_engines_memory_is_held_on_to(model_folder, query):
             here.engine.answer = noted
             stored = here.store.get(await here.keep(query))
             assert made
-            async with asyncio.timeout(10):  # a device's thread lets go of what it gave when it has its turn again
+            async with asyncio.timeout(10):  # a device's thread frees its result when it gets the GIL
                 while any(tensor() is not None for tensor in made):
                     gc.collect()
                     await asyncio.sleep(0.005)
@@ -328,7 +328,7 @@ class TestDeletion:
                     np.testing.assert_array_equal(values, before[name])
                 memory = weakref.ref(stored.signals["forget_gate"].base)
                 del stored, values
-                await asyncio.sleep(0.05)  # the thread that made it lets go of it when it gets its turn
+                await asyncio.sleep(0.05)  # the thread that made it frees it when it gets the GIL
                 gc.collect()
                 assert memory() is None
 

@@ -20,7 +20,7 @@ from gatescope.pipeline.custom.probe import sizes, try_out
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
 from gatescope.pipeline.horizon import append
 from gatescope.pipeline.output import OutputConfig, Task
-from gatescope.pipeline.pipeline import Pipeline, Reading
+from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
 from gatescope.pipeline.query import LSTM, Answer, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
@@ -74,13 +74,13 @@ class CustomPipeline(Pipeline):
         """As in the trial."""
         return None if self._tried.form is None else self._tried.form.shape(steps)
 
-    def reading(self, module: str | None = None) -> Reading:
+    def module_inputs(self, module: str | None = None) -> ModuleInputs:
         """As in the trial."""
         name = self._name(module)
         if name in self._tried.fed_as_is and isinstance(self.inputs, FeatureInputs):
-            return Reading(True, self.inputs.input_names)
+            return ModuleInputs(True, self.inputs.input_names)
         width = self.lstms[name].input_size
-        return Reading(name in self._tried.aligned, [f"input {index}" for index in range(width)])
+        return ModuleInputs(name in self._tried.aligned, [f"input {index}" for index in range(width)])
 
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
         """Forward runs again over the whole sequence with each row: it has no state that could be carried."""

@@ -228,7 +228,7 @@ def _longest(query: Query) -> int:
 
 def _longest_run(model: Model, query: Query) -> int | None:
     """Steps that the LSTM runs over; None where its time axis is its own, and shows only when it runs."""
-    return _longest(query) if model.pipeline.reading(query.module).aligned else None
+    return _longest(query) if model.pipeline.module_inputs(query.module).aligned else None
 
 
 def _sequences(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ _FLOAT_BYTES = 4
 
 
 async def record(
-    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, take: Callable[[int], None]
+    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, reserve: Callable[[int], None]
 ) -> StoredTrace:
     """Compute a trace of everything and keep it.
 
@@ -32,7 +32,7 @@ async def record(
         trace: over all signals, layers, directions, units and time steps.
         query: what is traced.
         tokens: what a model of tokens read.
-        take: is told how many bytes are taken, before they are and in the end, and may refuse by raising.
+        reserve: is told how many bytes are needed, before they are used and in the end, and may refuse by raising.
 
     Raises:
         Overloaded, DeadlineExceeded, NotReady: as the engine does.
@@ -42,11 +42,11 @@ async def record(
         if not signals:  # what has a time axis of its own shows only now how long that is
             lengths = trace.answer.sequence_lengths.tolist()
             beside = bytes_beside((query, trace.answer, trace.initial_state), tokens)
-            take(signal_bytes(spec, len(lengths), max(lengths)) + beside)
+            reserve(signal_bytes(spec, len(lengths), max(lengths)) + beside)
             signals = await asyncio.to_thread(_memory, spec, lengths)
         await asyncio.to_thread(_place, chunk, signals)
     stored = await asyncio.to_thread(_stored, trace, query, tokens, signals)
-    take(stored.bytes)
+    reserve(stored.bytes)
     return stored
 
 

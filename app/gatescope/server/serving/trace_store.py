@@ -88,9 +88,9 @@ class Traces:
         """
         self._check_size(model, query, max_trace_bytes)
         everything = Selection().resolve(model.pipeline.spec_of(query.module))
-        with self._room() as take:
+        with self._reservation() as reserve:
             trace = await chunking.trace(engine, model, query, everything, max_trace_bytes, deadline)
-            return self._keep(await record(trace, query, tokens, take))
+            return self._keep(await record(trace, query, tokens, reserve))
 
     def get(self, trace_id: str) -> StoredTrace:
         """A stored trace, looked at now.
@@ -126,7 +126,7 @@ class Traces:
 
     def _check_size(self, model: Model, query: Query, max_trace_bytes: int) -> None:
         """Refuse what cannot be stored before it is computed, where its size is known by then."""
-        if not model.pipeline.reading(query.module).aligned:
+        if not model.pipeline.module_inputs(query.module).aligned:
             return
         steps = int(query.sequence_lengths.max()) + query.horizon
         size = signal_bytes(model.pipeline.spec_of(query.module), query.sequences, steps)
@@ -145,11 +145,11 @@ class Traces:
             )
 
     @contextmanager
-    def _room(self) -> Iterator[Callable[[int], None]]:
+    def _reservation(self) -> Iterator[Callable[[int], None]]:
         """Room for a trace that is being computed: none at first, then as much as was said last."""
         taken = 0
 
-        def take(size: int) -> None:
+        def reserve(size: int) -> None:
             nonlocal taken
             self._check_fits(size)
             self._make_room(size - taken)
@@ -157,7 +157,7 @@ class Traces:
             taken = size
 
         try:
-            yield take
+            yield reserve
         finally:
             self._reserved -= taken
 

@@ -160,7 +160,7 @@ def _input_names(model: Model, module: str, layer: int) -> Sequence[str]:
         spec = model.pipeline.spec_of(module)
         units = range(spec.hidden_state_size)
         return [f"layer {layer - 1} {direction} unit {unit}" for direction in spec.directions for unit in units]
-    named = model.pipeline.reading(module).names
+    named = model.pipeline.module_inputs(module).names
     return (model.vocabulary.entries if model.vocabulary else ()) if named is None else named
 
 
