@@ -300,5 +300,5 @@ def redis_server(needed) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def on_device(monkeypatch):
-    """Everything is computed in the device's thread, however little it is: for tests that hold it up."""
-    monkeypatch.setattr("gatescope.server.serving.scheduler.INSTANT_NS", -1)
+    """Everything is computed by workers, however short it is: for tests that hold them up."""
+    monkeypatch.setattr("gatescope.server.serving.tuning.INLINE_NS", -1)

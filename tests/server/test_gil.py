@@ -7,7 +7,7 @@ import pytest
 
 from gatescope.server import gil
 from gatescope.server.api import written
-from gatescope.server.gil import TURN_S, Turn
+from gatescope.server.gil import TURN_S, GilYielder
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def clock(monkeypatch):
 
 
 def test_a_turn_gives_way_once_it_has_lasted_and_then_another_begins(clock):
-    turn = Turn()
+    turn = GilYielder()
     for passed, sleeps in ((0, 0), (0.9, 0), (0.2, 1), (0, 1), (0.9, 1), (0.2, 2)):
         clock.now += passed * TURN_S
         turn.give_way()

@@ -45,7 +45,7 @@ def _feed_back(pipeline: Pipeline, query: Query) -> _Further:
     values = [next(predicted)]  # (batch, value) each
     next_row, rows = _rows(pipeline, query), []
     for step in range(query.horizon):
-        query.go_on()
+        query.raise_if_cancelled()
         rows.append(next_row(step, values[-1]))  # (batch, feature), or (batch,) of tokens
         if len(values) < query.horizon:
             values.append(predicted.send(rows[-1]))

@@ -89,7 +89,7 @@ class Model:
         """Prove its trace backend and compute a few steps, so that the first request need not wait for it."""
         backend_of(self.pipeline.lstm)
         self.fingerprint  # noqa: B018 - computed once, and here nobody waits for it
-        for query in self.pipeline.rehearsals():
+        for query in self.pipeline.warmup_queries():
             self.pipeline.answer(query)
 
     @classmethod

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gatescope.pipeline import horizon
 from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.layout import map_state, map_tensors
 from gatescope.pipeline.output import OutputConfig, OutputScale, Task
 from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
-from gatescope.state import State
-from gatescope.tracing import Trace
 
 _NATIVE = (torch.float32, torch.int64)  # as requests give them
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModuleInputs:
     """What an LSTM of a pipeline reads."""
 
     aligned: bool
@@ -82,7 +80,7 @@ class Pipeline(nn.Module, ABC):
         """The shape of the prediction of one sequence of so many steps: (step, value) or (value,); None without one."""
 
     @abstractmethod
-    def reading(self, module: str | None = None) -> Reading:
+    def module_inputs(self, module: str | None = None) -> ModuleInputs:
         """What this LSTM reads."""
 
     @abstractmethod
@@ -94,8 +92,8 @@ class Pipeline(nn.Module, ABC):
         """The predictions (batch, horizon, value) of the further steps, which end each row of inputs."""
 
     @abstractmethod
-    def rehearsals(self) -> list[Query]:
-        """What is computed before anybody asks, so that the first request need not wait for what happens once."""
+    def warmup_queries(self) -> list[Query]:
+        """Queries to compute before the first request, which need not wait then for what happens once."""
 
     @abstractmethod
     def _run(self, query: Query) -> Answer:
@@ -104,13 +102,13 @@ class Pipeline(nn.Module, ABC):
     def answer(self, query: Query) -> Answer:
         """Compute what is asked for, on the device of the weights; the answer's tensors lie on the CPU."""
         with torch.no_grad():
-            if self.is_at_home and query.inputs.dtype in _NATIVE:
+            if self.is_cpu_float32 and query.inputs.dtype in _NATIVE:
                 return self._answer(query)
-            return _to_cpu(self._answer(_to_device(query, next(self.lstm.parameters()))))
+            return map_tensors(Tensor.cpu, self._answer(_to_device(query, next(self.lstm.parameters()))))
 
     @cached_property
-    def is_at_home(self) -> bool:
-        """Whether queries come where the weights are, and in their precision."""
+    def is_cpu_float32(self) -> bool:
+        """Whether the weights lie where queries do, and in their precision."""
         weight = next(self.lstm.parameters())
         return weight.device.type == "cpu" and weight.dtype == torch.float32
 
@@ -135,7 +133,7 @@ class Pipeline(nn.Module, ABC):
         return self.task == "next_token" or self.output_config.predicts == "next_step"
 
     def _answer(self, query: Query) -> Answer:
-        query.go_on()
+        query.raise_if_cancelled()
         if not query.horizon:
             return self._run(query)
         inputs, lengths, prediction = horizon.extend(self, query)
@@ -163,26 +161,10 @@ def _to_device(query: Query, like: Tensor) -> Query:
         query,
         inputs=_as(query.inputs, like),
         sequence_lengths=query.sequence_lengths.to(like.device),
-        initial_state=None if state is None else State(*state).to(like),
+        initial_state=None if state is None else map_state(lambda values: values.to(like), state),
         future_inputs=None if future is None else _as(future, like),
     )
 
 
 def _as(inputs: Tensor, like: Tensor) -> Tensor:
     return inputs.to(like.device, like.dtype) if inputs.is_floating_point() else inputs.to(like.device)
-
-
-T = TypeVar("T")
-
-
-def _to_cpu(value: T) -> T:
-    """The same answer with every tensor in it on the CPU."""
-    if isinstance(value, Tensor):
-        return value.cpu()  # type: ignore[return-value]
-    if isinstance(value, dict):
-        return {key: _to_cpu(item) for key, item in value.items()}  # type: ignore[return-value]
-    if isinstance(value, State):
-        return State(*(item.cpu() for item in value))  # type: ignore[return-value]
-    if isinstance(value, Answer | Prediction | Trace):
-        return replace(value, **{field.name: _to_cpu(getattr(value, field.name)) for field in fields(value)})
-    return value

@@ -16,7 +16,7 @@ from gatescope.forward import forward
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
 from gatescope.pipeline.head import Head, HeadConfig
 from gatescope.pipeline.output import OutputConfig, Task
-from gatescope.pipeline.pipeline import Pipeline, Reading
+from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
 from gatescope.pipeline.query import LSTM, Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenEncoder, TokenInputs
 from gatescope.spec import Spec
@@ -80,13 +80,13 @@ class PlainPipeline(Pipeline):
             return None
         return (steps, self.head.output_size) if self.head.per_step else (self.head.output_size,)
 
-    def reading(self, module: str | None = None) -> Reading:  # noqa: ARG002 - there is but one
+    def module_inputs(self, module: str | None = None) -> ModuleInputs:  # noqa: ARG002 - there is but one
         """Features by name, the entries of an embedding by number."""
         if isinstance(self.inputs, FeatureInputs):
-            return Reading(True, self.inputs.input_names)
+            return ModuleInputs(True, self.inputs.input_names)
         if isinstance(self.encoder, TokenEncoder) and self.encoder.embedding is None:
-            return Reading(True, None)
-        return Reading(True, [f"embedding {index}" for index in range(self.encoder.width)])
+            return ModuleInputs(True, None)
+        return ModuleInputs(True, [f"embedding {index}" for index in range(self.encoder.width)])
 
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
         """The LSTM's state is carried, so each further row costs one step."""
@@ -108,7 +108,7 @@ class PlainPipeline(Pipeline):
         steps = torch.arange(query.horizon, device=lengths.device) + query.sequence_lengths[:, None]  # (batch, horizon)
         return self._predicted(output.take_along_dim(steps[..., None], dim=1))
 
-    def rehearsals(self) -> list[Query]:
+    def warmup_queries(self) -> list[Query]:
         """A few sequences, alone and together, short and less short: each kernel must be made once."""
         inputs = self.inputs
         width, dtype = ([len(inputs.names)], torch.float32) if isinstance(inputs, FeatureInputs) else ([], torch.int64)

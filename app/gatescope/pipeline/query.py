@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from gatescope.decompose import Explanation, Point
 from gatescope.errors import DeadlineExceeded
+from gatescope.pipeline.layout import AsAsked, Layout, Record, Rows, RowSplit, Signals, Slot, States
 from gatescope.selection import Selection
 from gatescope.state import State
 from gatescope.tracing import Trace
@@ -35,27 +37,25 @@ class Query:
     trace: Selection | None = None
     explain: Point | None = None  # of a batch of one; nothing else is answered beside it
     most_bytes: int | None = None  # of what is made where its size shows only on the way
-    is_first: bool = True  # of the parts that a request is computed in, one after the other
-    is_last: bool = True
-    sequences: int | None = None  # of the whole request, of which this is a part
-    is_abandoned: Callable[[], bool] | None = None  # whether nobody waits for the answer any more
+    is_cancelled: Callable[[], bool] | None = None  # whether nobody waits for the answer any more
 
     @cached_property
     def steps(self) -> int:
         """Time steps of all sequences, without the padding."""
-        return int(self.sequence_lengths.sum())
+        lengths = self.sequence_lengths
+        return int(lengths.item() if lengths.shape[0] == 1 else lengths.sum())
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it is all that a request asks for, and no part of it."""
-        return self.is_first and self.is_last
+    def sequences(self) -> int:
+        """How many there are; `len` of a tensor takes four times as long."""
+        return self.inputs.shape[0]
 
-    def reading(self, inputs: Tensor) -> Query:
-        """The same of other inputs, which have the same shape."""
-        return self.but(inputs=inputs)
+    def with_inputs(self, inputs: Tensor) -> Query:
+        """The same query of other inputs, which have the same shape."""
+        return self.evolve(inputs=inputs)
 
-    def but(self, **changes: object) -> Query:
-        """What `replace` gives, and quicker: every request does it. What else changes with the lengths is `steps`."""
+    def evolve(self, **changes: object) -> Query:
+        """What `replace` gives, and quicker: every request needs it. Whoever changes the lengths changes `steps`."""
         other = object.__new__(Query)
         other.__dict__.update(self.__dict__, **changes)
         return other
@@ -70,9 +70,9 @@ class Query:
         """Whether more than the prediction is wanted."""
         return self.output or self.final_state or self.trace is not None or self.explain is not None
 
-    def go_on(self) -> None:
+    def raise_if_cancelled(self) -> None:
         """Raise `DeadlineExceeded` if nobody waits any more; long computations ask now and then."""
-        if self.is_abandoned is not None and self.is_abandoned():
+        if self.is_cancelled is not None and self.is_cancelled():
             raise DeadlineExceeded("nobody waits for this answer any more")
 
 
@@ -85,18 +85,71 @@ class Prediction:
     choices: Tensor | None  # label or token ids (batch, step) or (batch,); None for a regression
 
 
+_ROWS, _STEPS = Rows(), Rows(time=1)
+
+
+class _Predictions:
+    """A prediction per time step, or one per sequence."""
+
+    _PER_STEP = Record({"values": _STEPS, "steps": Rows(combine=torch.add), "choices": _STEPS})
+    _PER_SEQUENCE = Record({"values": _ROWS, "choices": _ROWS})
+
+    def split(self, value: Prediction, split: RowSplit) -> list[Prediction]:
+        """Each query's rows."""
+        return list(self._fields(value).split(value, split))
+
+    def merge(self, whole: Prediction | None, part: Prediction, slot: Slot) -> Prediction:
+        """Steps of a later chunk follow those before; a prediction per sequence replaces the earlier one."""
+        merged: Prediction = self._fields(part).merge(whole, part, slot)
+        return merged
+
+    def _fields(self, prediction: Prediction) -> Record:
+        return self._PER_SEQUENCE if prediction.steps is None else self._PER_STEP
+
+
+_TRACE = Record(
+    {
+        "signals": Signals(),
+        "selection": AsAsked("trace"),
+        "sequence_lengths": AsAsked("sequence_lengths"),
+        "output": _STEPS,
+        "initial_state": States("first"),
+        "final_state": States("last"),
+        "row_residuals": Rows(combine=torch.maximum),
+    }
+)
+"""Of a `Trace`; its `backend` is the same for all rows and chunks."""
+
+
+def _field(layout: Layout) -> Mapping[str, Layout]:
+    return {"layout": layout}
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What was asked for; the rest is None. With a horizon all but the prediction covers the further steps too."""
+    """What was asked for; the rest is None. With a horizon all but the prediction covers the further steps too.
 
-    sequence_lengths: Tensor  # (batch,) steps that the LSTM ran over
-    inputs: Tensor  # what the model ran over, as in the query, with the steps fed back
-    module: str = LSTM  # the LSTM that was looked at
-    aligned: bool = True  # whether its time step t reads the inputs' time step t, and no other
+    A field with a layout is split among the queries of a batch and merged over chunks as that says.
+    """
+
+    sequence_lengths: Tensor = field(metadata=_field(AsAsked("sequence_lengths")))
+    """(batch,) steps that the LSTM ran over."""
+    inputs: Tensor = field(metadata=_field(AsAsked("inputs")))
+    """What the model ran over, as in the query, with the steps fed back."""
+    module: str = LSTM
+    """The LSTM that was looked at."""
+    aligned: bool = True
+    """Whether its time step t reads the inputs' time step t, and no other."""
     horizon: int = 0
-    prediction: Prediction | None = None
-    output: Tensor | None = None  # (batch, time, directions · unit), NaN in the padding
-    final_state: State | None = None
-    packed_state: bytes | None = None  # the final one, where it is a lone sequence that began from such a one
-    trace: Trace | None = None
+    prediction: Prediction | None = field(default=None, metadata=_field(_Predictions()))
+    output: Tensor | None = field(default=None, metadata=_field(_STEPS))
+    """(batch, time, directions · unit), NaN in the padding."""
+    final_state: State | None = field(default=None, metadata=_field(States("last")))
+    packed_state: bytes | None = None
+    """The final one of a lone sequence whose query has a packed one."""
+    trace: Trace | None = field(default=None, metadata=_field(_TRACE))
     explained: Explanation | None = None
+
+
+ANSWER = Record({each.name: each.metadata["layout"] for each in fields(Answer) if each.metadata})
+"""How an answer is split and merged."""

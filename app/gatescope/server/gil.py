@@ -10,7 +10,7 @@ TURN_S = 0.0005
 _MOMENT_S = 1e-6  # to which the system adds some 50 µs of its own: enough for another thread to wake up
 
 
-class Turn:
+class GilYielder:
     """A thread's turn at the interpreter, and the next ones.
 
     A thread that lets go of the interpreter for an instant, as each system call and each operation on arrays does,

@@ -30,7 +30,7 @@ from gatescope.server.api.metrics import Metrics
 from gatescope.server.api.protocol import Edge
 from gatescope.server.api.routes import Routes
 from gatescope.server.repository.repository import Repository
-from gatescope.server.serving.engine import LocalEngine
+from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.session_stores.redis import RedisStore
 from gatescope.server.serving.session_stores.store import SessionStore

@@ -120,7 +120,7 @@ class TestExamples:
             torch.testing.assert_close(answer.prediction.values[index, : len(row)], own, rtol=0, atol=1e-5)
         answer = assert_traces(pipeline, "lstm", rows, fed)
         assert answer.aligned
-        assert list(pipeline.reading("lstm").names) == ["f0", "f1", "f2"]
+        assert list(pipeline.module_inputs("lstm").names) == ["f0", "f1", "f2"]
         assert not any(inner.training for inner in module.modules())
 
     def test_an_encoder_and_a_decoder(self, build, rows):
@@ -155,7 +155,7 @@ class TestExamples:
         assert [len(row) for row in read] == [12, 4, 6, 4]
         answer = assert_traces(pipeline, "lstm", rows, read)
         assert not answer.aligned
-        assert list(pipeline.reading("lstm").names) == [f"input {index}" for index in range(6)]
+        assert list(pipeline.module_inputs("lstm").names) == [f"input {index}" for index in range(6)]
 
     def test_packed_tokens_through_two_lstms(self, build, letters):
         module = examples.Tagger()
@@ -324,7 +324,7 @@ class TestBounds:
     def test_nobody_waits_for_an_abandoned_answer(self, build, rows):
         pipeline = build(examples.Forecaster())
         with pytest.raises(DeadlineExceeded):
-            ask(pipeline, rows, is_abandoned=lambda: True)
+            ask(pipeline, rows, is_cancelled=lambda: True)
 
 
 def refusal(build, how, task="regression", output=NAMES, **arguments):
@@ -383,7 +383,7 @@ class TestRefusedWhenLoaded:
         assert "index out of range" in refusal(build, "refuses_long", steps=41)
         assert build(faulty.Faulty("refuses_long"), steps=40).prediction_shape(7) == (7, 2)
         for steps in (1, 2):
-            assert build(examples.Forecaster(), steps=steps).reading("lstm").aligned
+            assert build(examples.Forecaster(), steps=steps).module_inputs("lstm").aligned
 
 
 class TestRequestsThatFail:

@@ -21,7 +21,6 @@ from gatescope.server import logs
 from gatescope.server.api import server
 from gatescope.server.api.protocol import HttpProtocol
 from gatescope.server.main import create_app
-from gatescope.server.serving import scheduler
 from gatescope.server.settings import Settings
 from tests.server.api.helpers import PREDICT, numbered
 
@@ -338,7 +337,7 @@ class Gate:
 
 
 @pytest.fixture
-def gate(monkeypatch):
+def gate(monkeypatch, on_device):
     """A gate before each batch, on the device's thread."""
     held, answer = Gate(), Pipeline.answer
 
@@ -347,7 +346,6 @@ def gate(monkeypatch):
         return answer(self, query)
 
     monkeypatch.setattr(Pipeline, "answer", slowly)
-    monkeypatch.setattr(scheduler, "INSTANT_NS", -1)
     yield held
     held.open.set()
 

@@ -324,7 +324,7 @@ class TestUpload:
         assert why == "this server cannot write into its folder of models: Read-only file system"
 
     def test_so_is_a_full_disk_in_the_middle(self, client, monkeypatch, folder):
-        monkeypatch.setattr("gatescope.server.serving.engine.import_checkpoint", full_disk)
+        monkeypatch.setattr("gatescope.server.serving.local.import_checkpoint", full_disk)
         assert "No space left" in refused(client.put(TINY, content=b"x"), 503, "Unavailable")
         assert nothing_left(folder)
 
@@ -352,7 +352,7 @@ def full_disk(*_, **__):
 
 
 def test_an_upload_in_the_middle_of_a_shutdown_leaves_nothing_behind(folder):
-    from gatescope.server.serving.engine import LocalEngine  # noqa: PLC0415
+    from gatescope.server.serving.local import LocalEngine  # noqa: PLC0415
 
     async def begin_and_stop():
         engine = LocalEngine(Repository(folder.models_dir, torch.device("cpu")), max_queue_size=4)

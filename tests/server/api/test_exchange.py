@@ -16,7 +16,7 @@ from gatescope.pipeline.pipeline import Pipeline
 from gatescope.pipeline.query import Query
 from gatescope.server import logs
 from gatescope.server.api.messages import Request
-from tests.server.api.helpers import GOOD, PREDICT, count, numbered, queued, until, waiting
+from tests.server.api.helpers import GOOD, PREDICT, count, numbered, until, waiting
 
 STEPS = "/v1/sessions/a/steps"
 
@@ -336,7 +336,7 @@ def holders_of(each, levels=12):
             holder
             for holder in gc.get_referrers(each)
             if id(holder) not in seen and not (isinstance(holder, types.FrameType) and "tests" in holder.f_code.co_filename)
-            and type(holder) is not list
+            and not (type(holder) is list and len(holder) > 1000)
         ]
         if not found:
             break
@@ -457,7 +457,14 @@ class TestMemory:
 
     @pytest.mark.parametrize(
         ("body", "status"),
-        [(b'{"inputs":[[1,2,3,4,01]]}', 400), (b'{"inputs":[[1,2,3,4]]}', 422), (b'{"inputs":[[1,2,3,4,NaN]]}', 422)],
+        [
+            (b'{"inputs":[[1,2,3,4,01]]}', 400),
+            (b'{"inputs":[[1,2,3,4]]}', 422),
+            (b'{"inputs":[[1,2,3,4,NaN]]}', 422),
+            (LARGE[:-3] + b",6]]}", 422),
+            (LARGE[:-1], 400),
+        ],
+        ids=["no JSON", "short", "NaN", "large", "large and no JSON"],
     )
     @pytest.mark.parametrize("path", [PREDICT, STEPS, "/v1/traces", "/v2/models/founding/infer"])
     def test_after_a_refusal(self, opened, dial, memory, path, body, status):

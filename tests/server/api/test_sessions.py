@@ -13,6 +13,8 @@ from safetensors.numpy import load, save
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from gatescope.pipeline.pipeline import Pipeline
+
 pytestmark = pytest.mark.usefixtures("on_device")
 
 SAFETENSORS = "application/vnd.safetensors"
@@ -424,11 +426,9 @@ def test_openapi_describes_the_sessions(client):
     assert set(step["responses"]["200"]["content"]) == {"application/json", SAFETENSORS}
 
 
-def test_a_client_that_leaves_while_its_step_waits_has_not_taken_it(client, opened):
-    engine = client.app.state.context.engine
-    is_over = threading.Event()
-    holding = threading.Thread(target=engine._batcher.do, args=(lambda: is_over.wait(20),))
-    holding.start()
+def test_a_client_that_leaves_while_its_step_waits_has_not_taken_it(client, opened, monkeypatch):
+    engine, answer, is_over = client.app.state.context.engine, Pipeline.answer, threading.Event()
+    monkeypatch.setattr(Pipeline, "answer", lambda self, query: is_over.wait(20) and answer(self, query))
     with pytest.raises(httpx.ReadTimeout):
         client.post(f"/v1/sessions/{opened}/steps", json={"inputs": ROWS}, timeout=0.2)
     assert re.search(r"^gatescope_queries_waiting [01]\.0$", client.get("/metrics").text, re.MULTILINE)
@@ -436,5 +436,4 @@ def test_a_client_that_leaves_while_its_step_waits_has_not_taken_it(client, open
     while engine.waiting and time.monotonic() < deadline:
         time.sleep(0.01)
     is_over.set()
-    holding.join()
     assert take(client, opened, ROWS[:1]).json()["steps"] == 1

@@ -15,6 +15,7 @@ from safetensors.numpy import load
 from gatescope.backends.reference import run
 from gatescope.cells import LSTM
 from gatescope.server.serving import chunks
+from gatescope.server.serving import tuning
 
 TENSORS, LINES = {"Accept": "application/vnd.safetensors"}, {"Accept": "application/x-ndjson"}
 ORACLES = {"mean": np.nanmean, "min": np.nanmin, "max": np.nanmax}
@@ -42,7 +43,7 @@ REQUESTS = {
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """So that even short traces have several."""
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(tuning, "CHUNK_BYTES", 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,17 @@
 """Models in memory, and a device that does what a test tells it."""
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import torch
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
+from gatescope.server.serving.policy import BatchingPolicy
+from gatescope.server.serving.scheduler import Scheduler
+from gatescope.server.serving.workers import Workers
 
 
 @pytest.fixture
@@ -32,6 +36,31 @@ def ask(random) -> Callable[..., Query]:
         return Query(inputs, torch.tensor(lengths), **fields)
 
     return make
+
+
+@pytest.fixture
+def schedule() -> Callable[..., object]:
+    """`schedule(scenario)` runs `await scenario(scheduler)` with a scheduler that is stopped at the end."""
+
+    def run(
+        scenario: Callable[[Scheduler], Awaitable],
+        workers: int = 1,
+        max_queue_size: int = 1000,
+        max_batch_size: int = 64,
+    ) -> object:
+        async def main() -> object:
+            pool = Workers(workers)
+            policy = BatchingPolicy(max_batch_size, pool.count, pool.cores)
+            scheduler = Scheduler(max_queue_size, policy, pool)
+            try:
+                return await scenario(scheduler)
+            finally:
+                scheduler.close()
+                await scheduler.stop()
+
+        return asyncio.run(main())
+
+    return run
 
 
 class Gate:

@@ -1,9 +1,10 @@
-"""A query of many time steps, a portion at a time, is answered as the whole; and others have their turn in between."""
+"""A query of many time steps, a chunk at a time, is answered as the whole; others are answered in between."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from gatescope.decompose import Point
 from gatescope.errors import DeadlineExceeded, NotReady, Overloaded
 from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
-from gatescope.server.serving import chunking
-from gatescope.server.serving.engine import LocalEngine
+from gatescope.server.serving import chunking, tuning
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.local import LocalEngine
+from gatescope.server.serving.request import WHOLE, Part
 from gatescope.spec import Spec
 from gatescope.state import State
 
@@ -43,9 +46,9 @@ characters = "abcd"
 
 
 @pytest.fixture(autouse=True)
-def small_portions(monkeypatch):
-    monkeypatch.setattr(chunking, "PORTION", 1)
-    monkeypatch.setattr(chunking, "LEAST_STEPS", STEPS)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(tuning, "CHUNK_MULTIPLICATIONS", 1)
+    monkeypatch.setattr(tuning, "MIN_CHUNK_STEPS", STEPS)
 
 
 class Computed(list):
@@ -53,21 +56,22 @@ class Computed(list):
 
     def __init__(self):
         super().__init__()
-        self.third, self.go_on = threading.Event(), threading.Event()
-        self.go_on.set()
+        self.third, self.proceed = threading.Event(), threading.Event()
+        self.proceed.set()
 
     def note(self, query):
         self.append(tuple(query.inputs.shape[:2]))
         if len(self) == 3:
             self.third.set()
-            assert self.go_on.wait(10)
+            assert self.proceed.wait(10)
 
-    async def held_at_the_third(self, engine, model, query):
-        """Submit this; its third portion is being computed."""
+    async def held_at_the_third(self, engine, model, query, deadline=None):
+        """Submit this; its third chunk is being computed."""
         self.clear()
         self.third.clear()
-        self.go_on.clear()
-        answer = engine.submit(model, query)
+        self.proceed.clear()
+        answer = engine.submit(model, query, deadline)
+        del query
         await asyncio.to_thread(self.third.wait)
         return answer
 
@@ -84,7 +88,7 @@ def computed(monkeypatch):
 
     monkeypatch.setattr(PlainPipeline, "answer", noting)
     yield seen
-    seen.go_on.set()
+    seen.proceed.set()
 
 
 @asynccontextmanager
@@ -99,11 +103,11 @@ async def serving(folder, **others):
 
 
 def both(folder, query):
-    """The engine's answer in portions, and the pipeline's own."""
+    """The engine's answer in chunks, and the pipeline's own."""
 
     async def compute():
         async with serving(folder) as (engine, model):
-            assert chunking.steps_of(model, query) == STEPS
+            assert chunking.chunk_steps(model, query) == STEPS
             return await engine.answer(model, query), model.pipeline.answer(query)
 
     return asyncio.run(compute())
@@ -225,17 +229,17 @@ def test_some_are_computed_in_one_go(load, ask, changes, layout, steps):
     plain = load("plain", manifest=LABELLED.replace("STEPS", "last").replace("TASK", "classification"), **layout)
     query = ask(90, 8, **changes)
     asked = plain if changes and steps is None else model
-    assert chunking.steps_of(asked, query) == (STEPS if steps else None)
-    assert chunking.steps_of(model, ask(64)) is None
+    assert chunking.chunk_steps(asked, query) == (STEPS if steps else None)
+    assert chunking.chunk_steps(model, ask(64)) is None
 
 
-class TestTurns:
-    def test_others_have_theirs(self, model_folder, ask, computed):
+class TestOtherRequests:
+    def test_are_computed_in_between(self, model_folder, ask, computed):
         async def scenario():
             async with serving(model_folder()) as (engine, model):
                 long = await computed.held_at_the_third(engine, model, ask(90))
                 short = engine.submit(model, ask(3))
-                computed.go_on.set()
+                computed.proceed.set()
                 await short
                 assert not long.done()
                 await long
@@ -243,7 +247,7 @@ class TestTurns:
         asyncio.run(scenario())
         assert computed == [*[(1, 8)] * 3, (1, 3), *[(1, 8)] * 8, (1, 2)]
 
-    def test_two_long_ones_share_theirs(self, model_folder, ask, computed):
+    def test_of_which_two_are_long_share_batches(self, model_folder, ask, computed):
         async def scenario():
             async with serving(model_folder()) as (engine, model):
                 computed.clear()
@@ -253,15 +257,15 @@ class TestTurns:
         assert 10 <= len(computed) <= 20
         assert sum(rows for rows, _ in computed) == 20
 
-    def test_a_full_queue_turns_no_later_portion_away(self, model_folder, ask, computed):
+    def test_a_full_queue_turns_no_later_chunk_away(self, model_folder, ask, computed):
         async def scenario():
             async with serving(model_folder(), max_queue_size=1) as (engine, model):
                 long = await computed.held_at_the_third(engine, model, ask(90))
                 engine.submit(model, ask(5))
                 with pytest.raises(Overloaded):
                     engine.submit(model, ask(5))
-                engine._batcher._max_queue_size = 0
-                computed.go_on.set()
+                engine._scheduler._max_queue_size = 0
+                computed.proceed.set()
                 return await long
 
         assert asyncio.run(scenario()).prediction.values.shape == (1, 90, 2)
@@ -271,32 +275,51 @@ class TestTurns:
             async with serving(model_folder()) as (engine, model):
                 long = await computed.held_at_the_third(engine, model, ask(90))
                 long.cancel()
-                computed.go_on.set()
+                computed.proceed.set()
                 await asyncio.gather(long, return_exceptions=True)
                 await engine.answer(model, ask(2))
 
         asyncio.run(scenario())
         assert computed == [(1, 8)] * 3 + [(1, 2)]
 
-    def test_a_deadline_is_one_for_all(self, model_folder, ask, monkeypatch):
-        async def slowly(query, at_once, compute):
-            await compute(query)
-            await asyncio.sleep(10)
-
-        monkeypatch.setattr(chunking, "answer", slowly)
-
+    def test_one_deadline_is_for_all_chunks(self, model_folder, ask, computed):
         async def scenario():
             async with serving(model_folder()) as (engine, model):
-                with pytest.raises(DeadlineExceeded, match=r"within 0\.1 seconds"):
-                    await engine.answer(model, ask(90), 0.1)
+                long = await computed.held_at_the_third(engine, model, ask(90), Deadline.after(0.3))
+                with pytest.raises(DeadlineExceeded, match=r"within 0\.3 seconds"):
+                    await long
+                computed.proceed.set()
+                await engine.answer(model, ask(2))
 
         asyncio.run(scenario())
+        assert computed == [(1, 8)] * 3 + [(1, 2)]
+
+    def test_a_long_query_that_is_cancelled_is_freed(self, model_folder, ask, computed):
+        async def scenario():
+            async with serving(model_folder()) as (engine, model):
+                query = ask(90)
+                inputs = weakref.ref(query.inputs)
+                gc.collect()
+                gc.disable()
+                long = await computed.held_at_the_third(engine, model, query)
+                del query
+                long.cancel()
+                await asyncio.gather(long, return_exceptions=True)
+                computed.proceed.set()
+                del long
+                await engine.answer(model, ask(2))
+                return inputs()
+
+        try:
+            assert asyncio.run(scenario()) is None
+        finally:
+            gc.enable()
 
     def test_the_service_may_stop_in_the_middle(self, model_folder, ask, computed):
         async def scenario():
             async with serving(model_folder()) as (engine, model):
                 long = await computed.held_at_the_third(engine, model, ask(90))
-                asyncio.get_running_loop().call_later(0.05, computed.go_on.set)
+                asyncio.get_running_loop().call_later(0.05, computed.proceed.set)
             with pytest.raises(NotReady):
                 await long
 
@@ -315,25 +338,15 @@ class TestTurns:
         assert sum(each.infer.count for each in told.batches.values()) == 12
 
 
-def test_of_long_ones_that_wait_each_lane_has_one(model_folder, ask):
-    sizes = []
+def test_each_worker_has_one_of_several_long_queries(schedule, load, ask, computed):
+    model, long = load(), ask(STEPS, final_state=True)
 
-    async def scenario():
-        async with serving(model_folder()) as (engine, model):
-            batcher = engine._batcher
-            lanes, run = batcher._lanes, batcher._lanes.run
-            lanes._threads *= 2  # as if there were two
-            lanes._idle = [*lanes._threads]
+    async def scenario(scheduler):
+        sizes = []
+        for part in (Part(is_last=False), WHOLE):
+            await asyncio.gather(*(scheduler.submit(model, long, part=part) for _ in range(2)))
+            sizes.append(sorted(rows for rows, _ in computed))
+            computed.clear()
+        return sizes
 
-            def noted(job, batch, members, **others):
-                sizes.append(len(members))
-                return run(job, batch, members, **others)
-
-            lanes.run = noted
-            long = replace(ask(STEPS), is_last=False, final_state=True)
-            await asyncio.gather(*(engine.submit(model, long) for _ in range(2)))
-            sizes.append(None)
-            await asyncio.gather(*(engine.submit(model, replace(long, is_last=True)) for _ in range(2)))
-
-    asyncio.run(scenario())
-    assert sizes == [1, 1, None, 2]
+    assert schedule(scenario, workers=2) == [[1, 1], [2]]

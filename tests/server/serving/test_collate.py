@@ -27,8 +27,8 @@ labels = ["x", "y"]
 def together(model, *queries):
     batch = Batch(model, queries[0])
     for query in queries[1:]:
-        assert batch.takes(model, query)
-        batch.take(query)
+        assert batch.accepts(model, query)
+        batch.add(query)
     answer = model.pipeline.answer(batch.query())
     return batch.split(answer)
 
@@ -93,7 +93,7 @@ def test_the_residual_of_a_trace_is_its_own(load, ask, monkeypatch):
         replace(queries[0], inputs=torch.cat([q.inputs for q in queries]), sequence_lengths=torch.tensor([5, 5]))
     )
     batch = Batch(model, queries[0])
-    batch.take(queries[1])
+    batch.add(queries[1])
     traced = replace(answer.trace, row_residuals=torch.tensor([1e-7, 0.5]))
     first, second = batch.split(replace(answer, trace=traced))
     assert first.trace.residual == pytest.approx(1e-7)
@@ -132,7 +132,7 @@ def test_a_ragged_batch_has_one_of_few_lengths(load, ask, lengths, steps):
     model = load()
     queries = [ask(length) for length in lengths]
     batch = Batch(model, queries[0])
-    batch.take(queries[1])
+    batch.add(queries[1])
     assert batch.query().inputs.shape[1] == steps
     for given, query in zip(together(model, *queries), queries, strict=True):
         assert_same(given, model.pipeline.answer(query))
@@ -141,7 +141,7 @@ def test_a_ragged_batch_has_one_of_few_lengths(load, ask, lengths, steps):
 class TestWhatGoesTogether:
     def test_is_of_one_model(self, load, ask):
         one, other = load("one"), load("other")
-        assert not Batch(one, ask(3)).takes(other, ask(3))
+        assert not Batch(one, ask(3)).accepts(other, ask(3))
 
     @pytest.mark.parametrize(
         "fields",
@@ -167,21 +167,21 @@ class TestWhatGoesTogether:
     def test_is_not_mostly_padding(self, load, ask):
         model = load()
         batch = Batch(model, ask(100))
-        assert not batch.takes(model, ask(3))
-        assert batch.takes(model, ask(60))
+        assert not batch.accepts(model, ask(3))
+        assert batch.accepts(model, ask(60))
 
     def test_fits_into_memory(self, load, ask, monkeypatch):
         model = load()
-        monkeypatch.setattr("gatescope.server.serving.collate.MOST_FLOATS", 100)
+        monkeypatch.setattr("gatescope.server.serving.tuning.MAX_BATCH_FLOATS", 100)
         batch = Batch(model, ask(10))
-        assert batch.takes(model, ask(10))
-        assert not batch.takes(model, ask(10, 10))
+        assert batch.accepts(model, ask(10))
+        assert not batch.accepts(model, ask(10, 10))
 
     def test_fits_into_memory_with_its_signals(self, load, ask, monkeypatch):
         model = load()
         selection = Selection().resolve(model.spec)
         floats = (1 + 6 * model.spec.num_layers) * model.spec.num_directions * model.spec.hidden_size
-        monkeypatch.setattr("gatescope.server.serving.collate.MOST_TRACED", 25 * floats)
+        monkeypatch.setattr("gatescope.server.serving.tuning.MAX_TRACED_BATCH_FLOATS", 25 * floats)
         batch = Batch(model, ask(10, trace=selection))
-        assert batch.takes(model, ask(10, trace=selection))
-        assert not batch.takes(model, ask(10, 10, trace=selection))
+        assert batch.accepts(model, ask(10, trace=selection))
+        assert not batch.accepts(model, ask(10, 10, trace=selection))

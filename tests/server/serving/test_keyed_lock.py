@@ -1,164 +1,120 @@
-"""Lines: everybody gets their turn in the order in which they came, and who leaves holds nobody up."""
+"""A lock for each key: in the order of arrival, whoever is cancelled meanwhile, and without a trace when unused."""
 
 import asyncio
 
 import pytest
 
-from gatescope.server.serving.keyed_lock import Lines
+from gatescope.server.serving.keyed_lock import KeyedLock
 
 
 def run(scenario):
-    """`await scenario(lines)`, after which nobody may stand in a line."""
+    """`await scenario(lock)`, after which no key may be left."""
 
     async def main():
-        lines = Lines()
-        result = await scenario(lines)
-        assert lines._waiting == {}
+        lock = KeyedLock()
+        result = await scenario(lock)
+        assert lock._locks == {}
         return result
 
     return asyncio.run(main())
 
 
-async def standing(lines, *names, taken, line="a"):
-    """Tasks that wait for their turn, note their name in `taken`, and give the turn on."""
+async def waiting(lock, *names, taken, key="a"):
+    """Tasks that wait for the key, note their name in `taken`, and release it."""
 
-    async def stand(name):
-        await lines.wait(line)
+    async def use(name):
+        await lock.acquire(key)
         taken.append(name)
         await asyncio.sleep(0)
-        lines.leave(line)
+        lock.release(key)
 
-    tasks = [asyncio.create_task(stand(name)) for name in names]
+    tasks = [asyncio.create_task(use(name)) for name in names]
     await asyncio.sleep(0)
     return tasks
 
 
-def test_a_turn_that_nobody_has_is_taken_at_once_and_once():
-    async def scenario(lines):
-        assert lines.take("a")
-        assert not lines.take("a")
-        assert lines.take("b")
-        lines.leave("a")
-        assert lines.take("a")
-        lines.leave("a")
-        lines.leave("b")
+def test_a_key_that_nobody_has_is_acquired_without_suspension():
+    async def scenario(lock):
+        acquiring = lock.acquire("a")
+        with pytest.raises(StopIteration):
+            acquiring.send(None)
+        lock.release("a")
 
     run(scenario)
 
 
-def test_turns_come_in_the_order_of_arrival():
-    async def scenario(lines):
+def test_a_key_is_acquired_in_the_order_of_arrival():
+    async def scenario(lock):
         taken = []
-        lines.take("a")
-        tasks = await standing(lines, *range(20), taken=taken)
-        assert (taken, lines.length("a")) == ([], 20)
-        lines.leave("a")
+        await lock.acquire("a")
+        tasks = await waiting(lock, *range(20), taken=taken)
+        assert (taken, lock.users("a")) == ([], 21)
+        lock.release("a")
         await asyncio.gather(*tasks)
         return taken
 
     assert run(scenario) == list(range(20))
 
 
-def test_lines_of_other_names_do_not_wait():
-    async def scenario(lines):
+def test_other_keys_do_not_wait():
+    async def scenario(lock):
         taken = []
-        lines.take("a")
-        (first,) = await standing(lines, "first", taken=taken)
-        await asyncio.gather(*await standing(lines, "other", taken=taken, line="b"))
+        await lock.acquire("a")
+        (first,) = await waiting(lock, "first", taken=taken)
+        await asyncio.gather(*await waiting(lock, "other", taken=taken, key="b"))
         assert taken == ["other"]
-        lines.leave("a")
+        lock.release("a")
         await first
         return taken
 
     assert run(scenario) == ["other", "first"]
 
 
-def test_nobody_takes_the_turn_of_who_has_been_given_it_and_does_not_know_yet():
-    async def scenario(lines):
+def test_a_newcomer_does_not_overtake_those_who_wait():
+    async def scenario(lock):
         taken = []
-        lines.take("a")
-        tasks = await standing(lines, 1, 2, taken=taken)
-        lines.leave("a")
-        assert not lines.take("a")
-        tasks += await standing(lines, 3, taken=taken)
+        await lock.acquire("a")
+        tasks = await waiting(lock, 1, 2, taken=taken)
+        lock.release("a")  # the first one's now, who does not know yet
+        tasks += await waiting(lock, 3, taken=taken)
         await asyncio.gather(*tasks)
         return taken
 
     assert run(scenario) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("departed", [[0], [1], [3], [0, 1], [1, 2], [0, 1, 2, 3]])
-def test_who_leaves_the_line_is_passed_over(departed):
-    async def scenario(lines):
+@pytest.mark.parametrize("is_released", [False, True])
+@pytest.mark.parametrize("cancelled", [[0], [1], [3], [0, 1], [1, 2], [0, 1, 2, 3]])
+def test_whoever_is_cancelled_is_passed_over(cancelled, is_released):
+    async def scenario(lock):
         taken = []
-        lines.take("a")
-        tasks = await standing(lines, *range(4), taken=taken)
-        for index in departed:
+        await lock.acquire("a")
+        tasks = await waiting(lock, *range(4), taken=taken)
+        if is_released:
+            lock.release("a")  # just now it has become the first one's
+        for index in cancelled:
             tasks[index].cancel()
-        await asyncio.sleep(0)
-        lines.leave("a")
+        if not is_released:
+            await asyncio.sleep(0)
+            lock.release("a")
         ends = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [isinstance(end, asyncio.CancelledError) for end in ends] == [index in departed for index in range(4)]
+        assert [isinstance(end, asyncio.CancelledError) for end in ends] == [index in cancelled for index in range(4)]
         return taken
 
-    assert run(scenario) == [index for index in range(4) if index not in departed]
+    assert run(scenario) == [index for index in range(4) if index not in cancelled]
 
 
-def test_who_is_cancelled_when_the_turn_has_just_come_gives_it_on():
-    async def scenario(lines):
-        taken = []
-        lines.take("a")
-        tasks = await standing(lines, *range(3), taken=taken)
-        lines.leave("a")  # it is the first one's now
-        tasks[0].cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(ends[0], asyncio.CancelledError)
-        return taken
-
-    assert run(scenario) == [1, 2]
-
-
-def test_who_is_cancelled_as_the_last_leaves_the_line_free():
-    async def scenario(lines):
-        lines.take("a")
-        (task,) = await standing(lines, 0, taken=[])
-        lines.leave("a")
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        assert lines.take("a")
-        lines.leave("a")
-
-    run(scenario)
-
-
-def test_who_is_cancelled_together_with_the_one_before_gives_the_turn_on_all_the_same():
-    async def scenario(lines):
-        taken = []
-        lines.take("a")
-        tasks = await standing(lines, *range(3), taken=taken)
-        lines.leave("a")
-        tasks[0].cancel()
-        tasks[1].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return taken
-
-    assert run(scenario) == [2]
-
-
-def test_a_line_that_nobody_stands_in_has_no_length():
-    assert Lines().length("a") == 0
-
-
-def test_who_has_left_is_not_counted():
-    async def scenario(lines):
-        assert lines.take("a")
-        waiting = [asyncio.create_task(lines.wait("a")) for _ in range(64)]
+def test_users_are_who_holds_the_key_and_who_still_waits():
+    async def scenario(lock):
+        assert lock.users("a") == 0
+        await lock.acquire("a")
+        tasks = [asyncio.create_task(lock.acquire("a")) for _ in range(64)]
         await asyncio.sleep(0)
-        assert lines.length("a") == 64
-        for task in waiting:
+        assert lock.users("a") == 65
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        assert lines.length("a") == 0
-        lines.leave("a")
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert lock.users("a") == 1
+        lock.release("a")
 
     run(scenario)

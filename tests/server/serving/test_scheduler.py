@@ -1,268 +1,472 @@
-"""The batcher: never idle while something waits, and one request harms no other."""
+"""The scheduler: never idle while something waits, one request harms no other, and abandoned work frees its memory."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 
-from gatescope.errors import NotReady, Overloaded
+from gatescope.errors import DeadlineExceeded, NotReady, Overloaded
+from gatescope.pipeline.plain import PlainPipeline
 from gatescope.selection import Selection
-from gatescope.server.serving.scheduler import Batcher
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.request import Part
 
-pytestmark = pytest.mark.usefixtures("on_device")
+HELD = 99.0
+"""A query of this value waits at the gate while it is computed."""
 
 
 @pytest.fixture
-def computed(monkeypatch):
-    """The queries that reached a pipeline, in order."""
-    from gatescope.pipeline.plain import PlainPipeline  # noqa: PLC0415
-
+def computed(monkeypatch, gate):
+    """The queries that reached a pipeline, in the order in which they were done; some wait at the gate."""
     seen, answer = [], PlainPipeline.answer
 
     def noting(self, query):
+        if bool((query.inputs == HELD).any()):
+            gate.wait()
+        answered = answer(self, query)
         seen.append(query)
-        return answer(self, query)
+        return answered
 
     monkeypatch.setattr(PlainPipeline, "answer", noting)
     return seen
 
 
-def run(scenario, max_queue_size=100, max_batch_size=64):
-    """`await scenario(batcher)` with a batcher that is stopped at the end."""
-
-    async def main():
-        batcher = Batcher(max_queue_size, max_batch_size)
-        try:
-            return await scenario(batcher)
-        finally:
-            batcher.close()
-            await batcher.stop()
-
-    return asyncio.run(main())
+@pytest.fixture
+def hold(ask):
+    """A query that waits at the gate."""
+    query = ask(5)
+    return query.with_inputs(torch.full_like(query.inputs, HELD))
 
 
-async def held(batcher, gate):
-    """Keep the device busy until the gate opens."""
-    threading.Thread(target=batcher.do, args=(gate.wait,)).start()
+async def gathered(scheduler, gate, model, *queries):
+    """Let these wait while the only worker is taken; their futures."""
+    scheduler.taken = asyncio.create_task(scheduler.workers.reserve(1, gate.wait))
     await asyncio.to_thread(gate.reached.wait)
+    return [scheduler.submit(model, query) for query in queries]
 
 
-async def gathered(batcher, gate, model, *queries):
-    """Let all of these wait while the device is busy; one lone query goes ahead of them. Tasks of the others."""
-    await held(batcher, gate)
-    first = asyncio.create_task(batcher.answer(model, queries[0]))
-    await asyncio.sleep(0)
-    others = [asyncio.create_task(batcher.answer(model, query)) for query in queries[1:]]
-    await asyncio.sleep(0)
-    return first, others
+async def kinds(futures):
+    return [type(each).__name__ for each in await asyncio.gather(*futures, return_exceptions=True)]
 
 
-def test_what_waits_while_the_device_is_busy_is_one_batch(load, ask, gate, computed):
-    model = load()
-    queries = [ask(5), ask(5), ask(4), ask(6, 6)]
+@pytest.mark.usefixtures("on_device")
+class TestBatches:
+    def test_cancelling_one_waiter_leaves_its_batch_mates_answered(self, schedule, load, ask, gate, computed):
+        model, queries = load(), [ask(5), ask(5), ask(4)]
 
-    async def scenario(batcher):
-        first, others = await gathered(batcher, gate, model, *queries)
-        gate.open.set()
-        return [await first, *await asyncio.gather(*others)]
+        async def scenario(scheduler):
+            one, two, three = await gathered(scheduler, gate, model, *queries)
+            two.cancel()
+            gate.open.set()
+            return await kinds([one, two, three]), one.result(), three.result()
 
-    answers = run(scenario)
-    assert [len(query.inputs) for query in computed] == [1, 4]
-    for query, answer in zip(queries, answers, strict=True):
-        expected = model.pipeline.answer(query).prediction.values
-        torch.testing.assert_close(answer.prediction.values, expected, rtol=0, atol=1e-6, equal_nan=True)
+        names, *answers = schedule(scenario)
+        assert names == ["Answer", "CancelledError", "Answer"]
+        assert [len(query.inputs) for query in computed] == [2]
+        for query, answer in zip((queries[0], queries[2]), answers, strict=True):
+            expected = model.pipeline.answer(query).prediction.values
+            torch.testing.assert_close(answer.prediction.values, expected, rtol=0, atol=1e-6)
+
+    def test_a_waiter_cancelled_while_computed_leaves_the_others_answered(self, schedule, load, gate, hold):
+        model = load()
+
+        async def scenario(scheduler):
+            futures = [scheduler.submit(model, hold) for _ in range(3)]
+            await asyncio.to_thread(gate.reached.wait)
+            futures[0].cancel()
+            futures[1].cancel()
+            gate.open.set()
+            return await kinds(futures)
+
+        with pytest.MonkeyPatch.context() as patch:
+            answer = PlainPipeline.answer
+            patch.setattr(PlainPipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
+            assert schedule(scenario) == ["CancelledError", "CancelledError", "Answer"]
+
+    def test_requests_that_wait_are_one_batch(self, schedule, load, ask, gate, computed):
+        model, queries = load(), [ask(5), ask(4), ask(6, 6)]
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model, *queries)
+            gate.open.set()
+            return await asyncio.gather(*futures)
+
+        answers = schedule(scenario)
+        assert [len(query.inputs) for query in computed] == [4]
+        for query, answer in zip(queries, answers, strict=True):
+            expected = model.pipeline.answer(query).prediction.values
+            torch.testing.assert_close(answer.prediction.values, expected, rtol=0, atol=1e-6, equal_nan=True)
+
+    def test_a_poisoned_query_fails_alone(self, schedule, load, ask, gate, monkeypatch):
+        model, answer = load(), PlainPipeline.answer
+
+        def failing(self, query):
+            if bool((query.inputs == -1).any()):
+                raise RuntimeError("poison")
+            return answer(self, query)
+
+        monkeypatch.setattr(PlainPipeline, "answer", failing)
+        poisoned = ask(5)
+        poisoned = replace(poisoned, inputs=torch.full_like(poisoned.inputs, -1))
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model, ask(5), poisoned, ask(4))
+            gate.open.set()
+            return await kinds(futures), scheduler.statistics(model)
+
+        names, statistics = schedule(scenario)
+        assert names == ["Answer", "RuntimeError", "Answer"]
+        assert (statistics.success.count, statistics.fail.count) == (2, 1)
+
+    def test_queries_that_do_not_go_together_keep_their_order(self, schedule, load, ask, gate, computed):
+        model = load()
+        traced = Selection().resolve(model.spec)
+        queries = ask(3), ask(3, trace=traced), ask(4), ask(4, trace=traced), ask(90)
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model, *queries)
+            gate.open.set()
+            await asyncio.gather(*futures)
+
+        schedule(scenario)
+        assert [(query.trace is not None, tuple(query.inputs.shape[:2])) for query in computed] == [
+            (False, (2, 4)),
+            (True, (2, 4)),
+            (False, (1, 90)),
+        ]
+
+    def test_a_batch_has_no_more_sequences_than_allowed(self, schedule, load, ask, gate, computed):
+        model = load()
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model, *(ask(5) for _ in range(7)), ask(*[5] * 9))
+            gate.open.set()
+            await asyncio.gather(*futures)
+
+        schedule(scenario, max_batch_size=3)
+        assert [len(query.inputs) for query in computed] == [3, 3, 1, 9]
+
+    def test_a_batch_computed_again_one_by_one_teaches_no_cost(self, schedule, load, ask, gate, monkeypatch):
+        model, answer = load(), PlainPipeline.answer
+
+        def failing(self, query):
+            if len(query.inputs) > 1:
+                raise RuntimeError("no memory for so many")
+            return answer(self, query)
+
+        monkeypatch.setattr(PlainPipeline, "answer", failing)
+
+        async def scenario(scheduler):
+            learnt = []
+            monkeypatch.setattr(scheduler._policy, "computed", lambda batch, ns: learnt.append((batch.sequences, ns)))
+            futures = await gathered(scheduler, gate, model, ask(5), ask(5), ask(5))
+            gate.open.set()
+            await asyncio.gather(*futures)
+            assert learnt == []
+            await scheduler.submit(model, ask(5))
+            return learnt
+
+        ((sequences, ns),) = schedule(scenario)
+        assert sequences == 1
+        assert ns > 0
+
+    def test_statistics_count_sequences_batches_and_their_times(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            await scheduler.submit(model, ask(5))
+            futures = await gathered(scheduler, gate, model, ask(5), ask(5, 5))
+            gate.open.set()
+            await asyncio.gather(*futures)
+            return scheduler.statistics(model)
+
+        statistics = schedule(scenario)
+        assert (statistics.inference_count, statistics.execution_count) == (4, 2)
+        assert {size: each.infer.count for size, each in statistics.batches.items()} == {1: 1, 3: 1}
+        assert (statistics.success.count, statistics.queue.count, statistics.computing.infer.count) == (3, 3, 3)
+        assert statistics.success.ns >= statistics.queue.ns + statistics.computing.infer.ns
+        assert statistics.last_inference_ms > 1_600_000_000_000
 
 
-def test_a_cancelled_waiter_leaves_its_batch_mates_unharmed(load, ask, gate):
-    model = load()
+@pytest.mark.usefixtures("on_device")
+class TestAdmission:
+    def test_a_full_queue_refuses_the_first_part_of_a_request_only(self, schedule, load, ask, gate):
+        model = load()
 
-    async def scenario(batcher):
-        _, (one, two, three) = await gathered(batcher, gate, model, *(ask(5) for _ in range(4)))
-        two.cancel()
-        gate.open.set()
-        answers = await asyncio.gather(one, two, three, return_exceptions=True)
-        return [type(answer).__name__ for answer in answers]
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model, ask(5), ask(5))
+            with pytest.raises(Overloaded, match="2 requests wait already"):
+                scheduler.submit(model, ask(5))
+            futures.append(scheduler.submit(model, ask(5), part=Part(is_first=False)))
+            futures[0].cancel()
+            futures[1].cancel()
+            futures.append(scheduler.submit(model, ask(5)))
+            gate.open.set()
+            return await kinds(futures)
 
-    assert run(scenario) == ["Answer", "CancelledError", "Answer"]
+        assert schedule(scenario, max_queue_size=2) == ["CancelledError", "CancelledError", "Answer", "Answer"]
+
+    def test_a_query_without_a_waiter_is_not_computed(self, schedule, load, ask, gate, computed):
+        model = load()
+
+        async def scenario(scheduler):
+            first, departed = await gathered(scheduler, gate, model, ask(5), ask(7))
+            departed.cancel()
+            assert scheduler.waiting == 1
+            gate.open.set()
+            await first
+
+        schedule(scenario)
+        assert [query.inputs.shape[1] for query in computed] == [5]
+
+    def test_requests_without_a_waiter_are_forgotten_when_nothing_else_waits(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model, *(ask(7) for _ in range(20)))
+            for future in futures:
+                future.cancel()
+            gate.open.set()
+            await scheduler.taken
+            await asyncio.sleep(0.05)
+            return len(scheduler._queue)
+
+        assert schedule(scenario) == 0
+
+    def test_closing_turns_away_all_that_waits_or_comes(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model, ask(5), ask(5))
+            scheduler.close()
+            gate.open.set()
+            with pytest.raises(NotReady):
+                scheduler.submit(model, ask(5))
+            return await kinds(futures)
+
+        assert schedule(scenario) == ["NotReady", "NotReady"]
 
 
-def test_a_waiter_that_is_cancelled_while_its_batch_is_computed_harms_nobody(load, ask, gate, monkeypatch):
-    model = load()
-    answer = type(model.pipeline).answer
+@pytest.mark.usefixtures("on_device")
+class TestDeadlines:
+    def test_a_late_request_is_dropped_without_being_computed(self, schedule, load, ask, gate, computed):
+        model = load()
 
-    def slow(self, query):
-        gate.wait()
+        async def scenario(scheduler):
+            (patient,) = await gathered(scheduler, gate, model, ask(3))
+            late = scheduler.submit(model, ask(4), Deadline.after(0.05))
+            with pytest.raises(DeadlineExceeded, match=r"^there was no answer within 0\.05 seconds$"):
+                await late
+            assert scheduler.waiting == len(scheduler._queue) == 1
+            gate.open.set()
+            await patient
+            return scheduler.statistics(model).fail.count
+
+        assert schedule(scenario) == 1
+        assert [query.inputs.shape[1] for query in computed] == [3]
+
+    @pytest.mark.usefixtures("computed")
+    def test_a_request_fails_in_time_while_it_is_computed(self, schedule, load, gate, hold):
+        model = load()
+
+        async def scenario(scheduler):
+            late = scheduler.submit(model, hold, Deadline.after(0.05))
+            mate = scheduler.submit(model, hold, Deadline.after(600))
+            with pytest.raises(DeadlineExceeded):
+                await late
+            gate.open.set()
+            return type(await mate).__name__, scheduler.statistics(model).fail.count
+
+        assert schedule(scenario) == ("Answer", 1)
+
+    def test_a_deadline_that_has_passed_is_refused_at_once(self, schedule, load, ask):
+        model = load()
+
+        async def scenario(scheduler):
+            with pytest.raises(DeadlineExceeded):
+                scheduler.submit(model, ask(3), Deadline.after(0))
+            return scheduler.waiting
+
+        assert schedule(scenario) == 0
+
+    def test_each_request_fails_at_its_own_deadline(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            await gathered(scheduler, gate, model)
+            loop, ends = asyncio.get_running_loop(), {}
+            futures = [
+                (seconds, scheduler.submit(model, ask(3), Deadline.after(seconds))) for seconds in (9, 0.15, 0.05)
+            ]
+            began = loop.time()
+            for seconds, future in futures:
+                future.add_done_callback(lambda _, seconds=seconds: ends.update({seconds: loop.time() - began}))
+            await asyncio.wait([future for _, future in futures[1:]])
+            gate.open.set()
+            await futures[0][1]
+            return ends
+
+        ends = schedule(scenario)
+        assert 0.05 <= ends[0.05] < 0.15 <= ends[0.15] < 5
+
+
+class TestFreedMemory:
+    """With the cyclic collector off: what nobody waits for any more is gone when the last reference is."""
+
+    @pytest.fixture(autouse=True)
+    def _no_collector(self):
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    @staticmethod
+    def watched(query):
+        return weakref.ref(query), weakref.ref(query.inputs), weakref.ref(query.sequence_lengths)
+
+    @staticmethod
+    async def assert_freed(references):
+        """A worker lets go of its job when it gets the GIL."""
+        for _ in range(200):
+            if all(reference() is None for reference in references):
+                return
+            await asyncio.sleep(0.005)
+        kept = [reference() for reference in references]
+        raise AssertionError([gc.get_referrers(value) for value in kept if value is not None])
+
+    @pytest.mark.usefixtures("on_device")
+    def test_a_cancelled_query_is_freed_while_it_still_stands_in_the_queue(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            await gathered(scheduler, gate, model)
+            query = ask(5)
+            references, future = self.watched(query), scheduler.submit(model, query)
+            del query
+            future.cancel()
+            await self.assert_freed(references)
+            gate.open.set()
+
+        schedule(scenario)
+
+    @pytest.mark.usefixtures("on_device")
+    def test_a_late_query_is_freed(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            await gathered(scheduler, gate, model)
+            query = ask(5)
+            references, future = self.watched(query), scheduler.submit(model, query, Deadline.after(0.02))
+            del query
+            with pytest.raises(DeadlineExceeded):
+                await future
+            await self.assert_freed(references)
+            gate.open.set()
+
+        schedule(scenario)
+
+    @pytest.mark.parametrize("where", ["worker", "inline"])
+    @pytest.mark.parametrize("queries", [1, 3])
+    def test_a_failed_query_is_freed_though_its_error_is_kept(
+        self, schedule, load, ask, monkeypatch, where, queries, request
+    ):
+        if where == "worker":
+            request.getfixturevalue("on_device")
+        model = load()
+
+        def failing(self, query):  # the frame holds the query
+            values = query.inputs + 1
+            try:
+                {}[values.shape]
+            except KeyError as error:
+                raise RuntimeError("poison") from error
+
+        async def scenario(scheduler):
+            if where == "inline":
+                await scheduler.warm(model)
+            monkeypatch.setattr(PlainPipeline, "answer", failing)
+            asked = [ask(1) for _ in range(queries)]
+            references = [reference for query in asked for reference in self.watched(query)]
+            futures = [scheduler.submit(model, query) for query in asked]
+            del asked
+            errors = await asyncio.gather(*futures, return_exceptions=True)
+            assert [str(error) for error in errors] == ["poison"] * queries
+            assert "in failing" in errors[0].__notes__[0]  # for the log
+            await self.assert_freed(references)
+
+        schedule(scenario)
+
+    @pytest.mark.usefixtures("on_device")
+    def test_an_answered_query_is_freed_with_its_answer(self, schedule, load, ask):
+        model = load()
+
+        async def scenario(scheduler):
+            query = ask(5)
+            references = self.watched(query)
+            answer = await scheduler.submit(model, query)
+            del query
+            output = weakref.ref(answer.prediction.values)
+            del answer
+            await self.assert_freed([*references, output])
+
+        schedule(scenario)
+
+    @pytest.mark.usefixtures("on_device")
+    def test_a_query_cancelled_while_computed_is_freed_with_its_batch(self, schedule, load, ask, gate, monkeypatch):
+        model, answer = load(), PlainPipeline.answer
+        monkeypatch.setattr(PlainPipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
+
+        async def scenario(scheduler):
+            query = ask(5)
+            references, future = self.watched(query), scheduler.submit(model, query)
+            del query
+            await asyncio.to_thread(gate.reached.wait)
+            future.cancel()
+            gate.open.set()
+            await self.assert_freed(references)
+
+        schedule(scenario)
+
+
+def test_short_work_runs_on_the_event_loop_while_no_worker_is_idle(schedule, load, ask, gate, monkeypatch):
+    busy, model, threads = load("busy", seed=1), load(), []
+    answer = PlainPipeline.answer
+
+    def noting(self, query):
+        threads.append(threading.current_thread() is threading.main_thread())
         return answer(self, query)
 
-    monkeypatch.setattr(type(model.pipeline), "answer", slow)
-
-    async def scenario(batcher):
-        tasks = [asyncio.create_task(batcher.answer(model, ask(5))) for _ in range(3)]
-        await asyncio.to_thread(gate.reached.wait)
-        tasks[0].cancel()
-        tasks[1].cancel()
+    async def scenario(scheduler):
+        await scheduler.warm(model)
+        await gathered(scheduler, gate, busy)
+        monkeypatch.setattr(PlainPipeline, "answer", noting)
+        waiting = scheduler.submit(busy, ask(5))  # nothing is known of it, so it needs a worker
+        answers = await asyncio.gather(*(scheduler.submit(model, ask(1)) for _ in range(5)))
+        assert not waiting.done()
         gate.open.set()
-        return [type(each).__name__ for each in await asyncio.gather(*tasks, return_exceptions=True)]
+        await waiting
+        return len(answers)
 
-    assert run(scenario) == ["CancelledError", "CancelledError", "Answer"]
+    assert schedule(scenario) == 5
+    assert threads[-1] is False
+    assert all(threads[:-1])
 
 
-def test_what_nobody_waits_for_any_more_is_not_computed(load, ask, gate, computed):
+def test_a_batch_is_halved_until_it_is_short_where_no_worker_is_idle(schedule, load, ask, gate, computed, monkeypatch):
     model = load()
 
-    async def scenario(batcher):
-        first, (departed,) = await gathered(batcher, gate, model, ask(5), ask(7))
-        departed.cancel()
-        await asyncio.sleep(0)
-        assert batcher.waiting == 0
+    async def scenario(scheduler):
+        scheduler._policy.cost._step_ns[model] = {1: 400_000.0}, {}
+        monkeypatch.setattr("gatescope.server.serving.tuning.INLINE_SLIGHT_FACTOR", 1)
+        monkeypatch.setattr(scheduler._policy, "computed", lambda *_: None)
+        await gathered(scheduler, gate, model)
+        await asyncio.gather(*(scheduler.submit(model, ask(1)) for _ in range(8)))
         gate.open.set()
-        await first
 
-    run(scenario)
-    assert [query.inputs.shape[1] for query in computed] == [5]
-
-
-def test_what_has_left_is_forgotten_when_nothing_else_waits(load, ask, gate):
-    model = load()
-
-    async def scenario(batcher):
-        first, others = await gathered(batcher, gate, model, *(ask(7) for _ in range(20)))
-        for other in others:
-            other.cancel()
-        await asyncio.sleep(0)
-        gate.open.set()
-        await first
-        await asyncio.sleep(0.05)
-        return len(batcher._waiting)
-
-    assert run(scenario) == 0
-
-
-def test_a_batch_that_was_computed_again_one_by_one_teaches_no_pace(load, ask, gate, monkeypatch):
-    model = load()
-    answer = type(model.pipeline).answer
-
-    def failing(self, query):
-        if len(query.inputs) > 1:
-            raise RuntimeError("no memory for so many")
-        return answer(self, query)
-
-    monkeypatch.setattr(type(model.pipeline), "answer", failing)
-
-    async def scenario(batcher):
-        learnt = []
-        monkeypatch.setattr(batcher._pace, "learn", lambda batch, ns: learnt.append((batch.sequences, ns)))
-        first, others = await gathered(batcher, gate, model, ask(5), ask(5), ask(5), ask(5))
-        gate.open.set()
-        await asyncio.gather(first, *others)
-        return learnt
-
-    ((sequences, ns),) = run(scenario)  # of the first, which was alone
-    assert sequences == 1
-    assert ns > 0
-
-
-def test_a_poisoned_query_fails_alone(load, ask, gate, monkeypatch):
-    model = load()
-    answer = type(model.pipeline).answer
-
-    def failing(self, query):
-        if bool((query.inputs == 99).any()):
-            raise RuntimeError("poison")
-        return answer(self, query)
-
-    monkeypatch.setattr(type(model.pipeline), "answer", failing)
-    poisoned = ask(5)
-    poisoned = replace(poisoned, inputs=torch.full_like(poisoned.inputs, 99))
-
-    async def scenario(batcher):
-        _, others = await gathered(batcher, gate, model, ask(5), ask(5), poisoned, ask(4))
-        gate.open.set()
-        answers = await asyncio.gather(*others, return_exceptions=True)
-        return [type(each).__name__ for each in answers], batcher.statistics(model)
-
-    kinds, statistics = run(scenario)
-    assert kinds == ["Answer", "RuntimeError", "Answer"]
-    assert (statistics.success.count, statistics.fail.count) == (3, 1)
-
-
-def test_what_does_not_go_together_keeps_its_order(load, ask, gate, computed):
-    model = load()
-    traced = Selection().resolve(model.spec)
-
-    async def scenario(batcher):
-        first, others = await gathered(
-            batcher, gate, model, ask(2), ask(3), ask(3, trace=traced), ask(4), ask(4, trace=traced), ask(90)
-        )
-        gate.open.set()
-        await asyncio.gather(first, *others)
-
-    run(scenario)
-    assert [(query.trace is not None, tuple(query.inputs.shape[:2])) for query in computed] == [
-        (False, (1, 2)),
-        (False, (2, 4)),
-        (True, (2, 4)),
-        (False, (1, 90)),
-    ]
-
-
-def test_a_batch_has_no_more_sequences_than_it_may(load, ask, gate, computed):
-    model = load()
-
-    async def scenario(batcher):
-        first, others = await gathered(batcher, gate, model, *(ask(5) for _ in range(8)), ask(*[5] * 9))
-        gate.open.set()
-        await asyncio.gather(first, *others)
-
-    run(scenario, max_batch_size=3)
-    assert [len(query.inputs) for query in computed] == [1, 3, 3, 1, 9]
-
-
-def test_a_full_queue_turns_away(load, ask, gate):
-    model = load()
-
-    async def scenario(batcher):
-        first, others = await gathered(batcher, gate, model, ask(5), ask(5), ask(5))
-        with pytest.raises(Overloaded, match="2 requests wait already"):
-            await batcher.answer(model, ask(5))
-        gate.open.set()
-        await asyncio.gather(first, *others)
-
-    run(scenario, max_queue_size=2)
-
-
-def test_stopping_turns_away_what_waits_and_what_comes(load, ask, gate):
-    model = load()
-
-    async def scenario(batcher):
-        first, others = await gathered(batcher, gate, model, ask(5), ask(5))
-        batcher.close()
-        gate.open.set()
-        await batcher.stop()
-        answers = await asyncio.gather(first, *others, return_exceptions=True)
-        with pytest.raises(NotReady):
-            await batcher.answer(model, ask(5))
-        return answers
-
-    first, waiting = run(scenario)
-    assert isinstance(waiting, NotReady)
-    assert isinstance(first, Exception)
-
-
-def test_statistics_count_sequences_batches_and_what_they_took(load, ask, gate):
-    model = load()
-
-    async def scenario(batcher):
-        first, others = await gathered(batcher, gate, model, ask(5), ask(5), ask(5, 5))
-        gate.open.set()
-        await asyncio.gather(first, *others)
-        return batcher.statistics(model)
-
-    statistics = run(scenario)
-    assert (statistics.inference_count, statistics.execution_count) == (4, 2)
-    assert {size: each.infer.count for size, each in statistics.batches.items()} == {1: 1, 3: 1}
-    assert (statistics.success.count, statistics.queue.count, statistics.computing.infer.count) == (3, 3, 3)
-    assert statistics.success.ns >= statistics.queue.ns + statistics.computing.infer.ns
-    assert statistics.last_inference_ms > 1_600_000_000_000
+    schedule(scenario)
+    sizes = [len(query.inputs) for query in computed]
+    assert (max(sizes), sum(sizes)) == (2, 8)

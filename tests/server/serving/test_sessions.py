@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import tracemalloc
+import weakref
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,13 +29,16 @@ from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving import sessions as module
-from gatescope.server.serving.engine import LocalEngine
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.sessions import Sessions
 from gatescope.state import State
 from gatescope.tracing import trace
 
 pytestmark = pytest.mark.usefixtures("on_device")
+
+WITHIN = Deadline.after(600.0)
 
 NEXT_STEP = """
 description = "the next hour's level"
@@ -95,7 +99,7 @@ def test_any_split_into_chunks_gives_the_numbers_of_the_whole(model_folder):
                 bounds = [0, *sorted(cuts), 30]
                 for start, stop in itertools.pairwise(bounds):
                     session, answer = await here.sessions.step(
-                        session.session_id, step(inputs[:, start:stop], output=True), 5
+                        session.session_id, step(inputs[:, start:stop], output=True), WITHIN
                     )
                     outputs.append(answer.output)
                 return torch.cat(outputs, dim=1), await here.sessions.state(session.session_id), session
@@ -117,7 +121,7 @@ def test_a_projected_state_is_carried_too(model_folder):
         async with running(folder) as here:
             session = await here.sessions.open(here.model)
             for part in inputs.split(4, dim=1):
-                _, answer = await here.sessions.step(session.session_id, step(part, output=True), 5)
+                _, answer = await here.sessions.step(session.session_id, step(part, output=True), WITHIN)
             return answer.output, here.model.pipeline.answer(step(inputs, output=True)).output
 
     chunked, whole = asyncio.run(scenario())
@@ -132,8 +136,8 @@ def test_a_step_can_be_traced(model_folder):
         async with running(folder) as here:
             selection = Selection(signals=("forget_gate", "cell_state")).resolve(here.model.spec)
             session = await here.sessions.open(here.model)
-            await here.sessions.step(session.session_id, step(inputs[:, :6]), 5)
-            _, answer = await here.sessions.step(session.session_id, step(inputs[:, 6:], trace=selection), 5)
+            await here.sessions.step(session.session_id, step(inputs[:, :6]), WITHIN)
+            _, answer = await here.sessions.step(session.session_id, step(inputs[:, 6:], trace=selection), WITHIN)
             return answer
 
     answer = asyncio.run(scenario())
@@ -155,32 +159,32 @@ def test_a_horizon_reads_no_step_twice_but_the_inputs(model_folder, monkeypatch)
         async with running(folder) as here:
             session = await here.sessions.open(here.model)
             monkeypatch.setattr(plain, "forward", noting)
-            await here.sessions.step(session.session_id, step(rows(50, width=1), horizon=4), 5)
+            await here.sessions.step(session.session_id, step(rows(50, width=1), horizon=4), WITHIN)
 
     asyncio.run(scenario())
     assert sorted(runs) == [1, 1, 1, 50, 50]  # for the state behind the inputs, and for what follows them
 
 
-def test_a_horizon_foresees_and_the_stream_goes_on_behind_the_inputs(model_folder):
+def test_a_horizon_predicts_and_the_stream_goes_on_behind_the_inputs(model_folder):
     folder = model_folder(manifest=NEXT_STEP, input_size=1, head=(1,))
     inputs = rows(8, width=1)
 
     async def scenario():
         async with running(folder) as here:
             session = await here.sessions.open(here.model)
-            _, foreseen = await here.sessions.step(session.session_id, step(inputs[:, :5], horizon=4), 5)
-            session, answer = await here.sessions.step(session.session_id, step(inputs[:, 5:], output=True), 5)
+            _, predicted = await here.sessions.step(session.session_id, step(inputs[:, :5], horizon=4), WITHIN)
+            session, answer = await here.sessions.step(session.session_id, step(inputs[:, 5:], output=True), WITHIN)
             alone = here.model.pipeline
             return (
-                foreseen.prediction.values,
+                predicted.prediction.values,
                 alone.answer(step(inputs[:, :5], horizon=4)).prediction.values,
                 answer.output,
                 alone.answer(step(inputs, output=True)).output[:, 5:],
                 session.time_steps,
             )
 
-    foreseen, expected, output, whole, time_steps = asyncio.run(scenario())
-    torch.testing.assert_close(foreseen, expected, rtol=0, atol=1e-6)
+    predicted, expected, output, whole, time_steps = asyncio.run(scenario())
+    torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(output, whole, rtol=0, atol=1e-6)
     assert time_steps == 8
 
@@ -193,7 +197,7 @@ def test_steps_of_many_sessions_run_as_one_batch_and_those_of_one_keep_their_ord
         async with running(folder) as here:
             opened = [(await here.sessions.open(here.model)).session_id for _ in streams]
             taken = [
-                here.sessions.step(name, step(inputs[:, at : at + 1], output=True), 5)
+                here.sessions.step(name, step(inputs[:, at : at + 1], output=True), WITHIN)
                 for at in range(6)
                 for name, inputs in zip(opened, streams, strict=True)
             ]
@@ -217,7 +221,7 @@ class TestNumberedSteps:
                 answers = []
                 for index, number in enumerate(numbers):
                     given = rows(2, seed=number or 0) if inputs is None else inputs[index]
-                    session, answer = await here.sessions.step("s", step(given, output=True), 5, number)
+                    session, answer = await here.sessions.step("s", step(given, output=True), WITHIN, number)
                     answers.append(answer.output)
                 return session, answers, await here.sessions.state("s")
 
@@ -285,12 +289,12 @@ def test_an_idle_session_ends_and_a_step_keeps_it(model_folder):
             await here.sessions.open(here.model, "idle")
             await here.sessions.open(here.model, "busy")
             here.clock.now += 40
-            session, _ = await here.sessions.step("busy", step(rows(1)), 5)
+            session, _ = await here.sessions.step("busy", step(rows(1)), WITHIN)
             assert session.expires_at == here.clock.now + 60
             here.clock.now += 40
             assert [each.session_id for each in await here.sessions.list()] == ["busy"]
             with pytest.raises(SessionNotFound, match="idle for too long"):
-                await here.sessions.step("idle", step(rows(1)), 5)
+                await here.sessions.step("idle", step(rows(1)), WITHIN)
             await here.sessions.open(here.model, "idle")
 
     asyncio.run(scenario())
@@ -303,13 +307,13 @@ def test_the_state_can_be_exported_and_taken_on_elsewhere(model_folder):
     async def scenario():
         async with running(folder) as here:
             await here.sessions.open(here.model, "a")
-            await here.sessions.step("a", step(inputs[:, :5]), 5)
+            await here.sessions.step("a", step(inputs[:, :5]), WITHIN)
             state = await here.sessions.state("a")
             await here.sessions.open(here.model, "b", state)
             await here.sessions.open(here.model, "c")
             await here.sessions.set_state("c", state)
             rest = step(inputs[:, 5:], output=True)
-            return [(await here.sessions.step(name, rest, 5))[1].output for name in "abc"]
+            return [(await here.sessions.step(name, rest, WITHIN))[1].output for name in "abc"]
 
     first, *others = asyncio.run(scenario())
     assert all(torch.equal(first, other) for other in others)
@@ -321,14 +325,14 @@ def test_a_replaced_version_is_not_taken_for_the_one_that_the_session_began_with
     async def scenario():
         async with running(folder) as here:
             await here.sessions.open(here.model, "s")
-            await here.sessions.step("s", step(rows(2)), 5)
+            await here.sessions.step("s", step(rows(2)), WITHIN)
             await here.engine.load("tiny", "1")
-            await here.sessions.step("s", step(rows(2)), 5)  # the same files: the same model
+            await here.sessions.step("s", step(rows(2)), WITHIN)  # the same files: the same model
             weights = {name: value + 0.1 for name, value in folder.module.state_dict().items()}
             folder.save(weights)
             await here.engine.load("tiny", "1")
             with pytest.raises(ModelReplaced, match="was replaced since session 's' began"):
-                await here.sessions.step("s", step(rows(2)), 5)
+                await here.sessions.step("s", step(rows(2)), WITHIN)
 
     asyncio.run(scenario())
 
@@ -342,7 +346,7 @@ def test_a_session_stays_on_its_version(model_folder):
             folder.save({name: value + 0.1 for name, value in folder.module.state_dict().items()}, "2")
             await here.engine.load("tiny", None)
             assert here.engine.model("tiny").version == "2"
-            session, answer = await here.sessions.step("s", step(rows(3), output=True), 5)
+            session, answer = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
             assert session.version == "1"
             return answer.output, here.model.pipeline.answer(step(rows(3), output=True)).output
 
@@ -365,9 +369,9 @@ def test_a_cancelled_step_is_not_taken_and_the_next_goes_on(model_folder, gate, 
                 return answer(self, query)
 
             monkeypatch.setattr(pipeline, "answer", slow)
-            cancelled = asyncio.create_task(here.sessions.step("s", step(rows(4, seed=5)), 5))
+            cancelled = asyncio.create_task(here.sessions.step("s", step(rows(4, seed=5)), WITHIN))
             await asyncio.to_thread(gate.reached.wait)
-            waiting = asyncio.create_task(here.sessions.step("s", step(inputs, output=True), 5))
+            waiting = asyncio.create_task(here.sessions.step("s", step(inputs, output=True), WITHIN))
             await asyncio.sleep(0)
             cancelled.cancel()
             gate.open.set()
@@ -388,10 +392,10 @@ def test_a_step_has_a_deadline_that_includes_its_turn(model_folder, gate, monkey
             pipeline = type(here.model.pipeline)
             answer = pipeline.answer
             monkeypatch.setattr(pipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
-            first = asyncio.create_task(here.sessions.step("s", step(rows(1)), 5))
+            first = asyncio.create_task(here.sessions.step("s", step(rows(1)), WITHIN))
             await asyncio.to_thread(gate.reached.wait)
             with pytest.raises(DeadlineExceeded):
-                await here.sessions.step("s", step(rows(1)), 0.05)
+                await here.sessions.step("s", step(rows(1)), Deadline.after(0.05))
             gate.open.set()
             assert (await first)[0].steps == 1
 
@@ -399,16 +403,67 @@ def test_a_step_has_a_deadline_that_includes_its_turn(model_folder, gate, monkey
 
 
 def test_too_many_steps_of_one_session_may_not_wait(model_folder, monkeypatch):
-    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    monkeypatch.setattr(module, "MAX_WAITING_STEPS", 3)
 
     async def scenario():
         async with running(model_folder()) as here:
             await here.sessions.open(here.model, "s")
-            steps = (here.sessions.step("s", step(rows(1)), 5) for _ in range(8))
+            steps = (here.sessions.step("s", step(rows(1)), WITHIN) for _ in range(8))
             return await asyncio.gather(*steps, return_exceptions=True)
 
     answers = asyncio.run(scenario())
     assert [type(answer) for answer in answers].count(SessionBusy) == 4
+
+
+def test_a_deadline_also_limits_a_remote_store(model_folder):
+    class Slow(MemoryStore):
+        is_local = False
+
+        async def replace(self, before, after):
+            await asyncio.sleep(10)
+            return await super().replace(before, after)
+
+    async def scenario():
+        async with running(model_folder(), store=Slow(10, lambda: 0.0)) as here:
+            await here.sessions.open(here.model, "s")
+            with pytest.raises(DeadlineExceeded, match=r"within 0\.1 seconds"):
+                await here.sessions.step("s", step(rows(1)), Deadline.after(0.1))
+            assert (await here.sessions.get("s")).steps == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("end", ["cancelled", "late"])
+def test_the_memory_of_an_abandoned_step_is_freed_without_the_collector(model_folder, gate, monkeypatch, end):
+    async def scenario():
+        async with running(model_folder()) as here:
+            await here.sessions.open(here.model, "s")
+            pipeline, answer = type(here.model.pipeline), here.model.pipeline.answer
+            monkeypatch.setattr(pipeline, "answer", lambda _, query: (gate.wait(), answer(query))[1])
+            inputs = rows(3)
+            kept = weakref.ref(inputs)
+            deadline = Deadline.after(0.1) if end == "late" else None
+            taken = asyncio.create_task(here.sessions.step("s", step(inputs), deadline))
+            del inputs
+            await asyncio.to_thread(gate.reached.wait)
+            if end == "cancelled":
+                taken.cancel()
+            await asyncio.wait([taken])
+            assert taken.cancelled() or isinstance(taken.exception(), DeadlineExceeded)
+            del taken
+            gate.open.set()
+            for _ in range(200):  # a worker frees its job when it gets the GIL
+                if kept() is None:
+                    return
+                await asyncio.sleep(0.005)
+            raise AssertionError(gc.get_referrers(kept()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
 
 
 class Rival(MemoryStore):
@@ -431,7 +486,7 @@ def test_a_step_that_another_process_overtook_is_computed_anew(model_folder, tim
     async def scenario():
         async with running(model_folder(), store=Rival(times)) as here:
             await here.sessions.open(here.model, "s")
-            return await here.sessions.step("s", step(rows(1)), 5)
+            return await here.sessions.step("s", step(rows(1)), WITHIN)
 
     session, _ = asyncio.run(scenario())
     assert session.steps == times + 1
@@ -441,7 +496,7 @@ def test_one_that_is_overtaken_time_and_again_is_told(model_folder):
     async def scenario():
         async with running(model_folder(), store=Rival(10**6)) as here:
             await here.sessions.open(here.model, "s")
-            await here.sessions.step("s", step(rows(1)), 5)
+            await here.sessions.step("s", step(rows(1)), WITHIN)
 
     with pytest.raises(SessionBusy, match="came first 16 times"):
         asyncio.run(scenario())
@@ -453,14 +508,14 @@ def test_ten_thousand_sessions_take_less_than_twice_the_bytes_of_their_states(mo
     async def scenario():
         async with running(folder, max_sessions=10_000) as here:
             await here.sessions.open(here.model, "warm")
-            await here.sessions.step("warm", step(rows(1)), 5)
+            await here.sessions.step("warm", step(rows(1)), WITHIN)
             await here.sessions.close("warm")
             gc.collect()
             tracemalloc.start()
             for index in range(10_000):
                 await here.sessions.open(here.model, f"stream-{index}")
             for index in range(0, 10_000, 100):
-                steps = (here.sessions.step(f"stream-{at}", step(rows(1)), 5) for at in range(index, index + 100))
+                steps = (here.sessions.step(f"stream-{at}", step(rows(1)), WITHIN) for at in range(index, index + 100))
                 await asyncio.gather(*steps)
             gc.collect()
             held, _ = tracemalloc.get_traced_memory()
@@ -479,7 +534,7 @@ def test_a_state_of_its_own_begins_a_stream(model_folder, random):
     async def scenario():
         async with running(folder) as here:
             await here.sessions.open(here.model, "s", state)
-            _, answer = await here.sessions.step("s", step(rows(3), output=True), 5)
+            _, answer = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
             return answer.output, here.model.pipeline.answer(step(rows(3), output=True, initial_state=state)).output
 
     given, expected = asyncio.run(scenario())

@@ -17,12 +17,12 @@ from gatescope.errors import DeadlineExceeded, InvalidInput, Overloaded, TraceNo
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
-from gatescope.server.serving import chunks, recording, trace_store
-from gatescope.server.serving.bins import Spans
-from gatescope.server.serving.engine import LocalEngine
+from gatescope.server.serving import recording, trace_store, tuning
+from gatescope.server.serving.bins import Bins
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.stored import OVERHEAD_BYTES, View
 from gatescope.server.serving.trace_store import Traces
-from gatescope.server.serving.turns import Turns
 from gatescope.state import State
 
 LENGTHS = (90, 33, 7)
@@ -32,7 +32,7 @@ MUCH = 10**9
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """32 steps each."""
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(tuning, "CHUNK_BYTES", 1)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def serving(folder, most_bytes=MUCH, idle_timeout_s=60.0, clock=None):
     store = Traces(most_bytes, idle_timeout_s, **now)
 
     async def keep(query, *, timeout_s=20.0, at_once=MUCH):
-        return await store.record(Turns(engine, model, timeout_s), query, None, at_once)
+        return await store.record(engine, model, query, None, at_once, Deadline.after(timeout_s))
 
     try:
         yield SimpleNamespace(store=store, keep=keep, model=model, engine=engine)
@@ -73,7 +73,7 @@ async def serving(folder, most_bytes=MUCH, idle_timeout_s=60.0, clock=None):
 
 
 def everything(stored):
-    return View(range(len(stored.lengths)), stored.everything, Spans.cut(range(max(stored.lengths)), 10**6), None)
+    return View(range(len(stored.lengths)), stored.everything, Bins.cut(range(max(stored.lengths)), 10**6), None)
 
 
 LSTMS = [
@@ -115,7 +115,7 @@ def test_a_view_is_that_part_in_the_order_asked_for(model_folder, query):
             stored = here.store.get(await here.keep(query))
             whole = stored.values(everything(stored))
             selection = Selection(("cell_state", "forget_gate"), (1, 0), ("reverse",), (3, 0)).resolve(stored.spec)
-            part = stored.values(View([2, 0], selection, Spans.cut(range(5, 60), 55), None))
+            part = stored.values(View([2, 0], selection, Bins.cut(range(5, 60), 55), None))
             assert list(part) == ["cell_state", "forget_gate"]
             for name, values in part.items():
                 expected = whole[name][[2, 0]][:, [1, 0]][:, :, 1:, 5:60][..., [3, 0]]
@@ -129,7 +129,7 @@ def test_whole_blocks_are_seen_without_a_copy(model_folder, query):
         async with serving(model_folder(num_layers=2)) as here:
             stored = here.store.get(await here.keep(query))
             selection = replace(stored.everything, signals=("forget_gate",), layers=(1,), units=(1, 2))
-            seen = stored.values(View([1, 2], selection, Spans.cut(range(10, 20), 10), None))
+            seen = stored.values(View([1, 2], selection, Bins.cut(range(10, 20), 10), None))
             assert np.shares_memory(seen["forget_gate"], stored.signals["forget_gate"])
 
     asyncio.run(check())
@@ -165,7 +165,7 @@ def test_nothing_of_the_engines_memory_is_held_on_to(model_folder, query):
             here.engine.answer = noted
             stored = here.store.get(await here.keep(query))
             assert made
-            async with asyncio.timeout(10):  # a device's thread lets go of what it gave when it has its turn again
+            async with asyncio.timeout(10):  # a device's thread frees its result when it gets the GIL
                 while any(tensor() is not None for tensor in made):
                     gc.collect()
                     await asyncio.sleep(0.005)
@@ -218,7 +218,7 @@ class TestBounds:
         asyncio.run(check())
 
     def test_why_a_trace_is_gone_is_remembered_for_some_time(self, model_folder, short, monkeypatch):
-        monkeypatch.setattr(trace_store, "REMEMBERED", 2)
+        monkeypatch.setattr(trace_store, "MAX_REMEMBERED", 2)
 
         async def check():
             async with serving(model_folder()) as here:
@@ -316,7 +316,7 @@ class TestBounds:
 
 class TestDeletion:
     def test_whoever_reads_it_comes_to_the_end_and_then_its_memory_is_free(self, model_folder, query, monkeypatch):
-        monkeypatch.setattr(recording, "LARGE_BYTES", 1)  # mapped, as large traces are
+        monkeypatch.setattr(tuning, "MAPPED_BYTES", 1)  # mapped, as large traces are
 
         async def check():
             async with serving(model_folder()) as here:
@@ -329,7 +329,7 @@ class TestDeletion:
                     np.testing.assert_array_equal(values, before[name])
                 memory = weakref.ref(stored.signals["forget_gate"].base)
                 del stored, values
-                await asyncio.sleep(0.05)  # the thread that made it lets go of it when it gets its turn
+                await asyncio.sleep(0.05)  # the thread that made it frees it when it gets the GIL
                 gc.collect()
                 assert memory() is None
 
@@ -346,7 +346,7 @@ class TestExplain:
             async with serving(folder) as here:
                 stored = here.store.get(await here.keep(query))
                 point = Point(here.model.spec.num_layers - 1, here.model.spec.directions[-1], time_step, 3)
-                answer = await stored.explain(Turns(here.engine, here.model, 20.0), row, point)
+                answer = await stored.explain(here.engine, row, point)
                 alone = Query(query.inputs[row : row + 1, : LENGTHS[row]], torch.tensor([LENGTHS[row]]), explain=point)
                 expected = here.model.pipeline.answer(alone).explained
                 given = answer.explained
@@ -369,12 +369,12 @@ class TestExplain:
                 stored = here.store.get(await here.keep(query))
                 asked, answer = [], here.engine.answer
 
-                async def noted(model, query, timeout_s):
+                async def noted(model, query, deadline):
                     asked.append(query.inputs.shape)
-                    return await answer(model, query, timeout_s)
+                    return await answer(model, query, deadline)
 
                 here.engine.answer = noted
-                await stored.explain(Turns(here.engine, here.model, 20.0), 0, Point(0, "forward", 80, 1))
+                await stored.explain(here.engine, 0, Point(0, "forward", 80, 1))
                 assert asked == [(1, 1, 3)]
 
         asyncio.run(check())
@@ -384,6 +384,6 @@ class TestExplain:
             async with serving(model_folder()) as here:
                 stored = here.store.get(await here.keep(query))
                 with pytest.raises(InvalidInput, match="time_step has no 33; this sequence has 0 to 32"):
-                    await stored.explain(Turns(here.engine, here.model, 20.0), 1, Point(0, "forward", 33, 0))
+                    await stored.explain(here.engine, 1, Point(0, "forward", 33, 0))
 
         asyncio.run(check())

@@ -20,7 +20,7 @@ from gatescope.pipeline.custom.probe import sizes, try_out
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
 from gatescope.pipeline.horizon import append
 from gatescope.pipeline.output import OutputConfig, Task
-from gatescope.pipeline.pipeline import Pipeline, Reading
+from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
 from gatescope.pipeline.query import LSTM, Answer, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
@@ -74,13 +74,13 @@ class CustomPipeline(Pipeline):
         """As in the trial."""
         return None if self._tried.form is None else self._tried.form.shape(steps)
 
-    def reading(self, module: str | None = None) -> Reading:
+    def module_inputs(self, module: str | None = None) -> ModuleInputs:
         """As in the trial."""
         name = self._name(module)
         if name in self._tried.fed_as_is and isinstance(self.inputs, FeatureInputs):
-            return Reading(True, self.inputs.input_names)
+            return ModuleInputs(True, self.inputs.input_names)
         width = self.lstms[name].input_size
-        return Reading(name in self._tried.aligned, [f"input {index}" for index in range(width)])
+        return ModuleInputs(name in self._tried.aligned, [f"input {index}" for index in range(width)])
 
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
         """Forward runs again over the whole sequence with each row: it has no state that could be carried."""
@@ -97,7 +97,7 @@ class CustomPipeline(Pipeline):
             return self._values(query, inputs, lengths).take_along_dim(steps[..., None], dim=1)
         return torch.stack([self._last(query, inputs, first + step + 1) for step in range(query.horizon)], dim=1)
 
-    def rehearsals(self) -> list[Query]:
+    def warmup_queries(self) -> list[Query]:
         """None: the trial was enough."""
         return []
 
@@ -138,7 +138,7 @@ class CustomPipeline(Pipeline):
         """Rows that went into forward together, their padded steps, what it returned and what was heard meanwhile."""
         encoded, state = self.encoder(inputs), query.initial_state
         for rows, steps in self._convention.groups(lengths):
-            query.go_on()
+            query.raise_if_cancelled()
             begin = None if state is None else State(*(value[:, rows] for value in state))
             with capture_calls(watched) as calls:
                 output = self._convention.call(encoded[rows, :steps], lengths[rows], begin)

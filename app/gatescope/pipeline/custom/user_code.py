@@ -1,4 +1,4 @@
-"""`foreign`: the one door to code that is not ours, where whatever it raises becomes an error of ours."""
+"""`user_code`: calls code that is not ours; whatever that raises becomes `ModuleFailed`."""
 
 from __future__ import annotations
 

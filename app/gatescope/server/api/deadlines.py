@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-from gatescope.errors import AppError, DeadlineExceeded
+from gatescope.errors import DeadlineExceeded
 from gatescope.server.api.messages import Request
+from gatescope.server.serving.deadline import Deadline
 
 INTERVAL_S = 0.02
 """How often all requests are looked at: a timer for each of them would cost more than most of them take."""
@@ -35,14 +36,17 @@ class Deadlines:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer, now = None, monotonic()
-        for request in [request for request in self._requests if request.deadline.ends_at <= now]:
-            request.give_up(exceeded(request.deadline.seconds, goes_on=request.may_be_slow))
+        late = [
+            (each, each.deadline) for each in self._requests if each.deadline is not None and each.deadline.ends <= now
+        ]
+        for request, deadline in late:
+            request.give_up(_exceeded(deadline, goes_on=request.may_be_slow))
         if self._requests:
             self._set_timer(loop)
 
 
-def exceeded(seconds: float, *, goes_on: bool = False) -> AppError:
+def _exceeded(deadline: Deadline, *, goes_on: bool) -> DeadlineExceeded:
     """The error of a request whose time is over; `goes_on`: what it began comes to its end all the same."""
     if goes_on:
-        return DeadlineExceeded(f"this was not done within {seconds:g} seconds; what has begun goes on")
-    return DeadlineExceeded(f"there was no answer within {seconds:g} seconds")
+        return DeadlineExceeded(f"this was not done within {deadline.seconds:g} seconds; what has begun goes on")
+    return deadline.exceeded()

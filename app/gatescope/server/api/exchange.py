@@ -39,7 +39,7 @@ from gatescope.server.api.messages import (
 )
 from gatescope.server.api.metrics import Metrics
 from gatescope.server.api.routes import Route, Routes
-from gatescope.server.serving.deadline import NEVER, Deadline
+from gatescope.server.serving.deadline import Deadline
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +112,7 @@ class Exchange:
         if route is not None:
             request.route_path = route.path
         request.deadline = self._deadline(head, route)
-        if request.deadline is not NEVER:
+        if request.deadline is not None:
             self._deadlines.add(request, asyncio.get_running_loop())
         if route is None or route.serve is None:
             return await self._call_framework(request, sent, scope())
@@ -121,7 +121,7 @@ class Exchange:
         reply = await route.serve(request, **head.path_values)
         return await (sent.reply(reply) if type(reply) is Reply else sent.stream(reply))
 
-    def _deadline(self, head: Head, route: Route | None) -> Deadline:
+    def _deadline(self, head: Head, route: Route | None) -> Deadline | None:
         """What the request's header asks for, at most what the operator allows; loading takes as long as it takes.
 
         Raises:
@@ -130,7 +130,7 @@ class Exchange:
         given = head.get(_TIMEOUT)
         most_s = self._context.limits.request_timeout_s
         if given is None:
-            return NEVER if route is None or route.administers or route.watching else Deadline.after(most_s)
+            return None if route is None or route.administers or route.watching else Deadline.after(most_s)
         if not _MILLISECONDS.fullmatch(given) or int(given) == 0:
             shown = given[:20].decode("latin-1")
             message = f"must be a positive whole number of milliseconds, of at most 15 digits, not {shown!r}"

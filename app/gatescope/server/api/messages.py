@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from gatescope.errors import BodyTooLarge, DeadlineExceeded
-from gatescope.server.serving.deadline import NEVER, Deadline
+from gatescope.server.serving.deadline import Deadline
 
 if TYPE_CHECKING:
     from gatescope.server.api.admission import Admission
@@ -142,7 +142,7 @@ class Request:
         self.id, self.route_path = "", UNKNOWN_ROUTE
         self.stated_bytes = 0
         """What the head says of a body that is still arriving."""
-        self.deadline: Deadline = NEVER
+        self.deadline: Deadline | None = None
         self.admission: Admission | None = None
         self.is_admitted = False
         self.task: asyncio.Task[Any] | None = None

@@ -13,7 +13,7 @@ from gatescope.errors import AppError
 from gatescope.server.api import problems, reply, written
 from gatescope.server.api.messages import StreamedReply
 from gatescope.server.api.reply import Reply
-from gatescope.server.serving.chunks import Chunk, ChunkedTrace
+from gatescope.server.serving.chunking import Chunk, ChunkedTrace
 
 log = structlog.get_logger(__name__)
 
@@ -92,17 +92,17 @@ async def _lines(header: Reply, chunks: AsyncIterator[Chunk], end: Callable[[], 
 
 def _header(trace: ChunkedTrace, tokens: list[list[str]] | None) -> Reply:
     """The trace reply as far as it is known before the first step."""
-    whole, selection = trace.whole, trace.selection
-    described = reply.description(selection, whole.beginning, whole.initial_state)
-    return reply.prediction(whole.beginning, trace.model, tokens) | described | {"signals": selection.signals}
+    header, selection = trace.header, trace.selection
+    described = reply.description(selection, header, trace.initial_state)
+    return reply.prediction(header, trace.model, tokens) | described | {"signals": selection.signals}
 
 
 def _end(trace: ChunkedTrace) -> Reply:
     """The rest of it."""
     known = ("model", "sequence_lengths", "tokens")
-    answered = reply.prediction(trace.whole.answer, trace.model, None)
+    answered = reply.prediction(trace.answer, trace.model, None)
     rest = {name: value for name, value in answered.items() if name not in known}
-    return rest | {"residual": np.float32(trace.whole.residual)}
+    return rest | {"residual": np.float32(trace.residual)}
 
 
 def _step(step: int, signals: dict[str, np.ndarray], rows: list[int], lengths: list[int]) -> bytes:

@@ -26,7 +26,7 @@ from gatescope.selection import Selection
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.nested import Expected, Loc
 from gatescope.server.api.schemas import ExplainRequest, InitialState, PredictRequest, StepRequest, TraceSelection
-from gatescope.server.serving.chunks import in_order
+from gatescope.server.serving.chunking import can_trace_in_chunks
 from gatescope.spec import Spec
 from gatescope.state import State
 
@@ -113,7 +113,7 @@ def to_streamed_selection(request: TraceSelection, model: Model, query: Query, l
         TraceTooLarge: what must be made at once has more bytes than the server makes.
     """
     selection = _selected(request, model, query)
-    if not in_order(model, selection):
+    if not can_trace_in_chunks(model, selection):
         return to_selection(request, model, query, limits)
     shape = replace(selection, time=slice(1)).shape(len(query.inputs), 1)
     size.check_trace(shape, selection, limits.max_trace_bytes)
@@ -228,7 +228,7 @@ def _longest(query: Query) -> int:
 
 def _longest_run(model: Model, query: Query) -> int | None:
     """Steps that the LSTM runs over; None where its time axis is its own, and shows only when it runs."""
-    return _longest(query) if model.pipeline.reading(query.module).aligned else None
+    return _longest(query) if model.pipeline.module_inputs(query.module).aligned else None
 
 
 def _sequences(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:

@@ -38,11 +38,11 @@ class Template(NamedTuple, Generic[Kept]):
     @classmethod
     def of(cls, query: Query, kept: Kept) -> Template[Kept]:
         """The template of a body that states this query."""
-        return cls(tuple(query.inputs.shape), query.inputs.numel(), query.reading(_NO_NUMBERS), kept)
+        return cls(tuple(query.inputs.shape), query.inputs.numel(), query.with_inputs(_NO_NUMBERS), kept)
 
     def filled(self, numbers: np.ndarray) -> Query:
         """The query with these numbers, which are as many; float32, flat."""
-        return self.query.reading(torch.from_numpy(numbers.reshape(self.shape)))
+        return self.query.with_inputs(torch.from_numpy(numbers.reshape(self.shape)))
 
 
 class Templates(Generic[Kept]):

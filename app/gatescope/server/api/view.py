@@ -17,7 +17,7 @@ from gatescope.server.api.nested import ShapeError
 from gatescope.server.api.parameters import VALUES
 from gatescope.server.api.query import units_of
 from gatescope.server.api.units import Units
-from gatescope.server.serving.bins import REDUCTIONS, Spans
+from gatescope.server.serving.bins import REDUCTIONS, Bins
 from gatescope.server.serving.stored import StoredTrace, View
 
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
@@ -38,10 +38,10 @@ def to_view(params: QueryParams, stored: StoredTrace) -> View:
     if bins is None:
         if "reduce" in given:
             _refuse("reduce", "goes with 'bins'")
-        return View(rows, selection, Spans.cut(steps, len(steps)), None)
+        return View(rows, selection, Bins.cut(steps, len(steps)), None)
     if bins < 1:
         _refuse("bins", f"must be at least 1, not {bins}")
-    return View(rows, selection, Spans.cut(steps, bins), _reduction(given))
+    return View(rows, selection, Bins.cut(steps, bins), _reduction(given))
 
 
 def check_size(view: View, most_bytes: int) -> None:

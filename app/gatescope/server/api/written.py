@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from gatescope.server.api.ragged import Ragged
-from gatescope.server.gil import Turn
+from gatescope.server.gil import GilYielder
 
 PIECE_BYTES = 64 * 1024
 """So much of the arrays is written in one go, about: a millisecond or two."""
@@ -47,7 +47,7 @@ def pieces(value: Any) -> list[bytes]:
     """
     if size_of(value) <= PIECE_BYTES:
         return [dumps(value)]
-    gathered, waiting, size, turn = list[bytes](), list[bytes](), 0, Turn()
+    gathered, waiting, size, turn = list[bytes](), list[bytes](), 0, GilYielder()
     for part in _parts(value):
         waiting.append(part)
         size += len(part)

@@ -1,149 +1,311 @@
-"""Queries of many time steps, computed a portion at a time: between two of them the other queries have their turn."""
+"""Long queries, one chunk of time at a time, so that other requests are computed in between.
+
+A chunk begins in the state in which the one before it ended. Its answer is put into the answer to the whole query
+(`assemble`), or handed on (`ChunkedTrace`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gatescope.decompose import Point
+from gatescope.pipeline.layout import Slot, States, map_state
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.query import Answer, Query
+from gatescope.pipeline.query import ANSWER, Answer, Query
 from gatescope.selection import Selection
-from gatescope.server.serving.assemble import Joined
-from gatescope.server.serving.whole import Whole
+from gatescope.server.serving import tuning
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.engine import Engine
+from gatescope.server.serving.request import WHOLE, Part
 from gatescope.spec import Spec
 from gatescope.state import State
+from gatescope.tracing import Trace
 
-PORTION = 800_000_000
-"""Multiplications of a portion: some 50 to 100 ms of one core."""
+_FLOAT_BYTES = 4
+_LATEST = States("last")
 
-LEAST_STEPS = 32
-"""So many time steps a portion has at least."""
-
-MOST = 8
-"""A query of no more portions is computed in one go, which is sooner."""
-
-_STEP = 50_000  # what a time step takes beside its multiplications, in multiplications
-
-Compute = Callable[[Query], Awaitable[Answer]]
+Compute = Callable[[Query, Part], Awaitable[Answer]]
+"""Answers a query that is a part of a request."""
 
 
-def steps_of(model: Model, query: Query) -> int | None:
-    """How many time steps a portion of this query has; None of one that is computed in one go.
+def chunk_steps(model: Model, query: Query) -> int | None:
+    """How many time steps a chunk of this query has; None of a query that is computed in one go.
 
-    That is what is short, what reads or is wanted from the end, what sums up all steps, and what writes on.
+    That is what is short, what reads or is wanted from the end, what sums up all steps, and what has a horizon.
     """
-    if query.steps <= MOST * LEAST_STEPS or not (goes_forward(model) and _can_be_parted(model, query)):
+    if query.steps <= tuning.MAX_UNDIVIDED_CHUNKS * tuning.MIN_CHUNK_STEPS or not _can_be_chunked(model, query):
         return None
     rows, longest = query.inputs.shape[:2]
-    at_once = max(LEAST_STEPS, PORTION // (_STEP + rows * _multiplications(model.spec)))
-    read = longest if query.explain is None else query.explain.time_step
-    return at_once if read > MOST * at_once else None
+    step = tuning.STEP_MULTIPLICATIONS + rows * _multiplications(model.spec)
+    steps = max(tuning.MIN_CHUNK_STEPS, tuning.CHUNK_MULTIPLICATIONS // step)
+    needed = longest if query.explain is None else query.explain.time_step
+    return steps if needed > tuning.MAX_UNDIVIDED_CHUNKS * steps else None
 
 
-async def answer(query: Query, at_once: int, compute: Compute) -> Answer:
-    """The answer to a query, so many time steps at a time; raises what `compute` raises.
+async def answer(query: Query, steps: int, compute: Compute, part: Part = WHOLE) -> Answer:
+    """The answer to a query that is computed in chunks of so many time steps; raises what `compute` raises."""
+    if query.explain is not None:
+        return await _explained(query, query.explain, steps, compute)
+    return await assemble(query, chunks(query, steps, compute, part))
+
+
+async def chunks(query: Query, steps: int, compute: Compute, part: Part = WHOLE) -> AsyncIterator[tuple[Slot, Answer]]:
+    """The answers to the chunks, in the order of time, each with its final state.
 
     Args:
-        query: as `steps_of` knows it.
-        at_once: what that says.
-        compute: answers a portion.
+        query: the whole.
+        steps: how many time steps a chunk has; the last one may have fewer.
+        compute: answers a chunk.
+        part: which part of its request the whole is.
     """
-    if query.explain is not None:
-        return await _explained(query, query.explain, at_once, compute)
-    whole, longest = Whole(query, None), query.inputs.shape[1]
-    traced = None if query.trace is None else Joined(query, query.trace)
-    for start in range(0, longest, at_once):
-        stop = min(start + at_once, longest)
-        rows = running(query, start)
-        part = await compute(portion(query, rows, start, stop, whole.state_of(rows)).but(final_state=True))
-        whole.take(part, rows, slice(start, stop))
-        if traced is not None and part.trace is not None:
-            await asyncio.to_thread(traced.take, part.trace, rows, start, stop)
-    final_state = whole.answer.final_state if query.final_state else None
-    return replace(whole.answer, final_state=final_state, trace=None if traced is None else traced.trace(whole))
+    longest, state = query.inputs.shape[1], query.initial_state
+    sequences = part.sequences or query.sequences
+    for start in range(0, longest, steps):
+        stop = min(start + steps, longest)
+        slot = Slot(query, (query.sequence_lengths > start).nonzero()[:, 0], start, stop)
+        chunk_part = Part(part.is_first and start == 0, part.is_last and stop == longest, sequences)
+        made = await compute(_chunk(slot, state), chunk_part)
+        if made.final_state is None:
+            raise TypeError("the answer does not say where its sequences go on")
+        state = _LATEST.merge(state, made.final_state, slot)
+        yield slot, made
 
 
-async def _explained(query: Query, point: Point, at_once: int, compute: Compute) -> Answer:
-    """A walk through one time step, which is reached a portion at a time."""
-    steps, here = int(query.sequence_lengths[0]), point.time_step
+async def assemble(query: Query, made: AsyncIterator[tuple[Slot, Answer]]) -> Answer:
+    """The answer to the whole query, from the answers to its chunks."""
+    whole = Answer(query.sequence_lengths, query.inputs)
+    async for slot, part in made:
+        if part.trace is None:
+            whole = ANSWER.merge(whole, part, slot)
+        else:
+            whole = await asyncio.to_thread(ANSWER.merge, whole, part, slot)
+    return whole if query.final_state else replace(whole, final_state=None)
+
+
+def runs_forward(model: Model) -> bool:
+    """Whether it can be run from the first time step to the last; a reverse direction begins at the end."""
+    return model.pipeline.runs_in_parts and not model.spec.bidirectional
+
+
+def can_trace_in_chunks(model: Model, selection: Selection) -> bool:
+    """Whether a trace can be made from its first time step to its last, and is wanted in this order."""
+    return runs_forward(model) and selection.is_upwards
+
+
+def step_bytes(selection: Selection, batch: int) -> int:
+    """How large one time step of a trace is, as float32 arrays; the selection must be resolved."""
+    axes = (selection.signals, selection.layers, selection.directions, selection.units)
+    return batch * _FLOAT_BYTES * prod(len(axis or ()) for axis in axes)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A trace over some time steps, of those sequences of a batch that have not ended."""
+
+    rows: list[int]
+    """The sequences, as indices of the batch."""
+    time_steps: list[int]
+    """Those that are selected, as indices of the whole."""
+    signals: dict[str, Tensor]
+    """Each (row, layer, direction, time, unit)."""
+
+
+async def trace(
+    engine: Engine,
+    model: Model,
+    query: Query,
+    selection: Selection,
+    max_bytes: int,
+    deadline: Deadline | None = None,
+) -> ChunkedTrace:
+    """A trace that never stands whole in memory; what comes with a horizon is predicted first, and then traced.
+
+    Args:
+        engine: computes.
+        model: is traced.
+        query: what is to be traced.
+        selection: the part that is wanted, resolved.
+        max_bytes: the most that is made at once.
+        deadline: of all chunks together.
+
+    Raises:
+        Overloaded, DeadlineExceeded, NotReady: as the engine does.
+    """
+
+    def compute(query: Query, part: Part) -> Awaitable[Answer]:
+        return engine.answer(model, query, deadline, part)
+
+    if not query.horizon or not can_trace_in_chunks(model, selection):
+        return ChunkedTrace(model, query, selection, max_bytes, compute)
+    predicted = await compute(replace(query, output=False, final_state=False), Part(is_last=False))
+    extended = replace(
+        query,
+        inputs=predicted.inputs,
+        sequence_lengths=predicted.sequence_lengths,
+        horizon=0,
+        future_inputs=None,
+        prediction=False,
+    )
+    return ChunkedTrace(model, extended, selection, max_bytes, compute, predicted)
+
+
+class ChunkedTrace:
+    """A trace that is handed on chunk by chunk; each is computed when it is asked for.
+
+    Args:
+        model: is traced.
+        query: what is to be traced.
+        selection: the part that is wanted, resolved.
+        max_bytes: the most that is made at once.
+        compute: answers a part of the query.
+        predicted: the answer that has the prediction already, where the query ends in a horizon.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        query: Query,
+        selection: Selection,
+        max_bytes: int,
+        compute: Compute,
+        predicted: Answer | None = None,
+    ) -> None:
+        self.model, self.selection = model, selection
+        self.answer = predicted or Answer(query.sequence_lengths, query.inputs)
+        """All but the signals, as far as the chunks have come."""
+        self.residual = 0.0
+        """The largest of all chunks so far."""
+        self._query, self._max_bytes, self._compute = query, max_bytes, compute
+        self._is_first = predicted is None
+        self._initial_state = query.initial_state
+
+    @property
+    def initial_state(self) -> State:
+        """Where the trace began; known with the first chunk."""
+        if self._initial_state is None:
+            raise TypeError("nothing was traced yet")
+        return self._initial_state
+
+    @property
+    def header(self) -> Answer:
+        """The answer without anything that is computed step by step."""
+        return replace(self.answer, prediction=None, output=None, final_state=None)
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """The trace from chunk to chunk.
+
+        Raises:
+            Overloaded, DeadlineExceeded, NotReady: as the engine does.
+        """
+        if not can_trace_in_chunks(self.model, self.selection):
+            yield await self._undivided()
+            return
+        sums_up = self._query.prediction and self.model.pipeline.sums_up
+        query = self._query.evolve(trace=self.selection, prediction=self._query.prediction and not sums_up)
+        part = Part(self._is_first, is_last=not sums_up)
+        async for slot, made in chunks(query, self._chunk_steps(), self._compute, part):
+            signals = self._take(made, slot)
+            steps = self.selection.between(query.inputs.shape[1], slot.start, slot.stop)
+            yield Chunk(slot.rows.tolist(), list(steps), signals)
+        if sums_up:
+            # a mean or maximum over all steps is in no chunk: the LSTM runs once more, whole but without a trace
+            untraced = replace(self._query, output=False, final_state=False)
+            summed = await self._compute(untraced, Part(is_first=False))
+            self.answer = replace(self.answer, prediction=summed.prediction)
+
+    async def _undivided(self) -> Chunk:
+        made = await self._compute(replace(self._query, trace=self.selection), WHOLE)
+        whole = _trace_of(made)
+        self._initial_state, self.residual = whole.initial_state, whole.residual
+        self.answer = replace(made, trace=None, final_state=whole.final_state)
+        steps = self.selection.time_steps(int(made.sequence_lengths.max()))
+        return Chunk(list(range(len(made.sequence_lengths))), steps, whole.signals)
+
+    def _take(self, made: Answer, slot: Slot) -> dict[str, Tensor]:
+        """Keep all of a chunk's answer but the signals, and return those."""
+        traced = _trace_of(made)
+        if self._initial_state is None:
+            self._initial_state = traced.initial_state
+        self.residual = float(np.maximum(self.residual, traced.residual))  # NaN stays
+        self.answer = ANSWER.merge(self.answer, replace(made, trace=None), slot)
+        return traced.signals
+
+    def _chunk_steps(self) -> int:
+        batch = self._query.sequences
+        kept = max(1, step_bytes(self.selection, batch))
+        spec = self.model.spec
+        computed = batch * spec.hidden_size * len(spec.cell.signals) * _FLOAT_BYTES  # of a layer, kept or not
+        wanted = max(tuning.MIN_CHUNK_STEPS, tuning.CHUNK_BYTES // max(kept, computed))
+        return max(1, min(wanted, self._max_bytes // kept))
+
+
+async def _explained(query: Query, point: Point, steps: int, compute: Compute) -> Answer:
+    """An explanation of one time step, which is reached chunk by chunk."""
+    length, step = int(query.sequence_lengths[0]), point.time_step
     before = replace(
         query,
-        inputs=query.inputs[:, :here],
-        sequence_lengths=torch.tensor([here]),
+        inputs=query.inputs[:, :step],
+        sequence_lengths=torch.tensor([step]),
         explain=None,
         prediction=False,
         output=False,
         final_state=True,
-        is_last=False,
     )
-    reached = await answer(before, at_once, compute)
-    walked = await compute(
-        replace(
-            query,
-            inputs=query.inputs[:, here : here + 1],
-            sequence_lengths=torch.tensor([1]),
-            initial_state=reached.final_state,
-            explain=replace(point, time_step=0),
-            is_first=False,
-        )
+    reached = await answer(before, steps, compute, Part(is_last=False))
+    alone = replace(
+        query,
+        inputs=query.inputs[:, step : step + 1],
+        sequence_lengths=torch.tensor([1]),
+        initial_state=reached.final_state,
+        explain=replace(point, time_step=0),
     )
-    if walked.explained is None:
+    made = await compute(alone, Part(is_first=False))
+    if made.explained is None:
         raise TypeError("the answer explains nothing")
-    explained = replace(walked.explained, point=point, previous_time_step=point.previous_time_step(steps))
-    return replace(walked, sequence_lengths=query.sequence_lengths, inputs=query.inputs, explained=explained)
+    explained = replace(made.explained, point=point, previous_time_step=point.previous_time_step(length))
+    return replace(made, sequence_lengths=query.sequence_lengths, inputs=query.inputs, explained=explained)
 
 
-def goes_forward(model: Model) -> bool:
-    """Whether it can be run in parts from the first time step to the last; a reverse direction begins at the end."""
-    return model.pipeline.runs_in_parts and not model.spec.bidirectional
-
-
-def running(query: Query, start: int) -> Tensor:
-    """The sequences that have not ended at this time step."""
-    return (query.sequence_lengths > start).nonzero()[:, 0]
-
-
-def portion(query: Query, rows: Tensor, start: int, stop: int, state: State | None) -> Query:
-    """What is to be computed of these sequences at these time steps.
-
-    Args:
-        query: the whole.
-        rows: that have not ended at the first of the steps.
-        start: the first time step.
-        stop: the one behind the last.
-        state: the rows' own at the beginning.
-    """
-    longest = query.inputs.shape[1]
+def _chunk(slot: Slot, state: State | None) -> Query:
+    """What is to be computed of the sequences of a chunk; `state` is that of all sequences before it."""
+    query, rows, start, stop = slot
     return replace(
         query,
         inputs=query.inputs[rows, start:stop],
         sequence_lengths=(query.sequence_lengths[rows] - start).clamp(max=stop - start),
-        initial_state=state,
-        trace=None if query.trace is None else _within(query.trace, longest, start, stop),
-        is_first=query.is_first and start == 0,
-        is_last=query.is_last and stop == longest,
-        sequences=query.sequences or len(query.inputs),
+        initial_state=None if state is None else map_state(lambda values: values[:, rows], state),
+        final_state=True,
+        trace=None if query.trace is None else _within(query.trace, query.inputs.shape[1], start, stop),
     )
 
 
 def _within(selection: Selection, longest: int, start: int, stop: int) -> Selection:
+    """The same selection of a chunk's own time steps."""
     steps = selection.between(longest, start, stop)
     if not steps:
         return replace(selection, signals=())  # these steps are only passed
     return replace(selection, time=slice(steps.start - start, steps.stop - start, steps.step))
 
 
-def _can_be_parted(model: Model, query: Query) -> bool:
-    summed_up = query.prediction and query.explain is None and model.pipeline.sums_up
-    downwards = query.trace is not None and not query.trace.is_upwards
-    return not (summed_up or downwards or query.horizon or query.packed_state is not None)
+def _trace_of(made: Answer) -> Trace:
+    if made.trace is None:
+        raise TypeError("the answer holds no trace")
+    return made.trace
+
+
+def _can_be_chunked(model: Model, query: Query) -> bool:
+    if not runs_forward(model) or query.horizon or query.packed_state is not None:
+        return False
+    sums_up = query.prediction and query.explain is None and model.pipeline.sums_up
+    return not sums_up and (query.trace is None or query.trace.is_upwards)
 
 
 @lru_cache

@@ -1,38 +1,49 @@
-"""`Deadline`: when an answer must be there."""
+"""`Deadline`: when a request must be answered."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from math import inf
 from time import monotonic
-from typing import Self
+
+from gatescope.errors import DeadlineExceeded
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point on the clock of `time.monotonic`; infinite where there is no limit."""
+    """One moment for all that a request needs; where there is no limit, None stands in its place."""
 
+    ends: float
+    """Seconds on the monotonic clock."""
     seconds: float
-    """How long the request may take in all."""
-
-    ends_at: float
-    """Seconds, on the clock of `time.monotonic`."""
+    """The time that was given, for the message."""
 
     @classmethod
-    def after(cls, seconds: float) -> Self:
-        """The deadline so many seconds from now."""
-        return cls(seconds, monotonic() + seconds)
+    def after(cls, seconds: float) -> Deadline:
+        """So many seconds from now."""
+        return cls(monotonic() + seconds, seconds)
 
     @property
     def remaining_s(self) -> float:
-        """Seconds that are left; negative when it has passed."""
-        return self.ends_at - monotonic()
+        """Seconds that are left; negative once it has passed."""
+        return self.ends - monotonic()
 
     @property
     def has_passed(self) -> bool:
         """Whether no time is left."""
-        return monotonic() >= self.ends_at
+        return monotonic() >= self.ends
 
+    def exceeded(self) -> DeadlineExceeded:
+        """The error of a request that was not answered in time."""
+        return DeadlineExceeded(f"there was no answer within {self.seconds:g} seconds")
 
-NEVER = Deadline(inf, inf)
-"""The deadline of what may take as long as it takes."""
+    @asynccontextmanager
+    async def limit(self) -> AsyncIterator[None]:
+        """Cancel the block when the deadline passes; raises `DeadlineExceeded`."""
+        try:
+            async with asyncio.timeout(self.remaining_s):
+                yield
+        except TimeoutError:
+            raise self.exceeded() from None

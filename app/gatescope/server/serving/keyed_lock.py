@@ -1,53 +1,45 @@
-"""`Lines`: for each name a line, in which everybody gets their turn in the order in which they came."""
+"""`KeyedLock`: a lock for each key."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 
-class Lines:
-    """Who has the turn holds it until `leave`; a name that nobody waits for costs nothing."""
+class _Lock(asyncio.Lock):
+    users = 0
+    """Who holds it or waits for it."""
+
+
+class KeyedLock:
+    """Whoever waits for a key gets it in the order of arrival; a key that nobody uses takes no memory."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._locks: dict[str, _Lock] = {}
 
-    def take(self, name: str) -> bool:
-        """Take the turn, if nobody has it."""
-        if self.is_taken(name):
-            return False
-        self._waiting[name] = deque()
-        return True
+    def users(self, key: str) -> int:
+        """How many hold this key or wait for it."""
+        lock = self._locks.get(key)
+        return 0 if lock is None else lock.users
 
-    def is_taken(self, name: str) -> bool:
-        """Whether somebody has the turn."""
-        return name in self._waiting
-
-    def length(self, name: str) -> int:
-        """How many wait."""
-        return len(self._waiting.get(name, ()))
-
-    async def wait(self, name: str) -> None:
-        """Take the turn when it comes."""
-        if self.take(name):
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[name].append(turn)
+    async def acquire(self, key: str) -> None:
+        """Wait for the key; without being suspended where nobody has it."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = _Lock()
+        lock.users += 1
         try:
-            await turn
+            await lock.acquire()
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it came just now: somebody else may have it
-                self.leave(name)
-            else:
-                self._waiting[name].remove(turn)
+            self._forget(key, lock)
             raise
 
-    def leave(self, name: str) -> None:
-        """Give the turn to the next who still waits."""
-        waiting = self._waiting[name]
-        while waiting:
-            turn = waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        del self._waiting[name]
+    def release(self, key: str) -> None:
+        """Give the key to the next who waits."""
+        lock = self._locks[key]
+        lock.release()
+        self._forget(key, lock)
+
+    def _forget(self, key: str, lock: _Lock) -> None:
+        lock.users -= 1
+        if not lock.users:
+            del self._locks[key]

@@ -12,20 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.pipeline.query import Answer, Query
-from gatescope.server.serving.chunks import Chunk, ChunkedTrace
+from gatescope.pipeline.layout import map_tensors
+from gatescope.pipeline.query import Query
+from gatescope.server.serving import tuning
+from gatescope.server.serving.chunking import Chunk, ChunkedTrace
 from gatescope.server.serving.stored import StoredTrace, bytes_beside
 from gatescope.spec import Spec
-from gatescope.state import State
-
-LARGE_BYTES = 1024 * 1024
-"""What is larger is mapped from the system, and goes back to it at once: the heap is for what is soon freed."""
 
 _FLOAT_BYTES = 4
 
 
 async def record(
-    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, take: Callable[[int], None]
+    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, reserve: Callable[[int], None]
 ) -> StoredTrace:
     """Compute a trace of everything and keep it.
 
@@ -33,7 +31,7 @@ async def record(
         trace: over all signals, layers, directions, units and time steps.
         query: what is traced.
         tokens: what a model of tokens read.
-        take: is told how many bytes are taken, before they are and in the end, and may refuse by raising.
+        reserve: is told how many bytes are needed, before they are used and in the end, and may refuse by raising.
 
     Raises:
         Overloaded, DeadlineExceeded, NotReady: as the engine does.
@@ -41,14 +39,13 @@ async def record(
     spec, signals = trace.model.pipeline.spec_of(query.module), dict[str, np.ndarray]()
     async for chunk in trace.chunks():
         if not signals:  # what has a time axis of its own shows only now how long that is
-            whole = trace.whole
-            lengths = whole.answer.sequence_lengths.tolist()
-            beside = bytes_beside((query, whole.answer, whole.initial_state), tokens)
-            take(signal_bytes(spec, len(lengths), max(lengths)) + beside)
+            lengths = trace.answer.sequence_lengths.tolist()
+            beside = bytes_beside((query, trace.answer, trace.initial_state), tokens)
+            reserve(signal_bytes(spec, len(lengths), max(lengths)) + beside)
             signals = await asyncio.to_thread(_memory, spec, lengths)
         await asyncio.to_thread(_place, chunk, signals)
-    stored = await asyncio.to_thread(_whole, trace, query, tokens, signals)
-    take(stored.bytes)
+    stored = await asyncio.to_thread(_stored, trace, query, tokens, signals)
+    reserve(stored.bytes)
     return stored
 
 
@@ -77,7 +74,7 @@ def _memory(spec: Spec, lengths: Sequence[int]) -> dict[str, np.ndarray]:
 
 def _floats(count: int) -> np.ndarray:
     size = count * _FLOAT_BYTES
-    return np.frombuffer(bytearray(size) if size < LARGE_BYTES else mmap.mmap(-1, size), dtype=np.float32)
+    return np.frombuffer(bytearray(size) if size < tuning.MAPPED_BYTES else mmap.mmap(-1, size), dtype=np.float32)
 
 
 def _place(chunk: Chunk, signals: dict[str, np.ndarray]) -> None:
@@ -87,14 +84,15 @@ def _place(chunk: Chunk, signals: dict[str, np.ndarray]) -> None:
         signals[name][chunk.rows, :, :, first:last] = values.numpy()
 
 
-def _whole(
+def _stored(
     trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, signals: dict[str, np.ndarray]
 ) -> StoredTrace:
-    whole = trace.whole
+    """Everything in memory of its own: what the engine gives may share that of a batch, or of what is dropped."""
+    answer = map_tensors(_copied, trace.answer)
     read = replace(
         query,
-        inputs=_own(whole.answer.inputs),
-        initial_state=None if query.initial_state is None else _own_state(query.initial_state),
+        inputs=answer.inputs,
+        initial_state=map_tensors(_copied, query.initial_state),
         sequence_lengths=query.sequence_lengths + query.horizon,
         horizon=0,
         future_inputs=None,
@@ -104,35 +102,11 @@ def _whole(
         read=read,
         tokens=tokens,
         signals=signals,
-        answer=replace(_own_answer(whole.answer), inputs=read.inputs),
-        initial_state=_own_state(whole.initial_state),
-        residual=whole.residual,
+        answer=answer,
+        initial_state=map_tensors(_copied, trace.initial_state),
+        residual=trace.residual,
     )
 
 
-def _own_answer(answer: Answer) -> Answer:
-    """The same in memory of its own: what the engine gives may share that of a whole batch, or of what is dropped."""
-    predicted = answer.prediction
-    if predicted is not None:
-        steps, choices = predicted.steps, predicted.choices
-        predicted = replace(
-            predicted,
-            values=_own(predicted.values),
-            steps=None if steps is None else _own(steps),
-            choices=None if choices is None else _own(choices),
-        )
-    return replace(
-        answer,
-        sequence_lengths=_own(answer.sequence_lengths),
-        prediction=predicted,
-        output=None if answer.output is None else _own(answer.output),
-        final_state=None if answer.final_state is None else _own_state(answer.final_state),
-    )
-
-
-def _own_state(state: State) -> State:
-    return State(*map(_own, state))
-
-
-def _own(values: Tensor) -> Tensor:
+def _copied(values: Tensor) -> Tensor:
     return values.clone(memory_format=torch.contiguous_format)

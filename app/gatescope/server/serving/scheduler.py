@@ -1,124 +1,109 @@
-"""`Batcher`: the queue in front of a device; what waits when it comes free is computed together."""
+"""`Scheduler`: the queue in front of a device; what waits when it comes free is computed together."""
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from time import perf_counter_ns, thread_time_ns
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from gatescope.errors import DeadlineExceeded, NotReady, Overloaded
+from gatescope.errors import AppError, DeadlineExceeded, NotReady, Overloaded
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
-from gatescope.server.gil import Turn
+from gatescope.server.gil import GilYielder
 from gatescope.server.serving.collate import Batch
-from gatescope.server.serving.cost import Pace
-from gatescope.server.serving.statistics import Statistics, Took
-from gatescope.server.serving.workers import Lanes
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.policy import INLINE, Policy
+from gatescope.server.serving.request import WHOLE, Part, Request
+from gatescope.server.serving.statistics import BatchTimes, Statistics
+from gatescope.server.serving.workers import Workers, run_here
 
-T = TypeVar("T")
-
-INSTANT_NS = 1_000_000
-"""What takes no longer is computed on the event loop."""
-
-FEWEST = 8
-"""So many queries are not parted among lanes, where they are no parts of long ones: smaller batches cost more than
-their share."""
-
-WORTH_LEAVING = 1.5
-"""What waits is parted where it is more than so many shares: a little left over is not worth smaller batches."""
-
-_GRAIN_BITS = 3  # of a number of rows; the others are zero
+_TIMER_SLACK_S = 0.001
+"""A timer's own resolution: it must not come just before the deadline."""
 
 
-class _Computed(NamedTuple):
+class _Job(NamedTuple):
+    """A batch that is computed, and the requests whose answers it gives."""
+
+    batch: Batch
+    requests: list[Request]
+    started_ns: int
+
+
+class _Result(NamedTuple):
     answers: list[Answer | Exception]
-    took: Took
+    times: BatchTimes
     busy_ns: int | None = None
-    """What the thread itself has computed: waiting for the interpreter and for a core is left out.
+    """What the thread itself has computed: waiting for the GIL and for a core is left out.
 
     None where that tells nothing of the next batch, for this one was not computed in one go.
     """
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """One query, and who waits for its answer."""
+class Scheduler:
+    """A device is never idle while something waits for it; a lone request waits for nothing.
 
-    model: Model
-    query: Query
-    answer: asyncio.Future[Answer]
-    arrived: int = field(default_factory=perf_counter_ns)
-
-    @property
-    def has_left(self) -> bool:
-        """Whether nobody waits any more."""
-        return self.answer.done()
-
-
-class Batcher:
-    """A device is never idle while something waits for it; a lone query waits for nothing.
-
-    While a batch is computed, what arrives gathers; the first of it and what goes with that are the next batch. On a
-    processor with several cores, long batches are computed beside one another (`lanes.py`). Torch releases the
-    interpreter, so the event loop reads and writes meanwhile. But threads that want the interpreter in turns take it
-    from each other at every small operation, so what takes no longer than an instant is computed on the event loop
-    itself.
+    While a batch is computed, what arrives gathers; the first of it and what goes with that are the next batch. Torch
+    releases the GIL, so the event loop reads and writes meanwhile. What is short is computed on the event loop itself,
+    for which no worker need be idle.
 
     Args:
-        max_queue_size: how many queries may wait.
-        max_batch_size: how many sequences are computed together at most; a query with more is computed alone.
-        lanes: how many batches may be computed beside one another.
+        max_queue_size: how many requests may wait.
+        policy: who shares a batch, how large it may be, and where it is computed.
+        workers: the device's threads.
     """
 
-    def __init__(self, max_queue_size: int, max_batch_size: int, lanes: int = 1) -> None:
-        self._max_queue_size, self._max_batch_size = max_queue_size, max_batch_size
-        self._waiting: deque[_Waiting] = deque()
-        self._lanes = Lanes(lanes)
-        self._computing: list[Batch] = []  # of each lane that is not free
-        self._held_up: set[Model] = set()  # those of which no more is begun until a batch is done
-        self._pace, self._turn = Pace(), Turn()
-        self._is_soon = False
-        self._is_closed = False
+    def __init__(self, max_queue_size: int, policy: Policy, workers: Workers) -> None:
+        self._max_queue_size, self._policy, self.workers = max_queue_size, policy, workers
+        self._queue: deque[Request] = deque()
+        self._running: list[_Job] = []  # one of each worker that computes
+        self._held: set[Model] = set()  # those of which nothing is started until a batch is done
+        self._is_scheduled = self._is_closed = False
+        self._gil = GilYielder()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ends = 0.0  # the deadline at which it comes
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
+        workers.on_idle = self._schedule
 
-    async def answer(self, model: Model, query: Query) -> Answer:
-        """The model's answer; a query is dropped when its waiter is cancelled. Raises what `submit` raises."""
-        return await self.submit(model, query)
-
-    def submit(self, model: Model, query: Query) -> asyncio.Future[Answer]:
+    def submit(
+        self, model: Model, query: Query, deadline: Deadline | None = None, part: Part = WHOLE
+    ) -> asyncio.Future[Answer]:
         """The answer that will be there; when it is cancelled, the query is dropped.
 
+        The future fails with `DeadlineExceeded` when the deadline passes, whether or not the query is being computed.
+
         Raises:
-            Overloaded: as many queries wait as may; who was let in once is let in again with what is to follow.
+            Overloaded: as many requests wait as may; later parts of a request that was admitted always are.
+            DeadlineExceeded: it has passed already.
             NotReady: the service is shutting down.
         """
         if self._is_closed:
             raise _closed()
-        if query.is_first and len(self._waiting) >= self._max_queue_size:
-            self._drop_departed()
-            if len(self._waiting) >= self._max_queue_size:
-                raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
-        waiting = _Waiting(model, query, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        if self._computing:
-            self._turn.give_way()
-        if not self._is_soon and self._may_begin(waiting):
-            self._compute_soon()
-        return waiting.answer
+        if deadline is not None and deadline.has_passed:
+            raise deadline.exceeded()
+        if part.is_first:
+            self._admit()
+        request = Request(model, query, deadline, part)
+        self._queue.append(request)
+        if deadline is not None:
+            self._watch(deadline)
+        if self._running:
+            self._gil.give_way()
+        if not self._is_scheduled and self._may_start(request):
+            self._schedule()
+        return request.future
 
-    def do(self, job: Callable[[], T]) -> T:
-        """Run this on a device's thread, between two batches; not to be called from the event loop."""
-        return self._lanes.do(job)
-
-    def warm(self, model: Model) -> None:
-        """Have a model ready for batches of every kind, and know its pace; not to be called from the event loop."""
-        self._lanes.rehearse(model.warm)
-        for query in model.pipeline.rehearsals():
-            self._pace.learn(Batch(model, query), self._lanes.do(partial(_busy_ns, model, query), cores=1))
+    async def warm(self, model: Model) -> None:
+        """Have a model ready for batches of every kind, and learn how long they take."""
+        for cores in self.workers.core_counts:
+            await self.workers.reserve(cores, model.warm)
+        for query in model.pipeline.warmup_queries():
+            busy_ns = await self.workers.reserve(1, _busy_ns, model, query)
+            self._policy.computed(Batch(model, query), busy_ns)
 
     def statistics(self, model: Model) -> Statistics:
         """Of this version of the model."""
@@ -126,176 +111,222 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many queries wait."""
-        return sum(not waiting.has_left for waiting in self._waiting)
+        """How many requests wait."""
+        return sum(not request.is_done for request in self._queue)
 
     def close(self) -> None:
         """Turn away what waits, and give up what is computed."""
         self._is_closed = True
-        while self._waiting:
-            self._fail(self._waiting.popleft(), _closed())
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._queue:
+            self._fail(self._queue.popleft(), _closed())
 
     async def stop(self) -> None:
-        """Let the threads come to the end of their steps."""
-        await self._lanes.stop()
+        """Let the workers finish what they do."""
+        await self.workers.stop()
 
-    def _drop_departed(self) -> None:
-        """Forget the queries for whose answers nobody waits any more."""
-        self._waiting = deque(waiting for waiting in self._waiting if not waiting.has_left)
+    # ---- admission ----
 
-    def _may_begin(self, waiting: _Waiting) -> bool:
-        """Whether it need not wait for what is computed now."""
-        model = waiting.model
-        if not self._lanes.free or model in self._held_up:
-            return False
-        computing = [batch.model for batch in self._computing]
-        if not model.pipeline.is_reentrant:
-            may = all(other.pipeline.is_reentrant for other in computing)
-        else:
-            may = model not in computing or self._is_long(waiting)
-        if not may:
-            self._held_up.add(model)
-        return may
+    def _admit(self) -> None:
+        if len(self._queue) >= self._max_queue_size:
+            self._drop_done()
+            if len(self._queue) >= self._max_queue_size:
+                raise Overloaded(f"{self._max_queue_size} requests wait already; try again later")
 
-    def _is_long(self, waiting: _Waiting) -> bool:
-        """Whether it costs a device more than the event loop: else it is that which all wait for.
+    def _drop_done(self) -> None:
+        """Forget the requests for whose answers nobody waits any more."""
+        self._queue = deque(request for request in self._queue if not request.is_done)
 
-        To begin with it beside a batch of its model would bring nothing then, and to wait for that makes a larger one.
-        """
-        return self._pace.added_ns(Batch(waiting.model, waiting.query)) >= self._pace.around_ns
+    def _watch(self, deadline: Deadline) -> None:
+        """Have the timer come no later than this deadline: one timer serves all requests."""
+        if self._timer is not None:
+            if self._timer_ends <= deadline.ends:
+                return
+            self._timer.cancel()
+        delay_s = max(0.0, deadline.remaining_s) + _TIMER_SLACK_S
+        self._timer, self._timer_ends = asyncio.get_running_loop().call_later(delay_s, self._expire), deadline.ends
 
-    def _compute_soon(self) -> None:
-        """As soon as everything was read that has arrived by now."""
-        self._is_soon = True
-        asyncio.get_running_loop().call_soon(self._compute_next)
+    def _expire(self) -> None:
+        """Fail the requests whose deadline has passed, and wait for the next deadline."""
+        self._timer = None
+        for request in self._open():
+            if request.deadline is not None and request.deadline.has_passed:
+                self._fail(request, request.deadline.exceeded())
+        self._drop_done()
+        deadlines = [request.deadline for request in self._open() if request.deadline is not None]
+        if deadlines:
+            self._watch(min(deadlines, key=lambda deadline: deadline.ends))
 
-    def _compute_next(self) -> None:
-        self._is_soon = False
+    def _open(self) -> Iterable[Request]:
+        """Every request that waits or is computed, and whose waiter is still there."""
+        running = chain.from_iterable(job.requests for job in self._running)
+        return (request for request in chain(self._queue, running) if not request.is_done)
+
+    # ---- the next batch ----
+
+    def _schedule(self) -> None:
+        """Start the next batch as soon as everything was read that has arrived by now."""
+        if self._queue and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start_next)
+
+    def _start_next(self) -> None:
+        self._is_scheduled = False
         first = self._first()
         if first is None:
-            self._drop_departed()
+            self._drop_done()
             return
-        batch, members = self._gathered(first, self._most_with(first))
-        began = perf_counter_ns()
-        if self._pace.is_instant(batch, INSTANT_NS):
-            self._finish(batch, members, began, self._lanes.here(self._compute, batch, members))
+        batch, requests = self._gathered(first)
+        is_alone = len(requests) == 1 and not self._queue and not self._running
+        placement = self._policy.place(batch, is_alone=is_alone)
+        while not placement.is_inline and not self.workers.idle:  # the first one alone was found to be short
+            batch, requests = self._halved(requests)
+            placement = INLINE if len(requests) == 1 else self._policy.place(batch, is_alone=False)
+        job = _Job(batch, requests, perf_counter_ns())
+        if placement.is_inline:
+            self._finish(job, run_here(placement.cores, self._compute, job))
             return
-        alone = len(members) == 1 and not self._waiting and not self._computing
-        self._computing.append(batch)
-        computing = self._lanes.run(self._compute, batch, members, alone=alone, wide=batch.is_wide)
-        computing.add_done_callback(lambda done: self._come(batch, members, began, done))
-        if self._waiting and self._lanes.free:
-            self._compute_soon()
+        self._running.append(job)
+        computing = self.workers.run(placement.cores, self._compute, job)
+        computing.add_done_callback(partial(self._computed, job))
+        self._schedule()
 
-    def _first(self) -> _Waiting | None:
-        """The first that waits and may begin; it waits no more."""
-        for index, waiting in enumerate(self._waiting):
-            if not waiting.has_left and self._may_begin(waiting):
-                del self._waiting[index]
-                return waiting
+    def _first(self) -> Request | None:
+        """The first that waits and may start; it waits no more."""
+        for index, request in enumerate(self._queue):
+            if not request.is_done and self._may_start(request):
+                del self._queue[index]
+                return request
         return None
 
-    def _most_with(self, first: _Waiting) -> int:
-        """How many queries this one and those behind it may be at most, where more wait.
+    def _may_start(self, request: Request) -> bool:
+        """Whether it need not wait for what is computed now."""
+        if request.model in self._held or not (self.workers.idle or self._runs_inline(request)):
+            return False
+        if self._policy.may_start(request, [job.batch for job in self._running]):
+            return True
+        self._held.add(request.model)
+        return False
 
-        All lanes share them with what is computed now: were a lane to take all that waits, the others would be left
-        with what comes meanwhile, in batches too small to pay, and at its end all would wait for this lane again. And
-        so that kernels, which are made for every number of rows, need not be made too often, it is one of four numbers
-        between a power of two and the next. What is left is next.
-        """
-        most, model = len(self._waiting) + 1, first.model
-        if model.pipeline.is_reentrant and self._is_long(first):
-            begun = sum(len(batch.queries) for batch in self._computing if batch.model is model)
-            share = max(FEWEST if first.query.is_whole else 1, -(-(most + begun) // self._lanes.count))
-            most = share if most > WORTH_LEAVING * share else most
-        return _rounded_down(most) if model.pipeline.is_at_home else most
+    def _runs_inline(self, request: Request) -> bool:
+        """Whether it needs no worker; asked once, for the queue is looked through often while no worker is idle."""
+        if request.runs_inline is None:
+            request.runs_inline = self._policy.place(Batch(request.model, request.query), is_alone=False).is_inline
+        return request.runs_inline
 
-    def _gathered(self, first: _Waiting, most: int) -> tuple[Batch, list[_Waiting]]:
-        """This one, and those that go with it."""
-        batch, members = Batch(first.model, first.query), [first]
-        others: deque[_Waiting] = deque()
-        while self._waiting and len(members) < most and batch.sequences < self._max_batch_size:
-            other = self._waiting.popleft()
-            if other.has_left:
+    def _gathered(self, first: Request) -> tuple[Batch, list[Request]]:
+        """This one, and those that go with it; the others keep their order."""
+        most = self._policy.max_requests(first, len(self._queue), [job.batch for job in self._running])
+        batch, requests = Batch(first.model, first.query), [first]
+        others: deque[Request] = deque()
+        while self._queue and len(requests) < most:
+            other = self._queue.popleft()
+            if other.is_done:
                 continue
-            fits = batch.sequences + len(other.query.inputs) <= self._max_batch_size
-            if fits and batch.takes(other.model, other.query):
-                batch.take(other.query)
-                members.append(other)
+            if self._policy.joins(batch, other):
+                batch.add(other.query)
+                requests.append(other)
             else:
                 others.append(other)
-        self._waiting.extendleft(reversed(others))
-        return batch, members
+        self._queue.extendleft(reversed(others))
+        return batch, requests
 
-    def _compute(self, batch: Batch, members: list[_Waiting]) -> _Computed:
-        """On a device's thread, or within an instant on the event loop."""
+    def _halved(self, requests: list[Request]) -> tuple[Batch, list[Request]]:
+        """The first half, small enough for the event loop in the end, for no worker is idle; the others wait again."""
+        half = len(requests) // 2
+        self._queue.extendleft(reversed(requests[half:]))
+        batch = Batch(requests[0].model, requests[0].query)
+        for request in requests[1:half]:
+            batch.add(request.query)
+        return batch, requests[:half]
 
-        def is_abandoned() -> bool:
-            return self._is_closed or all(member.has_left for member in members)
+    # ---- computing ----
 
-        began, began_busy = perf_counter_ns(), thread_time_ns()
+    def _compute(self, job: _Job) -> _Result:
+        """On a worker, or on the event loop."""
+
+        def is_cancelled() -> bool:
+            return self._is_closed or all(request.is_done for request in job.requests)
+
+        batch = job.batch
+        started_ns, started_busy_ns = perf_counter_ns(), thread_time_ns()
         try:
-            query = batch.query().but(is_abandoned=is_abandoned)
-            joined = perf_counter_ns()
+            query = batch.query().evolve(is_cancelled=is_cancelled)
+            collated_ns = perf_counter_ns()
             answer = batch.model.pipeline.answer(query)
-            inferred = perf_counter_ns()
+            inferred_ns = perf_counter_ns()
             answers: list[Answer | Exception] = [*batch.split(answer)]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is one request's, and no other's
-            return _Computed(self._one_by_one(batch, members, error), Took(0, perf_counter_ns() - began, 0))
-        took = Took(joined - began, inferred - joined, perf_counter_ns() - inferred)
-        return _Computed(answers, took, thread_time_ns() - began_busy)
+            return _Result(
+                self._one_by_one(job, _without_frames(error)), BatchTimes(0, perf_counter_ns() - started_ns, 0)
+            )
+        times = BatchTimes(collated_ns - started_ns, inferred_ns - collated_ns, perf_counter_ns() - inferred_ns)
+        return _Result(answers, times, thread_time_ns() - started_busy_ns)
 
-    def _one_by_one(self, batch: Batch, members: list[_Waiting], error: Exception) -> list[Answer | Exception]:
+    def _one_by_one(self, job: _Job, error: Exception) -> list[Answer | Exception]:
         """The answers of a batch that failed: only those whose query fails alone are errors."""
-        if len(members) == 1:
+        if len(job.requests) == 1:
             return [error]
-        alone = (self._compute(Batch(batch.model, member.query), [member]).answers for member in members)
-        return [answer for answers in alone for answer in answers]
+        alone = (
+            _Job(Batch(job.batch.model, query), [request], job.started_ns)
+            for request, query in zip(job.requests, job.batch.queries, strict=True)
+        )
+        return [answer for each in alone for answer in self._compute(each).answers]
 
-    def _come(self, batch: Batch, members: list[_Waiting], began: int, computing: asyncio.Future[_Computed]) -> None:
-        """A device's thread is done with it."""
-        self._computing.remove(batch)
-        self._held_up.clear()
-        if computing.cancelled():  # the service stops
-            for member in members:
-                self._fail(member, _closed())
-        else:
-            self._finish(batch, members, began, computing.result())
+    def _computed(self, job: _Job, computing: asyncio.Future[_Result]) -> None:
+        """A worker is done with it."""
+        self._running.remove(job)
+        self._held.clear()
+        if not computing.cancelled():
+            self._finish(job, computing.result())
+            return
+        for request in job.requests:  # the service stops
+            self._fail(request, _closed())
 
-    def _finish(self, batch: Batch, members: list[_Waiting], began: int, computed: _Computed) -> None:
-        if self._waiting and not self._is_soon:
-            self._compute_soon()
-        answers, took, busy_ns = computed
-        if busy_ns is not None:
-            self._pace.learn(batch, busy_ns)
-        self._pace.answer(len(members))
-        statistics = self.statistics(batch.model)
-        statistics.computed(batch.queries, batch.sequences, took)
-        for member, answer in zip(members, answers, strict=True):
+    def _finish(self, job: _Job, result: _Result) -> None:
+        self._schedule()
+        if result.busy_ns is not None:
+            self._policy.computed(job.batch, result.busy_ns)
+        self._policy.answered(len(job.requests))
+        statistics = self.statistics(job.batch.model)
+        statistics.computed(job.batch, [request.part for request in job.requests], result.times)
+        for request, answer in zip(job.requests, result.answers, strict=True):
             if isinstance(answer, Exception):
-                self._fail(member, _closed() if self._is_closed and isinstance(answer, DeadlineExceeded) else answer)
-            elif not member.has_left:
-                statistics.answered(member.query, began - member.arrived, perf_counter_ns() - member.arrived)
-                member.answer.set_result(answer)
+                self._fail(request, _closed() if self._is_closed and isinstance(answer, DeadlineExceeded) else answer)
+            elif not request.is_done:
+                now_ns = perf_counter_ns()
+                statistics.answered(request.part, job.started_ns - request.arrived_ns, now_ns - request.arrived_ns)
+                request.answer(answer)
 
-    def _fail(self, member: _Waiting, error: Exception) -> None:
-        self.statistics(member.model).fail.add(perf_counter_ns() - member.arrived)
-        if not member.has_left:
-            member.answer.set_exception(error)
+    def _fail(self, request: Request, error: Exception) -> None:
+        if not request.is_done:
+            request.future.set_exception(error)
+        elif not request.future.cancelled():  # it was late already
+            return
+        self.statistics(request.model).fail.add(perf_counter_ns() - request.arrived_ns)
 
 
 def _busy_ns(model: Model, query: Query) -> int:
     """How long this thread computes for it."""
-    began = thread_time_ns()
+    started_ns = thread_time_ns()
     model.pipeline.answer(query)
-    return thread_time_ns() - began
+    return thread_time_ns() - started_ns
 
 
 def _closed() -> NotReady:
     return NotReady("the service is shutting down")
 
 
-def _rounded_down(count: int) -> int:
-    """One of 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, …: four between a power of two and the next."""
-    grain = 1 << max(0, count.bit_length() - _GRAIN_BITS)
-    return count - count % grain
+def _without_frames(error: Exception) -> Exception:
+    """The error without its traceback, whose frames hold the query; for the log that is kept as text.
+
+    A waiter that holds its future and its error would else hold the query, and in a cycle with them.
+    """
+    if not isinstance(error, AppError):
+        error.add_note("".join(traceback.format_exception(error)))
+    linked: BaseException | None = error
+    while linked is not None:
+        linked.__traceback__ = None
+        linked = linked.__cause__ or linked.__context__
+    return error

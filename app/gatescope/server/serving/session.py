@@ -48,7 +48,7 @@ class Session:
     revision: int = field(default_factory=lambda: next(_REVISIONS))
     """Another one after every change, by which writers see that another came first."""
 
-    def begin(self, query: Query, number: int | None) -> bytes:
+    def state_before(self, query: Query, number: int | None) -> bytes:
         """The state from which a step begins: its own, or for the last step once more, the one before it.
 
         Raises:

@@ -2,58 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
-from gatescope.errors import AppError, DeadlineExceeded, InvalidInput, ModelReplaced, Place, SessionBusy
+from gatescope.errors import InvalidInput, ModelReplaced, Place, SessionBusy
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
+from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
-from gatescope.server.serving.keyed_lock import Lines
+from gatescope.server.serving.keyed_lock import KeyedLock
 from gatescope.server.serving.session import Session
 from gatescope.server.serving.session_stores.store import SessionStore
 from gatescope.state import State
 
 _ID = re.compile(r"[\w.:~-]{1,128}", re.ASCII)
-MOST_WAITING = 64
-"""Steps of one session that may wait for their turn in this process."""
 
-MOST_ATTEMPTS = 16
+MAX_WAITING_STEPS = 64
+"""Steps of one session that may wait in this process."""
+
+MAX_ATTEMPTS = 16
 """So often a step is computed anew because another process was quicker."""
-
-
-class _Turn:
-    """The right to take a step, given in the order in which it was asked for."""
-
-    __slots__ = ("_lines", "_session_id")
-
-    def __init__(self, lines: Lines, session_id: str) -> None:
-        self._lines, self._session_id = lines, session_id
-
-    async def __aenter__(self) -> None:
-        if self._lines.length(self._session_id) >= MOST_WAITING:
-            raise SessionBusy(f"{MOST_WAITING} steps of session '{self._session_id}' wait already; try again later")
-        await self._lines.wait(self._session_id)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lines.leave(self._session_id)
-
-
-@dataclass
-class Stepping:
-    """A step that was begun without waiting for anything."""
-
-    answer: asyncio.Future[Answer]
-    """When it is cancelled, the step is not taken."""
-
-    session: Session | None = None
-    """As it stands after the step, once the answer is there; None if it was ended meanwhile."""
 
 
 class Sessions:
@@ -74,7 +46,7 @@ class Sessions:
     ) -> None:
         self._engine, self._store = engine, store
         self._idle_timeout_s, self._clock = idle_timeout_s, clock
-        self._lines = Lines()
+        self._locks = KeyedLock()
 
     async def open(self, model: Model, session_id: str | None = None, initial_state: State | None = None) -> Session:
         """Begin a stream.
@@ -131,7 +103,7 @@ class Sessions:
         self,
         session_id: str,
         query: Query,
-        timeout_s: float | None = None,
+        deadline: Deadline | None = None,
         step_number: int | None = None,
         seen: Session | None = None,
     ) -> tuple[Session, Answer]:
@@ -140,8 +112,8 @@ class Sessions:
         Args:
             session_id: which one.
             query: of one sequence, made for its model; where it begins is the session's to say, and the final state is
-                answered in any case. What comes with a horizon is foreseen, but the stream goes on behind the inputs.
-            timeout_s: seconds until `DeadlineExceeded`, where there is such a limit.
+                answered in any case. What comes with a horizon is predicted, but the stream goes on behind the inputs.
+            deadline: by which the step must be taken, where there is one.
             step_number: how many steps were taken before; the last one may be asked for once more.
             seen: the session, where it was just read: it need not be read again, unless somebody else came first.
 
@@ -152,63 +124,36 @@ class Sessions:
             ModelReplaced: see `model`.
             Overloaded, DeadlineExceeded, NotReady: as the engine says.
         """
-        if timeout_s is None:
-            return await self._step(session_id, query, step_number, seen)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._step(session_id, query, step_number, seen)
-        except TimeoutError:
-            raise DeadlineExceeded(f"there was no answer within {timeout_s:g} seconds") from None
+        is_locked = self._locks.users(session_id) > 0
+        if is_locked or (seen is not None and step_number not in (None, seen.steps)):
+            seen = None  # it may stand elsewhere by now
+        if deadline is None or (self._store.is_local and not is_locked):  # else the engine alone is waited for
+            return await self._step(session_id, query, deadline, step_number, seen)
+        async with deadline.limit():
+            return await self._step(session_id, query, deadline, step_number, seen)
 
     async def _step(
-        self, session_id: str, query: Query, step_number: int | None, seen: Session | None
+        self,
+        session_id: str,
+        query: Query,
+        deadline: Deadline | None,
+        step_number: int | None,
+        seen: Session | None,
     ) -> tuple[Session, Answer]:
-        if self._lines.is_taken(session_id) or (seen is not None and step_number not in (None, seen.steps)):
-            seen = None  # it may stand elsewhere by now
-        async with self._turn(session_id):
-            for _ in range(MOST_ATTEMPTS):
+        await self._lock(session_id)
+        try:
+            for _ in range(MAX_ATTEMPTS):
                 session, seen = seen or await self._store.read(session_id), None
                 model = self.model(session)
-                begin = session.begin(query, step_number)
-                answer, final_state = await self._run(model, query, begin)
+                answer, final_state = await self._run(model, query, session.state_before(query, step_number), deadline)
                 if step_number == session.steps - 1:
                     return session, answer
-                numbered = step_number is not None
-                after = session.after(query, final_state, self._expires_at(), numbered=numbered)
+                after = session.after(query, final_state, self._expires_at(), numbered=step_number is not None)
                 if await self._store.replace(session, after):
                     return after, answer
-        raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
-
-    def at_hand(self, session_id: str) -> Session | None:
-        """The session as it stands; None where somebody must be asked, or there is none."""
-        return None if self._store.at_hand is None else self._store.at_hand.get(session_id)
-
-    def begin(self, before: Session, model: Model, query: Query) -> Stepping | None:
-        """Take a step from a session that was at hand; None where something must be waited for.
-
-        Raises:
-            Overloaded, NotReady: as the engine says.
-        """
-        at_hand, session_id = self._store.at_hand, before.session_id
-        if at_hand is None or query.horizon or not self._lines.take(session_id):
-            return None
-        try:
-            answer = self._engine.submit(model, query.but(packed_state=before.state))
-        except AppError:
-            self._lines.leave(session_id)
-            raise
-        stepping = Stepping(answer)
-
-        def end(_: object) -> None:
-            try:
-                if not answer.cancelled() and answer.exception() is None:
-                    after = before.after(query, _final(answer.result()), self._expires_at(), numbered=False)
-                    stepping.session = after if at_hand.put(before, after) else None
-            finally:
-                self._lines.leave(session_id)
-
-        answer.add_done_callback(end)
-        return stepping
+        finally:
+            self._locks.release(session_id)
+        raise _overtaken(session_id)
 
     async def state(self, session_id: str) -> State:
         """Where the session stands, each (layers · directions, 1, unit); raises what `get` and `model` raise."""
@@ -217,39 +162,48 @@ class Sessions:
 
     async def set_state(self, session_id: str, state: State) -> Session:
         """Go on from another state, with batch 1; raises what `step` raises."""
-        async with self._turn(session_id):
-            for _ in range(MOST_ATTEMPTS):
+        await self._lock(session_id)
+        try:
+            for _ in range(MAX_ATTEMPTS):
                 session = await self.get(session_id)
                 after = session.moved_to(_packed(state), self._expires_at())
                 if await self._store.replace(session, after):
                     return after
-        raise SessionBusy(f"other steps of session '{session_id}' came first {MOST_ATTEMPTS} times; try again")
+        finally:
+            self._locks.release(session_id)
+        raise _overtaken(session_id)
 
     async def close(self, session_id: str) -> None:
         """End it, after the steps that wait; raises `SessionNotFound`, `StoreUnavailable`."""
-        async with self._turn(session_id):
+        await self._lock(session_id)
+        try:
             await self._store.delete(session_id)
+        finally:
+            self._locks.release(session_id)
 
     async def list(self) -> list[Session]:
         """All that are open, the one that was used last comes last; raises `StoreUnavailable`."""
         return await self._store.list()
 
     async def stop(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         await self._store.close()
 
-    async def _run(self, model: Model, query: Query, begin: bytes) -> tuple[Answer, bytes]:
+    async def _run(self, model: Model, query: Query, begin: bytes, deadline: Deadline | None) -> tuple[Answer, bytes]:
         """The answer, and the state behind the query's own inputs."""
         if not query.horizon:
-            answer = await self._engine.answer(model, query.but(packed_state=begin))
+            answer = await self._engine.submit(model, query.evolve(packed_state=begin), deadline)
             return answer, _final(answer)
         read = Query(query.inputs, query.sequence_lengths, packed_state=begin, prediction=False)
-        final_state = _final(await self._engine.answer(model, read))
+        final_state = _final(await self._engine.submit(model, read, deadline))
         begun = State.unpacked([begin], model.spec)  # not packed: no state is wanted behind a horizon
-        return await self._engine.answer(model, query.but(initial_state=begun)), final_state
+        return await self._engine.submit(model, query.evolve(initial_state=begun), deadline), final_state
 
-    def _turn(self, session_id: str) -> _Turn:
-        return _Turn(self._lines, session_id)
+    async def _lock(self, session_id: str) -> None:
+        """Wait for the session; raises `SessionBusy` where too many wait already."""
+        if self._locks.users(session_id) > MAX_WAITING_STEPS:
+            raise SessionBusy(f"{MAX_WAITING_STEPS} steps of session '{session_id}' wait already; try again later")
+        await self._locks.acquire(session_id)
 
     def _expires_at(self) -> float:
         return self._clock() + self._idle_timeout_s
@@ -264,6 +218,10 @@ def refusal(model: Model) -> str | None:
     if model.pipeline.sums_up:
         return "predicts from all steps of a sequence at once, and a stream has only those of each part"
     return None
+
+
+def _overtaken(session_id: str) -> SessionBusy:
+    return SessionBusy(f"other steps of session '{session_id}' came first {MAX_ATTEMPTS} times; try again")
 
 
 def _final(answer: Answer) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from gatescope.pipeline.query import Query
+from gatescope.server.serving.collate import Batch
+from gatescope.server.serving.request import Part
 
 _NS_PER_MS = 1_000_000
 
@@ -24,28 +26,27 @@ class Duration:
         self.ns += ns
 
 
+class BatchTimes(NamedTuple):
+    """Nanoseconds that one batch took: putting it together, the model, and taking it apart."""
+
+    input: int
+    infer: int
+    output: int
+
+
 @dataclass
 class Computing:
-    """The three parts of computing a batch: putting it together, the model, and taking it apart."""
+    """The three parts of computing a batch."""
 
     input: Duration = field(default_factory=Duration)
     infer: Duration = field(default_factory=Duration)
     output: Duration = field(default_factory=Duration)
 
-    def add(self, took: Took, times: int = 1, count: int = 1) -> None:
-        """A batch took so long for each of so many, of which so many are done."""
-        self.input.add(took.input * times, count)
-        self.infer.add(took.infer * times, count)
-        self.output.add(took.output * times, count)
-
-
-@dataclass(frozen=True)
-class Took:
-    """Nanoseconds that one batch took."""
-
-    input: int
-    infer: int
-    output: int
+    def add(self, times: BatchTimes, requests: int = 1, finished: int = 1) -> None:
+        """A batch of so many requests took so long, and so many of them are finished."""
+        self.input.add(times.input * requests, finished)
+        self.infer.add(times.infer * requests, finished)
+        self.output.add(times.output * requests, finished)
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Statistics:
     """Requests answered, from arrival to answer."""
 
     fail: Duration = field(default_factory=Duration)
-    """Requests that failed or whose client had left."""
+    """Requests that failed."""
 
     queue: Duration = field(default_factory=Duration)
     """Requests answered: how long they waited."""
@@ -79,16 +80,17 @@ class Statistics:
     batches: dict[int, Computing] = field(default_factory=dict)
     """Batches computed, by how many sequences they had."""
 
-    def answered(self, query: Query, queued_ns: int, ns: int) -> None:
-        """A query waited so long, and had its answer after so long."""
-        self.queue.add(queued_ns, query.is_last)
-        self.success.add(ns, query.is_last)
+    def answered(self, part: Part, queued_ns: int, ns: int) -> None:
+        """A part of a request waited so long, and had its answer after so long."""
+        self.queue.add(queued_ns, part.is_last)
+        self.success.add(ns, part.is_last)
 
-    def computed(self, queries: Sequence[Query], sequences: int, took: Took) -> None:
-        """These, with so many sequences, were computed together."""
-        finished = [query.sequences or len(query.inputs) for query in queries if query.is_last]
+    def computed(self, batch: Batch, parts: Sequence[Part], times: BatchTimes) -> None:
+        """This batch was computed, whose queries are these parts of their requests."""
+        queries = zip(parts, batch.queries, strict=True)
+        finished = [part.sequences or query.sequences for part, query in queries if part.is_last]
         self.execution_count += 1
         self.inference_count += sum(finished)
         self.last_inference_ms = time.time_ns() // _NS_PER_MS
-        self.computing.add(took, len(queries), len(finished))
-        self.batches.setdefault(sequences, Computing()).add(took)
+        self.computing.add(times, len(parts), len(finished))
+        self.batches.setdefault(batch.sequences, Computing()).add(times)

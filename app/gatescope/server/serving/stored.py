@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from gatescope.decompose import Point
+from gatescope.pipeline.layout import map_state, map_tensors
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
 from gatescope.selection import Selection
-from gatescope.server.serving.bins import Spans
-from gatescope.server.serving.chunks import in_order
-from gatescope.server.serving.turns import Turns
+from gatescope.server.serving.bins import Bins
+from gatescope.server.serving.chunking import can_trace_in_chunks
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.engine import Engine
 from gatescope.spec import Spec
 from gatescope.state import State
 
@@ -30,22 +32,22 @@ class View:
     """A part of a stored trace."""
 
     rows: Sequence[int]  # the sequences, as indices of the batch
-    selection: Selection  # signals, layers, directions and units, resolved; `spans` has the time
-    spans: Spans
-    reduce: str | None  # how each span becomes one number; None where each is one step, as it is
+    selection: Selection  # signals, layers, directions and units, resolved; `bins` has the time
+    bins: Bins
+    reduce: str | None  # how each bin becomes one number; None where each is one step, as it is
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """(batch, layer, direction, span, unit) of each signal."""
+        """(batch, layer, direction, bin, unit) of each signal."""
         selection = self.selection
         layers, directions, units = (
             len(axis or ()) for axis in (selection.layers, selection.directions, selection.units)
         )
-        return len(self.rows), layers, directions, len(self.spans), units
+        return len(self.rows), layers, directions, len(self.bins), units
 
     def part(self, first: int, last: int) -> View:
-        """The same of the spans from `first` up to `last` only."""
-        return replace(self, spans=self.spans.part(first, last))
+        """The same of the bins from `first` up to `last` only."""
+        return replace(self, bins=self.bins.part(first, last))
 
 
 @dataclass(frozen=True)
@@ -105,23 +107,24 @@ class StoredTrace:
         """Where these sequences began."""
         return _of_rows(self.initial_state, rows)
 
-    async def explain(self, turns: Turns, sequence: int, point: Point) -> Answer:
-        """Walk one unit through one time step of a sequence.
+    async def explain(self, engine: Engine, sequence: int, point: Point, deadline: Deadline | None = None) -> Answer:
+        """Every term of one unit at one time step of a sequence.
 
         Args:
-            turns: at the engine, with this trace's model.
+            engine: computes.
             sequence: which one.
             point: which unit, where and when.
+            deadline: by which it is wanted, where there is one.
 
         Raises:
             InvalidInput: there is no such layer, direction, time step or unit.
             Overloaded, DeadlineExceeded, NotReady: as the engine does.
         """
         point = point.resolve(self.spec, self.lengths[sequence])
-        if not in_order(self.model, Selection()):
-            return await turns.answer(replace(self._lone(sequence), explain=point))
+        if not can_trace_in_chunks(self.model, Selection()):
+            return await engine.answer(self.model, replace(self._lone(sequence), explain=point), deadline)
         # the states before the step are here, so it need not be reached from the beginning again
-        answer = await turns.answer(self._one_step(sequence, point))
+        answer = await engine.answer(self.model, self._one_step(sequence, point), deadline)
         if answer.explained is None:
             raise TypeError("the answer explains nothing")
         previous = point.previous_time_step(self.lengths[sequence])
@@ -162,15 +165,21 @@ class StoredTrace:
         for axis, wanted in ((0, view.rows), (1, selection.layers or ()), (2, directions), (4, units)):
             values = values[(slice(None),) * axis + (_index(wanted),)]
         return (
-            view.spans.of(values)
+            view.bins.of(values)
             if view.reduce is None
-            else view.spans.reduce(values, [self.lengths[row] for row in view.rows], view.reduce)
+            else view.bins.reduce(values, [self.lengths[row] for row in view.rows], view.reduce)
         )
 
 
 def bytes_beside(kept: tuple[Query, Answer, State], tokens: list[list[str]] | None) -> int:
     """What a trace takes beside its signals: every tensor in these, and the tokens."""
-    tensors = {id(tensor): tensor.nbytes for tensor in _tensors(kept)}
+    tensors: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        tensors[id(tensor)] = tensor.nbytes
+        return tensor
+
+    map_tensors(note, kept)
     distinct = {token for row in tokens or () for token in row}  # each stands there once, and references to it
     strings = sum(map(sys.getsizeof, tokens or ())) + sum(map(sys.getsizeof, distinct))
     return OVERHEAD_BYTES + sum(tensors.values()) + strings
@@ -183,16 +192,4 @@ def _index(wanted: Sequence[int]) -> slice | list[int]:
 
 
 def _of_rows(state: State, rows: Sequence[int]) -> State:
-    return State(*(value[:, list(rows)] for value in state))
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    """Every tensor in it."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif hasattr(value, "__dataclass_fields__"):
-        for field in fields(value):  # type: ignore[arg-type]
-            yield from _tensors(getattr(value, field.name))
+    return map_state(lambda values: values[:, list(rows)], state)

@@ -14,15 +14,16 @@ from gatescope.errors import Overloaded, TraceNotFound, TraceTooLarge
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
-from gatescope.server.serving import chunks
+from gatescope.server.serving import chunking
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.recording import record, signal_bytes
 from gatescope.server.serving.stored import StoredTrace
-from gatescope.server.serving.turns import Turns
 
-REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 """Of so many traces that are gone it is known why."""
 
-_LONGEST_ID = 64  # in messages
+_SHOWN_ID_LENGTH = 64  # in messages
 
 
 @dataclass
@@ -58,14 +59,24 @@ class Traces:
         """How large they are together."""
         return self._bytes
 
-    async def record(self, turns: Turns, query: Query, tokens: list[list[str]] | None, max_trace_bytes: int) -> str:
+    async def record(
+        self,
+        engine: Engine,
+        model: Model,
+        query: Query,
+        tokens: list[list[str]] | None,
+        max_trace_bytes: int,
+        deadline: Deadline | None = None,
+    ) -> str:
         """Compute a trace of everything and keep it.
 
         Args:
-            turns: at the engine.
+            engine: computes.
+            model: is traced.
             query: what is to be traced.
             tokens: what a model of tokens read.
             max_trace_bytes: the most that is made at once.
+            deadline: by which it must be stored, where there is one.
 
         Returns:
             The id of the stored trace.
@@ -75,11 +86,11 @@ class Traces:
             Overloaded: the store is full of traces that are being computed; or as the engine says.
             DeadlineExceeded, NotReady: as the engine does.
         """
-        self._check_size(turns.model, query, max_trace_bytes)
-        everything = Selection().resolve(turns.model.pipeline.spec_of(query.module))
-        with self._room() as take:
-            trace = await chunks.begin(turns, query, everything, max_trace_bytes)
-            return self._keep(await record(trace, query, tokens, take))
+        self._check_size(model, query, max_trace_bytes)
+        everything = Selection().resolve(model.pipeline.spec_of(query.module))
+        with self._reservation() as reserve:
+            trace = await chunking.trace(engine, model, query, everything, max_trace_bytes, deadline)
+            return self._keep(await record(trace, query, tokens, reserve))
 
     def get(self, trace_id: str) -> StoredTrace:
         """A stored trace, looked at now.
@@ -111,16 +122,16 @@ class Traces:
     def _missing(self, trace_id: str) -> str:
         if trace_id in self._gone:
             return f"the trace '{trace_id}' is gone: {self._gone[trace_id]}"
-        return f"there is no trace '{trace_id[:_LONGEST_ID]}', and none that this server remembers"
+        return f"there is no trace '{trace_id[:_SHOWN_ID_LENGTH]}', and none that this server remembers"
 
     def _check_size(self, model: Model, query: Query, max_trace_bytes: int) -> None:
         """Refuse what cannot be stored before it is computed, where its size is known by then."""
-        if not model.pipeline.reading(query.module).aligned:
+        if not model.pipeline.module_inputs(query.module).aligned:
             return
         steps = int(query.sequence_lengths.max()) + query.horizon
-        size = signal_bytes(model.pipeline.spec_of(query.module), len(query.inputs), steps)
+        size = signal_bytes(model.pipeline.spec_of(query.module), query.sequences, steps)
         self._check_fits(size)
-        if size > max_trace_bytes and not chunks.in_order(model, Selection()):
+        if size > max_trace_bytes and not chunking.can_trace_in_chunks(model, Selection()):
             raise TraceTooLarge(
                 f"the trace has {size:,} bytes and cannot be made in parts, because the model reads both ways or is a "
                 f"custom module; this server makes at most {max_trace_bytes:,} at once: send fewer or shorter sequences"
@@ -134,11 +145,11 @@ class Traces:
             )
 
     @contextmanager
-    def _room(self) -> Iterator[Callable[[int], None]]:
+    def _reservation(self) -> Iterator[Callable[[int], None]]:
         """Room for a trace that is being computed: none at first, then as much as was said last."""
         taken = 0
 
-        def take(size: int) -> None:
+        def reserve(size: int) -> None:
             nonlocal taken
             self._check_fits(size)
             self._make_room(size - taken)
@@ -146,7 +157,7 @@ class Traces:
             taken = size
 
         try:
-            yield take
+            yield reserve
         finally:
             self._reserved -= taken
 
@@ -165,13 +176,13 @@ class Traces:
         trace_id = secrets.token_hex(16)
         self._kept[trace_id] = _Kept(trace, self._clock() + self._idle_timeout_s)
         self._bytes += trace.bytes
-        self._watch()
+        self._schedule_expiry()
         return trace_id
 
     def _drop(self, trace_id: str, reason: str) -> None:
         self._bytes -= self._kept.pop(trace_id).trace.bytes
         self._gone[trace_id] = reason
-        if len(self._gone) > REMEMBERED:
+        if len(self._gone) > MAX_REMEMBERED:
             self._gone.popitem(last=False)
 
     def _drop_expired(self) -> None:
@@ -179,14 +190,14 @@ class Traces:
         while self._kept and (first := next(iter(self._kept.items())))[1].expires_at <= now:
             self._drop(first[0], f"nobody looked at it for {self._idle_timeout_s:g} seconds")
 
-    def _watch(self) -> None:
+    def _schedule_expiry(self) -> None:
         """Drop what has expired also when nobody asks for anything."""
         if self._timer is None and self._kept:
             first = next(iter(self._kept.values()))
             wait_s = max(first.expires_at - self._clock(), 0)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._expire)
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         self._timer = None
         self._drop_expired()
-        self._watch()
+        self._schedule_expiry()

@@ -19,8 +19,8 @@ from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.schemas import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
+from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.stored import StoredTrace
-from gatescope.server.serving.turns import Turns
 
 LARGEST = 8  # contributors that are named, per gate and kind
 
@@ -30,13 +30,12 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
     here = request.context
     given = await body.fields_of(request)
     stored = stored_in(given, here, name, version)
-    seconds = request.deadline.seconds
     if stored is not None:
-        return await reply.respond(await _of_stored(given, stored, here, seconds))
-    return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, seconds))
+        return await reply.respond(await _of_stored(given, stored, here, request.deadline))
+    return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, request.deadline))
 
 
-async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: float) -> reply.Reply:
+async def _of_sent(given: body.Fields, model: Model, here: Context, deadline: Deadline | None) -> reply.Reply:
     expected = query.expected(model).within(here.limits)
     asked = await asyncio.to_thread(body.checked, given, ExplainRequest, expected)
     if asked.sequence is not None:
@@ -44,17 +43,17 @@ async def _of_sent(given: body.Fields, model: Model, here: Context, timeout_s: f
     unexplained = query.to_query(asked, model, here.limits)
     point = query.to_point(asked, model, unexplained)
     with query.in_body():
-        answer = await here.engine.answer(model, replace(unexplained, explain=point), timeout_s)
+        answer = await here.engine.answer(model, replace(unexplained, explain=point), deadline)
     return _explained(answer, model, query.tokens_of(asked, model))
 
 
-async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, timeout_s: float) -> reply.Reply:
+async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, deadline: Deadline | None) -> reply.Reply:
     model = stored.model
     asked = body.checked(given, ExplainRequest, query.expected(model).within(here.limits))
     sequence = sequence_in(asked.sequence, stored)
     point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
     with query.in_body():
-        answer = await stored.explain(Turns(here.engine, model, timeout_s), sequence, point)
+        answer = await stored.explain(here.engine, sequence, point, deadline)
     return _explained(answer, model, stored.tokens and stored.tokens[sequence : sequence + 1])
 
 
@@ -160,7 +159,7 @@ def _input_names(model: Model, module: str, layer: int) -> Sequence[str]:
         spec = model.pipeline.spec_of(module)
         units = range(spec.hidden_state_size)
         return [f"layer {layer - 1} {direction} unit {unit}" for direction in spec.directions for unit in units]
-    named = model.pipeline.reading(module).names
+    named = model.pipeline.module_inputs(module).names
     return (model.vocabulary.entries if model.vocabulary else ()) if named is None else named
 
 

@@ -11,8 +11,7 @@ from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.reading import Reading
 from gatescope.server.api.schemas import PredictRequest, TraceRequest
-from gatescope.server.serving import chunks
-from gatescope.server.serving.turns import Turns
+from gatescope.server.serving import chunking
 
 
 async def predict(request: Request, name: str, version: str | None = None) -> Reply:
@@ -22,7 +21,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     media_type = accept.of(request.head, reply.PREDICT_FORMATS)
     asked = await _PREDICT.read(request, model)
     with query.in_body():
-        answer = await engine.answer(model, asked.query)
+        answer = await engine.answer(model, asked.query, request.deadline)
     return await reply.answered(reply.prediction, answer, model, asked.tokens, media_type)
 
 
@@ -39,7 +38,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
         return await _streamed(request, model)
     asked = await _TRACE.read(request, model)
     with query.in_body():
-        answer = await engine.answer(model, asked.query)
+        answer = await engine.answer(model, asked.query, request.deadline)
     return await reply.answered(reply.trace, answer, model, asked.tokens, media_type)
 
 
@@ -50,9 +49,7 @@ async def _streamed(request: Request, model: Model) -> StreamedReply:
     untraced = query.to_query(asked, model, limits)
     selection = query.to_streamed_selection(asked, model, untraced, limits)
     with query.in_body():
-        traced = await chunks.begin(
-            Turns(engine, model, request.deadline.seconds), untraced, selection, limits.max_trace_bytes
-        )
+        traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, request.deadline)
         return await ndjson.respond(traced, query.tokens_of(asked, model))
 
 

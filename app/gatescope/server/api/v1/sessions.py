@@ -24,6 +24,7 @@ from gatescope.server.api.schemas import (
     States,
     StepRequest,
 )
+from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.session import Session
 
 _STEP = Reading(StepRequest, query.to_step)
@@ -64,7 +65,7 @@ async def take_step(request: Request, session_id: str) -> Reply:
     session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
     asked = await _STEP.read(request, model)
-    return await reply.respond(await _taken(here, session, model, asked), media_type)
+    return await reply.respond(await _taken(here, session, model, asked, request.deadline), media_type)
 
 
 async def get_state(request: FrameworkRequest, session_id: str) -> States:
@@ -81,15 +82,19 @@ async def put_state(request: Request, session_id: str) -> Reply:
     return reply.of_schema(told(await sessions.set_state(session_id, query.to_state(given))))
 
 
-async def taken_of(here: Context, seen: Session, model: Model, content: bytes, decode: body.Decode) -> reply.Reply:
+async def taken_of(
+    here: Context, seen: Session, model: Model, content: bytes, decode: body.Decode, deadline: Deadline
+) -> reply.Reply:
     """The reply to a step that a message of a stream states; raises `InvalidJSON`, and what `Sessions.step` raises."""
-    return await _taken(here, seen, model, await _STEP.decoded(content, decode, model, here.limits))
+    return await _taken(here, seen, model, await _STEP.decoded(content, decode, model, here.limits), deadline)
 
 
-async def _taken(here: Context, seen: Session, model: Model, asked: Asked[StepRequest]) -> reply.Reply:
+async def _taken(
+    here: Context, seen: Session, model: Model, asked: Asked[StepRequest], deadline: Deadline | None
+) -> reply.Reply:
     """The reply to a step of a session of this model, which was just read."""
     number = None if asked.request is None else asked.request.step_number
-    session, answer = await here.sessions.step(seen.session_id, asked.query, step_number=number, seen=seen)
+    session, answer = await here.sessions.step(seen.session_id, asked.query, deadline, step_number=number, seen=seen)
     return _reply(session, answer, model, asked.tokens)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 from fastapi import WebSocket
 from starlette.types import Message
 
 from gatescope.errors import AppError, BodyTooLarge, NotFound
 from gatescope.server.api import aside, body, context, problems, reply, tensors
-from gatescope.server.api.deadlines import exceeded
 from gatescope.server.api.v1.sessions import taken_of
+from gatescope.server.serving.deadline import Deadline
 
 log = structlog.get_logger(__name__)
 
@@ -50,14 +48,10 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
         raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
     session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
-    try:
-        async with asyncio.timeout(here.limits.request_timeout_s):
-            if text is not None:
-                answer = await taken_of(here, session, model, text.encode(), body.from_json)
-            else:
-                answer = await taken_of(here, session, model, content, tensors.fields_of)
-    except TimeoutError:
-        raise exceeded(here.limits.request_timeout_s) from None
+    given, decode = (content, tensors.fields_of) if text is None else (text.encode(), body.from_json)
+    deadline = Deadline.after(here.limits.request_timeout_s)
+    async with deadline.limit():
+        answer = await taken_of(here, session, model, given, decode, deadline)
     if text is not None:
         await websocket.send_text((await _written(answer, reply.JSON)).decode())
     else:

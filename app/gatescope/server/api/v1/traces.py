@@ -22,10 +22,10 @@ from gatescope.server.api.ragged import Ragged
 from gatescope.server.api.schemas import PredictRequest, StoredTraceReply, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.api.view import check_size, to_view
-from gatescope.server.serving.chunks import CHUNK_BYTES, Chunk, step_bytes
+from gatescope.server.serving.chunking import Chunk, step_bytes
 from gatescope.server.serving.stored import StoredTrace, View
 from gatescope.server.serving.trace_store import Traces
-from gatescope.server.serving.turns import Turns
+from gatescope.server.serving.tuning import CHUNK_BYTES
 from gatescope.state import State
 
 
@@ -38,8 +38,8 @@ async def store_trace(request: Request) -> Reply:
     asked = await asyncio.to_thread(body.checked, given, StoreTraceRequest, expected)
     untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
     with query.in_body():
-        turns = Turns(here.engine, model, request.deadline.seconds)
-        trace_id = await here.traces.record(turns, untraced, tokens, here.limits.max_trace_bytes)
+        most = here.limits.max_trace_bytes
+        trace_id = await here.traces.record(here.engine, model, untraced, tokens, most, request.deadline)
     location = (b"location", f"/v1/traces/{trace_id}".encode())
     return reply.of_schema(_kept(here.traces, trace_id), HTTPStatus.CREATED, [location])
 
@@ -136,8 +136,8 @@ def _seen(stored: StoredTrace, view: View) -> reply.Reply:
     """The reply to a view without its signals."""
     answer, initial_state = stored.answer_of(view.rows), stored.initial_state_of(view.rows)
     around = reply.prediction(answer, stored.model, None) | _around(answer, stored, view.selection, initial_state)
-    binned = {} if view.reduce is None else {"bins": len(view.spans), "reduce": view.reduce}
-    return around | binned | {"time_steps": view.spans.time_steps}
+    binned = {} if view.reduce is None else {"bins": len(view.bins), "reduce": view.reduce}
+    return around | binned | {"time_steps": view.bins.time_steps}
 
 
 def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_state: State) -> reply.Reply:
@@ -156,11 +156,11 @@ def _lines(traces: Traces, trace_id: str, view: View) -> StreamedReply:
     at_once = max(1, CHUNK_BYTES // step_bytes(view.selection, len(view.rows)))
 
     async def chunks() -> AsyncIterator[Chunk]:
-        for first in range(0, len(view.spans), at_once):
+        for first in range(0, len(view.bins), at_once):
             part = view.part(first, first + at_once)
             values = await asyncio.to_thread(traces.get(trace_id).values, part)
             signals = {name: torch.from_numpy(array) for name, array in values.items()}
-            yield Chunk(list(range(len(view.rows))), part.spans.time_steps, signals)
+            yield Chunk(list(range(len(view.rows))), part.bins.time_steps, signals)
 
     header = seen | {"signals": view.selection.signals}
     return ndjson.stream(header, chunks(), lambda: end)

@@ -13,14 +13,13 @@ from gatescope.errors import InvalidInput, ModelNotFound, Place, VersionNotFound
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
 from gatescope.server.api import aside
-from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.v2 import message, question
 from gatescope.server.api.v2.message import Message
-from gatescope.server.api.v2.question import Question
 from gatescope.server.api.v2.schemas import InferParameters
 from gatescope.server.api.v2.sequence import Sequence
 from gatescope.server.api.v2.templates import MessageTemplates
+from gatescope.server.serving.deadline import Deadline
 
 _MICROSECONDS = 1_000_000
 
@@ -39,14 +38,14 @@ async def infer(request: Request, name: str, version: str | None = None) -> Repl
     model = here.engine.entry(name).loaded.get(version_asked) if version_asked is not None else None
     posed = _TEMPLATES.question(content, length, model) if model is not None and here.engine.ready else None
     if model is not None and posed is not None:
-        answer = await _computed(here, model, posed, None)
+        answer = await here.engine.answer(model, posed.query, request.deadline)
         return await message.respond(_told("", model, answer), posed.outputs(answer), accept_encoding)
     if length == 0:
         asked = question.raw(content, here.engine.model(name, version))
     else:
         asked = await message.parse(content, length)
     with question.in_tensors():
-        return await _answer(here, asked, name, version, accept_encoding, content, length)
+        return await _answer(request, asked, name, version, content, length)
 
 
 @contextmanager
@@ -59,34 +58,32 @@ def known() -> Iterator[None]:
 
 
 async def _answer(
-    here: Context,
-    asked: Message,
-    name: str,
-    version: str | None,
-    accept_encoding: str | None,
-    content: bytes,
-    length: int | None,
+    request: Request, asked: Message, name: str, version: str | None, content: bytes, length: int | None
 ) -> Reply:
-    parameters = asked.request.parameters or InferParameters()
-    timeout_s = parameters.timeout / _MICROSECONDS if parameters.timeout else None
+    here, parameters = request.context, asked.request.parameters or InferParameters()
+    deadline = _earlier(request.deadline, parameters.timeout)
     if parameters.sequence_id:
         sequence = Sequence(here.engine, here.sessions, name, version, parameters)
         model = await sequence.model()
         posed = await aside.run(asked.is_large, question.of, asked, model, here.limits)
-        answer = await sequence.step(model, posed.query, timeout_s)
+        answer = await sequence.step(model, posed.query, deadline)
     else:
         _check_flags(parameters)
         model = here.engine.model(name, version)
         posed = await aside.run(asked.is_large, question.of, asked, model, here.limits)
         _TEMPLATES.learn(content, length, model, asked, posed)
-        answer = await _computed(here, model, posed, timeout_s)
+        answer = await here.engine.answer(model, posed.query, deadline)
     of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()
     told = _told(asked.request.id, model, answer, parameters.model_dump(include=of_sequence))
-    return await message.respond(told, posed.outputs(answer), accept_encoding)
+    return await message.respond(told, posed.outputs(answer), request.head.text(b"accept-encoding"))
 
 
-async def _computed(here: Context, model: Model, posed: Question, timeout_s: float | None) -> Answer:
-    return await here.engine.answer(model, posed.query, timeout_s)
+def _earlier(deadline: Deadline | None, timeout_us: int | None) -> Deadline | None:
+    """The request's deadline, or the one that its message states where that is earlier."""
+    if not timeout_us:
+        return deadline
+    stated = Deadline.after(timeout_us / _MICROSECONDS)
+    return stated if deadline is None or stated.ends < deadline.ends else deadline
 
 
 def _check_flags(parameters: InferParameters) -> None:

@@ -10,6 +10,7 @@ from gatescope.errors import BadRequest, InvalidInput, Place, SessionNotFound
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
 from gatescope.server.api.v2.schemas import InferParameters
+from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.session import Session
 from gatescope.server.serving.sessions import Sessions
@@ -48,7 +49,7 @@ class Sequence:
             return self._engine.model(self._name, self._version)
         return self._sessions.model(await self._session())
 
-    async def step(self, model: Model, query: Query, timeout_s: float | None) -> Answer:
+    async def step(self, model: Model, query: Query, deadline: Deadline | None) -> Answer:
         """Take the step; raises `InvalidInput` where the query is none of a step, and what `Sessions` raises."""
         if len(query.inputs) != 1:
             message = f"a step of a sequence is a batch of 1, not of {len(query.inputs)}"
@@ -59,7 +60,7 @@ class Sequence:
             message = "goes with 'sequence_start': later steps begin where the one before ended"
             raise InvalidInput.at(Place(("initial_hidden_state",), message))
         try:
-            _, answer = await self._sessions.step(self._id, query, timeout_s)
+            _, answer = await self._sessions.step(self._id, query, deadline)
         except SessionNotFound:
             raise self._unknown() from None
         if self._ends:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gatescope.server.serving.session import Session
-from gatescope.server.serving.session_stores.store import AtHand, exists, full, not_found
+from gatescope.server.serving.session_stores.store import exists, full, not_found
 
 
 class MemoryStore:
@@ -22,27 +22,11 @@ class MemoryStore:
         self._max_sessions, self._clock = max_sessions, clock
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
-    @property
-    def at_hand(self) -> AtHand:
-        """Itself."""
-        return self
-
-    def get(self, session_id: str) -> Session | None:
-        """As it stands; None if there is none."""
-        self._sweep()
-        return self._sessions.get(session_id)
-
-    def put(self, before: Session, after: Session) -> bool:
-        """Put one in the place of the other; false if that stands there no more."""
-        if self.get(before.session_id) is not before:
-            return False
-        self._sessions[after.session_id] = after
-        self._sessions.move_to_end(after.session_id)
-        return True
+    is_local = True
 
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`."""
-        self._sweep()
+        self._drop_expired()
         if session.session_id in self._sessions:
             raise exists(session.session_id)
         if len(self._sessions) >= self._max_sessions:
@@ -51,15 +35,18 @@ class MemoryStore:
 
     async def read(self, session_id: str) -> Session:
         """As it stands; raises `SessionNotFound`."""
-        session = self.get(session_id)
+        self._drop_expired()
+        session = self._sessions.get(session_id)
         if session is None:
             raise not_found(session_id)
         return session
 
     async def replace(self, before: Session, after: Session) -> bool:
         """Put one in the place of the other, if it still stands there; raises `SessionNotFound`."""
-        await self.read(before.session_id)
-        return self.put(before, after)
+        if await self.read(before.session_id) is not before:
+            return False
+        self._put_last(after)
+        return True
 
     async def delete(self, session_id: str) -> None:
         """Keep it no more; raises `SessionNotFound`."""
@@ -68,13 +55,17 @@ class MemoryStore:
 
     async def list(self) -> list[Session]:
         """All of them."""
-        self._sweep()
+        self._drop_expired()
         return list(self._sessions.values())
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to close."""
 
-    def _sweep(self) -> None:
+    def _put_last(self, session: Session) -> None:
+        self._sessions[session.session_id] = session
+        self._sessions.move_to_end(session.session_id)
+
+    def _drop_expired(self) -> None:
         """End those that were idle for too long: they stand first."""
         now = self._clock()
         while self._sessions:

@@ -15,9 +15,9 @@ from gatescope.server.serving.session_stores.store import exists, full, not_foun
 
 _NAMESPACE = "{gatescope}"  # in braces: all keys lie on one node of a cluster, as scripts want it
 _OPEN = f"{_NAMESPACE}:sessions"  # when each session ends, by its name
-_PATIENCE_S = 2.0
-_LISTED_AT_ONCE = 500
-_BRIEF = ("model", "version", "fingerprint", "steps", "time_steps", "created_at", "expires_at")
+_TIMEOUT_S = 2.0
+_LIST_BLOCK = 500
+_SUMMARY_FIELDS = ("model", "version", "fingerprint", "steps", "time_steps", "created_at", "expires_at")
 
 # each script takes the two keys, the session's name, the seconds it may be idle, and what it alone needs; all of them
 # can be run twice with one effect, so that a lost connection may be tried again
@@ -76,15 +76,15 @@ class RedisStore:
     def __init__(self, url: str, max_sessions: int, idle_timeout_s: float) -> None:
         self._max_sessions, self._idle_timeout_s = max_sessions, idle_timeout_s
         self._redis: Redis = Redis.from_url(
-            url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S, health_check_interval=0
+            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, health_check_interval=0
         )
         connection = self._redis.connection_pool.connection_kwargs
-        self._shown = f"{connection.get('host', connection.get('path', ''))}:{connection.get('port', '')}".rstrip(":")
+        self._address = f"{connection.get('host', connection.get('path', ''))}:{connection.get('port', '')}".rstrip(":")
         self._create, self._replace, self._delete, self._list = (
             self._redis.register_script(script) for script in (_CREATE, _REPLACE, _DELETE, _LIST)
         )
 
-    at_hand = None
+    is_local = False
 
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`, `StoreUnavailable`."""
@@ -96,11 +96,11 @@ class RedisStore:
 
     async def read(self, session_id: str) -> Session:
         """As it stands; raises `SessionNotFound`, `StoreUnavailable`."""
-        async with self._reached():
+        async with self._translating_errors():
             kept = await cast(Awaitable[Mapping[bytes, bytes]], self._redis.hgetall(_key(session_id)))
         if not kept:
             raise not_found(session_id)
-        return _read(session_id, {name.decode(): value for name, value in kept.items()})
+        return _from_hash(session_id, {name.decode(): value for name, value in kept.items()})
 
     async def replace(self, before: Session, after: Session) -> bool:
         """Put one in the place of the other; false where another came first.
@@ -116,17 +116,17 @@ class RedisStore:
 
     async def delete(self, session_id: str) -> None:
         """Keep it no more; raises `SessionNotFound`, `StoreUnavailable`."""
-        async with self._reached():
+        async with self._translating_errors():
             if not await self._delete(keys=[_OPEN, _key(session_id)], args=[session_id]):
                 raise not_found(session_id)
 
     async def list(self) -> list[Session]:
         """All of them, without their states; raises `StoreUnavailable`."""
         found: list[Session] = []
-        async with self._reached():
+        async with self._translating_errors():
             names = [name.decode() for name in await self._list(keys=[_OPEN])]
-            for start in range(0, len(names), _LISTED_AT_ONCE):
-                found += await _brief(self._redis, names[start : start + _LISTED_AT_ONCE])
+            for start in range(0, len(names), _LIST_BLOCK):
+                found += await _summaries(self._redis, names[start : start + _LIST_BLOCK])
         return found
 
     async def close(self) -> None:
@@ -134,29 +134,29 @@ class RedisStore:
         await self._redis.aclose()
 
     async def _write(self, script: Any, session: Session, condition: int) -> bytes:
-        fields = [part for pair in _written(session).items() for part in pair]
+        fields = [part for pair in _to_hash(session).items() for part in pair]
         arguments = [session.session_id, self._idle_timeout_s, session.revision, condition, *fields]
-        async with self._reached():
+        async with self._translating_errors():
             outcome: bytes = await script(keys=[_OPEN, _key(session.session_id)], args=arguments)
         return outcome
 
     @asynccontextmanager
-    async def _reached(self) -> AsyncIterator[None]:
-        """Say in our words that Redis does not do what it is asked."""
+    async def _translating_errors(self) -> AsyncIterator[None]:
+        """Raise `StoreUnavailable` where Redis does not do what it is asked."""
         try:
             yield
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"the session store, Redis at {self._shown}, does not answer: {error}") from error
+            raise StoreUnavailable(f"the session store, Redis at {self._address}, does not answer: {error}") from error
 
 
-async def _brief(redis: Redis, names: Collection[str]) -> list[Session]:
+async def _summaries(redis: Redis, names: Collection[str]) -> list[Session]:
     """These sessions, as far as they are still there, without their states."""
     pipeline = redis.pipeline(transaction=False)
     for name in names:
-        pipeline.hmget(_key(name), list(_BRIEF))
+        pipeline.hmget(_key(name), list(_SUMMARY_FIELDS))
     kept = await pipeline.execute()
     return [
-        _read(name, dict(zip(_BRIEF, values, strict=True)))
+        _from_hash(name, dict(zip(_SUMMARY_FIELDS, values, strict=True)))
         for name, values in zip(names, kept, strict=True)
         if None not in values
     ]
@@ -166,11 +166,11 @@ def _key(session_id: str) -> str:
     return f"{_NAMESPACE}:session:{session_id}"
 
 
-def _written(session: Session) -> dict[str, Any]:
+def _to_hash(session: Session) -> dict[str, Any]:
     """The fields of the hash; empty where there is nothing."""
     last = session.last or LastStep(b"", b"")
-    brief = {name: getattr(session, name) for name in _BRIEF}
-    return brief | {
+    summary = {name: getattr(session, name) for name in _SUMMARY_FIELDS}
+    return summary | {
         "revision": session.revision,
         "state": session.state,
         "last_state": last.state,
@@ -178,7 +178,7 @@ def _written(session: Session) -> dict[str, Any]:
     }
 
 
-def _read(session_id: str, kept: Mapping[str, bytes]) -> Session:
+def _from_hash(session_id: str, kept: Mapping[str, bytes]) -> Session:
     digest = kept.get("last_digest", b"")
     return Session(
         session_id=session_id,

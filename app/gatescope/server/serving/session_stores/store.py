@@ -8,22 +8,12 @@ from gatescope.errors import SessionExists, SessionNotFound, TooManySessions
 from gatescope.server.serving.session import Session
 
 
-class AtHand(Protocol):
-    """Sessions that lie in this process: nobody need be waited for."""
-
-    def get(self, session_id: str) -> Session | None:
-        """As it stands; None if there is none."""
-
-    def put(self, before: Session, after: Session) -> bool:
-        """Put one in the place of the other; false if that stands there no more."""
-
-
 class SessionStore(Protocol):
     """Keeps sessions until they end or were idle for too long. Any method may raise `StoreUnavailable`."""
 
     @property
-    def at_hand(self) -> AtHand | None:
-        """The sessions, where they lie in this process."""
+    def is_local(self) -> bool:
+        """Whether the sessions lie in this process, so that no method waits for anything."""
 
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`."""
@@ -41,7 +31,7 @@ class SessionStore(Protocol):
         """All of them, the one that was used last comes last."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 def not_found(session_id: str) -> SessionNotFound:

@@ -10,9 +10,9 @@ from gatescope.errors import DeadlineExceeded
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
-from gatescope.server.serving import chunks
-from gatescope.server.serving.engine import LocalEngine
-from gatescope.server.serving.turns import Turns
+from gatescope.server.serving import chunking, tuning
+from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.local import LocalEngine
 from gatescope.state import State
 
 LENGTHS = (90, 33, 34, 7)
@@ -39,11 +39,11 @@ def query(random):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(tuning, "CHUNK_BYTES", 1)
 
 
-def run(folder, query, selection, timeout_s=20.0):
-    """The model, all chunks and the whole that they amount to."""
+def run(folder, query, selection, seconds=20.0):
+    """The model, all chunks, and the trace that has the rest."""
 
     async def compute():
         repository = Repository(folder.models_dir, torch.device("cpu"))
@@ -51,9 +51,9 @@ def run(folder, query, selection, timeout_s=20.0):
         await engine.start()
         try:
             model = engine.model("tiny")
-            turns = Turns(engine, model, timeout_s)
-            trace = await chunks.begin(turns, query, selection.resolve(model.spec), 10**9)
-            return model, [chunk async for chunk in trace.chunks()], trace.whole
+            resolved, deadline = selection.resolve(model.spec), Deadline.after(seconds)
+            trace = await chunking.trace(engine, model, query, resolved, 10**9, deadline)
+            return model, [chunk async for chunk in trace.chunks()], trace
         finally:
             await engine.stop()
 
@@ -121,11 +121,11 @@ def test_both_directions_are_one_chunk(model_folder, query):
 
 
 def test_chunks_stay_below_the_most_that_is_made_at_once(model_folder, query, monkeypatch):
-    monkeypatch.setattr(chunks, "LEAST_STEPS", 1)
+    monkeypatch.setattr(tuning, "MIN_CHUNK_STEPS", 1)
     _, made, _ = run(model_folder(), query, Selection())
     assert {len(chunk.time_steps) for chunk in made} == {1}
 
 
-def test_the_deadline_is_one_for_all_turns(model_folder, query):
+def test_one_deadline_is_for_all_chunks(model_folder, query):
     with pytest.raises(DeadlineExceeded, match=r"within 1e-06 seconds"):
-        run(model_folder(), query, Selection(), timeout_s=1e-6)
+        run(model_folder(), query, Selection(), seconds=1e-6)
