@@ -21,8 +21,8 @@ PACKAGE_VARIABLE = "BENCHMARKS_PACKAGE"
 PACKAGE = os.environ.get(PACKAGE_VARIABLE, "gatescope")
 
 _PLACES: Mapping[str, tuple[str, ...]] = {
-    "Chunk": ("gatescope.server.serving.chunks.Chunk", "app.serving.chunks.Chunk"),
-    "Engine": ("gatescope.server.serving.engine.LocalEngine", "app.serving.engine.LocalEngine"),
+    "Chunk": ("gatescope.server.serving.chunking.Chunk", "app.serving.chunks.Chunk"),
+    "Engine": ("gatescope.server.serving.local.LocalEngine", "app.serving.engine.LocalEngine"),
     "MemoryStore": (
         "gatescope.server.serving.session_stores.memory.MemoryStore",
         "app.serving.stores.memory.MemoryStore",
@@ -157,7 +157,8 @@ def forget_probes() -> None:
 
 def can_run(backend: str, module: nn.LSTM) -> bool:
     """Whether the backend is made for such a module on such a device at all."""
-    return backend != "workspace" or bool(find("Parameters").of(module).are_onednns)
+    parameters = find("Parameters").of(module)
+    return backend != "workspace" or bool(parameters.is_onednn if PACKAGE == "gatescope" else parameters.are_onednns)
 
 
 @contextmanager
