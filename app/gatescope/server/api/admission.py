@@ -7,7 +7,6 @@ from collections import deque
 from time import monotonic
 
 from gatescope.errors import Overloaded
-from gatescope.server.api.messages import Request
 
 
 class Admission:
@@ -30,17 +29,12 @@ class Admission:
         """How many requests wait for a place."""
         return sum(not place.done() for _, place in self._waiting)
 
-    async def admit(self, request: Request) -> None:
-        """Give a request a place, which it gives back with `release`.
-
-        Raises:
-            Overloaded: none came free in time.
-        """
+    def take_place(self) -> bool:
+        """Take a place, which is given back with `release`; false where none is free."""
         if not self._free:
-            await self._wait()
-        else:
-            self._free -= 1
-        request.is_admitted = True
+            return False
+        self._free -= 1
+        return True
 
     def release(self) -> None:
         """Give a place back."""
@@ -51,7 +45,12 @@ class Admission:
                 return
         self._free += 1
 
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
+        """Take a place when one comes free.
+
+        Raises:
+            Overloaded: none did in time.
+        """
         loop = asyncio.get_running_loop()
         place: asyncio.Future[None] = loop.create_future()
         self._waiting.append((monotonic() + self._wait_s, place))

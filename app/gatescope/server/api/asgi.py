@@ -75,6 +75,11 @@ class AsgiBody:
         self._is_complete = False
         self._watcher: asyncio.Task[None] | None = None
 
+    @property
+    def whole(self) -> bytes | None:
+        """It must be received."""
+        return None
+
     async def all(self, max_bytes: int) -> bytes:
         """All of it; raises `BodyTooLarge`, `ClientLeft`."""
         pieces: list[bytes] = []

@@ -102,15 +102,14 @@ def decoder(head: Head) -> Decode:
     Raises:
         UnsupportedMediaType: nothing does, or it comes compressed.
     """
-    content_type = head.text(b"content-type")
-    decode = _DECODERS.get(content_type or "") or _decoder(content_type)
+    decode = _DECODERS.get(head.get(b"content-type") or b"") or _decoder(head.text(b"content-type"))
     encoding = head.text(b"content-encoding")
     if encoding and encoding.strip().lower() != "identity":
         raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {encoding}'")
     return decode
 
 
-_DECODERS: dict[str, Decode] = {"application/json": from_json, tensors.MEDIA_TYPE: tensors.fields_of}
+_DECODERS: dict[bytes, Decode] = {b"application/json": from_json, tensors.MEDIA_TYPE.encode(): tensors.fields_of}
 
 
 def _decoder(content_type: str | None) -> Decode:

@@ -19,20 +19,19 @@ class Deadlines:
     def __init__(self) -> None:
         self._requests: set[Request] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
+    def add(self, request: Request) -> None:
         """Look at this one, too."""
         self._requests.add(request)
-        if self._timer is None or self._loop is not loop:
-            self._set_timer(loop)
+        if self._timer is None:
+            self._set_timer(asyncio.get_running_loop())
 
     def discard(self, request: Request) -> None:
         """Look at this one no more."""
         self._requests.discard(request)
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer, self._loop = loop.call_later(INTERVAL_S, self._look, loop), loop
+        self._timer = loop.call_later(INTERVAL_S, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer, now = None, monotonic()

@@ -30,6 +30,7 @@ from gatescope.server.api.messages import (
     REQUEST_ID,
     TIMEOUT,
     ClientLeft,
+    Endpoint,
     Head,
     Headers,
     Reply,
@@ -89,37 +90,53 @@ class Exchange:
         request.id = _request_id(head)
         logs.request_id.set(request.id)  # each task has a context of its own
         request.context, request.task = self._context, asyncio.current_task()
-        sent = _Sent(responder, self._further_headers(request))
+        sent = _Sent(responder, [(_ID, request.id.encode())] if self._cors is None else self._cors_headers(request))
         try:
-            status = await self._answer(request, sent, scope)
+            endpoint = self._endpoint(request)
+            if endpoint is None:
+                await self._call_framework(request, sent, scope())
+            else:
+                reply = await endpoint(request, **head.path_values)
+                await (sent.reply(reply) if type(reply) is Reply else sent.stream(reply))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the trace
-            status = await self._fail(request, sent, error)
+            await self._fail(request, sent, error)
         finally:
             self._deadlines.discard(request)
             if request.is_admitted:
                 self._admission.release()
-        self._record(request, status, perf_counter() - began)
+        self._record(request, sent.status, perf_counter() - began)
 
-    async def _answer(self, request: Request, sent: _Sent, scope: Callable[[], Scope]) -> int:
+    def _endpoint(self, request: Request) -> Endpoint | None:
+        """What answers a request that may pass; None where the framework does.
+
+        Raises:
+            AppError: it may not pass.
+        """
         head = request.head
-        if self._cors is not None and (preflight := self._cors.preflight(head)) is not None:
-            return await sent.preflight(preflight)
         if not head.is_allowed:
-            self._routes.find(head)
-            self._guard.check(head, is_loopback=request.is_loopback)
-            head.is_allowed = True
+            self._allow(request)
         route = head.route
         if route is not None:
             request.route_path = route.path
-        request.deadline = self._deadline(head, route)
-        if request.deadline is not None:
-            self._deadlines.add(request, asyncio.get_running_loop())
-        if route is None or route.serve is None:
-            return await self._call_framework(request, sent, scope())
+        if (deadline := self._deadline(head, route)) is not None:
+            request.deadline = deadline
+            self._deadlines.add(request)
+        if route is None:
+            return None
         if route.computes:
             request.admission = self._admission
-        reply = await route.serve(request, **head.path_values)
-        return await (sent.reply(reply) if type(reply) is Reply else sent.stream(reply))
+        return route.serve
+
+    def _allow(self, request: Request) -> None:
+        """Find the route of a head that was not seen before on this connection, and let it pass."""
+        head = request.head
+        if self._cors is not None and (preflight := self._cors.preflight(head)) is not None:
+            raise _Preflight(preflight)
+        self._routes.find(head)
+        if head.route is not None:
+            request.route_path = head.route.path
+        self._guard.check(head, is_loopback=request.is_loopback)
+        head.is_allowed = True
 
     def _deadline(self, head: Head, route: Route | None) -> Deadline | None:
         """What the request's header asks for, at most what the operator allows; loading takes as long as it takes.
@@ -138,7 +155,7 @@ class Exchange:
         seconds = int(given) / 1000
         return Deadline.after(seconds if route is None or route.administers else min(seconds, most_s))
 
-    async def _call_framework(self, request: Request, sent: _Sent, scope: Scope) -> int:
+    async def _call_framework(self, request: Request, sent: _Sent, scope: Scope) -> None:
         framework = _FrameworkCall(request, sent)
         if scope["method"] == "HEAD":  # whatever can be got has a head; the adapter leaves the body out
             scope = {**scope, "method": "GET"}
@@ -146,19 +163,21 @@ class Exchange:
             await self._framework(scope, framework.receive, framework.send)
         finally:
             request.route_path = getattr(scope.get("route"), "path", request.route_path)
-        return sent.status
 
-    async def _fail(self, request: Request, sent: _Sent, error: BaseException) -> int:
+    async def _fail(self, request: Request, sent: _Sent, error: BaseException) -> None:
         """Tell the client what went wrong, if it can still be told."""
         head = request.head
+        if isinstance(error, _Preflight):
+            await sent.preflight(error.reply)
+            return
         if isinstance(error, asyncio.CancelledError):
             error = request.take_failure() or NotReady("the service is shutting down")
             if request.task is not None:
                 request.task.uncancel()
         if isinstance(error, ClientLeft | ClientDisconnect):
             log.info("the client left", method=head.method, path=head.path)
-            sent.responder.abort()
-            return sent.status or problems.CLIENT_LEFT
+            sent.abort(problems.CLIENT_LEFT)
+            return
         if isinstance(error, HTTPException):
             reply = problems.of_http(error, head, self._routes.methods_at(head.path))
         elif isinstance(error, AppError):
@@ -167,20 +186,27 @@ class Exchange:
             log.error("request failed", method=head.method, path=head.path, exc_info=error)
             reply = problems.internal(head.path)
         if sent.status:
-            sent.responder.abort()
-            return sent.status
-        return await sent.reply(reply)
+            sent.abort(sent.status)
+        else:
+            await sent.reply(reply)
 
-    def _further_headers(self, request: Request) -> Headers:
-        """What every reply to this request says."""
-        name = (_ID, request.id.encode())
-        return [name] if self._cors is None else [*self._cors.headers(request.head), name]
+    def _cors_headers(self, request: Request) -> Headers:
+        """What every reply to this request says, where pages of other origins may read some."""
+        return [*(self._cors.headers(request.head) if self._cors else ()), (_ID, request.id.encode())]
 
     def _record(self, request: Request, status: int, seconds: float) -> None:
         head = request.head
         self._metrics.observe(head.method, request.route_path, status, seconds)
         if not head.path.startswith("/health"):
             logs.access(head.method, head.path, status, seconds, request.id)
+
+
+class _Preflight(Exception):
+    """A browser asks before it sends a page's request."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
 
 
 class _Sent:
@@ -192,25 +218,28 @@ class _Sent:
         self.responder, self._further = responder, further
         self.status = 0
 
-    async def reply(self, reply: Reply) -> int:
+    async def reply(self, reply: Reply) -> None:
         """Send a whole reply."""
         self.status = reply.status
         reply.headers += self._further
         await self.responder.send(reply)
-        return reply.status
 
-    async def preflight(self, reply: Reply) -> int:
+    async def preflight(self, reply: Reply) -> None:
         """Send what a browser asked before its page's request: it has its own CORS headers."""
         self._further = self._further[-1:]
-        return await self.reply(reply)
+        await self.reply(reply)
 
-    async def stream(self, reply: StreamedReply) -> int:
+    def abort(self, status: int) -> None:
+        """Close the connection; the status is for metrics and the log."""
+        self.status = self.status or status
+        self.responder.abort()
+
+    async def stream(self, reply: StreamedReply) -> None:
         """Send a reply piece by piece."""
         await self.start(200, [(b"content-type", reply.media_type.encode())])
         async for piece in reply.pieces:
             await self.responder.write(piece)
         await self.responder.end()
-        return self.status
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of a reply."""

@@ -107,6 +107,10 @@ class Head:
 class Body(Protocol):
     """The body of a request, as an adapter receives it."""
 
+    @property
+    def whole(self) -> bytes | None:
+        """All of it, where it has arrived."""
+
     async def all(self, max_bytes: int) -> bytes:
         """All of it, once it has arrived; raises `BodyTooLarge`, `ClientLeft`."""
 
@@ -159,9 +163,13 @@ class Request:
         """
         if self.stated_bytes > max_bytes:
             raise BodyTooLarge.than(max_bytes)
-        content = await self.body.all(max_bytes)
+        content = self.body.whole
+        if content is None or len(content) > max_bytes:
+            content = await self.body.all(max_bytes)
         if self.admission is not None and not self.is_admitted:
-            await self.admission.admit(self)
+            if not self.admission.take_place():
+                await self.admission.wait()
+            self.is_admitted = True
         return content
 
     async def pieces(self, max_bytes: int, patience_s: float) -> AsyncIterator[bytes]:

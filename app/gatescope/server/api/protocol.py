@@ -55,7 +55,7 @@ KNOWN_AFTER_MISSES = 8
 _STATUS_LINES = {status: b"HTTP/1.1 %d \r\n" % status for status in range(100, 600)}
 _STATUS_LINES |= {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_CLOSE = b"connection: close\r\n"
+_CLOSE = b"connection: close\r\n\r\n"
 _INVALID = "Invalid HTTP request received."
 
 
@@ -132,6 +132,11 @@ class WholeBody:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
+    @property
+    def whole(self) -> bytes:
+        """All of it."""
+        return self._content
+
     async def all(self, max_bytes: int) -> bytes:
         """All of it; raises `BodyTooLarge`."""
         if len(self._content) > max_bytes:
@@ -198,6 +203,11 @@ class ArrivingBody:
         self._has_failed = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(ClientLeft())
+
+    @property
+    def whole(self) -> bytes | None:
+        """All of it, where it has arrived."""
+        return bytes(self._buffer) if self.is_complete else None
 
     async def all(self, max_bytes: int) -> bytes:
         """All of it, once it has arrived; raises `BodyTooLarge`, `ClientLeft`."""
@@ -269,7 +279,7 @@ class HttpProtocol(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
         self._task: asyncio.Task[None] | None = None
-        self._has_started = self._is_chunked = False
+        self._has_started = self._is_chunked = self._is_closing = False
         # writing
         self._writable: asyncio.Future[None] | None = None  # while the client reads too slowly
         self._default_headers: tuple[Headers, bytes] = [], b""
@@ -611,17 +621,15 @@ class HttpProtocol(asyncio.Protocol):
         request, self._current, self._task = self._current, None, None
         if self._arriving is not None and request is not None and request.body is self._arriving:
             self._arriving.drop()
-        if request is None or self._is_last(request):
+        if self._is_closing:
             self._close()
             return
         if self._arriving is None:
             self._await("head", self._limits.keep_alive_timeout_s)
-        self._answer_next()
-        self._go_on_reading()
-
-    def _is_last(self, request: Request) -> bool:
-        """Whether the connection is closed behind the reply to this one."""
-        return not request.head.keep_alive or self._is_draining or (self._is_half_closed and not self._queue)
+        if self._queue:
+            self._answer_next()
+        if self._unparsed or self._is_reading_paused:
+            self._go_on_reading()
 
     def _scope(self) -> Scope:
         """The current request as ASGI has it."""
@@ -651,18 +659,20 @@ class HttpProtocol(asyncio.Protocol):
 
     async def send(self, reply: Reply) -> None:
         """Write a whole reply."""
-        parts = [self._written_head(reply.status, reply.headers), *self._pieces_of(reply)]
-        if sum(map(len, parts)) <= JOINED_BYTES:
-            self._transport.write(b"".join(parts))
+        lines, pieces = self._head_lines(reply.status, reply.headers), reply.pieces
+        if self._current_head.method == "HEAD":
+            pieces = ()
+        if sum(map(len, pieces)) <= JOINED_BYTES:
+            self._transport.write(b"".join((*lines, *pieces)))
         else:
-            self._transport.writelines(parts)
+            self._transport.writelines((b"".join(lines), *pieces))
         self._finish()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Write the head of a reply."""
         self._is_chunked = not any(name == b"content-length" for name, _ in headers)
         further = [(b"transfer-encoding", b"chunked")] if self._is_chunked else []
-        self._transport.write(self._written_head(status, [*headers, *further]))
+        self._transport.write(b"".join(self._head_lines(status, [*headers, *further])))
 
     async def write(self, piece: Content) -> None:
         """Write a piece of the body; waits while the client reads slowly."""
@@ -686,18 +696,20 @@ class HttpProtocol(asyncio.Protocol):
             raise RuntimeError("no request is being answered")
         return self._current.head
 
-    def _pieces_of(self, reply: Reply) -> tuple[Content, ...]:
-        return () if self._current_head.method == "HEAD" else tuple(reply.pieces)
-
-    def _written_head(self, status: int, headers: Headers) -> bytes:
+    def _head_lines(self, status: int, headers: Headers) -> list[bytes]:
+        """The head of a reply; says whether the connection is closed behind it."""
         request = self._current
         self._has_started = True
+        self._is_closing = (
+            request is None
+            or not request.head.keep_alive
+            or self._is_draining
+            or (self._is_half_closed and not self._queue)
+        )
         lines = [_STATUS_LINES[status], self._default_lines()]
         lines += [b"%b: %b\r\n" % header for header in headers]
-        if request is None or self._is_last(request):
-            lines.append(_CLOSE)
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        lines.append(_CLOSE if self._is_closing else b"\r\n")
+        return lines
 
     def _default_lines(self) -> bytes:
         """Of the headers that every reply has; there are others every second."""
@@ -728,7 +740,7 @@ class HttpProtocol(asyncio.Protocol):
             self._current.head.keep_alive = False
             return
         self._is_draining = True
-        self._transport.write(self._written_head(status, headers) + content)
+        self._transport.write(b"".join((*self._head_lines(status, headers), content)))
         self._linger()
 
     def _close(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from math import prod
@@ -163,13 +162,21 @@ def to_state(given: InitialState, *within: str) -> State:
     return State(*(torch.from_numpy(value) for _, value in given))
 
 
-@contextmanager
-def in_body(*within: str) -> Iterator[None]:
+class in_body:  # noqa: N801 - `with` this
     """Say of what is wrong with a query in the request's own words: its places stand in the body."""
-    try:
-        yield
-    except InvalidInput as error:
-        raise placed_in_body(error, *within) from None
+
+    __slots__ = ("_within",)
+
+    def __init__(self, *within: str) -> None:
+        self._within = within
+
+    def __enter__(self) -> None:
+        """Nothing is wrong yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Place what is wrong."""
+        if isinstance(error, InvalidInput):
+            raise placed_in_body(error, *self._within) from None
 
 
 def placed_in_body(error: InvalidInput, *within: str) -> InvalidInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,13 +57,6 @@ def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
 def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Reply:
     """The reply to a trace request; its `signals` are still padded arrays, NaN where a sequence has ended."""
     return prediction(answer, model, tokens) | inside(answer)
-
-
-async def told(tell: Callable[..., Reply], answer: Answer, *given: Any) -> Reply:
-    """What one of those above tells of an answer: the probabilities of a long prediction are made aside."""
-    predicted = answer.prediction
-    takes_long = predicted is not None and predicted.values.nbytes > aside.MOST_BYTES
-    return await aside.run(takes_long, tell, answer, *given)
 
 
 def inside(answer: Answer) -> Reply:
@@ -120,7 +114,12 @@ async def answered(
     """The reply that `tell` makes of an answer, written in this format."""
     if is_slight(answer):
         return messages.Reply(200, (encode(tell(answer, model, tokens), media_type),), media_type)
-    return await respond(await told(tell, answer, model, tokens), media_type)
+    predicted = answer.prediction
+    if predicted is not None and predicted.values.nbytes > aside.MOST_BYTES:  # its probabilities take long
+        reply = await asyncio.to_thread(tell, answer, model, tokens)
+    else:
+        reply = tell(answer, model, tokens)
+    return await respond(reply, media_type)
 
 
 async def respond(

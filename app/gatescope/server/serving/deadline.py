@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple
 
 from gatescope.errors import DeadlineExceeded
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """One moment for all that a request needs; where there is no limit, None stands in its place."""
 
     ends: float

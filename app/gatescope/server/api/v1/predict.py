@@ -21,7 +21,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     media_type = accept.of(request.head, reply.PREDICT_FORMATS)
     asked = await _PREDICT.read(request, model)
     with query.in_body():
-        answer = await engine.answer(model, asked.query, request.deadline)
+        answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.answered(reply.prediction, answer, model, asked.tokens, media_type)
 
 
@@ -38,7 +38,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
         return await _streamed(request, model)
     asked = await _TRACE.read(request, model)
     with query.in_body():
-        answer = await engine.answer(model, asked.query, request.deadline)
+        answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.answered(reply.trace, answer, model, asked.tokens, media_type)
 
 
