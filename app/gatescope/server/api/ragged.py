@@ -7,6 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def ragged(values: np.ndarray, lengths: list[int]) -> np.ndarray | Ragged:
+    """Values (batch, time, …) as they are where no sequence is shorter than another."""
+    return values if min(lengths) == values.shape[1] else Ragged(values, lengths)
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Values (batch, time, …), NaN where a sequence has ended."""

@@ -102,6 +102,8 @@ class Reading(Generic[Schema]):
         decode = body.decoder(request.head)
         limits = request.context.limits
         content = await request.content(limits.max_body_bytes)
+        if len(content) <= MOST_BYTES and may_have_templates(model):
+            return self._by_template(content, decode, model, limits)
         return await self.decoded(content, decode, model, limits)
 
     async def decoded(self, content: bytes, decode: body.Decode, model: Model, limits: Limits) -> Asked[Schema]:

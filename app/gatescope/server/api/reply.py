@@ -19,7 +19,7 @@ from gatescope.pipeline.query import Answer, Prediction
 from gatescope.selection import Selection
 from gatescope.server.api import aside, binary, messages, written
 from gatescope.server.api.messages import Content
-from gatescope.server.api.ragged import Ragged
+from gatescope.server.api.ragged import Ragged, ragged
 from gatescope.server.api.written import dumps
 from gatescope.state import State
 
@@ -48,7 +48,7 @@ def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
     if answer.prediction is not None:
         reply["prediction"] = _prediction(answer.prediction, answer, model)
     if answer.output is not None:
-        reply["output"] = Ragged(answer.output.numpy(), lengths)
+        reply["output"] = ragged(answer.output.numpy(), lengths)
     if answer.final_state is not None:
         reply["final_state"] = _state(answer.final_state)
     return reply
@@ -243,7 +243,7 @@ def _cutter(prediction: Prediction) -> Callable[[Tensor], Any]:
     if prediction.steps is None:
         return Tensor.numpy
     lengths = prediction.steps.tolist()
-    return lambda values: Ragged(values.numpy(), lengths)
+    return lambda values: ragged(values.numpy(), lengths)
 
 
 def _chosen(choices: Tensor, steps: Tensor | None) -> np.ndarray | list[np.ndarray]:

@@ -69,6 +69,16 @@ class Templates(Generic[Kept]):
 
 def may_have_templates(model: Model) -> bool:
     """Whether it takes any numbers, and says nothing of its own about them."""
+    known = _MAY_HAVE.get(model)
+    if known is None:
+        known = _MAY_HAVE[model] = _may_have_templates(model)
+    return known
+
+
+_MAY_HAVE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
+
+
+def _may_have_templates(model: Model) -> bool:
     inputs = model.manifest.input
     takes_any = isinstance(inputs, FeatureInputs) and not inputs.has_categories and model.vocabulary is None
     return takes_any and model.pipeline.rows_are_independent

@@ -27,6 +27,9 @@ class Version:
     """Why what lies on disk is not what answers."""
 
 
+_UNKNOWN = Version()
+
+
 @dataclass(frozen=True)
 class Entry:
     """A snapshot: it never changes, another one takes its place."""
@@ -93,7 +96,7 @@ class Entry:
         return self._overlooked() if version is None else None
 
     def _record(self, version: str | None) -> Version:
-        return self.known.get(self.version(version) or "", Version())
+        return self.known.get(self.version(version) or "", _UNKNOWN)
 
     def _overlooked(self) -> str | None:
         """Why the default version is not the one that it should be."""
