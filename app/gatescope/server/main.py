@@ -75,13 +75,13 @@ def create_app(settings: Settings | None = None, *, tune_process: bool = False) 
     app.mount("/inspector", inspector)
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     admission = Admission(settings.max_queue_size, settings.admission_wait_ms / 1000)
-    app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, admission)
-    app.state.metrics = Metrics(engine, traces, admission)
+    metrics = Metrics(engine, traces, admission)
+    app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, metrics)
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
     guard = Guard(settings.api_keys, settings.admin_keys, settings.allowed_hosts, cors)
     framework = _framework(app)
     known = Routes()
-    exchange = Exchange(app.state.context, known, framework, guard, cors, admission, app.state.metrics)
+    exchange = Exchange(app.state.context, known, framework, guard, cors, admission, metrics)
     app.state.edge = Edge(exchange, _limits(ConnectionLimits, settings))
     asgi = AsgiApplication(exchange, framework, guard, known)
     app.build_middleware_stack = lambda: asgi  # type: ignore[method-assign]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Collection, Iterable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from gatescope.errors import BadRequest, ForeignOrigin, Unauthorized, UnknownHost
 from gatescope.server.api.cors import Cors
@@ -21,6 +21,9 @@ OPEN_BELOW = ("/static-offline-docs/", "/inspector/")
 
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
 """Methods that change nothing: any page may send them, and none of another origin can read the reply."""
+
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d*)?")
 
 
 class Keys:
@@ -76,7 +79,7 @@ class Guard:
             ForeignOrigin: a page of another origin sent it.
             Unauthorized: it carries no key that it needs.
         """
-        host = self._host_of(head)
+        host = _host_of(head)
         administers = head.route is not None and head.route.administers
         if not self._api_keys and not self._admin_keys and (is_loopback or administers):
             self._check_host(host)
@@ -87,27 +90,21 @@ class Guard:
         if administers:
             self._check_administration(head)
 
-    def _host_of(self, head: Head) -> str:
-        hosts = head.all(b"host")
-        if len(hosts) == 1:
-            return hosts[0].decode("latin-1").lower()
-        if not hosts and head.http_version == "1.0":
-            return ""
-        raise BadRequest(f"a request names its host once; this one has {len(hosts)} Host headers")
-
-    def _check_host(self, host: str) -> None:
+    def _check_host(self, host: str | None) -> None:
+        if host is None:
+            return
         name = _name_in(host)
-        if name and name != "localhost" and name not in self._hosts and host not in self._hosts and not _is_ip(name):
+        if name != "localhost" and not _is_ip(name) and self._hosts.isdisjoint((name, host)):
             raise UnknownHost(
-                f"this server is not '{name[:64]}': ask for it by its address or as localhost, or name it in "
+                f"this server is not '{(name or host)[:64]}': ask for it by its address or as localhost, or name it in "
                 "GATESCOPE_ALLOWED_HOSTS"
             )
 
-    def _check_origin(self, head: Head, host: str, *, administers: bool) -> None:
-        origin = head.text(b"origin")
-        if origin is None or self._is_allowed(origin, administers=administers):
+    def _check_origin(self, head: Head, host: str | None, *, administers: bool) -> None:
+        origin = b", ".join(head.all(b"origin")).decode("latin-1")
+        if head.get(b"origin") is None or self._is_allowed(origin, administers=administers):
             return
-        if origin.partition("://")[2].lower() != host or not host:
+        if not host or origin.partition("://")[2].lower() != host:
             raise ForeignOrigin(f"no page of {origin[:64]} may do that: name it in GATESCOPE_CORS_ORIGINS")
 
     def _is_allowed(self, origin: str, *, administers: bool) -> bool:
@@ -130,12 +127,24 @@ def _is_open(path: str) -> bool:
     return path in OPEN or path.startswith(OPEN_BELOW)
 
 
+def _host_of(head: Head) -> str | None:
+    """What a request calls this server; None of an HTTP/1.0 request that does not say.
+
+    Raises:
+        BadRequest: it does not say, or says it several times.
+    """
+    hosts = head.all(b"host")
+    if len(hosts) == 1:
+        return hosts[0].decode("latin-1").lower()
+    if not hosts and head.http_version == "1.0":
+        return None
+    raise BadRequest(f"a request names its host once; this one has {len(hosts)} Host headers")
+
+
 def _name_in(host: str) -> str:
-    """A host without its port and brackets."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return host
+    """A host without its port and brackets; nothing of what is no host."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found[1] or found[2]
 
 
 def _is_ip(name: str) -> bool:

@@ -25,7 +25,7 @@ Decode = Callable[[bytes], Fields]
 MOST_FIELDS = 10_000
 """A large body with more names of fields is none of ours, and to read it would hold up others."""
 
-_NOT_FINITE = re.compile(r"NaN|-?Infinity")
+_NOT_FINITE = re.compile(r"(?:NaN|-?Infinity)\b")
 """What Python and others write for numbers that JSON does not have."""
 
 _SHOWN = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}

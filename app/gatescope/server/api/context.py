@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from gatescope.server.api.admission import Admission
 from gatescope.server.api.limits import Limits
+from gatescope.server.api.metrics import Metrics
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.sessions import Sessions
 from gatescope.server.serving.trace_store import Traces
@@ -21,7 +21,7 @@ class Context:
     limits: Limits
     sessions: Sessions
     traces: Traces
-    admission: Admission
+    metrics: Metrics
 
 
 def of(request: HTTPConnection) -> Context:

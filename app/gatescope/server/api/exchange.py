@@ -125,7 +125,7 @@ class Exchange:
             return None
         if route.computes:
             request.admission = self._admission
-        return route.serve
+        return route.endpoint
 
     def _allow(self, request: Request) -> None:
         """Find the route of a head that was not seen before on this connection, and let it pass."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from fastapi import Request
-
 from gatescope.errors import NotReady
-from gatescope.server.api import context
-from gatescope.server.api.schemas import Health
+from gatescope.server.api import reply
+from gatescope.server.api.messages import Reply, Request
 
 
-async def live() -> Health:
+async def live(request: Request) -> Reply:  # noqa: ARG001 - whoever asks
     """The process answers."""
-    return Health(status="live")
+    return reply.of_json({"status": "live"})
 
 
-async def ready(request: Request) -> Health:
+async def ready(request: Request) -> Reply:
     """Every model was loaded or given up, and requests are taken; 503 before that and while shutting down."""
-    if not context.of(request).engine.ready:
+    check_ready(request)
+    return reply.of_json({"status": "ready"})
+
+
+def check_ready(request: Request) -> None:
+    """Raise `NotReady` where requests are not taken."""
+    if not request.context.engine.ready:
         raise NotReady("the service is loading its models, or is shutting down")
-    return Health(status="ready")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gatescope.server.api.admission import Admission
+from gatescope.server.api.messages import Reply, Request
 from gatescope.server.repository.entry import Entry
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.trace_store import Traces
@@ -74,7 +74,6 @@ class _Models(Collector):
         yield from (methods, loaded, loads)
 
 
-async def exposition(request: Request) -> Response:
+async def exposition(request: Request) -> Reply:
     """Counts and durations of requests, and what is served, in Prometheus's text format."""
-    metrics: Metrics = request.app.state.metrics
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Reply(200, (generate_latest(request.context.metrics.registry),), CONTENT_TYPE_LATEST)

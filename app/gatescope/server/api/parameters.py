@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Path
 
-from gatescope.server.api.messages import REQUEST_ID, TIMEOUT
+from gatescope.server.api.messages import REQUEST_ID, TIMEOUT, Endpoint
 
 _IN_PATH: dict[str, Any] = {
     "name": Annotated[
@@ -97,25 +97,14 @@ def _in_query(name: str, schema: dict[str, Any], description: str) -> dict[str, 
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def on_path(
-    endpoint: Callable[..., Awaitable[Any]], path: str, *, native: bool = False
-) -> Callable[..., Awaitable[Any]]:
-    """The endpoint with those of its parameters that this path has, so that no other one is read from the query.
-
-    The framework only describes what is `native`: its request is no parameter there.
-    """
+def described(endpoint: Endpoint, path: str) -> Callable[..., Awaitable[Any]]:
+    """What the framework describes in the place of an endpoint, with the parameters of this path; it never calls it."""
 
     @wraps(endpoint)
-    async def served(**given: Any) -> Any:
-        return await endpoint(**given)
+    async def served(**_: Any) -> None:
+        raise RuntimeError(f"{path} is answered by the exchange")
 
-    signature = inspect.signature(endpoint, eval_str=True)
-    served.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        return_annotation=inspect.Signature.empty if native else signature.return_annotation,
-        parameters=[
-            parameter.replace(annotation=_IN_PATH.get(name, parameter.annotation), default=inspect.Parameter.empty)
-            for name, parameter in signature.parameters.items()
-            if (f"{{{name}}}" in path if name in _IN_PATH else not native)
-        ],
-    )
+    names = [name for name in inspect.signature(endpoint).parameters if f"{{{name}}}" in path]
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_IN_PATH[name]) for name in names]
+    served.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return served

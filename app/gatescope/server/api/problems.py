@@ -127,8 +127,10 @@ def of_http(error: HTTPException, head: Head, methods: Sequence[str]) -> Reply:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{head.path} does not take {head.method}",
     }.get(status, error.detail)
     headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    if status == HTTPStatus.METHOD_NOT_ALLOWED and methods:
-        headers = [(b"allow", ", ".join(methods).encode())]
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        known = methods or [name.strip() for name in (error.headers or {}).get("Allow", "").split(",")]
+        known = sorted({*known, "HEAD"} if "GET" in known else known)
+        headers = [(b"allow", ", ".join(known).encode())]
     return _reply(head.path, status, status.phrase.title().replace(" ", ""), detail, headers=headers)
 
 

@@ -133,6 +133,11 @@ async def respond(
     return messages.Reply(status, written_reply, media_type, headers)
 
 
+def of_json(value: object) -> messages.Reply:
+    """A reply that is this value in JSON."""
+    return messages.Reply(200, (dumps(value),), JSON)
+
+
 def of_schema(value: BaseModel, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> messages.Reply:
     """A reply that is a value of its schema."""
     return messages.Reply(status, (value.model_dump_json().encode(),), JSON, headers)

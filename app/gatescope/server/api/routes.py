@@ -19,11 +19,16 @@ from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, Protoco
 from gatescope.server.api.schemas import (
     ExplainReply,
     ExplainRequest,
+    Health,
     InitialState,
+    ModelInfo,
+    ModelList,
     PredictReply,
     PredictRequest,
+    SessionList,
     SessionReply,
     SessionRequest,
+    States,
     StepReply,
     StepRequest,
     StoredTraceInfo,
@@ -49,11 +54,10 @@ WEBSOCKET = "WEBSOCKET"
 
 @dataclass(frozen=True)
 class Route:
-    """One endpoint; `reads` and `writes` describe bodies that it reads and writes itself, past the framework.
+    """One endpoint: a coroutine that the exchange calls. `reads` and `writes` are for the OpenAPI document.
 
-    One that is `native` takes our own `Request` and is called by the exchange, past the framework. One that `computes`
-    needs a place to be admitted. One that `administers` changes what is served, which not everybody may. One that is
-    `watching` is asked by those who look after the service: it has no deadline.
+    One that `computes` needs a place to be admitted. One that `administers` changes what is served, which not everybody
+    may. One that is `watching` is asked by those who look after the service: it has no deadline.
     """
 
     method: str
@@ -65,14 +69,8 @@ class Route:
     media_types: tuple[str, ...] = (reply.JSON,)
     administers: bool = False
     status: HTTPStatus = HTTPStatus.OK
-    native: bool = False
     computes: bool = False
     watching: bool = False
-
-    @property
-    def serve(self) -> Endpoint | None:
-        """What the exchange calls; None where the framework does."""
-        return self.endpoint if self.native else None
 
 
 def _of_model(route: Route) -> tuple[Route, Route]:
@@ -82,8 +80,8 @@ def _of_model(route: Route) -> tuple[Route, Route]:
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/v1/models", models.list_models, "models"),
-    *_of_model(Route("GET", "/v1/models/{name}", models.get_model, "models")),
+    Route("GET", "/v1/models", models.list_models, "models", writes=ModelList),
+    *_of_model(Route("GET", "/v1/models/{name}", models.get_model, "models", writes=ModelInfo)),
     *_of_model(
         Route(
             "POST",
@@ -93,7 +91,6 @@ ROUTES: tuple[Route, ...] = (
             PredictRequest,
             PredictReply,
             reply.PREDICT_FORMATS,
-            native=True,
             computes=True,
         )
     ),
@@ -106,7 +103,6 @@ ROUTES: tuple[Route, ...] = (
             TraceRequest,
             TraceReply,
             reply.TRACE_FORMATS,
-            native=True,
             computes=True,
         )
     ),
@@ -118,12 +114,15 @@ ROUTES: tuple[Route, ...] = (
             "explain",
             ExplainRequest,
             ExplainReply,
-            native=True,
             computes=True,
         )
     ),
-    *_of_model(Route("POST", "/v1/models/{name}/load", admin.load, "administration", administers=True)),
-    *_of_model(Route("POST", "/v1/models/{name}/unload", admin.unload, "administration", administers=True)),
+    *_of_model(
+        Route("POST", "/v1/models/{name}/load", admin.load, "administration", writes=ModelInfo, administers=True)
+    ),
+    *_of_model(
+        Route("POST", "/v1/models/{name}/unload", admin.unload, "administration", writes=ModelInfo, administers=True)
+    ),
     *_of_model(
         Route(
             "PUT",
@@ -133,7 +132,6 @@ ROUTES: tuple[Route, ...] = (
             writes=UploadReply,
             administers=True,
             status=HTTPStatus.CREATED,
-            native=True,
         )
     ),
     Route(
@@ -144,10 +142,9 @@ ROUTES: tuple[Route, ...] = (
         SessionRequest,
         SessionReply,
         status=HTTPStatus.CREATED,
-        native=True,
     ),
-    Route("GET", "/v1/sessions", sessions.list_sessions, "sessions"),
-    Route("GET", "/v1/sessions/{session_id}", sessions.get_session, "sessions"),
+    Route("GET", "/v1/sessions", sessions.list_sessions, "sessions", writes=SessionList),
+    Route("GET", "/v1/sessions/{session_id}", sessions.get_session, "sessions", writes=SessionReply),
     Route("DELETE", "/v1/sessions/{session_id}", sessions.end_session, "sessions", status=HTTPStatus.NO_CONTENT),
     Route(
         "POST",
@@ -157,10 +154,9 @@ ROUTES: tuple[Route, ...] = (
         StepRequest,
         StepReply,
         reply.PREDICT_FORMATS,
-        native=True,
         computes=True,
     ),
-    Route("GET", "/v1/sessions/{session_id}/state", sessions.get_state, "sessions"),
+    Route("GET", "/v1/sessions/{session_id}/state", sessions.get_state, "sessions", writes=States),
     Route(
         "PUT",
         "/v1/sessions/{session_id}/state",
@@ -168,7 +164,6 @@ ROUTES: tuple[Route, ...] = (
         "sessions",
         InitialState,
         SessionReply,
-        native=True,
     ),
     Route(WEBSOCKET, "/v1/sessions/{session_id}/stream", stream.stream, "sessions"),
     Route(
@@ -179,10 +174,9 @@ ROUTES: tuple[Route, ...] = (
         StoreTraceRequest,
         StoredTraceReply,
         status=HTTPStatus.CREATED,
-        native=True,
         computes=True,
     ),
-    Route("GET", "/v1/traces/{trace_id}", traces.get_trace, "traces", writes=StoredTraceInfo, native=True),
+    Route("GET", "/v1/traces/{trace_id}", traces.get_trace, "traces", writes=StoredTraceInfo),
     Route(
         "GET",
         "/v1/traces/{trace_id}/values",
@@ -190,7 +184,6 @@ ROUTES: tuple[Route, ...] = (
         "traces",
         writes=TraceValuesReply,
         media_types=reply.TRACE_FORMATS,
-        native=True,
     ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v2", metadata.server_metadata, INFERENCE),
@@ -210,17 +203,20 @@ ROUTES: tuple[Route, ...] = (
             InferRequest,
             InferReply,
             message.FORMATS,
-            native=True,
             computes=True,
         )
     ),
-    Route("POST", "/v2/repository/index", repository.repository_index, INFERENCE, native=True),
-    Route("POST", "/v2/repository/models/{name}/load", repository.load_model, INFERENCE, administers=True, native=True),
+    Route("POST", "/v2/repository/index", repository.repository_index, INFERENCE),
+    Route("POST", "/v2/repository/models/{name}/load", repository.load_model, INFERENCE, administers=True),
     Route(
-        "POST", "/v2/repository/models/{name}/unload", repository.unload_model, INFERENCE, administers=True, native=True
+        "POST",
+        "/v2/repository/models/{name}/unload",
+        repository.unload_model,
+        INFERENCE,
+        administers=True,
     ),
-    Route("GET", "/health/live", health.live, "health", watching=True),
-    Route("GET", "/health/ready", health.ready, "health", watching=True),
+    Route("GET", "/health/live", health.live, "health", writes=Health, watching=True),
+    Route("GET", "/health/ready", health.ready, "health", writes=Health, watching=True),
     Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,), watching=True),
 )
 
@@ -241,7 +237,7 @@ class Routes:
     def methods_at(self, path: str) -> list[str]:
         """What a path takes; nothing where no route has it."""
         methods = {route.method for route, pattern in self._compiled if pattern.match(path)} - {WEBSOCKET}
-        return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+        return sorted(methods)
 
     def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
         for route, pattern in self._compiled:
@@ -257,7 +253,7 @@ def router() -> APIRouter:
         if route.method == WEBSOCKET:
             result.add_api_websocket_route(route.path, route.endpoint)
             continue
-        endpoint = parameters.on_path(route.endpoint, route.path, native=route.native)
+        endpoint = parameters.described(route.endpoint, route.path)
         result.add_api_route(
             route.path,
             endpoint,

@@ -9,33 +9,32 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Request as FrameworkRequest
 from starlette.datastructures import QueryParams
 
 from gatescope.checkpoints.structure import options
 from gatescope.checkpoints.structure.options import Options
 from gatescope.errors import InvalidInput, Place, UnsupportedMediaType
-from gatescope.server.api import context, fields, reply
+from gatescope.server.api import fields, reply
 from gatescope.server.api.messages import Head, Reply, Request
 from gatescope.server.api.nested import ShapeError
-from gatescope.server.api.schemas import ModelInfo, UploadReply
+from gatescope.server.api.schemas import UploadReply
 from gatescope.server.api.v1 import models
 
 
-async def load(request: FrameworkRequest, name: str, version: str | None = None) -> ModelInfo:
+async def load(request: Request, name: str, version: str | None = None) -> Reply:
     """Read a model's folder anew and load this version, or all of them, beside what answers; then swap.
 
     Where that fails, the reply is 422 with the reason, and what answered before goes on.
     """
-    return models.info(await context.of(request).engine.load(name, version), version)
+    return reply.of_schema(models.info(await request.context.engine.load(name, version), version))
 
 
-async def unload(request: FrameworkRequest, name: str, version: str | None = None) -> ModelInfo:
+async def unload(request: Request, name: str, version: str | None = None) -> Reply:
     """Serve this version of a model, or all of them, no more, until it is loaded again or its files change.
 
     Requests that have begun are answered.
     """
-    return models.info(await context.of(request).engine.unload(name, version), version)
+    return reply.of_schema(models.info(await request.context.engine.unload(name, version), version))
 
 
 async def upload(request: Request, name: str, version: str | None = None) -> Reply:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import Request
-
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
-from gatescope.server.api import context
+from gatescope.server.api import reply
+from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.schemas import (
     ExampleInfo,
     InputInfo,
@@ -21,14 +20,14 @@ from gatescope.server.repository.entry import Entry
 from gatescope.spec import Spec
 
 
-async def list_models(request: Request) -> ModelList:
+async def list_models(request: Request) -> Reply:
     """Every model of the server, also those that could not be loaded, with the reason."""
-    return ModelList(models=[info(entry, None) for entry in context.of(request).engine.entries()])
+    return reply.of_schema(ModelList(models=[info(entry, None) for entry in request.context.engine.entries()]))
 
 
-async def get_model(request: Request, name: str, version: str | None = None) -> ModelInfo:
+async def get_model(request: Request, name: str, version: str | None = None) -> Reply:
     """One model: the arguments of its LSTM, what it takes and gives, and examples that are complete predict bodies."""
-    return info(context.of(request).engine.entry(name), version)
+    return reply.of_schema(info(request.context.engine.entry(name), version))
 
 
 def info(entry: Entry, version: str | None) -> ModelInfo:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request as FrameworkRequest
-from fastapi import Response
-
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import accept, body, context, query, reply
+from gatescope.server.api import accept, body, query, reply
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.reading import Asked, Reading
@@ -42,20 +39,20 @@ async def open_session(request: Request) -> Reply:
     return reply.of_schema(told(session), HTTPStatus.CREATED, [location])
 
 
-async def list_sessions(request: FrameworkRequest) -> SessionList:
+async def list_sessions(request: Request) -> Reply:
     """Every session that is open, the one that was used last comes last."""
-    return SessionList(sessions=[told(session) for session in await context.of(request).sessions.list()])
+    return reply.of_schema(SessionList(sessions=[told(each) for each in await request.context.sessions.list()]))
 
 
-async def get_session(request: FrameworkRequest, session_id: str) -> SessionReply:
+async def get_session(request: Request, session_id: str) -> Reply:
     """One session."""
-    return told(await context.of(request).sessions.get(session_id))
+    return reply.of_schema(told(await request.context.sessions.get(session_id)))
 
 
-async def end_session(request: FrameworkRequest, session_id: str) -> Response:
+async def end_session(request: Request, session_id: str) -> Reply:
     """End a stream, and forget its state."""
-    await context.of(request).sessions.close(session_id)
-    return Response(status_code=HTTPStatus.NO_CONTENT)
+    await request.context.sessions.close(session_id)
+    return Reply(HTTPStatus.NO_CONTENT, (), None)
 
 
 async def take_step(request: Request, session_id: str) -> Reply:
@@ -68,10 +65,10 @@ async def take_step(request: Request, session_id: str) -> Reply:
     return await reply.respond(await _taken(here, session, model, asked, request.deadline), media_type)
 
 
-async def get_state(request: FrameworkRequest, session_id: str) -> States:
+async def get_state(request: Request, session_id: str) -> Reply:
     """Where a stream stands, each (layers, 1, unit)."""
-    state = await context.of(request).sessions.state(session_id)
-    return States(**{name: value.tolist() for name, value in state.named().items()})
+    state = await request.context.sessions.state(session_id)
+    return reply.of_schema(States(**{name: value.tolist() for name, value in state.named().items()}))
 
 
 async def put_state(request: Request, session_id: str) -> Reply:

@@ -8,14 +8,12 @@ from http import HTTPStatus
 
 import numpy as np
 import torch
-from fastapi import Request as FrameworkRequest
-from fastapi import Response
 from starlette.datastructures import QueryParams
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.query import Answer
 from gatescope.selection import Selection
-from gatescope.server.api import accept, body, context, ndjson, query, reply
+from gatescope.server.api import accept, body, ndjson, query, reply
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.ragged import Ragged
@@ -68,10 +66,10 @@ async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedR
     return await reply.respond(seen, media_type)
 
 
-async def delete_trace(request: FrameworkRequest, trace_id: str) -> Response:
+async def delete_trace(request: Request, trace_id: str) -> Reply:
     """Keep a trace no more."""
-    context.of(request).traces.delete(trace_id)
-    return Response(status_code=HTTPStatus.NO_CONTENT)
+    request.context.traces.delete(trace_id)
+    return Reply(HTTPStatus.NO_CONTENT, (), None)
 
 
 def stored_in(given: body.Fields, here: Context, name: str, version: str | None) -> StoredTrace | None:

@@ -11,7 +11,6 @@ from gatescope.server.api import reply
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.schemas import RepositoryRequest
-from gatescope.server.api.written import dumps
 from gatescope.server.repository.entry import Entry
 
 _FILE = "file:"
@@ -22,7 +21,7 @@ async def repository_index(request: Request) -> Reply:
     """Every version of every model with its state; with `ready`, only those that answer."""
     asked = await _read(request)
     listed = [told for entry in request.context.engine.entries() for told in _listed(entry)]
-    return Reply(200, (dumps([told for told in listed if told["state"] == "READY" or not asked.ready]),), reply.JSON)
+    return reply.of_json([told for told in listed if told["state"] == "READY" or not asked.ready])
 
 
 async def load_model(request: Request, name: str) -> Reply:
@@ -31,7 +30,7 @@ async def load_model(request: Request, name: str) -> Reply:
     with _failing_to(f"load '{name}'"):
         _check(asked.parameters or {})
         await request.context.engine.load(name, None)
-    return await reply.respond({})
+    return reply.of_json({})
 
 
 async def unload_model(request: Request, name: str) -> Reply:
@@ -39,7 +38,7 @@ async def unload_model(request: Request, name: str) -> Reply:
     await _read(request)
     with _failing_to(f"unload '{name}'"):
         await request.context.engine.unload(name, None)
-    return await reply.respond({})
+    return reply.of_json({})
 
 
 async def _read(request: Request) -> RepositoryRequest:

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Request
-
 from gatescope.pipeline.model import Model
-from gatescope.server.api import context
+from gatescope.server.api import reply
+from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.v2.infer import known
 from gatescope.server.serving.statistics import Computing, Duration, Statistics
 
 _NEVER = {"count": 0, "ns": 0}
 
 
-async def all_statistics(request: Request) -> dict[str, Any]:
+async def all_statistics(request: Request) -> Reply:
     """Of every version of every model that answers."""
-    engine = context.of(request).engine
+    engine = request.context.engine
     models = [model for entry in engine.entries() for model in entry.loaded.values()]
-    return {"model_stats": [_of(model, engine.statistics(model)) for model in models]}
+    return reply.of_json({"model_stats": [_of(model, engine.statistics(model)) for model in models]})
 
 
-async def model_statistics(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+async def model_statistics(request: Request, name: str, version: str | None = None) -> Reply:
     """Of one version of a model, or of all that answer."""
-    engine = context.of(request).engine
+    engine = request.context.engine
     with known():
         model = engine.model(name, version)
     models = engine.entry(name).loaded.values() if version is None else [model]
-    return {"model_stats": [_of(model, engine.statistics(model)) for model in models]}
+    return reply.of_json({"model_stats": [_of(model, engine.statistics(model)) for model in models]})
 
 
 def _of(model: Model, counted: Statistics) -> dict[str, Any]:
