@@ -8,6 +8,7 @@ from torch import Tensor
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.server.serving.whole import Whole
+from gatescope.spec import Spec
 from gatescope.tracing import Trace
 
 
@@ -26,11 +27,12 @@ class Joined:
         self._signals: dict[str, Tensor] = {}
         self._output: Tensor | None = None
         self._row_residuals = torch.zeros(len(query.inputs))
-        self._last: Trace | None = None
+        self._spec: Spec | None = None
+        self._backend = ""
 
     def take(self, trace: Trace, rows: Tensor, start: int, stop: int) -> None:
         """Put in the trace of these sequences at these time steps."""
-        self._last = trace
+        self._spec, self._backend = trace.spec, trace.backend
         self._output = _filled(self._output, trace.output, rows, 1, slice(start, stop), self._size(self._longest))
         self._row_residuals[rows] = torch.maximum(self._row_residuals[rows], _row_residuals_of(trace))
         first = len(self._selection.between(self._longest, 0, start))
@@ -41,18 +43,18 @@ class Joined:
 
     def trace(self, whole: Whole) -> Trace:
         """All of it."""
-        if self._output is None or self._last is None or whole.answer.final_state is None:
+        if self._output is None or self._spec is None or whole.answer.final_state is None:
             raise TypeError("nothing was traced yet")
         return Trace(
             signals={name: self._signals[name] for name in self._selection.signals or ()},
-            spec=self._last.spec,
+            spec=self._spec,
             selection=self._selection,
             sequence_lengths=self._query.sequence_lengths,
             output=self._output,
             initial_state=whole.initial_state,
             final_state=whole.answer.final_state,
             row_residuals=self._row_residuals,
-            backend=self._last.backend,
+            backend=self._backend,
         )
 
     def _size(self, steps: int) -> tuple[int, int]:
