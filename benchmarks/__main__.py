@@ -19,7 +19,7 @@ from benchmarks.connection import Refused
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
 from benchmarks.wrk import Failed, Missing
-from gatescope.server import logs
+from gatescope.server import logs, runtime
 
 IN_PROCESS: dict[str, Callable[[], Table]] = {
     "memory": trace.memory,
@@ -49,6 +49,7 @@ def main(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print what docs/performance.md holds.")] = False,
 ) -> None:
     """Print these tables."""
+    runtime.configure_process()  # as the service does
     logs.configure("console")
     logs.quiet()
     console = Console(width=MARKDOWN_WIDTH if markdown else None)
