@@ -198,11 +198,13 @@ def use_backend():
 
     def reset() -> None:
         probe._disabled.clear()
+        probe._fastest.cache_clear()
         probe._is_proved.cache_clear()
         onednn._checked_shapes.clear()
 
     def use(name: str) -> None:
         probe._disabled.clear()
+        probe._fastest.cache_clear()
         probe._disabled.update(probe.BACKENDS.keys() - {name, "loop"})
 
     reset()

@@ -146,7 +146,7 @@ def _trace(
     parameters: Parameters, inputs: Tensor, lengths: Tensor, layout: BatchLayout, initial: State, selection: Selection
 ) -> Trace:
     spec = parameters.spec
-    name = probe.fastest(spec.cell, parameters.kinds)
+    name = probe.fastest(parameters.kinds)
     buffer = SignalBuffer(selection, spec, layout)
     run = _Run(parameters, initial, layout, buffer)
     output = run.output(inputs, probe.BACKENDS[name])  # (time, batch, directions · unit)
@@ -200,13 +200,13 @@ class _Run:
             final = self._layout.last_state(chunk, final)
             if self._buffer.wants(layer, direction):
                 self._record(layer, direction, chunk, previous, weights)
-            previous = chunk.final
-            if direction == "forward" and chunk.hidden_state.shape[0] == self._layout.time:
-                hidden = chunk.hidden_state
+            previous, steps = chunk.final, chunk.hidden_state  # (time, batch, unit) of this chunk
+            if direction == "forward" and steps.shape[0] == self._layout.time:
+                hidden = steps
                 continue
             if hidden is None:
-                hidden = chunk.hidden_state.new_empty(self._layout.time, *chunk.hidden_state.shape[1:])
-            self._layout.place(chunk.hidden_state, hidden, direction, chunk.start)
+                hidden = steps.new_empty(self._layout.time, *steps.shape[1:])
+            self._layout.place(steps, hidden, direction, chunk.start)
         if final is None or hidden is None:
             raise TypeError("there was no time step")
         self.finals.append(final)

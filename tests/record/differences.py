@@ -6,10 +6,10 @@ and it must fit one. Several may fit the same reply; they are applied in their o
     WANTED = (
         Difference(
             why="pages of other origins are refused for everything that changes something",
-            names="plain/sessions/handshakes/null",
+            matching=r"plain/sessions/handshakes/(?P<origin>null)",
             status=403,
             reason="Forbidden",
-            json=lambda problem: problem | {"title": "ForeignOrigin", "status": 403},
+            body='{"title":"ForeignOrigin","status":403,"detail":"no page of <<origin>> may do that"}',
         ),
         Difference(why="the server has no name", has_header="server", headers={"server": None}),
         Difference(
@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from http import HTTPStatus
 from typing import Any
 
 from normalise import Recorded
@@ -50,6 +51,8 @@ class Difference:
 
     names: str = "*"
     """A pattern of their names, as a shell has it; `[[]` stands for a bracket."""
+    matching: str = ""
+    """An expression that the whole of a name matches; what its groups are found to be is put into `body`."""
     statuses: tuple[int, ...] = ()
     """The recorded status is one of these; any, if there are none."""
     has_header: str | None = None
@@ -74,9 +77,11 @@ class Difference:
     interim: tuple[str, ...] | None = None
     """Heads of interim replies."""
     body: str | None = None
-    """The whole text of the body, in which `#` stands for no number."""
+    """The whole text of the body, in which `#` stands for no number, and `<<origin>>` for the group of this name."""
     text: tuple[tuple[str, str], ...] = ()
     """Expressions and what to put in their places in the recorded text; each must match in each reply."""
+    numbers: tuple[float, ...] = ()
+    """What was computed instead, as many numbers as were recorded."""
     json: Callable[[Any], Any] | None = None
     """Makes the wanted JSON of the recorded; numbers that were computed are numbers in it."""
 
@@ -85,13 +90,14 @@ class Difference:
         return (
             ("left" in recorded) == (self.left is not None)
             and fnmatchcase(name, self.names)
+            and (not self.matching or re.fullmatch(self.matching, name) is not None)
             and (not self.statuses or recorded["status"] in self.statuses)
             and (self.has_header is None or self.has_header in recorded.get("headers", {}))
             and (self.has_text is None or re.search(self.has_text, recorded.get("text", "")) is not None)
         )
 
-    def applied(self, recorded: Recorded) -> Recorded:
-        """What is wanted instead of a recorded reply; raises `Inapplicable`."""
+    def applied(self, name: str, recorded: Recorded) -> Recorded:
+        """What is wanted instead of the recorded reply of this name; raises `Inapplicable`."""
         wanted = deepcopy(recorded)
         for part in ("status", "reason", "framing", "left"):
             if (value := getattr(self, part)) is not None:
@@ -103,18 +109,31 @@ class Difference:
         if self.interim is not None:
             wanted.pop("interim", None)
             wanted |= {"interim": list(self.interim)} if self.interim else {}
+        self._change_body(name, wanted)
+        if self.body is None:
+            _state_length(wanted, recorded)
+        if wanted == recorded:
+            raise Inapplicable("it changes nothing")
+        return wanted
+
+    def _change_body(self, name: str, wanted: Recorded) -> None:
         for expression, instead in self.text:
             wanted["text"], count = re.subn(expression, instead, wanted.get("text", ""))
             if not count:
                 raise Inapplicable(f"{expression!r} is not in {wanted['text'][:200]!r}")
         if self.json is not None:
             _put(wanted, self.json(json_of(wanted)))
+        if self.numbers:
+            _put_numbers(wanted, self.numbers)
         if self.body is not None:
-            _put_text(wanted, self.body)
-        _state_length(wanted, recorded)
-        if wanted == recorded:
-            raise Inapplicable("it changes nothing")
-        return wanted
+            _put_body(wanted, self._body_of(name))
+
+    def _body_of(self, name: str) -> str:
+        body = self.body or ""
+        found = re.fullmatch(self.matching, name) if self.matching else None
+        for group, value in (found.groupdict() if found else {}).items():
+            body = body.replace(f"<<{group}>>", value)
+        return body
 
     def _change_headers(self, wanted: Recorded) -> None:
         for name, value in (self.headers or {}).items():
@@ -123,7 +142,235 @@ class Difference:
                 wanted["headers"][name] = [value] if isinstance(value, str) else value
 
 
-WANTED: tuple[Difference, ...] = ()
+JSON, PROBLEM = "application/json", "application/problem+json"
+
+SIGNALS = [
+    {"name": name, "symbol": symbol, "low": low, "high": high, "description": description}
+    for name, symbol, low, high, description in (
+        ("input_gate", "i", 0.0, 1.0, "how much of the candidate is added to the cell state"),
+        ("forget_gate", "f", 0.0, 1.0, "how much of the previous cell state remains"),
+        ("cell_candidate", "g", -1.0, 1.0, "what the input gate lets into the cell state"),
+        ("output_gate", "o", 0.0, 1.0, "how much of tanh(cell state) becomes the hidden state"),
+        ("cell_state", "c", None, None, "the memory: c_t = f_t·c_{t−1} + i_t·g_t"),
+        ("hidden_state", "h", -1.0, 1.0, "the output: h_t = o_t·tanh(c_t)"),
+    )
+]
+
+
+def _cell(lstm: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is said of an LSTM's cell; projected, its hidden states may be of any size."""
+    if lstm is None:
+        return {"cell": None, "signals": []}
+    *others, hidden_state = SIGNALS
+    if lstm["proj_size"]:
+        hidden_state = hidden_state | {"low": None, "high": None}
+    return {"cell": "lstm", "signals": [*others, hidden_state]}
+
+
+def _with_cells(value: Any) -> Any:
+    """The same JSON, in which each ModelInfo tells of cells."""
+    if isinstance(value, list):
+        return [_with_cells(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    told: dict[str, Any] = {}
+    for name, each in value.items():
+        told |= _cell(each) if name == "lstm" else {}
+        told[name] = [lstm | _cell(lstm) for lstm in each] if name == "lstms" else _with_cells(each)
+    return told
+
+
+INSTEAD: Mapping[str, str | list[str] | None] = {"allow": None, "transfer-encoding": None, "www-authenticate": None}
+"""An error does not have the headers of the reply, or of the other error, that came before."""
+
+STATUSES = {"BadRequest": 400, "ForeignOrigin": 403, "UnknownHost": 403, "InvalidInput": 422}
+
+
+def _refused(why: str, matching: str, title: str, message: str, *loc: str | int, under_v2: bool = False) -> Difference:
+    """An error instead, with what it says of this place, if of any; `/v2` tells errors in its own way."""
+    place = ".".join(map(str, loc))
+    detail = f"{place}: {message}" if loc else message
+    status = STATUSES[title]
+    problem = {"type": f"urn:gatescope:{title}", "title": title, "status": status, "detail": detail}
+    problem |= {"errors": [{"loc": loc, "msg": message}]} if loc else {}
+    if under_v2:
+        why, problem, status = f"{why} (/v2)", {"error": detail}, 400 if title == "InvalidInput" else status
+    return Difference(
+        why=why,
+        matching=matching,
+        status=status,
+        reason=HTTPStatus(status).phrase,
+        headers=INSTEAD | {"content-type": JSON if under_v2 else PROBLEM},
+        framing="length",
+        body=json_.dumps(problem, separators=(",", ":")),
+    )
+
+
+def _foreign(who: str, matching: str, origin: str = "<<origin>>", *, under_v2: bool = False) -> Difference:
+    """What a page of another origin gets."""
+    message = f"no page of {origin} may do that: name it in GATESCOPE_CORS_ORIGINS"
+    why = f"a page of another origin may only read: {who}"
+    return _refused(why, matching, "ForeignOrigin", message, under_v2=under_v2)
+
+
+FOREIGN = r"from (?P<origin>http://b\.example|https://A\.example|https://a\.example/|https://evil\.example|null|)"
+FOREIGN_HERE = r"from (?P<origin>https://evil\.example|http://localhost:9|null|) at localhost:8000"
+NAMELESS = r"from (?P<origin>http://localhost:8000) at "
+A, EVIL = "https://a.example", "https://evil.example"
+
+HOST = "without keys, the loopback answers only to addresses, localhost and the names that are allowed"
+OTHER_HOST = (
+    "this server is not '<<host>>': ask for it by its address or as localhost, or name it in GATESCOPE_ALLOWED_HOSTS"
+)
+HOSTS = r"(?P<host>models\.example|a b|xn--caf-dma\.example)"
+PAGES = r"from \S+ at (?P<host>models\.example|evil\.example|\[)(:8000)?"
+
+DEADLINE = "X-Request-Timeout-Ms is checked on every route"
+GIVEN = "(?P<given>soon|0|-1)"
+TIMEOUT = ("header", "X-Request-Timeout-Ms")
+MILLISECONDS = "must be a positive whole number of milliseconds, of at most 15 digits, not '<<given>>'"
+NUMBERS = "NaN and numbers that are too large are refused at the first of them, in its place in the JSON"
+NAN = "must be a finite float32 number, not nan"
+
+# fmt: off
+TIME_FIRST = (
+    0.105801, -0.0494164, -0.0843741, 0.00284824, -0.0871059, -0.0341224,
+    0.189136, -0.0797832, -0.168528, -0.00815498, -0.194519, -0.027781,
+    0.244033, -0.10236, -0.227381, 0.0151334, -0.302846, -0.00817421,
+    0.119635, -0.0491871, -0.0967291, -0.0239054, -0.0957367, -0.0203201,
+    0.20102, -0.0818531, -0.182448, -0.0238738, -0.21676, -0.0104113,
+    0.250723, -0.106363, -0.230738, 0.0260649, -0.326886, 0.00771695,
+)
+# fmt: on
+"""What `plain/formats/arrays/time first slowly` has always been answered."""
+
+METRICS = (
+    ("gatescope_requests_total", "gatescope_requests_created", "Requests answered"),
+    ("gatescope_request_seconds", "gatescope_request_seconds_created", "Time to answer"),
+    ("gatescope_queries_waiting", "gatescope_requests_waiting", "Requests that wait to be admitted"),
+)
+"""Each metric that is new, behind which it stands, and what is said of it."""
+
+WANTED: tuple[Difference, ...] = (
+    _foreign("CORS does not name it", rf"origins/origins/(predict|refused|lines|method) {FOREIGN}( slowly)?(#2)?"),
+    _foreign("CORS does not name it", rf"origins/origins/infer {FOREIGN}", under_v2=True),
+    _foreign("CORS does not name it either", rf"origins/administration/(predict|POST /v1/\S+) {FOREIGN_HERE}"),
+    _foreign("CORS does not name it either", rf"origins/administration/POST /v2/\S+ {FOREIGN_HERE}", under_v2=True),
+    _foreign("the server has no name", rf"origins/administration/(predict|POST /v1/\S+) {NAMELESS}"),
+    _foreign("the server has no name", rf"origins/administration/POST /v2/\S+ {NAMELESS}", under_v2=True),
+    _foreign("`*` names none that may load", r"reading/origins/load from (?P<origin>https://a\.example|null) with.*"),
+    _foreign("whatever its key", r"keyed/routes/(POST|PUT) /v1/\S+ from a page", A),
+    _foreign("whatever its key", r"keyed/routes/POST /v2/\S+ from a page", A, under_v2=True),
+    _foreign("with or without an admin key", "limited/admin keys/load from a page( without a key)?", EVIL),
+    _foreign("no 401, which a key would not help", "administered/(loads/load |refused uploads/)from a page", EVIL),
+    _foreign("no 401, which a key would not help", "administered/repository/load from a page", EVIL, under_v2=True),
+    _foreign("where no CORS is", r"plain/predict/headers/origin(#2|, of an error)?", A),
+    _foreign("where no CORS is", r"plain/infer/fields/Origin: (?P<origin>https://a\.example)(#2)?", under_v2=True),
+    _foreign("a stream, of another host", "plain/sessions/handshakes/other page", EVIL),
+    _foreign("a stream, of another port", "plain/sessions/handshakes/other port", "http://localhost:9"),
+    _foreign("a stream, of no origin", "plain/sessions/handshakes/(?P<origin>null)"),
+    _refused(f"{HOST}: of anybody", rf"plain/connections/closing/(live )?of host {HOSTS}", "UnknownHost", OTHER_HOST),
+    _refused(f"{HOST}: of pages", rf"origins/administration/(predict|POST /v1/\S+) {PAGES}", "UnknownHost", OTHER_HOST),
+    _refused(
+        f"{HOST}: of pages", rf"origins/administration/POST /v2/\S+ {PAGES}", "UnknownHost", OTHER_HOST, under_v2=True
+    ),
+    _refused(
+        "a request of HTTP/1.1 names a host",
+        "plain/connections/(closing/(live )?without a host|no HTTP/a lone line)",
+        "BadRequest",
+        "a request names its host once; this one has 0 Host headers",
+    ),
+    _refused(
+        "a request names no two hosts",
+        "plain/connections/closing/with two hosts",
+        "BadRequest",
+        "a request names its host once; this one has 2 Host headers",
+    ),
+    Difference(
+        why="an X-Request-ID that is not of plain characters is replaced",
+        names="plain/documents/request id 'café'*",
+        headers={"x-request-id": "<x-request-id>"},
+    ),
+    _refused(DEADLINE, f"plain/documents/deadline {GIVEN}", "InvalidInput", MILLISECONDS, *TIMEOUT),
+    _refused(DEADLINE, f"plain/documents/v2 deadline {GIVEN}", "InvalidInput", MILLISECONDS, *TIMEOUT, under_v2=True),
+    Difference(
+        why="whoever sends the body with the head is not told to go on: queries",
+        matching=r"plain/(infer/fields/Expect: 100-continue(#2)?|connections/announced//.* at once)",
+        interim=(),
+    ),
+    Difference(
+        why="whoever sends the body with the head is not told to go on: uploads",
+        names="administered/uploads/awaited",
+        interim=(),
+    ),
+    Difference(
+        why="an offer of h2c is ignored, and the body kept",
+        names="plain/sessions/handshakes/h2c to a route that is hot",
+        status=200,
+        reason="OK",
+        headers={"content-type": JSON, "content-length": "<content-length>"},
+        json=lambda _: {
+            "model": {"name": "tiny", "version": "1"},
+            "sequence_lengths": [1],
+            "prediction": {"values": [[[-0.2813, 0.43449]]]},
+        },
+    ),
+    _refused(
+        f"{NUMBERS}: NaN before a huge number",
+        "plain/predict/bodies/huge whole number beside NaN(#2| slowly)?",
+        "InvalidInput",
+        NAN,
+        *("body", "inputs", 0, 3),
+    ),
+    _refused(
+        f"{NUMBERS}: before what is no number, and what is no JSON",
+        "plain/predict/(bodies/many wrong(#2| slowly)?|narrow bodies/many wrong(#2)?)",
+        "InvalidInput",
+        NAN,
+        *("body", "inputs", 1, 0),
+    ),
+    Difference(
+        why=f"{NUMBERS}: of a tensor",
+        names="plain/infer/json/data [[]1,2,3,4,*",
+        has_text=r"finite float32 number, not (inf|nan)",
+        text=((r"inputs\.0\.0\.4", "body.inputs.0.data.4"),),
+    ),
+    Difference(
+        why=f"{NUMBERS}: of a state",
+        matching="plain/infer/fields/state with NaN(#2)?",
+        body=f'{{"error":"body.inputs.2.data.0: {NAN}"}}',
+    ),
+    Difference(
+        why="ModelInfo tells which cell a model has, and what that computes",
+        has_text=r'"lstms":\[',
+        json=_with_cells,
+    ),
+    Difference(
+        why="a body in safetensors is read in its own layout, whatever body of this shape came before",
+        matching="plain/formats/arrays/time first(#2)?",
+        numbers=TIME_FIRST,
+    ),
+    Difference(
+        why="HEAD is answered wherever GET is",
+        names="plain/routes/HEAD /docs",
+        status=200,
+        reason="OK",
+        headers={"allow": None, "content-type": "text/html; charset=utf-8"},
+    ),
+    Difference(
+        why="the metrics of requests are prometheus-client's own, and tell how many requests wait",
+        has_text="# HELP gatescope_requests_total",
+        text=tuple(
+            (f"(# TYPE {name} .*\n)", rf"\1# HELP {added} {told}\n# TYPE {added} gauge\n")
+            for name, added, told in METRICS
+        ),
+    ),
+    Difference(
+        why="`OPTIONS *` asks for nothing at `/*`",
+        names="plain/connections/no HTTP/star",
+        text=((r"at /\*;", "at *;"),),
+    ),
+)
 
 
 def wanted(name: str, recorded: Recorded, used: set[str]) -> Recorded:
@@ -131,7 +378,7 @@ def wanted(name: str, recorded: Recorded, used: set[str]) -> Recorded:
     for difference in WANTED:
         if difference.fits(name, recorded):
             try:
-                recorded = difference.applied(recorded)
+                recorded = difference.applied(name, recorded)
             except Inapplicable as error:
                 raise Inapplicable(f"the difference {difference.why!r} is none of {name}: {error}") from None
             used.add(difference.why)
@@ -177,10 +424,19 @@ def _quoted(item: Any) -> str:
     return json_.dumps(item, ensure_ascii=False)
 
 
-def _put_text(wanted: Recorded, text: str) -> None:
+def _put_numbers(wanted: Recorded, numbers: tuple[float, ...]) -> None:
+    if len(wanted.get("numbers", ())) != len(numbers):
+        raise Inapplicable(f"it has {len(numbers)} numbers, the record {len(wanted.get('numbers', ()))}")
+    wanted["numbers"] = list(numbers)
+
+
+def _put_body(wanted: Recorded, text: str) -> None:
+    """Write a body that is all known, and so is its length."""
     for part in ("numbers", "rounded", "digits"):
         wanted.pop(part, None)
     wanted["text"] = text
+    if wanted["framing"] == "length":
+        wanted.setdefault("headers", {})["content-length"] = [str(len(text.encode()))]
 
 
 def _state_length(wanted: Recorded, recorded: Recorded) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
 from functools import cache
 
 import torch
@@ -33,12 +32,21 @@ _disabled: set[str] = set()
 
 def backend_of(module: nn.RNNBase) -> str:
     """The fastest backend that is proved for every layer and direction of this module."""
-    parameters = Parameters.of(module)
-    return fastest(parameters.spec.cell, parameters.kinds)
+    return fastest(Parameters.of(module).kinds)
 
 
-def fastest(cell: Cell, kinds: Iterable[Kind]) -> str:
-    """The fastest backend of the cell that is proved for all of these kinds of weights."""
+def fastest(kinds: frozenset[Kind]) -> str:
+    """The fastest backend that is proved for all of these kinds of weights, which are those of one cell."""
+    name = _fastest(kinds)
+    if name in _disabled:  # since it was cached
+        _fastest.cache_clear()
+        name = _fastest(kinds)
+    return name
+
+
+@cache
+def _fastest(kinds: frozenset[Kind]) -> str:
+    cell = next(iter(kinds)).cell
     return next(
         name for name in cell.backends if name not in _disabled and all(_is_proved(name, kind) for kind in kinds)
     )

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,33 +158,31 @@ class TestWaiting:
 class TestAdmission:
     """By itself."""
 
-    @staticmethod
-    def request():
-        return SimpleNamespace(is_admitted=False)
-
     def test_a_place_that_comes_as_its_waiter_leaves_goes_on(self):
         async def run():
-            admission, first, second, third = Admission(1, 10.0), *(self.request() for _ in range(3))
-            await admission.admit(first)
-            leaving, staying = (asyncio.create_task(admission.admit(each)) for each in (second, third))
+            admission = Admission(1, 10.0)
+            assert admission.take_place()
+            leaving, staying = (asyncio.create_task(admission.wait()) for _ in range(2))
             await asyncio.sleep(0)
+            assert (admission.take_place(), admission.waiting) == (False, 2)
             admission.release()  # to the one that leaves in the same moment
             leaving.cancel()
             await asyncio.wait([leaving, staying], timeout=5)
-            assert (leaving.cancelled(), second.is_admitted, third.is_admitted) == (True, False, True)
-            assert admission.waiting == 0
+            assert (leaving.cancelled(), staying.result(), admission.waiting) == (True, None, 0)
+            assert not admission.take_place()
+            admission.release()
+            assert [admission.take_place() for _ in range(2)] == [True, False]
 
         asyncio.run(run())
 
     def test_nobody_waits_for_longer_than_the_first(self):
         async def run():
             admission = Admission(1, 0.05)
-            await admission.admit(self.request())
-            results = await asyncio.gather(*(admission.admit(self.request()) for _ in range(100)), return_exceptions=True)
+            assert admission.take_place()
+            results = await asyncio.gather(*(admission.wait() for _ in range(100)), return_exceptions=True)
             assert {type(result) for result in results} == {Overloaded}
             admission.release()
-            await admission.admit(last := self.request())
-            assert last.is_admitted
+            assert admission.take_place()
 
         asyncio.run(run())
 
@@ -194,8 +191,8 @@ class TestAdmission:
             admission, now, most = Admission(3, 10.0), [0], [0]
 
             async def one():
-                request = self.request()
-                await admission.admit(request)
+                if not admission.take_place():
+                    await admission.wait()
                 now[0] += 1
                 most[0] = max(most[0], now[0])
                 try:
@@ -210,8 +207,7 @@ class TestAdmission:
                 task.cancel()
             await asyncio.wait(tasks, timeout=10)
             assert (most[0], now[0], admission.waiting) == (3, 0, 0)
-            for _ in range(3):
-                await asyncio.wait_for(admission.admit(self.request()), 1)
+            assert [admission.take_place() for _ in range(4)] == [True, True, True, False]
 
         asyncio.run(run())
 
@@ -221,7 +217,9 @@ def test_threads_of_clients_get_200_or_429_and_nothing_else(serve, gate):
         gate.shut()
         statuses = []
         threads = [
-            threading.Thread(target=lambda: statuses.append(client.post(PREDICT, content=GOOD, headers=JSON).status_code))
+            threading.Thread(
+                target=lambda: statuses.append(client.post(PREDICT, content=GOOD, headers=JSON).status_code)
+            )
             for _ in range(12)
         ]
         for thread in threads:

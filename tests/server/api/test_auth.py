@@ -244,7 +244,9 @@ class TestStreams:
 
 
 class TestHost:
-    @pytest.mark.parametrize("host", ["rebound.evil", "rebound.evil:8000", "localhost.evil.example", "127.0.0.1.nip.io", "box"])
+    @pytest.mark.parametrize(
+        "host", ["rebound.evil", "rebound.evil:8000", "localhost.evil.example", "127.0.0.1.nip.io", "box"]
+    )
     @pytest.mark.parametrize(
         ("method", "path"),
         [("GET", "/v1/sessions"), ("GET", "/v1/models"), ("DELETE", "/v1/sessions/7"), ("POST", LOAD), ("GET", "/")],

@@ -128,8 +128,10 @@ def test_model_info_names_every_lstm_and_the_first_is_the_default(server):
     info = server.get("/v1/models/decoder").json()
     assert [lstm["name"] for lstm in info["lstms"]] == ["encoder", "decoder"]
     assert info["lstm"]["input_size"] == info["lstms"][0]["input_size"] == 3
+    assert [signal["name"] for signal in info["lstms"][1].pop("signals")][-2:] == ["cell_state", "hidden_state"]
     assert info["lstms"][1] == {
         "name": "decoder",
+        "cell": "lstm",
         "input_size": 1,
         "hidden_size": 4,
         "num_layers": 1,

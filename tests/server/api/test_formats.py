@@ -16,7 +16,6 @@ from safetensors import safe_open
 from safetensors.numpy import load
 
 from gatescope.errors import DeadlineExceeded, Overloaded
-from gatescope.server.api import binary
 from gatescope.server.serving import tuning
 
 NDJSON = {"Accept": "application/x-ndjson"}

@@ -211,7 +211,9 @@ class TestRefusals:
             for wrong in (content[:-4], content[:-1], content + b"\0\0\0\0"):
                 assert client.post(INFER, content=wrong, headers=headers).status_code == 400
 
-    @pytest.mark.parametrize("data", ["[1,2,3,4]", "[1,2,3,4,5,6]", "[1,2,3,4,]", "[1,2,3,4,NaN]", "[1,2,3,4,1e39]", '["1",2,3,4,5]'])
+    @pytest.mark.parametrize(
+        "data", ["[1,2,3,4]", "[1,2,3,4,5,6]", "[1,2,3,4,]", "[1,2,3,4,NaN]", "[1,2,3,4,1e39]", '["1",2,3,4,5]']
+    )
     def test_of_messages_in_json(self, client, data):
         text = '{"inputs":[{"name":"inputs","shape":[1,1,5],"datatype":"FP32","data":%s}]}'
         for _ in range(2):

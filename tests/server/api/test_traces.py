@@ -14,7 +14,6 @@ from safetensors.numpy import load
 
 from gatescope.backends.reference import run
 from gatescope.cells import LSTM
-from gatescope.server.serving import chunks
 from gatescope.server.serving import tuning
 
 TENSORS, LINES = {"Accept": "application/vnd.safetensors"}, {"Accept": "application/x-ndjson"}

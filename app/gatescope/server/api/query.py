@@ -154,12 +154,12 @@ def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
 
 def to_state(given: InitialState, *within: str) -> State:
     """The state of one sequence; raises `InvalidInput` where there are several."""
-    for name, value in given:
-        sequences = value.shape[1]
+    for name in InitialState.model_fields:
+        sequences = getattr(given, name).shape[1]
         if sequences != 1:
             message = f"has a batch of {sequences}, but a session is one stream; its axes are (layers, 1, unit)"
             _refuse(message, *within, name)
-    return State(*(torch.from_numpy(value) for _, value in given))
+    return State(*(torch.from_numpy(getattr(given, name)) for name in InitialState.model_fields))
 
 
 class in_body:  # noqa: N801 - `with` this
@@ -369,13 +369,13 @@ def _initial_state(given: InitialState | None, model: Model, sequences: int) -> 
         return None
     if not model.pipeline.takes_initial_state:
         _refuse(f"model '{model.name}' takes none: its forward has no parameter of this name", "initial_state")
-    for name, value in given:
-        batch_size = value.shape[1]
+    for name in InitialState.model_fields:
+        batch_size = getattr(given, name).shape[1]
         if batch_size != sequences:
             axes = "(layers · directions, batch, unit)"
             message = f"has a batch of {batch_size}, but there are {sequences} sequences; its axes are {axes}"
             _refuse(message, "initial_state", name)
-    return State(*(torch.from_numpy(value) for _, value in given))
+    return State(*(torch.from_numpy(getattr(given, name)) for name in InitialState.model_fields))
 
 
 def _horizon(request: PredictRequest, model: Model) -> int:

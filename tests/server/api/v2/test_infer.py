@@ -241,23 +241,3 @@ class TestCompression:
     )
     def test_nothing_but_inference_is_ever_packed(self, client, path):
         assert "content-encoding" not in client.get(path, headers={"Accept-Encoding": "gzip, deflate, br"}).headers
-
-
-def test_a_reply_is_one_message_of_the_server(client, wire, inputs, monkeypatch):
-    """Header and body leave together: no second packet waits for the first to be acknowledged."""
-    from starlette.responses import Response  # noqa: PLC0415
-
-    sent = []
-    call = Response.__call__
-
-    async def watched(self, scope, receive, send):
-        async def note(message):
-            sent.append(message)
-            await send(message)
-
-        await call(self, scope, receive, note)
-
-    monkeypatch.setattr(Response, "__call__", watched)
-    wire.opened(client.post(INFER, json={"inputs": [wire.tensor("inputs", inputs)]}))
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    assert not sent[1].get("more_body")
