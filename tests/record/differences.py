@@ -80,6 +80,8 @@ class Difference:
     """The whole text of the body, in which `#` stands for no number, and `<<origin>>` for the group of this name."""
     text: tuple[tuple[str, str], ...] = ()
     """Expressions and what to put in their places in the recorded text; each must match in each reply."""
+    without: str | None = None
+    """What this expression matches first is not there, nor are its numbers."""
     numbers: tuple[float, ...] = ()
     """What was computed instead, as many numbers as were recorded."""
     json: Callable[[Any], Any] | None = None
@@ -121,6 +123,8 @@ class Difference:
             wanted["text"], count = re.subn(expression, instead, wanted.get("text", ""))
             if not count:
                 raise Inapplicable(f"{expression!r} is not in {wanted['text'][:200]!r}")
+        if self.without is not None:
+            _cut(wanted, self.without)
         if self.json is not None:
             _put(wanted, self.json(json_of(wanted)))
         if self.numbers:
@@ -222,6 +226,11 @@ HOST = "without keys, the loopback answers only to addresses, localhost and the 
 OTHER_HOST = (
     "this server is not '<<host>>': ask for it by its address or as localhost, or name it in GATESCOPE_ALLOWED_HOSTS"
 )
+LINES = "plain/trace/(selections/outputs as lines|of both-ways/as lines(#2)?)"
+MODULE_LINES = "modules/traced/(forecaster|decoder|attention|stateful|alone) as application/x-ndjson"
+HEADER_STATE = r',"final_state":\{"hidden_state":\[[#,\[\]]*\],"cell_state":\[[#,\[\]]*\]\}'
+
+NO_HOST = OTHER_HOST.replace("<<host>>", "")
 HOSTS = r"(?P<host>models\.example|a b|xn--caf-dma\.example)"
 PAGES = r"from \S+ at (?P<host>models\.example|evil\.example|\[)(:8000)?"
 
@@ -252,12 +261,35 @@ METRICS = (
 """Each metric that is new, behind which it stands, and what is said of it."""
 
 WANTED: tuple[Difference, ...] = (
+    Difference(
+        why="the last line of a trace has its final state, and the first one never",
+        matching=f"{LINES}|{MODULE_LINES}",
+        without=HEADER_STATE,
+    ),
+    Difference(
+        why="plain words: a step of zero",
+        matching=r"plain/trace/selections/time with a step of zero( as lines| as npz)?",
+        text=(("goes nowhere", "selects nothing"),),
+    ),
+    Difference(
+        why="plain words: a module that did not run",
+        names="modules/traced/that did not run",
+        text=(("nothing to show of it", "nothing to trace"),),
+    ),
+    Difference(
+        why="what can be got has a head",
+        matching="plain/routes/(POST|PUT|DELETE|PATCH|OPTIONS) /docs",
+        headers={"allow": "GET, HEAD"},
+    ),
+    _refused(f"{HOST}: none", "plain/connections/closing/with an empty host", "UnknownHost", NO_HOST),
     _foreign("CORS does not name it", rf"origins/origins/(predict|refused|lines|method) {FOREIGN}( slowly)?(#2)?"),
     _foreign("CORS does not name it", rf"origins/origins/infer {FOREIGN}", under_v2=True),
     _foreign("CORS does not name it either", rf"origins/administration/(predict|POST /v1/\S+) {FOREIGN_HERE}"),
     _foreign("CORS does not name it either", rf"origins/administration/POST /v2/\S+ {FOREIGN_HERE}", under_v2=True),
-    _foreign("the server has no name", rf"origins/administration/(predict|POST /v1/\S+) {NAMELESS}"),
-    _foreign("the server has no name", rf"origins/administration/POST /v2/\S+ {NAMELESS}", under_v2=True),
+    _refused(f"{HOST}: no name", rf"origins/administration/(predict|POST /v1/\S+) {NAMELESS}", "UnknownHost", NO_HOST),
+    _refused(
+        f"{HOST}: no name", rf"origins/administration/POST /v2/\S+ {NAMELESS}", "UnknownHost", NO_HOST, under_v2=True
+    ),
     _foreign("`*` names none that may load", r"reading/origins/load from (?P<origin>https://a\.example|null) with.*"),
     _foreign("whatever its key", r"keyed/routes/(POST|PUT) /v1/\S+ from a page", A),
     _foreign("whatever its key", r"keyed/routes/POST /v2/\S+ from a page", A, under_v2=True),
@@ -399,6 +431,18 @@ def json_of(recorded: Recorded) -> Any:
 
     text = re.sub(r":(<\w+>)", r':"<\1>"', recorded["text"])
     return json_.loads(COMPUTED.sub(number, text))
+
+
+def _cut(wanted: Recorded, expression: str) -> None:
+    """Take out what the expression matches first, with the numbers that were computed for it."""
+    found = re.search(expression, wanted["text"])
+    if found is None:
+        raise Inapplicable(f"{expression!r} is not in {wanted['text'][:200]!r}")
+    before, taken = (
+        sum(part == "#" for part in COMPUTED.findall(text)) for text in (found.string[: found.start()], found[0])
+    )
+    wanted["text"] = found.string[: found.start()] + found.string[found.end() :]
+    wanted["numbers"] = [*wanted["numbers"][:before], *wanted["numbers"][before + taken :]]
 
 
 def _put(wanted: Recorded, value: Any) -> None:

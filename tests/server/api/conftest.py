@@ -366,7 +366,7 @@ def busy(gate, dial):
 
 @pytest.fixture(scope="session")
 def running(models_dir):
-    """`with running(…) as client:` — the service as `gatescope serve` runs it, and `client.server` to tell it things."""
+    """`with running(…) as client:` — the service as `gatescope serve` runs it; `client.server` is to be told things."""
 
     @contextlib.contextmanager
     def run(**given):

@@ -112,8 +112,7 @@ def test_a_client_that_leaves_is_given_up(app, inside, gate):
         scope = {"type": "http", "method": "POST", "path": PREDICT, "query_string": b"", "headers": headers}
         gate.shut()
         answering = asyncio.create_task(app(scope, receive, send))
-        while not gate.reached.is_set():
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(gate.reached.wait, 10)
         left.set()
         await asyncio.wait_for(answering, 10)
         gate.open.set()

@@ -283,13 +283,14 @@ class TestHost:
         assert raw(plain, "Origin: http://", version="1.0", method="POST", path=LOAD)[0] == 403
 
 
-class TestPreflight:
-    ASKED = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+ASKED = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
 
+
+class TestPreflight:
     def test_an_origin_that_is_named_may(self, serve):
         with serve(cors_origins=("https://a.example",), api_keys=("k",)) as client:
-            may = client.options(PREDICT, headers=self.ASKED | {"Origin": "https://a.example"})
-            other = client.options(PREDICT, headers=self.ASKED | {"Origin": "https://b.example"})
+            may = client.options(PREDICT, headers=ASKED | {"Origin": "https://a.example"})
+            other = client.options(PREDICT, headers=ASKED | {"Origin": "https://b.example"})
         assert (may.status_code, may.headers["access-control-allow-origin"]) == (200, "https://a.example")
         assert may.headers["x-request-id"]
         assert (other.status_code, "access-control-allow-origin" in other.headers) == (400, False)

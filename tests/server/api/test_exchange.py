@@ -487,7 +487,7 @@ class TestMemory:
         before = memory()
         wire = dial(opened)
         wire.send(wire.written(PREDICT, LARGE)[:-5])
-        until(lambda: before.more())
+        until(before.more)
         wire.close()
         before.assert_nothing_more()
 

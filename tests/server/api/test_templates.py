@@ -100,8 +100,7 @@ class TestNumbers:
 
     @pytest.mark.parametrize("times", [1, 3])
     def test_a_layout_in_the_metadata_counts_each_time(self, client, outputs, times):
-        inputs, metadata = numbers(7, 2, 3), {"layout": '"time_batch_feature"', "own": ""}
-        del metadata["own"]
+        metadata = {"layout": '"time_batch_feature"'}
         for seed in range(7, 7 + times + 1):
             inputs = numbers(seed, 2, 3)
             turned = np.ascontiguousarray(inputs.transpose(1, 0, 2))
@@ -111,7 +110,6 @@ class TestNumbers:
             assert output(plain) == pytest.approx(outputs(turned), abs=1e-5)
 
     def test_what_else_stands_in_the_metadata_counts_each_time(self, client, outputs):
-        inputs = numbers(1)
         for seed in range(3):
             inputs = numbers(seed)
             told = send(client, "safetensors", inputs, {"outputs": '["final_state"]'}).json()
@@ -132,7 +130,7 @@ class TestNumbers:
             final = np.array(named["data"]).reshape(named["shape"])[0, 1]
             assert final == pytest.approx(outputs(inputs)[0, -1], abs=1e-5)
 
-    def test_each_model_has_its_own(self, client, call, networks):
+    def test_each_model_has_its_own(self, client, call):
         rows = [[0.5, 1.5]]
         for _ in range(2):
             for name in ("forecaster", "founding"):
