@@ -62,6 +62,8 @@ class Admission:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self.release()  # the place came at the same moment
             raise
+        finally:
+            del place  # it holds its error, whose traceback holds this frame
 
     def _refuse_late(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer, now = None, monotonic()

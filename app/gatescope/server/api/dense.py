@@ -101,6 +101,7 @@ def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None
     return finite(np.frombuffer(flat, dtype=np.float64))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the sum tells
 def finite(numbers: np.ndarray) -> np.ndarray | None:
     """A copy as float32; None where there is none, or it must be looked at more closely: a number may not be finite.
 
