@@ -132,6 +132,13 @@ class TestBodies:
         wire.send(sent.partition(b"\r\n\r\n")[0], b"\r\n\r\n")
         assert wire.head()[0] == 404
 
+    def test_one_that_is_late_behind_its_reply_is_no_request(self, serve, dial):
+        with serve(body_timeout_s=0.5) as client:
+            wire = dial(client)
+            wire.send(wire.written("/v1/models/nobody/predict", GOOD)[:-1])
+            assert wire.reply().status == 404
+            assert wire.is_closed()
+
     def test_one_that_is_too_large_is_refused_and_passed_over(self, serve, dial):
         with serve(max_body_bytes=200) as client:
             wire = dial(client)

@@ -767,12 +767,14 @@ class HttpProtocol(asyncio.Protocol):
         """Read nothing more; tell why behind the replies to what came first, and close the connection."""
         self._refusal, self._unparsed, self._awaited = error, b"", ""
         arriving, self._arriving = self._arriving, None
-        if self._queue and self._queue[-1].body is arriving:
+        if arriving is not None and arriving.is_dropped and self._current is None:  # its request is answered already
+            self._linger()
+        elif self._queue and self._queue[-1].body is arriving:
             _release_body(self._queue.pop())
         elif self._current is not None and self._current.body is arriving and not self._has_started:
             self._current.head.keep_alive = False
             self._current.give_up(error)
-        if self._current is None:
+        if self._current is None and not self._is_lingering:
             self._answer_next()
 
     def _write_refusal(self, error: AppError) -> None:
