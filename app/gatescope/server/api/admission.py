@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 
 from gatescope.errors import Overloaded
@@ -44,6 +46,20 @@ class Admission:
                 place.set_result(None)
                 return
         self._free += 1
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold a place, as soon as there is one.
+
+        Raises:
+            Overloaded: none came free in time.
+        """
+        if not self.take_place():
+            await self.wait()
+        try:
+            yield
+        finally:
+            self.release()
 
     async def wait(self) -> None:
         """Take a place when one comes free.

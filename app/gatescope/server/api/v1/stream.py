@@ -50,7 +50,7 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
     model = here.sessions.model(session)
     given, decode = (content, tensors.fields_of) if text is None else (text.encode(), body.from_json)
     deadline = Deadline.after(here.limits.request_timeout_s)
-    async with deadline.limit():
+    async with deadline.limit(), here.admission.place():
         answer = await taken_of(here, session, model, given, decode, deadline)
     if text is not None:
         await websocket.send_text((await _written(answer, reply.JSON)).decode())
