@@ -31,7 +31,7 @@ MODERATE = (32, 64)
 
 LEAST_GOODPUT, MOST_COST, MOST_WAIT_S = 0.8, 1.5, 0.3
 
-ONLY_ONE = {"GATESCOPE_MAX_QUEUE_SIZE": "1"}
+ONLY_ONE = {"GATESCOPE_MAX_QUEUE_SIZE": "1", "GATESCOPE_ADMISSION_WAIT_MS": "0"}
 FEW, MANY = 2, 64
 """Connections to a queue of one: with few of them some are answered, with many nearly all are refused."""
 
