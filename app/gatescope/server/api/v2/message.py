@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from gatescope.errors import InvalidInput, Place
-from gatescope.server.api import aside, body, compression, written
+from gatescope.server.api import aside, body, codecs, compression
+from gatescope.server.api.codecs.json import parsing, writing
 from gatescope.server.api.messages import Content, Head, Reply, Request
 from gatescope.server.api.nested import Expected
 from gatescope.server.api.v2 import tensors
@@ -20,7 +21,7 @@ from gatescope.server.api.v2.schemas import InferRequest
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 _LENGTH = LENGTH_HEADER.lower().encode()
-JSON, BINARY = FORMATS = "application/json", "application/octet-stream"
+JSON, BINARY = FORMATS = codecs.JSON.media_type, "application/octet-stream"
 
 _BINARY_GAIN = 16  # so much sooner is a tensor written in binary
 
@@ -87,13 +88,13 @@ async def parse(content: bytes, length: int | None) -> Message:
 def of(content: bytes, length: int | None) -> Message:
     """The same; its JSON has this length, or is all of it."""
     length = len(content) if length is None else length
-    parsed = body.checked(body.from_json(content[:length]), InferRequest, Expected(""))
+    parsed = body.validate(parsing.fields_of(content[:length]), InferRequest, Expected(""))
     return Message(parsed, _cut(memoryview(content)[length:], parsed), length > aside.MOST_BYTES)
 
 
 def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
     """A body that may be left out as this schema; raises `InvalidJSON`, `InvalidInput`."""
-    return body.checked(body.from_json(content) if content.strip() else {}, schema, Expected(""))
+    return body.validate(parsing.fields_of(content) if content.strip() else {}, schema, Expected(""))
 
 
 async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Reply:
@@ -114,7 +115,7 @@ def is_large(outputs: Sequence[Output]) -> bool:
 def encode(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:
     """The reply with these outputs in pieces, and how much of it is JSON; None for that where all of it is."""
     told = reply | {"outputs": [_described(output) for output in outputs]}
-    text = written.pieces(told) if is_large(outputs) else [written.dumps(told)]
+    text = writing.pieces(told) if is_large(outputs) else [writing.dumps(told)]
     behind = [tensors.to_binary(output.values) for output in outputs if output.binary]
     return sum(map(len, text)) if behind else None, [*text, *behind]
 

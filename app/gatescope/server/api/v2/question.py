@@ -54,12 +54,12 @@ def of(message: Message, model: Model, limits: Limits) -> Question:
     expected = query.expected(model).within(limits)
     plain = list(dict.fromkeys(_OUTPUTS[name] for name in wanted if name in _OUTPUTS))
     if signals := [name for name in wanted if name in model.spec.cell.signal_names]:
-        traced = body.checked(fields | {"signals": signals}, TraceRequest, expected).model_copy(
+        traced = body.validate(fields | {"signals": signals}, TraceRequest, expected).model_copy(
             update={"outputs": plain}
         )
         untraced = query.to_query(traced, model, limits)
         return Question(replace(untraced, trace=query.to_selection(traced, model, untraced, limits)), wanted)
-    asked = body.checked(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
+    asked = body.validate(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
     return Question(query.to_query(asked, model, limits), wanted)
 
 

@@ -7,8 +7,9 @@ import orjson
 
 from gatescope.errors import AppError
 from gatescope.pipeline.model import Model
-from gatescope.server.api import dense
-from gatescope.server.api.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
+from gatescope.server.api.codecs import floats
+from gatescope.server.api.codecs.json import inputs
+from gatescope.server.api.codecs.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.message import Message
 from gatescope.server.api.v2.question import Question
@@ -83,8 +84,8 @@ def _key(content: bytes, json_length: int | None) -> bytes:
 
 def _numbers(content: bytes, json_length: int | None) -> np.ndarray | None:
     if json_length is not None:
-        return dense.floats_behind(content, json_length)
-    return dense.numbers_in(content[slice(*_data(content))])
+        return floats.floats_behind(content, json_length)
+    return inputs.numbers_in(content[slice(*_data(content))])
 
 
 def _data(content: bytes) -> tuple[int, int]:

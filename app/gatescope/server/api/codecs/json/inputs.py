@@ -15,14 +15,12 @@ import simdjson
 
 from gatescope.server.api import aside
 from gatescope.server.api.arrays import Sequences
+from gatescope.server.api.codecs.floats import finite
 from gatescope.server.api.nested import Expected
 
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _OPENING, _CLOSING = b'{"inputs":', b"}"
 _BETWEEN = b"]],[["
-_FLOAT_BYTES = 4
-
-_LARGEST_SQUARE = float(np.finfo(np.float32).max) ** 2
 
 _local = threading.local()
 
@@ -59,13 +57,6 @@ def is_inputs_alone(skeleton: bytes) -> bool:
     return skeleton.startswith(_OPENING) and not skeleton[len(_OPENING) :].translate(None, b"[],}")
 
 
-def floats_behind(content: bytes, start: int) -> np.ndarray | None:
-    """The rest of a body from there on as float32; None where it cannot be, or as `finite` has it."""
-    if start >= len(content) or (len(content) - start) % _FLOAT_BYTES:
-        return None
-    return finite(np.frombuffer(content, dtype="<f4", offset=start))
-
-
 def _lengths(skeleton: bytes, features: int) -> list[int] | None:
     """How many rows each sequence has; None where anything is not a row of so many numbers."""
     row = b"[" + b"," * (features - 1) + b"]"
@@ -99,17 +90,6 @@ def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None
     except (ValueError, TypeError, LookupError, RuntimeError, AttributeError):
         return None
     return finite(np.frombuffer(flat, dtype=np.float64))
-
-
-def finite(numbers: np.ndarray) -> np.ndarray | None:
-    """A copy as float32; None where there is none, or it must be looked at more closely: a number may not be finite.
-
-    The sum of squares bounds each of them, and one product costs a fourth of looking for the least and the greatest.
-    """
-    if not len(numbers):
-        return None
-    squares = float(numbers.dot(numbers))  # NaN or infinite, where a number is, or where float32 cannot hold the sum
-    return numbers.astype(np.float32) if squares <= _LARGEST_SQUARE else None
 
 
 def _parser(content: bytes) -> simdjson.Parser:

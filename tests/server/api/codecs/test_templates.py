@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from gatescope.server.api import body, dense, tensors
-from gatescope.server.api.templates import TEMPLATES, Template, Templates
+from gatescope.server.api.codecs import safetensors
+from gatescope.server.api.codecs.json import inputs as json_inputs
+from gatescope.server.api.codecs.json import parsing
+from gatescope.server.api.codecs.templates import TEMPLATES, Template, Templates
 from tests.server.api.helpers import PREDICT
 
 INFER = "/v2/models/founding/infer"
@@ -239,9 +241,9 @@ class TestCost:
             call = getattr(module, name)
             monkeypatch.setattr(module, name, lambda given, *rest: lengths.append(length(given)) or call(given, *rest))
 
-        noting(dense, "_floats")
-        noting(tensors, "deserialize")
-        noting(body, "_parse")
+        noting(json_inputs, "_floats")
+        noting(safetensors, "deserialize")
+        noting(parsing, "_parse")
         return lengths
 
     def test_the_first_in_json_is_parsed_once(self, serve, parsed):
