@@ -11,7 +11,7 @@ from gatescope.errors import UnsupportedMediaType
 from gatescope.server.api import aside, codecs, problems
 from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.messages import Head, Request
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.schema.shapes import Expected
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

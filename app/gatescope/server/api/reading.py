@@ -12,8 +12,8 @@ from gatescope.server.api.codecs.codec import BodyReader
 from gatescope.server.api.codecs.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Request
-from gatescope.server.api.nested import Expected
-from gatescope.server.api.schemas import DEFAULT_LAYOUT, PredictRequest
+from gatescope.server.api.schema.requests import DEFAULT_LAYOUT, PredictRequest
+from gatescope.server.api.schema.shapes import Expected
 
 Schema = TypeVar("Schema", bound=PredictRequest)
 

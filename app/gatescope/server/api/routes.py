@@ -17,28 +17,30 @@ from starlette.routing import compile_path
 from gatescope.server.api import codecs, health, metrics, parameters
 from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
-from gatescope.server.api.schemas import (
+from gatescope.server.api.schema.replies import (
     ExplainReply,
-    ExplainRequest,
     Health,
-    InitialState,
     ModelInfo,
     ModelList,
     PredictReply,
-    PredictRequest,
     SessionList,
     SessionReply,
-    SessionRequest,
     States,
     StepReply,
-    StepRequest,
     StoredTraceInfo,
     StoredTraceReply,
-    StoreTraceRequest,
     TraceReply,
-    TraceRequest,
     TraceValuesReply,
     UploadReply,
+)
+from gatescope.server.api.schema.requests import (
+    ExplainRequest,
+    InitialState,
+    PredictRequest,
+    SessionRequest,
+    StepRequest,
+    StoreTraceRequest,
+    TraceRequest,
 )
 from gatescope.server.api.v1 import admin, explain, models, predict, sessions, stream, traces
 from gatescope.server.api.v2 import infer, message, metadata, repository, statistics

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatescope.server.api.codecs.json import inputs as json_inputs
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.schema.shapes import Expected
 
 EXPECTED = Expected("m", "features", {"feature": 3}, {"batch": 50, "time": 20})
 
@@ -62,7 +62,7 @@ def test_it_misses_nothing_proper(inputs):
     for content in (inputs, inputs[0]):
         given = json_inputs.sequences(orjson.dumps({"inputs": content}), EXPECTED)
         assert given is not None
-        assert given.alone == (content is inputs[0])
+        assert given.is_single == (content is inputs[0])
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from gatescope.server.api.arrays import Sequences
 from gatescope.server.api.codecs import arrays
 from gatescope.server.api.messages import Content
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.schema.arrays import Sequences
+from gatescope.server.api.schema.shapes import Expected
 from gatescope.server.serving.chunking import Chunk
 
 Fields = dict[str, Any]

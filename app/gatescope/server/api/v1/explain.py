@@ -18,7 +18,7 @@ from gatescope.server.api import body, query, reply
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.schemas import ExplainRequest
+from gatescope.server.api.schema.requests import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.stored import StoredTrace

@@ -11,7 +11,7 @@ from gatescope.server.api.codecs.codec import StreamWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.reading import Reading
-from gatescope.server.api.schemas import PredictRequest, TraceRequest
+from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.serving import chunking
 
 

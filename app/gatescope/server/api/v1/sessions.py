@@ -13,15 +13,8 @@ from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.reading import Asked, Reading
-from gatescope.server.api.schemas import (
-    InitialState,
-    ModelName,
-    SessionList,
-    SessionReply,
-    SessionRequest,
-    States,
-    StepRequest,
-)
+from gatescope.server.api.schema.replies import ModelName, SessionList, SessionReply, States
+from gatescope.server.api.schema.requests import InitialState, SessionRequest, StepRequest
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.session import Session
 

@@ -18,7 +18,8 @@ from gatescope.server.api.codecs.codec import Fields, StreamWriter
 from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.schemas import PredictRequest, StoredTraceReply, StoreTraceRequest
+from gatescope.server.api.schema.replies import StoredTraceReply
+from gatescope.server.api.schema.requests import PredictRequest, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.api.view import check_size, to_view
 from gatescope.server.serving.chunking import Chunk, step_bytes

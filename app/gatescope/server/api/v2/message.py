@@ -15,7 +15,7 @@ from gatescope.errors import InvalidInput, Place
 from gatescope.server.api import aside, body, codecs, compression
 from gatescope.server.api.codecs.json import parsing, writing
 from gatescope.server.api.messages import Content, Head, Reply, Request
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.schema.shapes import Expected
 from gatescope.server.api.v2 import tensors
 from gatescope.server.api.v2.schemas import InferRequest
 

@@ -16,8 +16,8 @@ from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
 from gatescope.server.api import body, query
 from gatescope.server.api.limits import Limits
-from gatescope.server.api.nested import Loc, ShapeError
-from gatescope.server.api.schemas import PredictRequest, TraceRequest
+from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
+from gatescope.server.api.schema.shapes import Loc, ShapeError
 from gatescope.server.api.v2 import signature, tensors
 from gatescope.server.api.v2.message import Message, Output
 from gatescope.server.api.v2.schemas import InferRequest, InputTensor

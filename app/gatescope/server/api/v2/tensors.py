@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gatescope.errors import Place
-from gatescope.server.api.leaves import FLOATS
-from gatescope.server.api.nested import Expected, Nested, ShapeError, shown
+from gatescope.server.api.schema.elements import FLOATS
+from gatescope.server.api.schema.nested_lists import Nested, shown
+from gatescope.server.api.schema.shapes import Expected, ShapeError
 
 _FLOATS = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BF16": "<u2"}
 _INTEGERS = {

@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from gatescope.server.api import aside
-from gatescope.server.api.arrays import Sequences
 from gatescope.server.api.codecs.codec import BodyReader, Fields, ReplyKind, ReplyWriter
 from gatescope.server.api.codecs.json import inputs, parsing, writing
 from gatescope.server.api.messages import Content
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.schema.arrays import Sequences
+from gatescope.server.api.schema.shapes import Expected
 
 
 class Json(BodyReader, ReplyWriter):

@@ -14,9 +14,9 @@ import numpy as np
 import simdjson
 
 from gatescope.server.api import aside
-from gatescope.server.api.arrays import Sequences
 from gatescope.server.api.codecs.floats import finite
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.schema.arrays import Sequences
+from gatescope.server.api.schema.shapes import Expected
 
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _OPENING, _CLOSING = b'{"inputs":', b"}"
@@ -34,8 +34,8 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
         return None
     features = expected.sizes["feature"]
     array = skeleton[len(_OPENING) : -len(_CLOSING)]
-    alone = not array.startswith(b"[[[")
-    lengths = _lengths(array if alone else array[1:-1], features)
+    is_single = not array.startswith(b"[[[")
+    lengths = _lengths(array if is_single else array[1:-1], features)
     if lengths is None or not _within(lengths, expected):
         return None
     numbers = numbers_of(content)
@@ -43,7 +43,7 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
         return None
     rows = numbers.reshape(-1, features)
     if len(lengths) == 1:
-        return Sequences([rows], alone=alone)
+        return Sequences([rows], is_single=is_single)
     return Sequences(np.split(rows, np.cumsum(lengths[:-1])))
 
 
