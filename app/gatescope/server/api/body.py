@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gatescope.errors import UnsupportedMediaType
-from gatescope.server.api import aside, codecs, problems
+from gatescope.server.api import codecs, offload, problems
 from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.messages import Head, Request
 from gatescope.server.api.schema.shapes import Expected
@@ -31,14 +31,16 @@ async def read(request: Request, schema: type[Schema], expected: Expected) -> Sc
     """
     reader, limits = reader_of(request.head), request.context.limits
     content = await request.content(limits.max_body_bytes)
-    return await aside.run(len(content) > aside.MOST_BYTES, decode, content, reader, schema, expected.within(limits))
+    return await offload.run(
+        len(content) > offload.MAX_LOOP_BYTES, decode, content, reader, schema, expected.within(limits)
+    )
 
 
 async def read_fields(request: Request) -> Fields:
     """The request's body as its fields, before any is looked at; raises what `read` raises."""
     reader = reader_of(request.head)
     content = await request.content(request.context.limits.max_body_bytes)
-    return await aside.run(len(content) > aside.MOST_BYTES, reader.decode, content)
+    return await offload.run(len(content) > offload.MAX_LOOP_BYTES, reader.decode, content)
 
 
 def decode(content: bytes, reader: BodyReader, schema: type[Schema], expected: Expected) -> Schema:

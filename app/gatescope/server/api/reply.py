@@ -14,7 +14,7 @@ from torch import Tensor
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Prediction
 from gatescope.selection import Selection
-from gatescope.server.api import aside, codecs
+from gatescope.server.api import codecs, offload
 from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.codecs.ragged import Ragged, ragged
@@ -24,22 +24,22 @@ from gatescope.state import State
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
 
-_FEW = 256
+_FEW_VALUES = 256
 
 
 def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
     """The reply to a predict request; `tokens` is what a model of tokens read."""
     lengths = answer.sequence_lengths.tolist()
-    told: Fields = {"model": {"name": model.name, "version": model.version}, "sequence_lengths": lengths}
+    fields: Fields = {"model": {"name": model.name, "version": model.version}, "sequence_lengths": lengths}
     if tokens is not None:
-        told["tokens"] = _with_written(tokens, answer, model)
+        fields["tokens"] = _with_written(tokens, answer, model)
     if answer.prediction is not None:
-        told["prediction"] = _prediction(answer.prediction, answer, model)
+        fields["prediction"] = _prediction(answer.prediction, answer, model)
     if answer.output is not None:
-        told["output"] = ragged(answer.output.numpy(), lengths)
+        fields["output"] = ragged(answer.output.numpy(), lengths)
     if answer.final_state is not None:
-        told["final_state"] = _state(answer.final_state)
-    return told
+        fields["final_state"] = _state(answer.final_state)
+    return fields
 
 
 def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
@@ -74,41 +74,34 @@ def description(selection: Selection, answer: Answer, initial_state: State) -> F
     }
 
 
-def _is_small(answer: Answer) -> bool:
-    """Whether it is a prediction of a few numbers, as most are: nobody need look how large its reply is."""
-    if answer.trace is not None or answer.output is not None or answer.final_state is not None:
-        return False
-    return answer.prediction is None or answer.prediction.values.numel() <= _FEW
-
-
 async def respond_to(
-    tell: Callable[..., Fields], answer: Answer, model: Model, tokens: list[list[str]] | None, writer: ReplyWriter
+    describe: Callable[..., Fields], answer: Answer, model: Model, tokens: list[list[str]] | None, writer: ReplyWriter
 ) -> Reply:
-    """The reply that `tell` makes of an answer, written in this format."""
+    """The reply that `describe` makes of an answer, written in this format."""
     if _is_small(answer):
-        return Reply(200, (writer.encode(tell(answer, model, tokens)),), writer.media_type)
+        return Reply(200, (writer.encode(describe(answer, model, tokens)),), writer.media_type)
     predicted = answer.prediction
-    if predicted is not None and predicted.values.nbytes > aside.MOST_BYTES:  # its probabilities take long
-        told = await asyncio.to_thread(tell, answer, model, tokens)
+    if predicted is not None and predicted.values.nbytes > offload.MAX_LOOP_BYTES:  # its probabilities take long
+        fields = await asyncio.to_thread(describe, answer, model, tokens)
     else:
-        told = tell(answer, model, tokens)
-    return await respond(told, writer)
+        fields = describe(answer, model, tokens)
+    return await respond(fields, writer)
 
 
-async def respond(told: Fields, writer: ReplyWriter = codecs.JSON) -> Reply:
+async def respond(fields: Fields, writer: ReplyWriter = codecs.JSON) -> Reply:
     """The reply written in this format."""
-    return Reply(200, await write(told, writer), writer.media_type)
+    return Reply(200, await write(fields, writer), writer.media_type)
 
 
-async def write(told: Fields, writer: ReplyWriter) -> Sequence[Content]:
+async def write(fields: Fields, writer: ReplyWriter) -> Sequence[Content]:
     """The body of a reply in pieces; a large one is written on another thread."""
-    if writer.is_large(told):
-        return await aside.write(writer.encode_pieces, told)
-    return (writer.encode(told),)
+    if writer.is_large(fields):
+        return await offload.write(writer.encode_pieces, fields)
+    return (writer.encode(fields),)
 
 
 async def stream(traced: ChunkedTrace, tokens: list[list[str]] | None, writer: StreamWriter) -> StreamedReply:
-    """The reply, begun when the first chunk is there: an error before that has its own status.
+    """The reply to a trace that is computed in chunks. An error before the first chunk has its own status.
 
     A client that reads slowly slows the computation, and one that leaves ends it.
 
@@ -131,6 +124,13 @@ def of_json(value: object) -> Reply:
 def of_schema(value: BaseModel, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Reply:
     """A reply that is a value of its schema."""
     return Reply(status, (value.model_dump_json().encode(),), codecs.JSON.media_type, headers)
+
+
+def _is_small(answer: Answer) -> bool:
+    """Whether it is a prediction of a few numbers, as most are: the size of its reply need not be computed."""
+    if answer.trace is not None or answer.output is not None or answer.final_state is not None:
+        return False
+    return answer.prediction is None or answer.prediction.values.numel() <= _FEW_VALUES
 
 
 async def _chained(first: Chunk, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
@@ -171,14 +171,14 @@ def _with_written(tokens: list[list[str]], answer: Answer, model: Model) -> list
 
 def _prediction(prediction: Prediction, answer: Answer, model: Model) -> Fields:
     cut = _cutter(prediction)
-    told: Fields = {"values": cut(prediction.values)}
+    fields: Fields = {"values": cut(prediction.values)}
     if prediction.choices is not None:
         chosen = _chosen(prediction.choices, prediction.steps)
-        told["labels"] = [_named(row, model.labels) for row in chosen]
-        told["probabilities"] = cut(torch.softmax(prediction.values, dim=-1))
+        fields["labels"] = [_named(row, model.labels) for row in chosen]
+        fields["probabilities"] = cut(torch.softmax(prediction.values, dim=-1))
         if answer.horizon and model.vocabulary is not None and model.reads_text:
-            told["text"] = [model.vocabulary.join(row) for row in chosen]
-    return told
+            fields["text"] = [model.vocabulary.join(row) for row in chosen]
+    return fields
 
 
 def _cutter(prediction: Prediction) -> Callable[[Tensor], Any]:

@@ -1,10 +1,11 @@
 """Every list of wire formats follows from the registry of codecs."""
 
+import numpy as np
 import pytest
 
 from gatescope.errors import UnsupportedMediaType
 from gatescope.server.api import codecs
-from gatescope.server.api.codecs.codec import BodyReader, Codec
+from gatescope.server.api.codecs.codec import BodyReader, Codec, ReplyWriter
 
 JSON, SAFETENSORS, NPZ, NDJSON = (
     "application/json",
@@ -68,3 +69,18 @@ def test_a_reader_needs_only_decode():
     assert reader.decode(b"a") == {"text": "a"}
     assert reader.sequences(b"a", None) is None
     assert not reader.is_template(reader.template_key(b"a"))
+
+
+def test_a_writer_needs_only_encode():
+    class Lengths(ReplyWriter):
+        media_type = "text/plain"
+        writes = frozenset(("prediction",))
+        max_loop_bytes = 8
+
+        def encode(self, reply):
+            return b"%d" % len(reply["values"])
+
+    writer = Lengths()
+    assert writer.encode_pieces({"values": [1, 2]}) == [b"2"]
+    assert not writer.is_large({"values": np.zeros(2, dtype=np.float32)})
+    assert writer.is_large({"values": np.zeros(3, dtype=np.float32)})

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from gatescope.server.api.codecs import safetensors
 from gatescope.server.api.codecs.json import inputs as json_inputs
 from gatescope.server.api.codecs.json import parsing
-from gatescope.server.api.codecs.templates import TEMPLATES, Template, Templates
+from gatescope.server.api.codecs.templates import MAX_TEMPLATES, Template, Templates
 from tests.server.api.helpers import PREDICT
 
 INFER = "/v2/models/founding/infer"
@@ -285,14 +285,14 @@ class TestStore:
 
     def test_the_one_used_least_recently_goes_first(self, model):
         templates = Templates()
-        for number in range(TEMPLATES):
+        for number in range(MAX_TEMPLATES):
             templates.put(model, b"%d" % number, self.template(number))
         assert templates.get(model, b"0").kept == 0
         templates.put(model, b"more", self.template(-1))
         assert templates.get(model, b"1") is None
-        assert [templates.get(model, b"%d" % number).kept for number in (0, *range(2, TEMPLATES))] == [
+        assert [templates.get(model, b"%d" % number).kept for number in (0, *range(2, MAX_TEMPLATES))] == [
             0,
-            *range(2, TEMPLATES),
+            *range(2, MAX_TEMPLATES),
         ]
         assert templates.get(model, b"more").kept == -1
 

@@ -30,7 +30,7 @@ class Ndjson(StreamWriter):
     is_text = True
 
     def stream(self, header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[], Fields]) -> AsyncIterator[bytes]:
-        """The lines. An error after the header is the last one, as a problem."""
+        """The lines; an error after the header is the last line, as a problem."""
         return _lines(header, chunks, end)
 
 
@@ -66,7 +66,7 @@ async def _lines(header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[],
             yield piece
     except AppError as error:
         yield _line({"error": orjson.Fragment(problems.body_of(error))})
-    except Exception:  # the status is sent: it is too late for another status
+    except Exception:  # the status is sent already
         log.exception("a stream broke off")
         yield _line({"error": orjson.Fragment(problems.internal().pieces[0])})
 
@@ -81,9 +81,9 @@ def _step(step: int, signals: dict[str, np.ndarray], rows: list[int], lengths: l
     return _line({"time_step": step, "signals": ragged})
 
 
-async def _long_line(tell: Callable[[], Fields]) -> list[bytes]:
-    """What may hold a prediction for every time step, or every token that was read, in pieces."""
-    return await asyncio.to_thread(lambda: [*writing.pieces(tell()), b"\n"])
+async def _long_line(describe: Callable[[], Fields]) -> list[bytes]:
+    """A line in pieces: it may hold a prediction for every time step, or every token that was read."""
+    return await asyncio.to_thread(lambda: [*writing.pieces(describe()), b"\n"])
 
 
 def _line(value: Fields) -> bytes:

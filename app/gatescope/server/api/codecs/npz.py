@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from gatescope.server.api import aside
+from gatescope.server.api import offload
 from gatescope.server.api.codecs import arrays
 from gatescope.server.api.codecs.codec import Fields, ReplyKind, ReplyWriter
 from gatescope.server.api.codecs.json import writing
@@ -18,7 +18,7 @@ class Npz(ReplyWriter):
 
     media_type = "application/x-npz"
     writes: ClassVar[frozenset[ReplyKind]] = frozenset(("trace",))
-    max_loop_bytes = 4 * aside.MOST_BYTES
+    max_loop_bytes = 4 * offload.MAX_LOOP_BYTES
 
     def encode(self, reply: Fields) -> memoryview:
         """The file."""

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, deserialize
 
 from gatescope import safetensors_file
 from gatescope.errors import InvalidInput, Place
-from gatescope.server.api import aside
+from gatescope.server.api import offload
 from gatescope.server.api.codecs import arrays, floats
 from gatescope.server.api.codecs.codec import BodyReader, Fields, ReplyKind, ReplyWriter
 from gatescope.server.api.codecs.json import writing
@@ -28,7 +28,7 @@ class Safetensors(BodyReader, ReplyWriter):
 
     media_type = "application/vnd.safetensors"
     writes: ClassVar[frozenset[ReplyKind]] = frozenset(("prediction", "trace"))
-    max_loop_bytes = 16 * aside.MOST_BYTES  # arrays are copied, which is faster than writing text
+    max_loop_bytes = 16 * offload.MAX_LOOP_BYTES  # arrays are copied, which is faster than writing text
 
     def decode(self, content: bytes) -> Fields:
         """The fields of a request in this format; raises `InvalidInput`."""

@@ -26,7 +26,7 @@ class Floats:
         """
         array = self._array(nested.items)
         if array is None:
-            raise nested.error(lambda elements: self._array(elements) is not None, self._wrong)
+            raise nested.error(lambda elements: self._array(elements) is not None, self._describe_error)
         return array
 
     def convert(self, array: np.ndarray, _: Expected) -> np.ndarray:
@@ -37,9 +37,9 @@ class Floats:
         """
         with np.errstate(over="ignore"):
             numbers = array.astype(np.float32, copy=False)
-        wrong = np.isinf(numbers) if self.nulls else ~np.isfinite(numbers)
-        if wrong.any():
-            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
+        is_invalid = np.isinf(numbers) if self.nulls else ~np.isfinite(numbers)
+        if is_invalid.any():
+            loc = tuple(int(index) for index in np.argwhere(is_invalid)[0])
             raise ShapeError(Place(loc, f"must be a finite float32 number, not {array[loc]:.6g}"))
         return numbers
 
@@ -59,7 +59,7 @@ class Floats:
         absent = elements.count(None) if self.nulls else 0
         return array if np.count_nonzero(np.isfinite(array)) == len(elements) - absent else None
 
-    def _wrong(self, element: Any) -> str | None:
+    def _describe_error(self, element: Any) -> str | None:
         if element is None and self.nulls:
             return None
         if type(element) not in (int, float):
@@ -80,7 +80,7 @@ class Tokens:
         size = expected.sizes["vocabulary"]
         nested.check(
             lambda elements: set(map(type, elements)) <= {int} and min(elements) >= 0 and max(elements) < size,
-            lambda element: _wrong_token(element, size, expected.model),
+            lambda element: _describe_token_error(element, size, expected.model),
         )
         return np.array(nested.items, dtype=np.int64)
 
@@ -93,10 +93,10 @@ class Tokens:
         if array.dtype.kind != "i":
             raise ShapeError(Place((), f"token ids are whole numbers (int64 or int32), not {array.dtype}"))
         size = expected.sizes["vocabulary"]
-        wrong = (array < 0) | (array >= size)
-        if wrong.any():
-            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
-            raise ShapeError(Place(loc, str(_wrong_token(int(array[loc]), size, expected.model))))
+        is_invalid = (array < 0) | (array >= size)
+        if is_invalid.any():
+            loc = tuple(int(index) for index in np.argwhere(is_invalid)[0])
+            raise ShapeError(Place(loc, str(_describe_token_error(int(array[loc]), size, expected.model))))
         return array.astype(np.int64, copy=False)
 
     def json_schema(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Tokens:
 FLOATS, FLOATS_OR_NULL, TOKENS = Floats(), Floats(nulls=True), Tokens()
 
 
-def _wrong_token(element: Any, size: int, model: str) -> str | None:
+def _describe_token_error(element: Any, size: int, model: str) -> str | None:
     if type(element) is not int:
         return f"must be a token id, a whole number, not {shown(element)}"
     if not 0 <= element < size:

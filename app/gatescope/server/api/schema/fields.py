@@ -53,7 +53,7 @@ class Text(ParsedField):
             raise ShapeError(Place((), f"must be a text or a list of texts, not {shown(value)}"))
         Nested.of(value).check(
             lambda texts: set(map(type, texts)) <= {str},
-            lambda text: None if isinstance(text, str) else _wrong_text(text),
+            lambda text: None if isinstance(text, str) else _describe_text_error(text),
         )
         return value
 
@@ -76,7 +76,7 @@ class Units(ParsedField):
             ShapeError: with the places.
         """
         if isinstance(value, list):
-            Nested.of(value).check(lambda units: set(map(type, units)) <= {int}, _wrong_unit)
+            Nested.of(value).check(lambda units: set(map(type, units)) <= {int}, _describe_unit_error)
             return value
         if isinstance(value, str) and _SLICE.fullmatch(value):
             return value
@@ -91,9 +91,9 @@ class Units(ParsedField):
         return {"anyOf": [indices, {"type": "string", "pattern": _SLICE_PATTERN}]}
 
 
-def _wrong_text(text: Any) -> str:
+def _describe_text_error(text: Any) -> str:
     return f"must be a text, not {shown(text)}"
 
 
-def _wrong_unit(unit: Any) -> str | None:
+def _describe_unit_error(unit: Any) -> str | None:
     return None if type(unit) is int else f"must be a unit's index, a whole number, not {shown(unit)}"

@@ -49,22 +49,22 @@ class Nested:
             index = parent
         return tuple(reversed(path))
 
-    def check(self, fine: Callable[[list[Any]], bool], wrong: Callable[[Any], str | None]) -> None:
+    def check(self, are_valid: Callable[[list[Any]], bool], describe_error: Callable[[Any], str | None]) -> None:
         """Refuse items that are not as they should be.
 
         Args:
-            fine: whether all of these items are; it is quick.
-            wrong: what is wrong with one of them.
+            are_valid: whether all of these items are; it is quick.
+            describe_error: what is wrong with one of them.
 
         Raises:
             ShapeError: with up to `MAX_PLACES` places.
         """
-        if not fine(self.items):
-            raise self.error(fine, wrong)
+        if not are_valid(self.items):
+            raise self.error(are_valid, describe_error)
 
-    def error(self, fine: Callable[[list[Any]], bool], wrong: Callable[[Any], str | None]) -> ShapeError:
+    def error(self, are_valid: Callable[[list[Any]], bool], describe_error: Callable[[Any], str | None]) -> ShapeError:
         """What to raise when something among the items is wrong."""
-        found = ((index, wrong(item)) for index, item in suspects(self.items, fine))
+        found = ((index, describe_error(item)) for index, item in find_suspects(self.items, are_valid))
         places = (Place(self.loc(index), message) for index, message in found if message)
         return ShapeError(*islice(places, MAX_PLACES))
 
@@ -88,7 +88,7 @@ def unnest(
     for depth, axis in enumerate(axes):
         name = ONE_AND_MANY[axes[depth - 1]][0] if depth else owner
         rule = _Rule(axis, name, expected, None if axis in ragged else _length_of_first(nested.items))
-        nested.check(rule.fine, rule.wrong)
+        nested.check(rule.are_valid, rule.describe_error)
         lengths = np.fromiter(map(len, nested.items), dtype=np.int64, count=len(nested.items))
         if depth == 1:
             check_total(int(lengths.sum()), axes[:2], expected, owner)
@@ -96,11 +96,11 @@ def unnest(
     return nested
 
 
-def suspects(items: list[Any], fine: Callable[[list[Any]], bool]) -> Iterator[tuple[int, Any]]:
-    """The items, with their indices, of those stretches that are not fine as a whole."""
+def find_suspects(items: list[Any], are_valid: Callable[[list[Any]], bool]) -> Iterator[tuple[int, Any]]:
+    """The items, with their indices, of those stretches that hold an invalid one."""
     for start in range(0, len(items), STRETCH):
         stretch = items[start : start + STRETCH]
-        if not fine(stretch):
+        if not are_valid(stretch):
             yield from enumerate(stretch, start)
 
 
@@ -136,7 +136,7 @@ class _Rule:
     def wanted(self) -> int | None:
         return self.expected.sizes.get(self.axis, self.usual)
 
-    def fine(self, items: list[Any]) -> bool:
+    def are_valid(self, items: list[Any]) -> bool:
         """Whether all of these are lists of the right length."""
         if not set(map(type, items)) <= {list}:
             return False
@@ -144,7 +144,7 @@ class _Rule:
         most = self.expected.most.get(self.axis)
         return 0 not in lengths and (self.wanted is None or lengths <= {self.wanted}) and _at_most(lengths, most)
 
-    def wrong(self, item: Any) -> str | None:
+    def describe_error(self, item: Any) -> str | None:
         """What is wrong with one of them."""
         many = ONE_AND_MANY[self.axis][1]
         if not isinstance(item, list):

@@ -10,7 +10,7 @@ from gatescope.server.api import body, codecs, negotiation, query, reply
 from gatescope.server.api.codecs.codec import StreamWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.reading import Reading
+from gatescope.server.api.query_reader import QueryReader
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.serving import chunking
 
@@ -59,4 +59,4 @@ def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
     return replace(untraced, trace=query.to_selection(asked, model, untraced, limits))
 
 
-_PREDICT, _TRACE = Reading(PredictRequest, query.to_query), Reading(TraceRequest, _to_traced)
+_PREDICT, _TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)

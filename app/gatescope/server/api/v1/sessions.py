@@ -12,13 +12,13 @@ from gatescope.server.api import body, codecs, negotiation, query, reply
 from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.reading import Asked, Reading
+from gatescope.server.api.query_reader import QueryReader, ReadQuery
 from gatescope.server.api.schema.replies import ModelName, SessionList, SessionReply, States
 from gatescope.server.api.schema.requests import InitialState, SessionRequest, StepRequest
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.session import Session
 
-_STEP = Reading(StepRequest, query.to_step)
+_STEP = QueryReader(StepRequest, query.to_step)
 
 
 async def open_session(request: Request) -> Reply:
@@ -77,11 +77,11 @@ async def taken_of(
     here: Context, seen: Session, model: Model, content: bytes, reader: BodyReader, deadline: Deadline
 ) -> Fields:
     """The reply to a step that a message of a stream states; raises `InvalidJSON`, and what `Sessions.step` raises."""
-    return await _taken(here, seen, model, await _STEP.decoded(content, reader, model, here.limits), deadline)
+    return await _taken(here, seen, model, await _STEP.decode(content, reader, model, here.limits), deadline)
 
 
 async def _taken(
-    here: Context, seen: Session, model: Model, asked: Asked[StepRequest], deadline: Deadline | None
+    here: Context, seen: Session, model: Model, asked: ReadQuery[StepRequest], deadline: Deadline | None
 ) -> Fields:
     """The reply to a step of a session of this model, which was just read."""
     session, answer = await here.sessions.step(

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from gatescope.server.api import aside
+from gatescope.server.api import offload
 from gatescope.server.api.codecs.codec import BodyReader, Fields, ReplyKind, ReplyWriter
 from gatescope.server.api.codecs.json import inputs, parsing, writing
 from gatescope.server.api.messages import Content
@@ -22,7 +22,7 @@ class Json(BodyReader, ReplyWriter):
     media_type = "application/json"
     writes: ClassVar[frozenset[ReplyKind]] = frozenset(("prediction", "trace"))
     is_text = True
-    max_loop_bytes = aside.MOST_BYTES
+    max_loop_bytes = offload.MAX_LOOP_BYTES
 
     def decode(self, content: bytes) -> Fields:
         """The fields of a JSON object."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from gatescope.server.api import aside
+from gatescope.server.api import offload
 from gatescope.server.api.codecs.floats import finite
 from gatescope.server.api.schema.arrays import Sequences
 from gatescope.server.api.schema.shapes import Expected
@@ -97,7 +97,7 @@ def _parser(content: bytes) -> simdjson.Parser:
 
     Nothing of what it parsed is kept here.
     """
-    if len(content) > aside.MOST_BYTES:
+    if len(content) > offload.MAX_LOOP_BYTES:
         return simdjson.Parser()
     if not hasattr(_local, "parser"):
         _local.parser = simdjson.Parser()

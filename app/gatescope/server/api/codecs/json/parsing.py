@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from gatescope.errors import InvalidInput, InvalidJSON, Place
-from gatescope.server.api import aside
+from gatescope.server.api import offload
 
 MOST_FIELDS = 10_000
 """A large body with more names of fields is refused: reading it would hold up others."""
@@ -58,7 +58,7 @@ _without_collector = _WithoutCollector()
 
 
 def _parse(body: bytes) -> Any:
-    if len(body) > aside.MOST_BYTES and _count_fields(body) > MOST_FIELDS:
+    if len(body) > offload.MAX_LOOP_BYTES and _count_fields(body) > MOST_FIELDS:
         raise InvalidInput.at(Place(("body",), f"has more than {MOST_FIELDS:,} fields; a request has a few"))
     try:
         return orjson.loads(body)

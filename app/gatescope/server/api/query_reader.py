@@ -1,4 +1,4 @@
-"""`Reading`: the body of a hot request -> the query that it states."""
+"""`QueryReader`: the body of a hot request -> the query that it states; by a template where there is one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import aside, body, query
+from gatescope.server.api import body, offload, query
 from gatescope.server.api.codecs.codec import BodyReader
-from gatescope.server.api.codecs.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
+from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates, may_have_templates
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Request
 from gatescope.server.api.schema.requests import DEFAULT_LAYOUT, PredictRequest
@@ -18,7 +18,7 @@ from gatescope.server.api.schema.shapes import Expected
 Schema = TypeVar("Schema", bound=PredictRequest)
 
 
-class Asked(NamedTuple, Generic[Schema]):
+class ReadQuery(NamedTuple, Generic[Schema]):
     """What a body asks for."""
 
     query: Query
@@ -28,7 +28,7 @@ class Asked(NamedTuple, Generic[Schema]):
     """The request itself; without `inputs` where a template read them."""
 
 
-class Reading(Generic[Schema]):
+class QueryReader(Generic[Schema]):
     """Reads the bodies of one endpoint.
 
     Args:
@@ -40,7 +40,7 @@ class Reading(Generic[Schema]):
         self._schema, self._to_query = schema, to_query
         self._templates: Templates[Schema] = Templates()
 
-    async def read(self, request: Request, model: Model) -> Asked[Schema]:
+    async def read(self, request: Request, model: Model) -> ReadQuery[Schema]:
         """What the body of a request asks of this model.
 
         Raises:
@@ -52,31 +52,29 @@ class Reading(Generic[Schema]):
         reader = body.reader_of(request.head)
         limits = request.context.limits
         content = await request.content(limits.max_body_bytes)
-        if len(content) <= MOST_BYTES and may_have_templates(model):
-            return self._by_template(content, reader, model, limits)
-        return await self.decoded(content, reader, model, limits)
+        return await self.decode(content, reader, model, limits)
 
-    async def decoded(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> Asked[Schema]:
+    async def decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         """The same of a body that has arrived."""
-        if len(content) <= MOST_BYTES and may_have_templates(model):
-            return self._by_template(content, reader, model, limits)
-        return await aside.run(len(content) > aside.MOST_BYTES, self._asked, content, reader, model, limits)
+        if len(content) <= MAX_BODY_BYTES and may_have_templates(model):
+            return self._read_by_template(content, reader, model, limits)
+        return await offload.run(len(content) > offload.MAX_LOOP_BYTES, self._decode, content, reader, model, limits)
 
-    def _by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> Asked[Schema]:
+    def _read_by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         key = reader.template_key(content)
         template = self._templates.get(model, key)
         if template is not None:
             numbers = reader.template_numbers(content, key)
             if numbers is not None and len(numbers) == template.numbers:
-                return Asked(template.filled(numbers), None, template.kept)
-        asked = self._asked(content, reader, model, limits)
+                return ReadQuery(template.filled(numbers), None, template.kept)
+        asked = self._decode(content, reader, model, limits)
         is_plain = not asked.query.is_ragged and asked.request.layout == DEFAULT_LAYOUT
-        if is_plain and len(key) <= LONGEST_KEY and reader.is_template(key):
+        if is_plain and len(key) <= MAX_KEY_BYTES and reader.is_template(key):
             without_inputs = asked.request.model_copy(update={"inputs": None})
             self._templates.put(model, key, Template.of(asked.query, without_inputs))
         return asked
 
-    def _asked(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> Asked[Schema]:
+    def _decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         expected: Expected = query.expected(model).within(limits)
         request = body.decode(content, reader, self._schema, expected)
-        return Asked(self._to_query(request, model, limits), query.tokens_of(request, model), request)
+        return ReadQuery(self._to_query(request, model, limits), query.tokens_of(request, model), request)

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load, save
 from websockets.sync.client import connect
 
-from gatescope.server.api import aside, codecs
+from gatescope.server.api import codecs, offload
 from gatescope.server.api.codecs.json import inputs, parsing, writing
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.message import Output
@@ -69,7 +69,7 @@ def all_aside(monkeypatch):
         return write(value, **others)
 
     def begin():
-        monkeypatch.setattr(aside, "MOST_BYTES", 0)
+        monkeypatch.setattr(offload, "MAX_LOOP_BYTES", 0)
         write_aside(monkeypatch)
         monkeypatch.setattr(writing, "PIECE_BYTES", 64)
         monkeypatch.setattr(writing, "dumps", noted)
@@ -233,7 +233,7 @@ def test_where_it_was_off_it_stays_off():
 def test_a_parser_that_has_read_much_is_not_kept(monkeypatch):
     kept = inputs._parser(b"[1]")
     assert inputs._parser(b"[1]") is kept
-    monkeypatch.setattr(aside, "MOST_BYTES", 2)
+    monkeypatch.setattr(offload, "MAX_LOOP_BYTES", 2)
     assert inputs._parser(b"[1]") is not kept
 
 
