@@ -22,7 +22,7 @@ from benchmarks.interleaved import in_turns
 from benchmarks.pace import Pace
 from benchmarks.subject import Subject
 
-PATIENCE_S = 120
+TIMEOUT_S = 120
 ASK_AGAIN_S = 0.002
 
 
@@ -38,7 +38,7 @@ def measure(pace: Pace) -> list[Table]:
     """A table of what large requests cost the others."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         networks = subject.write(Path(folder))
-        service = stack.enter_context(server.gatescope(Path(folder), {"GATESCOPE_REQUEST_TIMEOUT_S": str(PATIENCE_S)}))
+        service = stack.enter_context(server.gatescope(Path(folder), {"GATESCOPE_REQUEST_TIMEOUT_S": str(TIMEOUT_S)}))
         pool = stack.enter_context(apart.process())
         small = form.PREDICT.request("small", networks["small"].inputs())
         seen: dict[str, Watched] = {name: Watched() for name in ("nothing", *_large(networks["larger"]))}
@@ -99,13 +99,13 @@ def _ask(url: str, requests: Sequence[Request]) -> None:
 
 
 def _posted(url: str, request: Request) -> httpx.Response:
-    return httpx.post(url + request.path, content=request.content, headers=request.headers, timeout=PATIENCE_S)
+    return httpx.post(url + request.path, content=request.content, headers=request.headers, timeout=TIMEOUT_S)
 
 
 def _watch(large: Future[None], url: str, small: Request, watched: Watched) -> float:
     """Seconds until the large one is answered; small ones are asked one after the other meanwhile."""
     began = time.perf_counter()
-    with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+    with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
         while not large.done():
             asked = time.perf_counter()
             client.post(small.path, content=small.content, headers=small.headers).raise_for_status()

@@ -21,7 +21,7 @@ from benchmarks.checkout import HERE, Checkout
 from benchmarks.form import Request
 
 BIN = Path(sys.executable).parent
-PATIENCE_S = 90.0
+TIMEOUT_S = 90.0
 """So long a server may take to start."""
 
 
@@ -60,7 +60,7 @@ def started(
     port: int,
     ready: Callable[[Server], bool],
     environment: Mapping[str, str] | None = None,
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Server]:
     """Start a server that will listen on this port, wait until it is ready, and stop it and its children at the end.
 
@@ -73,7 +73,7 @@ def started(
         )
         server = Server(f"http://127.0.0.1:{port}", process.pid)
         try:
-            _wait(process, lambda: ready(server), lambda: _end_of(log.fileno()), patience_s)
+            _wait(process, lambda: ready(server), lambda: _end_of(log.fileno()), timeout_s)
             yield server
         finally:
             _stop(process)
@@ -92,13 +92,13 @@ def gatescope(
     environment: Mapping[str, str] | None = None,
     *options: str,
     checkout: Checkout = HERE,
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Server]:
     """The service of a checkout, as `gatescope serve` starts it with these options."""
     port = free_port()
     command = [*checkout.command, "serve", "--models", str(models), "--port", str(port), *options]
     environment = checkout.environment | dict(environment or {})
-    with started(command, port, lambda server: _answers(server, "/health/ready"), environment, patience_s) as server:
+    with started(command, port, lambda server: _answers(server, "/health/ready"), environment, timeout_s) as server:
         yield server
 
 
@@ -117,9 +117,9 @@ def _answers(server: Server, path: str) -> bool:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], ready: Callable[[], bool], said: Callable[[], str], patience_s: float
+    process: subprocess.Popen[bytes], ready: Callable[[], bool], said: Callable[[], str], timeout_s: float
 ) -> None:
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise DidNotStart(f"it ended with {process.returncode}: {said()}")
@@ -129,7 +129,7 @@ def _wait(
         except httpx.TransportError:  # it does not listen yet
             pass
         time.sleep(0.1)
-    raise DidNotStart(f"it was not ready after {patience_s:g} seconds: {said()}")
+    raise DidNotStart(f"it was not ready after {timeout_s:g} seconds: {said()}")
 
 
 def _end_of(log: int) -> str:

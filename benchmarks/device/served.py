@@ -55,7 +55,7 @@ def _measured(device: str, budget: Budget, load: Load) -> tuple[list[Row], list[
     with tempfile.TemporaryDirectory() as folder, apart.process() as pool:
         networks = subject.write(Path(folder), load.networks)
         try:
-            with server.gatescope(Path(folder), None, "--device", device, patience_s=budget.left) as service:
+            with server.gatescope(Path(folder), None, "--device", device, timeout_s=budget.left) as service:
                 for title, request in _requests(service, networks.values()).items():
                     for connections in load.connections:
                         if budget.left < closed_loop.WARM_UP_S + load.seconds:

@@ -76,12 +76,12 @@ def create_app(settings: Settings | None = None, *, tune_process: bool = False) 
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     admission = Admission(settings.max_queue_size, settings.admission_wait_ms / 1000)
     metrics = Metrics(engine, traces, admission)
-    app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, metrics)
+    app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, admission, metrics)
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
     guard = Guard(settings.api_keys, settings.admin_keys, settings.allowed_hosts, cors)
     framework = _framework(app)
     known = Routes()
-    exchange = Exchange(app.state.context, known, framework, guard, cors, admission, metrics)
+    exchange = Exchange(app.state.context, known, framework, guard, cors)
     app.state.edge = Edge(exchange, _limits(ConnectionLimits, settings))
     asgi = AsgiApplication(exchange, framework, guard, known)
     app.build_middleware_stack = lambda: asgi  # type: ignore[method-assign]

@@ -1,11 +1,13 @@
 """Places: how many requests are answered at once, who waits for one, and who is refused."""
 
 import asyncio
+import json
 import threading
 import time
 
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from gatescope.errors import Overloaded
 from gatescope.server.api.admission import Admission
@@ -146,6 +148,18 @@ class TestWaiting:
             assert client.post("/v1/sessions", json={"model": "founding"}).status_code == 201
             gate.open.set()
             assert (first.reply().status, held.reply().status) == (200, 200)
+
+    def test_a_message_of_a_stream_needs_a_place_too(self, serve, gate, full):
+        with serve(max_queue_size=1, admission_wait_ms=SHORT_MS) as client:
+            opened = client.post("/v1/sessions", json={"model": "founding"}).json()["session_id"]
+            (first,) = full(client, 1)
+            with connect(str(client.base_url).replace("http", "ws") + f"/v1/sessions/{opened}/stream") as stream:
+                stream.send(numbered(1).decode())
+                assert json.loads(stream.recv())["title"] == "Overloaded"
+                gate.open.set()
+                assert first.reply().status == 200
+                stream.send(numbered(1).decode())
+                assert json.loads(stream.recv())["steps"] == 1
 
     def test_with_no_time_to_wait_it_is_refused_at_once(self, serve, dial, gate, full):
         with serve(max_queue_size=1, admission_wait_ms=0.0) as client:

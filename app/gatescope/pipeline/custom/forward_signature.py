@@ -1,4 +1,4 @@
-"""`Convention`: how the forward of a custom module is called, and with which rows of a batch at a time."""
+"""`ForwardSignature`: how the forward of a custom module is called, and with which rows of a batch at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatescope.pipeline.custom.user_code import foreign
 from gatescope.state import State
 
 
-class Convention:
+class ForwardSignature:
     """forward(inputs), with `sequence_lengths` and `initial_state` where it has parameters of these names.
 
     Args:

@@ -14,9 +14,9 @@ from gatescope.capture import Calls, Run, capture_calls
 from gatescope.decompose import explain
 from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline import size
-from gatescope.pipeline.custom.forward_signature import Convention
-from gatescope.pipeline.custom.output_shape import Form
-from gatescope.pipeline.custom.probe import sizes, try_out
+from gatescope.pipeline.custom.forward_signature import ForwardSignature
+from gatescope.pipeline.custom.output_shape import OutputShape
+from gatescope.pipeline.custom.probe import probe, sizes
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
 from gatescope.pipeline.horizon import append
 from gatescope.pipeline.output import OutputConfig, Task
@@ -36,10 +36,10 @@ class CustomPipeline(Pipeline):
         task: what its prediction means; None serves its LSTMs alone.
         output: the meaning of its values.
         module: on its device, with its weights.
-        trial_steps: how many time steps the trial has.
+        trial_steps: how many time steps the probe has.
 
     Raises:
-        ModuleError: it has no `nn.LSTM`, fails in the trial, or gives another number of values than there are names.
+        ModuleError: it has no `nn.LSTM`, fails in the probe, or gives another number of values than there are names.
     """
 
     runs_in_parts = rows_are_independent = is_reentrant = sums_up = False
@@ -59,28 +59,28 @@ class CustomPipeline(Pipeline):
         self.module = module
         self.eval()
         try:
-            self._convention = Convention(module)
-            self.takes_initial_state = self._convention.takes_state
-            self._tried = try_out(self._convention, found, self._random_inputs(*sizes(trial_steps)), task)
+            self._signature = ForwardSignature(module)
+            self.takes_initial_state = self._signature.takes_state
+            self._probed = probe(self._signature, found, self._random_inputs(*sizes(trial_steps)), task)
         except ModuleFailed as error:
             hint = f"; state `trial_steps` if it needs another number of steps than {trial_steps}"
             raise ModuleError(f"a trial run failed: {error}{hint if error.__cause__ else ''}") from error
-        self.lstms = {name: found[name] for name in (*self._tried.ran, *found)}
-        self.lstm = self.lstm_of(self._tried.ran[0])
-        self.horizon_refusal = _horizon_refusal(task, self._tried.form)
+        self.lstms = {name: found[name] for name in (*self._probed.ran, *found)}
+        self.lstm = self.lstm_of(self._probed.ran[0])
+        self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape)
         self._check_values()
 
     def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
-        """As in the trial."""
-        return None if self._tried.form is None else self._tried.form.shape(steps)
+        """As in the probe."""
+        return None if self._probed.output_shape is None else self._probed.output_shape.shape(steps)
 
     def module_inputs(self, module: str | None = None) -> ModuleInputs:
-        """As in the trial."""
+        """As in the probe."""
         name = self._name(module)
-        if name in self._tried.fed_as_is and isinstance(self.inputs, FeatureInputs):
+        if name in self._probed.fed_as_is and isinstance(self.inputs, FeatureInputs):
             return ModuleInputs(True, self.inputs.input_names)
         width = self.lstms[name].input_size
-        return ModuleInputs(name in self._tried.aligned, [f"input {index}" for index in range(width)])
+        return ModuleInputs(name in self._probed.aligned, [f"input {index}" for index in range(width)])
 
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
         """Forward runs again over the whole sequence with each row: it has no state that could be carried."""
@@ -92,35 +92,37 @@ class CustomPipeline(Pipeline):
     def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
         """One forward where there is a prediction per step, else one per further step."""
         first = query.sequence_lengths
-        if self._tried.form is not None and self._tried.form.per_step:
+        if self._probed.output_shape is not None and self._probed.output_shape.per_step:
             steps = torch.arange(query.horizon, device=first.device) + first[:, None]  # (batch, horizon)
             return self._values(query, inputs, lengths).take_along_dim(steps[..., None], dim=1)
         return torch.stack([self._last(query, inputs, first + step + 1) for step in range(query.horizon)], dim=1)
 
     def warmup_queries(self) -> list[Query]:
-        """None: the trial was enough."""
+        """None: the probe was enough."""
         return []
 
     def _run(self, query: Query) -> Answer:
         lengths, name = query.sequence_lengths, self._name(query.module)
         watched = {name: self.lstms[name]} if query.looks_inside else {}
-        form = self._tried.form if query.prediction and query.explain is None else None
+        output_shape = self._probed.output_shape if query.prediction and query.explain is None else None
         values, runs = [], []
-        for rows, steps, output, calls in self._parts(query, query.inputs, lengths, watched) if watched or form else ():
-            if form is not None:
-                values.append((rows, form.read(output, lengths[rows], steps)))
+        for rows, steps, output, calls in (
+            self._parts(query, query.inputs, lengths, watched) if watched or output_shape else ()
+        ):
+            if output_shape is not None:
+                values.append((rows, output_shape.read(output, lengths[rows], steps)))
             if watched:
                 runs.append((rows, Run.of(name, self.lstms[name], calls.get(name, []), len(rows))))
         answer = Answer(lengths, query.inputs, module=name)
-        if form is not None:
-            predicted = self._scaled(form.gathered(values, query.inputs.shape[1]))
-            answer = replace(answer, prediction=self._prediction(predicted, form.steps(lengths)))
+        if output_shape is not None:
+            predicted = self._scaled(output_shape.gathered(values, query.inputs.shape[1]))
+            answer = replace(answer, prediction=self._prediction(predicted, output_shape.steps(lengths)))
         return self._inside(query, answer, Run.gathered(runs)) if runs else answer
 
     def _inside(self, query: Query, answer: Answer, run: Run) -> Answer:
         """The same with what is wanted of an LSTM's run, whose lengths need not be those of the inputs."""
         lstm, lengths = self.lstms[answer.module], run.lengths
-        aligned = answer.module in self._tried.aligned and torch.equal(lengths, answer.sequence_lengths.cpu())
+        aligned = answer.module in self._probed.aligned and torch.equal(lengths, answer.sequence_lengths.cpu())
         answer = replace(answer, sequence_lengths=lengths, aligned=aligned)
         if query.explain is not None:
             return replace(answer, explained=explain(lstm, run.inputs[0], run.initial_state, query.explain))
@@ -137,22 +139,22 @@ class CustomPipeline(Pipeline):
     ) -> Iterator[tuple[Tensor, int, Any, Calls]]:
         """Rows that went into forward together, their padded steps, what it returned and what was heard meanwhile."""
         encoded, state = self.encoder(inputs), query.initial_state
-        for rows, steps in self._convention.groups(lengths):
+        for rows, steps in self._signature.groups(lengths):
             query.raise_if_cancelled()
             begin = None if state is None else State(*(value[:, rows] for value in state))
             with capture_calls(watched) as calls:
-                output = self._convention.call(encoded[rows, :steps], lengths[rows], begin)
+                output = self._signature.call(encoded[rows, :steps], lengths[rows], begin)
             yield rows, steps, output, calls
 
     def _values(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
         """The values of the prediction, (batch, time, value) or (batch, value)."""
-        if (form := self._tried.form) is None:
+        if (output_shape := self._probed.output_shape) is None:
             raise TypeError("a module without a task predicts nothing")
         parts = [
-            (rows, form.read(output, lengths[rows], steps))
+            (rows, output_shape.read(output, lengths[rows], steps))
             for rows, steps, output, _ in self._parts(query, inputs, lengths, {})
         ]
-        return self._scaled(form.gathered(parts, inputs.shape[1]))
+        return self._scaled(output_shape.gathered(parts, inputs.shape[1]))
 
     def _last(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
         """The prediction where each sequence ends, (batch, value)."""
@@ -160,7 +162,7 @@ class CustomPipeline(Pipeline):
         return padding.at_last_step(values, lengths) if values.dim() == 3 else values  # noqa: PLR2004
 
     def _name(self, module: str | None) -> str:
-        return self._tried.ran[0] if module is None else module
+        return self._probed.ran[0] if module is None else module
 
     def _random_inputs(self, sequences: int, steps: int) -> Tensor:
         """As forward takes them: (batch, time, feature), or (batch, time) ids."""
@@ -173,9 +175,9 @@ class CustomPipeline(Pipeline):
 
     def _check_values(self) -> None:
         kind, count = self._values_wanted()
-        if self._tried.form is not None and self._tried.form.values != count:
+        if self._probed.output_shape is not None and self._probed.output_shape.values != count:
             raise ModuleError(
-                f"the module's forward predicts {self._tried.form.values} values, but there are {count} {kind}"
+                f"the module's forward predicts {self._probed.output_shape.values} values, but there are {count} {kind}"
             )
 
 
@@ -189,11 +191,13 @@ def _lstms(module: nn.Module) -> dict[str, nn.LSTM]:
     raise ModuleError(f"the module has no nn.LSTM to look into{hint}")
 
 
-def _horizon_refusal(task: Task | None, form: Form | None) -> str | None:
-    if form is None or task not in {"regression", "next_token"}:
+def _horizon_refusal(task: Task | None, output_shape: OutputShape | None) -> str | None:
+    if output_shape is None or task not in {"regression", "next_token"}:
         return f"({task or 'no task'}) has no prediction that could run on"
-    if form.own_steps is not None:
-        return f"predicts {form.own_steps} steps of its own, which cannot run on: ask for them without 'horizon'"
+    if output_shape.own_steps is not None:
+        return (
+            f"predicts {output_shape.own_steps} steps of its own, which cannot run on: ask for them without 'horizon'"
+        )
     return None
 
 

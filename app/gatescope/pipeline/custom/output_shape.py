@@ -1,4 +1,4 @@
-"""`Form`: what a custom module's prediction looks like, found out when it is loaded and held to ever after."""
+"""`OutputShape`: what a custom module's prediction looks like, found out when it is loaded and held to ever after."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WANTED = {
 
 
 @dataclass(frozen=True)
-class Form:
+class OutputShape:
     """A prediction per time step, per sequence, or for a number of steps that is the module's own."""
 
     values: int
@@ -31,8 +31,8 @@ class Form:
     own_steps: int | None = None
 
     @classmethod
-    def of(cls, output: Any, sequences: int, steps: int, task: Task) -> Form:
-        """The form of what forward returned for so many sequences of so many steps.
+    def of(cls, output: Any, sequences: int, steps: int, task: Task) -> OutputShape:
+        """The shape of what forward returned for so many sequences of so many steps.
 
         Raises:
             ModuleFailed: it is no prediction of this task.
@@ -82,7 +82,7 @@ class Form:
             steps: of the padded batch.
 
         Raises:
-            ModuleFailed: it has another form than it had before, or is not finite.
+            ModuleFailed: it has another shape than it had before, or is not finite.
         """
         values, shape = _checked(output), (len(lengths), *self.shape(steps))
         if values.shape != shape:

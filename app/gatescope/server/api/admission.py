@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 
 from gatescope.errors import Overloaded
@@ -45,6 +47,20 @@ class Admission:
                 return
         self._free += 1
 
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold a place, as soon as there is one.
+
+        Raises:
+            Overloaded: none came free in time.
+        """
+        if not self.take_place():
+            await self.wait()
+        try:
+            yield
+        finally:
+            self.release()
+
     async def wait(self) -> None:
         """Take a place when one comes free.
 
@@ -62,6 +78,8 @@ class Admission:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self.release()  # the place came at the same moment
             raise
+        finally:
+            del place  # it holds its error, whose traceback holds this frame
 
     def _refuse_late(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer, now = None, monotonic()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from gatescope.server.api.admission import Admission
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.metrics import Metrics
 from gatescope.server.serving.engine import Engine
@@ -21,6 +22,7 @@ class Context:
     limits: Limits
     sessions: Sessions
     traces: Traces
+    admission: Admission
     metrics: Metrics
 
 

@@ -21,7 +21,6 @@ from starlette.types import ASGIApp, Message, Scope
 from gatescope.errors import AppError, InvalidInput, NotReady, Place
 from gatescope.server import logs
 from gatescope.server.api import problems
-from gatescope.server.api.admission import Admission
 from gatescope.server.api.auth import Guard
 from gatescope.server.api.context import Context
 from gatescope.server.api.cors import Cors
@@ -38,7 +37,6 @@ from gatescope.server.api.messages import (
     Responder,
     StreamedReply,
 )
-from gatescope.server.api.metrics import Metrics
 from gatescope.server.api.routes import Route, Routes
 from gatescope.server.serving.deadline import Deadline
 
@@ -60,8 +58,6 @@ class Exchange:
         framework: the ASGI application that serves the routes without an endpoint of our own.
         guard: says who may ask for what.
         cors: says which pages may read replies; None where none of another origin may.
-        admission: places for requests that compute.
-        metrics: in which requests are counted.
     """
 
     def __init__(
@@ -71,11 +67,10 @@ class Exchange:
         framework: ASGIApp,
         guard: Guard,
         cors: Cors | None,
-        admission: Admission,
-        metrics: Metrics,
     ) -> None:
         self._context, self._routes, self._framework = context, routes, framework
-        self._guard, self._cors, self._admission, self._metrics = guard, cors, admission, metrics
+        self._guard, self._cors = guard, cors
+        self._admission, self._metrics = context.admission, context.metrics
         self._deadlines = Deadlines()
 
     async def handle(self, request: Request, responder: Responder, scope: Callable[[], Scope]) -> None:

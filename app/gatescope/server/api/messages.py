@@ -172,22 +172,22 @@ class Request:
             self.is_admitted = True
         return content
 
-    async def pieces(self, max_bytes: int, patience_s: float) -> AsyncIterator[bytes]:
+    async def pieces(self, max_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
         """The body as it arrives, for what is too large to be held.
 
         Args:
             max_bytes: the most that is read.
-            patience_s: seconds that the next piece may take.
+            timeout_s: seconds that the next piece may take.
 
         Raises:
             BodyTooLarge: it has more than `max_bytes`.
-            DeadlineExceeded: nothing came for `patience_s`.
+            DeadlineExceeded: nothing came for `timeout_s`.
             ClientLeft: the client left before it was complete.
         """
         if self.stated_bytes > max_bytes:
             raise BodyTooLarge.than(max_bytes)
         size = 0
-        while piece := await self._next(patience_s):
+        while piece := await self._next(timeout_s):
             size += len(piece)
             if size > max_bytes:
                 raise BodyTooLarge.than(max_bytes)
@@ -198,12 +198,12 @@ class Request:
         """Whether its body is an upload, which takes as long as the client's network needs."""
         return self.head.route is not None and self.head.route.administers
 
-    async def _next(self, patience_s: float) -> bytes:
+    async def _next(self, timeout_s: float) -> bytes:
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 return await self.body.next()
         except TimeoutError:
-            raise DeadlineExceeded(f"no more of the body came within {patience_s:g} seconds") from None
+            raise DeadlineExceeded(f"no more of the body came within {timeout_s:g} seconds") from None
 
     def give_up(self, failure: Exception) -> None:
         """Stop answering: `failure` is what the client is told, or `ClientLeft`."""

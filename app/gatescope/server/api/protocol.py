@@ -46,6 +46,9 @@ HIGH_WATER_BYTES = 64 * 1024
 PIECE_BYTES, PIPELINED_PIECE_BYTES = 4096, 512
 """How much is parsed at once while heads are read, and while a request is being answered: heads can be tiny."""
 
+CHUNKED_PIECE_BYTES = 16 * 1024
+"""How much is parsed at once of a body in chunks: a trailer may follow it."""
+
 JOINED_BYTES = 32 * 1024
 """A reply of so many bytes is written at once: to copy it costs less than another system call."""
 
@@ -70,7 +73,8 @@ class Edge:
     def __init__(self, exchange: Exchange, limits: ConnectionLimits) -> None:
         self.exchange, self.limits = exchange, limits
         self.received_bytes = 0
-        """Of the large bodies that are being received."""
+        """Of the large bodies that have not been answered yet."""
+        self._gathering: dict[ArrivingBody, HttpProtocol] = {}  # the large bodies that are not complete, in order
         self._connections: set[HttpProtocol] = set()
         self._unsent: set[HttpProtocol] = set()  # those that have more to send than their clients read
         self._timer: asyncio.TimerHandle | None = None
@@ -80,10 +84,23 @@ class Edge:
         """Whether there are as many connections as there may be."""
         return len(self._connections) >= self.limits.max_connections
 
-    @property
-    def has_room(self) -> bool:
-        """Whether more of large bodies may be received."""
-        return self.received_bytes < self.limits.max_received_bytes
+    def may_grow(self, body: ArrivingBody) -> bool:
+        """Whether more of this body may be received; the oldest one always may, so that one of them gets done."""
+        return self.received_bytes < self.limits.max_received_bytes or next(iter(self._gathering), body) is body
+
+    def count(self, body: ArrivingBody, connection: HttpProtocol, more: int) -> None:
+        """So many bytes more of a large body are held."""
+        self.received_bytes += more
+        self._gathering.setdefault(body, connection)
+
+    def forget(self, body: ArrivingBody, bytes_held: int = 0) -> None:
+        """No more of this large body comes; so many bytes of it are held no longer."""
+        self.received_bytes -= bytes_held
+        self._gathering.pop(body, None)
+        for waiting, connection in tuple(self._gathering.items()):
+            if not self.may_grow(waiting):
+                break
+            connection.loop.call_soon(connection.go_on_reading)
 
     def add(self, connection: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
         """Look after this one, too."""
@@ -156,6 +173,7 @@ class ArrivingBody:
         "_buffer",
         "_connection",
         "_counted",
+        "_edge",
         "_has_failed",
         "_is_gathered",
         "_waiter",
@@ -164,9 +182,10 @@ class ArrivingBody:
     )
 
     def __init__(self, connection: HttpProtocol) -> None:
-        self._connection = connection
+        self._connection: HttpProtocol | None = connection  # as long as more may come
+        self._edge = connection.edge
         self._buffer = bytearray()
-        self._counted = 0  # bytes that the edge counts
+        self._counted = 0  # bytes that the edge counts, until the request is answered
         self._is_gathered = self._has_failed = False
         self._waiter: asyncio.Future[None] | None = None
         self.is_complete = self.is_dropped = False
@@ -176,31 +195,34 @@ class ArrivingBody:
         """Whether no more is to be read for now."""
         if len(self._buffer) < HIGH_WATER_BYTES or self._waiter is None:
             return len(self._buffer) >= HIGH_WATER_BYTES
-        return self._is_gathered and not self._connection.edge.has_room
+        return self._is_gathered and not self._edge.may_grow(self)
 
     def feed(self, data: bytes) -> None:
         """Some of it came."""
-        if self.is_dropped:
+        if self.is_dropped or self._connection is None:
             return
         self._buffer += data
         if len(self._buffer) > HIGH_WATER_BYTES:
-            self._count(len(self._buffer))
+            self._edge.count(self, self._connection, len(self._buffer) - self._counted)
+            self._counted = len(self._buffer)
         self._wake()
 
     def complete(self) -> None:
         """It ends here."""
-        self.is_complete = True
+        self.is_complete, self._connection = True, None
+        if self._counted:
+            self._edge.forget(self)
         self._wake()
 
     def drop(self) -> None:
-        """Nobody wants the rest."""
-        self.is_dropped = True
-        self._buffer = bytearray()
-        self._count(0)
+        """Nobody wants it any more: what is held of it is released."""
+        self.is_dropped, self._buffer = True, bytearray()
+        self._release()
 
     def fail(self) -> None:
         """No more of it will come."""
-        self._has_failed = True
+        self._has_failed, self._connection = True, None
+        self.drop()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(ClientLeft())
 
@@ -216,18 +238,19 @@ class ArrivingBody:
             await self._more()
         if len(self._buffer) > max_bytes:
             raise BodyTooLarge.than(max_bytes)
-        return bytes(self._buffer)
+        content, self._buffer = bytes(self._buffer), bytearray()
+        return content
 
     async def next(self) -> bytes:
         """What has come since; empty at the end. Raises `ClientLeft`."""
         if not self._buffer and not self.is_complete:
             await self._more()
         taken, self._buffer = bytes(self._buffer), bytearray()
-        self._count(0)
+        self._release()
         return taken
 
     async def _more(self) -> None:
-        if self._has_failed:
+        if self._has_failed or self._connection is None:
             raise ClientLeft
         self._waiter = self._connection.loop.create_future()
         self._connection.want_body()
@@ -236,9 +259,10 @@ class ArrivingBody:
         finally:
             self._waiter = None
 
-    def _count(self, size: int) -> None:
-        self._connection.edge.received_bytes += size - self._counted
-        self._counted = size
+    def _release(self) -> None:
+        if self._counted:
+            counted, self._counted = self._counted, 0
+            self._edge.forget(self, counted)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -269,9 +293,10 @@ class HttpProtocol(asyncio.Protocol):
         self._is_reading_paused = False
         self._target = b""
         self._headers: Headers = []
-        self._is_in_head = False
+        self._is_in_head = self._is_body_chunked = self._has_body_data = False
         self._head_bytes = 0  # of the head that is being read, as far as it was parsed
         self._upgrade: Head | None = None  # of a request that offers another protocol
+        self._refusal: AppError | None = None  # why nothing more is read; told behind the replies that come first
         self._arriving: ArrivingBody | None = None  # the body that is being read
         self._known: KnownHead | None = None
         self._known_misses = 0
@@ -305,10 +330,12 @@ class HttpProtocol(asyncio.Protocol):
         """The client has left, or the connection was closed from here."""
         self.edge.discard(self)
         self._server_state.connections.discard(self)
-        self._queue.clear()
         self._unparsed = b""
         if self._arriving is not None:
             self._arriving.fail()
+        for request in (*self._queue, self._current):
+            _release_body(request)
+        self._queue.clear()
         if self._writable is not None:
             self._writable.cancel()
         if self._current is not None:
@@ -365,7 +392,7 @@ class HttpProtocol(asyncio.Protocol):
         """End what takes too long."""
         if self._writable is not None:
             self._look_at_writing(now)
-        elif self._awaited and now >= self._awaited_until:
+        elif self._awaited and now >= self._awaited_until and not self._is_reading_paused:
             self._end_late()
 
     def abort(self) -> None:
@@ -389,12 +416,12 @@ class HttpProtocol(asyncio.Protocol):
         awaited, self._awaited = self._awaited, ""
         if awaited == "head" and self._is_in_head:
             self._refuse(TooSlow(f"the head did not arrive within {self._limits.head_timeout_s:g} seconds"))
-        elif awaited == "body" and self._current is not None and not self._current.may_be_slow:
-            self._current.give_up(TooSlow(f"the body did not arrive within {self._limits.body_timeout_s:g} seconds"))
-        elif awaited == "body" and self._current is not None:
+        elif awaited == "body" and self._current is not None and self._current.may_be_slow:
             self._await("upload", self._limits.upload_timeout_s - self._limits.body_timeout_s)
-        elif awaited == "upload" and self._current is not None:
-            self._current.give_up(TooSlow(f"the body did not arrive within {self._limits.upload_timeout_s:g} seconds"))
+        elif awaited == "body":
+            self._refuse(TooSlow(f"the body did not arrive within {self._limits.body_timeout_s:g} seconds"))
+        elif awaited == "upload":
+            self._refuse(TooSlow(f"the body did not arrive within {self._limits.upload_timeout_s:g} seconds"))
         else:
             self._transport.abort()
 
@@ -405,7 +432,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came."""
-        if self._is_lingering:
+        if self._is_lingering or self._refusal is not None:
             return
         if self._current is None and not self._is_in_head and not self._unparsed:
             if self._begins_with_known_head(data):
@@ -421,14 +448,20 @@ class HttpProtocol(asyncio.Protocol):
         if request is not None and request.head.expects_continue and not self._has_started:
             request.head.expects_continue = False
             self._transport.write(_CONTINUE)
-        self._go_on_reading()
+        self.go_on_reading()
 
-    def _go_on_reading(self) -> None:
+    def go_on_reading(self) -> None:
+        """Read what may be read by now."""
         if self._unparsed:
             self._parse(self._unparsed)
         elif self._is_reading_paused and not self._is_full:
-            self._is_reading_paused = False
-            self._transport.resume_reading()
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        self._is_reading_paused = False
+        if self._arriving is not None:
+            self._await("body", self._limits.body_timeout_s)  # it could not come meanwhile
+        self._transport.resume_reading()
 
     def _begins_with_known_head(self, data: bytes) -> bool:
         """Whether this is one whole request whose head is that of an earlier one: nothing is parsed for it."""
@@ -448,6 +481,7 @@ class HttpProtocol(asyncio.Protocol):
             or self._queue
             or self._unparsed
             or self._arriving is not None
+            or self._refusal is not None
             or not request.head.keep_alive
         ):
             return
@@ -476,7 +510,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             refusal = error.__context__  # what a callback raised
-            self._refuse(refusal) if isinstance(refusal, AppError) else self._refuse_invalid()
+            self._refuse(refusal if isinstance(refusal, AppError) else BadRequest(_INVALID))
             return
         except HeadTooLarge as error:
             self._refuse(error)
@@ -488,30 +522,30 @@ class HttpProtocol(asyncio.Protocol):
             self._is_reading_paused = True
             self._transport.pause_reading()
         elif self._is_reading_paused and not self._is_full:
-            self._is_reading_paused = False
-            self._transport.resume_reading()
+            self._resume_reading()
         if self._current is None:
             self._answer_next()
 
     def _piece_size(self) -> int:
-        """How much to parse at once; 0 for all: in a body nothing is found that must be counted."""
+        """How much to parse at once; 0 for all: in a body of known length nothing is found that must be counted."""
         if self._arriving is not None:
-            return 0
+            return CHUNKED_PIECE_BYTES if self._is_body_chunked else 0
         return PIECE_BYTES if self._current is None and not self._queue else PIPELINED_PIECE_BYTES
 
     def _feed(self, piece: bytes) -> None:
-        if self._arriving is None and not self._is_in_head and self._current is None and not self._queue:
-            self._await("head", self._limits.head_timeout_s)
+        self._has_body_data = False
         self._parser.feed_data(piece)
-        if self._is_in_head:
-            self._head_bytes += len(piece)
+        if self._is_in_head or (self._is_body_chunked and self._arriving is not None and not self._has_body_data):
+            self._head_bytes += len(piece)  # of a head, or of what frames a chunked body and follows it
             if self._head_bytes > self._limits.max_head_bytes:
-                raise HeadTooLarge(f"the head has more than {self._limits.max_head_bytes:,} bytes")
+                raise HeadTooLarge(f"the head or the trailer has more than {self._limits.max_head_bytes:,} bytes")
 
     # what the parser calls
 
     def on_message_begin(self) -> None:
         """The first byte of a request is there."""
+        if self._current is None and not self._queue:
+            self._await("head", self._limits.head_timeout_s)
         self._is_in_head, self._head_bytes = True, 0
         self._target, self._headers, self._upgrade = b"", [], None
 
@@ -520,7 +554,9 @@ class HttpProtocol(asyncio.Protocol):
         self._target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header is there."""
+        """A header is there; one of a trailer is passed over."""
+        if not self._is_in_head:
+            return
         self._headers.append((name.lower(), value))
         if len(self._headers) > self._limits.max_head_lines:
             raise HeadTooLarge(f"the head has more than {self._limits.max_head_lines} lines")
@@ -536,6 +572,7 @@ class HttpProtocol(asyncio.Protocol):
             self._upgrade = head
             return
         self._arriving = ArrivingBody(self)
+        self._is_body_chunked, self._head_bytes = head.get(b"transfer-encoding") is not None, 0
         request = Request(head, self._arriving, is_loopback=self._is_loopback)
         request.stated_bytes = head.content_length or 0
         self._queue.append(request)
@@ -543,6 +580,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Some of a body is there."""
+        self._has_body_data, self._head_bytes = True, 0
         if self._arriving is not None:
             self._arriving.feed(data)
 
@@ -582,7 +620,7 @@ class HttpProtocol(asyncio.Protocol):
         """Hand over to a WebSocket, refuse what cannot be one, and ignore any other offer (RFC 9110, 7.8)."""
         head = self._upgrade
         if head is None or head.method == "CONNECT":
-            self._refuse_invalid()
+            self._refuse(BadRequest(_INVALID))
         elif (head.get(b"upgrade") or b"").lower() != b"websocket":
             self._parser, self._upgrade = self._new_parser(), None
             self._parse(_without_upgrade(head, self._target) + rest)
@@ -606,8 +644,12 @@ class HttpProtocol(asyncio.Protocol):
 
     def _answer_next(self) -> None:
         """Begin with the next request, where the last one is answered and its client reads."""
-        if self._queue and self._writable is None and not self._transport.is_closing():
+        if self._writable is not None or self._transport.is_closing():
+            return
+        if self._queue:
             self._answer(self._queue.popleft())
+        elif self._refusal is not None:
+            self._write_refusal(self._refusal)
 
     def _answer(self, request: Request) -> None:
         self._current = request
@@ -619,17 +661,16 @@ class HttpProtocol(asyncio.Protocol):
     def _finish(self) -> None:
         """The reply to the current request is written."""
         request, self._current, self._task = self._current, None, None
-        if self._arriving is not None and request is not None and request.body is self._arriving:
-            self._arriving.drop()
+        _release_body(request)
         if self._is_closing:
             self._close()
             return
         if self._arriving is None:
             self._await("head", self._limits.keep_alive_timeout_s)
-        if self._queue:
+        if self._queue or self._refusal is not None:
             self._answer_next()
         if self._unparsed or self._is_reading_paused:
-            self._go_on_reading()
+            self.go_on_reading()
 
     def _scope(self) -> Scope:
         """The current request as ASGI has it."""
@@ -723,29 +764,30 @@ class HttpProtocol(asyncio.Protocol):
     # refusing what is no request
 
     def _refuse(self, error: AppError) -> None:
-        """Answer what was not yet a request, and close the connection."""
-        reply = problems.reply(error)
-        log.info("a connection was refused", reason=str(error))
-        self._write_last(reply.status, reply.headers, bytes(reply.pieces[0]))
-
-    def _refuse_invalid(self) -> None:
-        log.warning(_INVALID)
-        content = _INVALID.encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(content))]
-        self._write_last(HTTPStatus.BAD_REQUEST, headers, content)
-
-    def _write_last(self, status: int, headers: Headers, content: bytes) -> None:
-        self._queue.clear()
-        if self._current is not None:  # what is being answered comes first, and then the connection is closed
+        """Read nothing more; tell why behind the replies to what came first, and close the connection."""
+        self._refusal, self._unparsed, self._awaited = error, b"", ""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None and arriving.is_dropped and self._current is None:  # its request is answered already
+            self._linger()
+        elif self._queue and self._queue[-1].body is arriving:
+            _release_body(self._queue.pop())
+        elif self._current is not None and self._current.body is arriving and not self._has_started:
             self._current.head.keep_alive = False
-            return
+            self._current.give_up(error)
+        if self._current is None and not self._is_lingering:
+            self._answer_next()
+
+    def _write_refusal(self, error: AppError) -> None:
+        log.info("a connection was refused", reason=str(error))
+        reply = problems.reply(error)
         self._is_draining = True
-        self._transport.write(b"".join((*self._head_lines(status, headers), content)))
+        self._transport.write(b"".join((*self._head_lines(reply.status, reply.headers), *reply.pieces)))
         self._linger()
 
     def _close(self) -> None:
         """Close the connection behind the last reply."""
-        if self._arriving is None and not self._unparsed:
+        if self._arriving is None and not self._unparsed and self._refusal is None:
+            self._await("end", self._limits.send_timeout_s)
             self._transport.close()
         else:
             self._linger()
@@ -761,6 +803,12 @@ class HttpProtocol(asyncio.Protocol):
             self._is_reading_paused = False
             self._transport.resume_reading()
         self._await("end", LINGER_S)
+
+
+def _release_body(request: Request | None) -> None:
+    """Release what is held of the body of a request that is answered, or never will be."""
+    if request is not None and type(request.body) is ArrivingBody:
+        request.body.drop()
 
 
 def _is_loopback(address: tuple[str, int | None] | None) -> bool:

@@ -17,6 +17,9 @@ from gatescope.server.api.protocol import HttpProtocol
 
 log = structlog.get_logger(__name__)
 
+_SHORTEST_S = 0.001
+"""With no time at all, `asyncio.wait_for` does not begin with what it waits for."""
+
 
 class Server(uvicorn.Server):
     """Serves the application until it is told to stop.
@@ -36,7 +39,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,  # nothing here looks at who asks
                 access_log=False,
                 log_config=None,
-                timeout_graceful_shutdown=drain_timeout_s,
+                timeout_graceful_shutdown=max(drain_timeout_s, _SHORTEST_S),  # type: ignore[arg-type]
                 ws_max_size=max_body_bytes,
             )
         )

@@ -16,7 +16,7 @@ def floats_behind(content: bytes, start: int) -> np.ndarray | None:
     return finite(np.frombuffer(content, dtype="<f4", offset=start))
 
 
-@np.errstate(over="ignore", invalid="ignore")
+@np.errstate(over="ignore", invalid="ignore")  # the sum tells
 def finite(numbers: np.ndarray) -> np.ndarray | None:
     """A copy as float32; None where there is none, or where a number may not be finite.
 

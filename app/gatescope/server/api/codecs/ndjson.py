@@ -34,7 +34,7 @@ class Ndjson(StreamWriter):
         return _lines(header, chunks, end)
 
 
-def _steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
+def steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
     """The lines of a chunk, many at a time.
 
     Args:
@@ -59,7 +59,7 @@ async def _lines(header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[],
         yield piece
     try:
         async for chunk in chunks:
-            for piece in _steps(chunk, header["sequence_lengths"]):
+            for piece in steps(chunk, header["sequence_lengths"]):
                 yield piece
                 await asyncio.sleep(0)  # sending to a fast reader waits for nothing: others would never get their turn
         for piece in await _long_line(end):

@@ -50,7 +50,7 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
     model = here.sessions.model(session)
     given, codec = (content, codecs.SAFETENSORS) if text is None else (text.encode(), codecs.JSON)
     deadline = Deadline.after(here.limits.request_timeout_s)
-    async with deadline.limit():
+    async with deadline.limit(), here.admission.place():
         answer = await taken_of(here, session, model, given, codec, deadline)
     pieces = b"".join(await reply.write(answer, codec))
     await (websocket.send_bytes(pieces) if text is None else websocket.send_text(pieces.decode()))
