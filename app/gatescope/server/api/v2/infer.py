@@ -65,12 +65,12 @@ async def _answer(
     if parameters.sequence_id:
         sequence = Sequence(here.engine, here.sessions, name, version, parameters)
         model = await sequence.model()
-        posed = await offload.run(asked.is_large, question.of, asked, model, here.limits)
+        posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits)
         answer = await sequence.step(model, posed.query, deadline)
     else:
         _check_flags(parameters)
         model = here.engine.model(name, version)
-        posed = await offload.run(asked.is_large, question.of, asked, model, here.limits)
+        posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits)
         _TEMPLATES.learn(content, length, model, asked, posed)
         answer = await here.engine.answer(model, posed.query, deadline)
     of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()

@@ -82,10 +82,10 @@ async def parse(content: bytes, length: int | None) -> Message:
         InvalidJSON: what should be JSON is none.
         InvalidInput: it says what cannot be, or the lengths that it states are not those that it has.
     """
-    return await offload.run((length or len(content)) > offload.MAX_LOOP_BYTES, of, content, length)
+    return await offload.run((length or len(content)) > offload.MAX_LOOP_BYTES, decode, content, length)
 
 
-def of(content: bytes, length: int | None) -> Message:
+def decode(content: bytes, length: int | None) -> Message:
     """The same; its JSON has this length, or is all of it."""
     length = len(content) if length is None else length
     parsed = body.validate(parsing.fields_of(content[:length]), InferRequest, Expected(""))

@@ -42,7 +42,7 @@ class Question(NamedTuple):
         return [Output(name, _values(answer, name), binary) for name, binary in self.wanted.items()]
 
 
-def of(message: Message, model: Model, limits: Limits) -> Question:
+def from_message(message: Message, model: Model, limits: Limits) -> Question:
     """What a message asks of this model; every check of a predict or trace request holds here, too.
 
     Raises:

@@ -67,7 +67,7 @@ def _has_numbers_alone(content: bytes, json_length: int | None, asked: Message) 
         return asked.binary[0] is not None
     begin, end = _data(content)
     try:
-        probed = message.of(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
+        probed = message.decode(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
     except AppError:  # the data are nested: their first list is not all of them
         return False
     return bool(probed.data == orjson.loads(_PROBE))  # else it is somebody else's "data"
