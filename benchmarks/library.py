@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "Sessions": ("gatescope.server.serving.sessions.Sessions", "app.serving.sessions.Sessions"),
     "Spec": ("gatescope.spec.Spec", "app.lstm.spec.LSTMSpec"),
     "State": ("gatescope.state.State", "app.lstm.state.State"),
+    "codecs": ("gatescope.server.api.codecs.CODECS",),
     "configure_logs": ("gatescope.server.logs.configure", "app.logs.configure"),
     "configure_process": ("gatescope.server.runtime.configure_process", "app.lstm.memory.keep_freed"),
     "forward": ("gatescope.forward.forward", "app.lstm.forward.forward"),
-    "ndjson": ("gatescope.server.api.ndjson", "app.api.ndjson"),
+    "ndjson": ("gatescope.server.api.codecs.ndjson", "gatescope.server.api.ndjson", "app.api.ndjson"),
     "probe": ("gatescope.backends.probe", "app.lstm.method"),
     "quiet_logs": ("gatescope.server.logs.quiet", "app.logs.quiet"),
     "reference_run": ("gatescope.backends.reference.run", "app.lstm.equations.run"),
@@ -110,15 +111,26 @@ def encoders(answer: dict[str, Any], lengths: list[int]) -> dict[str, Callable[[
         answer: `time_steps`, `sequence_lengths` and `signals`, of NumPy arrays.
         lengths: how many steps each sequence has.
     """
-    reply, ndjson = find("reply"), find("ndjson")
+    ndjson = find("ndjson")
     tensors = {name: torch.from_numpy(values) for name, values in answer["signals"].items()}
     chunk = find("Chunk")(list(range(len(lengths))), answer["time_steps"], tensors)
     return {
-        "JSON": lambda: reply.pieces(answer, reply.JSON),
+        "JSON": partial(_writer("application/json"), answer),
         "ndjson": lambda: [len(piece) for piece in ndjson.steps(chunk, lengths)],
-        "safetensors": lambda: reply.pieces(answer, reply.SAFETENSORS),
-        "npz": lambda: reply.pieces(answer, reply.NPZ),
+        "safetensors": partial(_writer("application/vnd.safetensors"), answer),
+        "npz": partial(_writer("application/x-npz"), answer),
     }
+
+
+def _writer(media_type: str) -> Callable[[dict[str, Any]], object]:
+    """What writes a trace's reply in this format; older packages have one function for all formats."""
+    try:
+        codecs = find("codecs")
+    except NotThere:
+        return partial(find("reply").pieces, media_type=media_type)
+    codec = next(codec for codec in codecs if codec.media_type == media_type)
+    write: Callable[[dict[str, Any]], object] = codec.encode_pieces
+    return write
 
 
 def engine(models: Path, max_queue_size: int, max_batch_size: int) -> Any:

@@ -28,19 +28,16 @@ from gatescope.pipeline.query import Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
 from gatescope.server.api.routes import ROUTES
-from gatescope.server.api.schemas import (
+from gatescope.server.api.schema.replies import (
     ExplainReply,
-    ExplainRequest,
     ModelInfo,
     PredictReply,
-    PredictRequest,
     StoredTraceInfo,
-    StoreTraceRequest,
     TraceReply,
-    TraceRequest,
     TraceValuesReply,
     UploadReply,
 )
+from gatescope.server.api.schema.requests import ExplainRequest, PredictRequest, StoreTraceRequest, TraceRequest
 from gatescope.server.api.v2.schemas import InferParameters, InferReply, InferRequest, InputTensor
 from gatescope.server.settings import Settings
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gatescope.server import gil
-from gatescope.server.api import written
+from gatescope.server.api.codecs.json import writing
 from gatescope.server.gil import TURN_S, GilYielder
 
 
@@ -42,11 +42,11 @@ def test_the_event_loop_has_its_turns_while_much_json_is_written_beside_it():
     signals = [np.moveaxis(np.ones((2, 1, 2500, 4, 128), dtype=np.float32), 3, 0)] * 6
 
     async def turns():
-        writing, count = asyncio.create_task(asyncio.to_thread(written.pieces, signals)), 0
-        while not writing.done():
+        task, count = asyncio.create_task(asyncio.to_thread(writing.pieces, signals)), 0
+        while not task.done():
             await asyncio.sleep(0.001)
             count += 1
-        return count, len(await writing)
+        return count, len(await task)
 
     count, pieces = asyncio.run(turns())
     assert pieces > 500

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 
 from gatescope.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
-from gatescope.server.api.accept import by_preference
+from gatescope.server.api.negotiation import by_preference
 
 CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """What zlib calls them."""

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from gatescope import errors
 from gatescope.errors import AppError, InvalidInput, Place
 from gatescope.server.api.messages import Head, Headers, Reply
-from gatescope.server.api.nested import MAX_PLACES
+from gatescope.server.api.schema.shapes import MAX_PLACES
 
 MEDIA_TYPE, PROTOCOL_TYPE = "application/problem+json", "application/json"
 

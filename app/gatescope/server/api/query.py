@@ -23,8 +23,14 @@ from gatescope.pipeline.query import Query
 from gatescope.pipeline.vocabulary import UnknownToken, Vocabulary
 from gatescope.selection import Selection
 from gatescope.server.api.limits import Limits
-from gatescope.server.api.nested import Expected, Loc
-from gatescope.server.api.schemas import ExplainRequest, InitialState, PredictRequest, StepRequest, TraceSelection
+from gatescope.server.api.schema.requests import (
+    ExplainRequest,
+    InitialState,
+    PredictRequest,
+    StepRequest,
+    TraceSelection,
+)
+from gatescope.server.api.schema.shapes import Expected, Loc
 from gatescope.server.serving.chunking import can_trace_in_chunks
 from gatescope.spec import Spec
 from gatescope.state import State

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -13,37 +14,41 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.routing import compile_path
 
-from gatescope.server.api import health, metrics, parameters, reply
+from gatescope.server.api import codecs, health, metrics, parameters
 from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
-from gatescope.server.api.schemas import (
+from gatescope.server.api.schema.replies import (
     ExplainReply,
-    ExplainRequest,
     Health,
-    InitialState,
     ModelInfo,
     ModelList,
     PredictReply,
-    PredictRequest,
     SessionList,
     SessionReply,
-    SessionRequest,
     States,
     StepReply,
-    StepRequest,
     StoredTraceInfo,
     StoredTraceReply,
-    StoreTraceRequest,
     TraceReply,
-    TraceRequest,
     TraceValuesReply,
     UploadReply,
+)
+from gatescope.server.api.schema.requests import (
+    ExplainRequest,
+    InitialState,
+    PredictRequest,
+    SessionRequest,
+    StepRequest,
+    StoreTraceRequest,
+    TraceRequest,
 )
 from gatescope.server.api.v1 import admin, explain, models, predict, sessions, stream, traces
 from gatescope.server.api.v2 import infer, message, metadata, repository, statistics
 from gatescope.server.api.v2.schemas import InferReply, InferRequest
 
-TEXT = "text/plain"
+JSON, TEXT = codecs.JSON.media_type, "text/plain"
+PREDICTION_TYPES = tuple(writer.media_type for writer in codecs.PREDICTION_WRITERS)
+TRACE_TYPES = tuple(writer.media_type for writer in codecs.TRACE_WRITERS)
 INFERENCE = "open inference protocol"
 PATHS_KNOWN, LONGEST_KNOWN = 4096, 512
 """How many paths are remembered with their routes, and of how many characters at most."""
@@ -66,7 +71,7 @@ class Route:
     tag: str
     reads: type[BaseModel] | None = None
     writes: type[BaseModel] | None = None
-    media_types: tuple[str, ...] = (reply.JSON,)
+    media_types: tuple[str, ...] = (JSON,)
     administers: bool = False
     status: HTTPStatus = HTTPStatus.OK
     computes: bool = False
@@ -90,7 +95,7 @@ ROUTES: tuple[Route, ...] = (
             "predict",
             PredictRequest,
             PredictReply,
-            reply.PREDICT_FORMATS,
+            PREDICTION_TYPES,
             computes=True,
         )
     ),
@@ -102,7 +107,7 @@ ROUTES: tuple[Route, ...] = (
             "trace",
             TraceRequest,
             TraceReply,
-            reply.TRACE_FORMATS,
+            TRACE_TYPES,
             computes=True,
         )
     ),
@@ -153,7 +158,7 @@ ROUTES: tuple[Route, ...] = (
         "sessions",
         StepRequest,
         StepReply,
-        reply.PREDICT_FORMATS,
+        PREDICTION_TYPES,
         computes=True,
     ),
     Route("GET", "/v1/sessions/{session_id}/state", sessions.get_state, "sessions", writes=States),
@@ -183,7 +188,7 @@ ROUTES: tuple[Route, ...] = (
         traces.get_trace_values,
         "traces",
         writes=TraceValuesReply,
-        media_types=reply.TRACE_FORMATS,
+        media_types=TRACE_TYPES,
     ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v2", metadata.server_metadata, INFERENCE),
@@ -270,13 +275,11 @@ def router() -> APIRouter:
 
 
 def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
-    form = (reply.JSON, ProtocolError) if route.path.startswith(PROTOCOL) else (MEDIA_TYPE, Problem)
+    form = (JSON, ProtocolError) if route.path.startswith(PROTOCOL) else (MEDIA_TYPE, Problem)
     problem = {"description": "What is wrong, and where", "content": {form[0]: {"schema": _reference(form[1])}}}
     if route.writes is None:
         return {"default": problem}
-    text, binary = {"schema": {"type": "string"}}, {"schema": {"type": "string", "format": "binary"}}
-    schemas = {reply.JSON: {"schema": _reference(route.writes)}, reply.NDJSON: text}
-    content = {kind: schemas.get(kind, binary) for kind in route.media_types}
+    content = _content(route.media_types, route.writes)
     return {route.status.value: {"description": "The answer", "content": content}, "default": problem}
 
 
@@ -288,10 +291,17 @@ def _request(route: Route) -> dict[str, Any] | None:
         return {"parameters": parameters.of_values()}
     if route.reads is None:
         return None
-    content: dict[str, Any] = {reply.JSON: {"schema": _reference(route.reads)}}
-    if issubclass(route.reads, PredictRequest):
-        content[reply.SAFETENSORS] = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": True, "content": content}}
+    may_hold_arrays = issubclass(route.reads, PredictRequest)
+    media_types = [reader.media_type for reader in codecs.BODY_READERS] if may_hold_arrays else [JSON]
+    return {"requestBody": {"required": True, "content": _content(media_types, route.reads)}}
+
+
+def _content(media_types: Iterable[str], schema: type[BaseModel]) -> dict[str, Any]:
+    """How bodies in these formats look: JSON has a schema, other formats are text or bytes."""
+    text, binary = {"type": "string"}, {"type": "string", "format": "binary"}
+    texts = [codec.media_type for codec in codecs.CODECS if codec.is_text]
+    schemas = {JSON: _reference(schema)} | {name: text for name in texts if name != JSON}
+    return {name: {"schema": schemas.get(name, binary)} for name in media_types}
 
 
 def _reference(schema: type[BaseModel]) -> dict[str, str]:

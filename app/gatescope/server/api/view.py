@@ -12,11 +12,11 @@ from starlette.datastructures import QueryParams
 from gatescope.errors import InvalidInput, Place, TraceTooLarge
 from gatescope.pipeline.size import FLOAT_BYTES
 from gatescope.selection import Selection
-from gatescope.server.api import fields
-from gatescope.server.api.nested import ShapeError
 from gatescope.server.api.parameters import VALUES
 from gatescope.server.api.query import units_of
-from gatescope.server.api.units import Units
+from gatescope.server.api.schema.field_names import check_known
+from gatescope.server.api.schema.fields import Units
+from gatescope.server.api.schema.shapes import ShapeError
 from gatescope.server.serving.bins import REDUCTIONS, Bins
 from gatescope.server.serving.stored import StoredTrace, View
 
@@ -63,7 +63,7 @@ def check_size(view: View, most_bytes: int) -> None:
 def _given(params: QueryParams) -> Mapping[str, str]:
     """Each parameter's value; what is given several times is put together with commas."""
     try:
-        fields.check(params, VALUES)
+        check_known(params, VALUES)
     except ShapeError as error:
         raise InvalidInput.at(*(Place(("query", *place.loc), place.message) for place in error.places)) from None
     given = {name: ",".join(params.getlist(name)) for name in params}

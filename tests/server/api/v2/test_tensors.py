@@ -7,7 +7,7 @@ import pytest
 import torch
 from tritonclient.utils import serialize_byte_tensor
 
-from gatescope.server.api.nested import ShapeError
+from gatescope.server.api.schema.shapes import ShapeError
 from gatescope.server.api.v2 import tensors
 
 SHAPE = (2, 3)

@@ -14,10 +14,11 @@ from starlette.datastructures import QueryParams
 from gatescope.checkpoints.structure import options
 from gatescope.checkpoints.structure.options import Options
 from gatescope.errors import InvalidInput, Place, UnsupportedMediaType
-from gatescope.server.api import fields, reply
+from gatescope.server.api import reply
 from gatescope.server.api.messages import Head, Reply, Request
-from gatescope.server.api.nested import ShapeError
-from gatescope.server.api.schemas import UploadReply
+from gatescope.server.api.schema.field_names import check_known
+from gatescope.server.api.schema.replies import UploadReply
+from gatescope.server.api.schema.shapes import ShapeError
 from gatescope.server.api.v1 import models
 
 
@@ -70,7 +71,7 @@ def _options(query: QueryParams, in_path: dict[str, Any]) -> Options:
     """The query as options; the values of a list are separated by commas, or given one by one."""
     known = {field.name: field.default for field in dataclasses.fields(Options) if field.name not in in_path}
     try:
-        fields.check(query, known)
+        check_known(query, known)
     except ShapeError as error:
         raise InvalidInput.at(*(Place(("query", *place.loc), place.message) for place in error.places)) from None
     given = dict(in_path)

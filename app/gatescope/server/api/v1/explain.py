@@ -15,9 +15,10 @@ from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
 from gatescope.server.api import body, query, reply
+from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.schemas import ExplainRequest
+from gatescope.server.api.schema.requests import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.stored import StoredTrace
@@ -28,16 +29,16 @@ LARGEST = 8  # contributors that are named, per gate and kind
 async def explain(request: Request, name: str, version: str | None = None) -> Reply:
     """Walk one unit of one layer and direction through one time step of one sequence, sent here or stored."""
     here = request.context
-    given = await body.fields_of(request)
+    given = await body.read_fields(request)
     stored = stored_in(given, here, name, version)
     if stored is not None:
         return await reply.respond(await _of_stored(given, stored, here, request.deadline))
     return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, request.deadline))
 
 
-async def _of_sent(given: body.Fields, model: Model, here: Context, deadline: Deadline | None) -> reply.Reply:
+async def _of_sent(given: Fields, model: Model, here: Context, deadline: Deadline | None) -> Fields:
     expected = query.expected(model).within(here.limits)
-    asked = await asyncio.to_thread(body.checked, given, ExplainRequest, expected)
+    asked = await asyncio.to_thread(body.validate, given, ExplainRequest, expected)
     if asked.sequence is not None:
         raise InvalidInput.at(Place(("body", "sequence"), "goes with 'trace_id'"))
     unexplained = query.to_query(asked, model, here.limits)
@@ -47,9 +48,9 @@ async def _of_sent(given: body.Fields, model: Model, here: Context, deadline: De
     return _explained(answer, model, query.tokens_of(asked, model))
 
 
-async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, deadline: Deadline | None) -> reply.Reply:
+async def _of_stored(given: Fields, stored: StoredTrace, here: Context, deadline: Deadline | None) -> Fields:
     model = stored.model
-    asked = body.checked(given, ExplainRequest, query.expected(model).within(here.limits))
+    asked = body.validate(given, ExplainRequest, query.expected(model).within(here.limits))
     sequence = sequence_in(asked.sequence, stored)
     point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
     with query.in_body():
@@ -57,7 +58,7 @@ async def _of_stored(given: body.Fields, stored: StoredTrace, here: Context, dea
     return _explained(answer, model, stored.tokens and stored.tokens[sequence : sequence + 1])
 
 
-def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:
+def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
     """The reply as `ExplainReply` describes it; `tokens` is what a model of tokens read."""
     explained = answer.explained
     if explained is None:

@@ -6,7 +6,7 @@ from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.server.api import reply
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.schemas import (
+from gatescope.server.api.schema.replies import (
     ExampleInfo,
     InputInfo,
     LSTMInfo,

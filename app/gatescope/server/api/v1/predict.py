@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import accept, body, ndjson, query, reply
+from gatescope.server.api import body, codecs, negotiation, query, reply
+from gatescope.server.api.codecs.codec import StreamWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.reading import Reading
-from gatescope.server.api.schemas import PredictRequest, TraceRequest
+from gatescope.server.api.query_reader import QueryReader
+from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.serving import chunking
 
 
@@ -18,11 +19,11 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text."""
     engine = request.context.engine
     model = engine.model(name, version)
-    media_type = accept.of(request.head, reply.PREDICT_FORMATS)
+    writer = negotiation.choose_writer(request.head, codecs.PREDICTION_WRITERS)
     asked = await _PREDICT.read(request, model)
     with query.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
-    return await reply.answered(reply.prediction, answer, model, asked.tokens, media_type)
+    return await reply.respond_to(reply.prediction, answer, model, asked.tokens, writer)
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Reply | StreamedReply:
@@ -33,24 +34,24 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
     """
     engine = request.context.engine
     model = engine.model(name, version)
-    media_type = accept.of(request.head, reply.TRACE_FORMATS)
-    if media_type == reply.NDJSON:
-        return await _streamed(request, model)
+    writer = negotiation.choose_writer(request.head, codecs.TRACE_WRITERS)
+    if isinstance(writer, StreamWriter):
+        return await _streamed(request, model, writer)
     asked = await _TRACE.read(request, model)
     with query.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
-    return await reply.answered(reply.trace, answer, model, asked.tokens, media_type)
+    return await reply.respond_to(reply.trace, answer, model, asked.tokens, writer)
 
 
-async def _streamed(request: Request, model: Model) -> StreamedReply:
-    """A trace line by line: only a chunk of it need fit what is made at once."""
+async def _streamed(request: Request, model: Model, writer: StreamWriter) -> StreamedReply:
+    """A trace as it is computed: only a chunk of it must fit what is made at once."""
     engine, limits = request.context.engine, request.context.limits
     asked = await body.read(request, TraceRequest, query.expected(model))
     untraced = query.to_query(asked, model, limits)
     selection = query.to_streamed_selection(asked, model, untraced, limits)
     with query.in_body():
         traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, request.deadline)
-        return await ndjson.respond(traced, query.tokens_of(asked, model))
+        return await reply.stream(traced, query.tokens_of(asked, model), writer)
 
 
 def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
@@ -58,4 +59,4 @@ def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
     return replace(untraced, trace=query.to_selection(asked, model, untraced, limits))
 
 
-_PREDICT, _TRACE = Reading(PredictRequest, query.to_query), Reading(TraceRequest, _to_traced)
+_PREDICT, _TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)

@@ -8,31 +8,25 @@ from typing import Any
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import accept, body, query, reply
+from gatescope.server.api import body, codecs, negotiation, query, reply
+from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.reading import Asked, Reading
-from gatescope.server.api.schemas import (
-    InitialState,
-    ModelName,
-    SessionList,
-    SessionReply,
-    SessionRequest,
-    States,
-    StepRequest,
-)
+from gatescope.server.api.query_reader import QueryReader, ReadQuery
+from gatescope.server.api.schema.replies import ModelName, SessionList, SessionReply, States
+from gatescope.server.api.schema.requests import InitialState, SessionRequest, StepRequest
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.session import Session
 
-_STEP = Reading(StepRequest, query.to_step)
+_STEP = QueryReader(StepRequest, query.to_step)
 
 
 async def open_session(request: Request) -> Reply:
     """Begin a stream of a model that is not bidirectional."""
     here = request.context
-    fields = await body.fields_of(request)
+    fields = await body.read_fields(request)
     model = model_named_in(fields, here)
-    asked = body.checked(fields, SessionRequest, query.expected(model))
+    asked = body.validate(fields, SessionRequest, query.expected(model))
     state = None if asked.initial_state is None else query.to_state(asked.initial_state, "initial_state")
     session = await here.sessions.open(model, asked.session_id, state)
     location = (b"location", f"/v1/sessions/{session.session_id}".encode())
@@ -58,11 +52,11 @@ async def end_session(request: Request, session_id: str) -> Reply:
 async def take_step(request: Request, session_id: str) -> Reply:
     """Predict for what is new of a stream, and trace it where that is wanted; the next step goes on from there."""
     here = request.context
-    media_type = accept.of(request.head, reply.PREDICT_FORMATS)
+    writer = negotiation.choose_writer(request.head, codecs.PREDICTION_WRITERS)
     session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
     asked = await _STEP.read(request, model)
-    return await reply.respond(await _taken(here, session, model, asked, request.deadline), media_type)
+    return await reply.respond(await _taken(here, session, model, asked, request.deadline), writer)
 
 
 async def get_state(request: Request, session_id: str) -> Reply:
@@ -80,22 +74,23 @@ async def put_state(request: Request, session_id: str) -> Reply:
 
 
 async def taken_of(
-    here: Context, seen: Session, model: Model, content: bytes, decode: body.Decode, deadline: Deadline
-) -> reply.Reply:
+    here: Context, seen: Session, model: Model, content: bytes, reader: BodyReader, deadline: Deadline
+) -> Fields:
     """The reply to a step that a message of a stream states; raises `InvalidJSON`, and what `Sessions.step` raises."""
-    return await _taken(here, seen, model, await _STEP.decoded(content, decode, model, here.limits), deadline)
+    return await _taken(here, seen, model, await _STEP.decode(content, reader, model, here.limits), deadline)
 
 
 async def _taken(
-    here: Context, seen: Session, model: Model, asked: Asked[StepRequest], deadline: Deadline | None
-) -> reply.Reply:
+    here: Context, seen: Session, model: Model, asked: ReadQuery[StepRequest], deadline: Deadline | None
+) -> Fields:
     """The reply to a step of a session of this model, which was just read."""
-    number = None if asked.request is None else asked.request.step_number
-    session, answer = await here.sessions.step(seen.session_id, asked.query, deadline, step_number=number, seen=seen)
+    session, answer = await here.sessions.step(
+        seen.session_id, asked.query, deadline, step_number=asked.request.step_number, seen=seen
+    )
     return _reply(session, answer, model, asked.tokens)
 
 
-def _reply(session: Session, answer: Answer, model: Model, tokens: list[list[str]] | None) -> reply.Reply:
+def _reply(session: Session, answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
     told_of = {"session_id": session.session_id, "steps": session.steps}
     traced = {} if answer.trace is None else {"trace": reply.inside(answer)}
     return reply.prediction(answer, model, tokens) | told_of | traced

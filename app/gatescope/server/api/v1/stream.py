@@ -7,7 +7,7 @@ from fastapi import WebSocket
 from starlette.types import Message
 
 from gatescope.errors import AppError, BodyTooLarge, NotFound
-from gatescope.server.api import aside, body, context, problems, reply, tensors
+from gatescope.server.api import codecs, context, problems, reply
 from gatescope.server.api.v1.sessions import taken_of
 from gatescope.server.serving.deadline import Deadline
 
@@ -48,17 +48,9 @@ async def _answer(websocket: WebSocket, session_id: str, message: Message) -> No
         raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
     session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
-    given, decode = (content, tensors.fields_of) if text is None else (text.encode(), body.from_json)
+    given, codec = (content, codecs.SAFETENSORS) if text is None else (text.encode(), codecs.JSON)
     deadline = Deadline.after(here.limits.request_timeout_s)
     async with deadline.limit(), here.admission.place():
-        answer = await taken_of(here, session, model, given, decode, deadline)
-    if text is not None:
-        await websocket.send_text((await _written(answer, reply.JSON)).decode())
-    else:
-        await websocket.send_bytes(await _written(answer, reply.SAFETENSORS))
-
-
-async def _written(answer: reply.Reply, media_type: str) -> bytes:
-    if reply.is_large(answer, media_type):
-        return b"".join(await aside.write(reply.pieces, answer, media_type))
-    return bytes(reply.encode(answer, media_type))
+        answer = await taken_of(here, session, model, given, codec, deadline)
+    pieces = b"".join(await reply.write(answer, codec))
+    await (websocket.send_bytes(pieces) if text is None else websocket.send_text(pieces.decode()))

@@ -13,11 +13,13 @@ from starlette.datastructures import QueryParams
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.query import Answer
 from gatescope.selection import Selection
-from gatescope.server.api import accept, body, ndjson, query, reply
+from gatescope.server.api import body, codecs, negotiation, query, reply
+from gatescope.server.api.codecs.codec import Fields, StreamWriter
+from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.ragged import Ragged
-from gatescope.server.api.schemas import PredictRequest, StoredTraceReply, StoreTraceRequest
+from gatescope.server.api.schema.replies import StoredTraceReply
+from gatescope.server.api.schema.requests import PredictRequest, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.api.view import check_size, to_view
 from gatescope.server.serving.chunking import Chunk, step_bytes
@@ -30,10 +32,10 @@ from gatescope.state import State
 async def store_trace(request: Request) -> Reply:
     """Compute a trace of everything and keep it, to be looked at part by part."""
     here = request.context
-    given = await body.fields_of(request)
+    given = await body.read_fields(request)
     model = model_named_in(given, here)
     expected = query.expected(model).within(here.limits)
-    asked = await asyncio.to_thread(body.checked, given, StoreTraceRequest, expected)
+    asked = await asyncio.to_thread(body.validate, given, StoreTraceRequest, expected)
     untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
     with query.in_body():
         most = here.limits.max_trace_bytes
@@ -56,14 +58,14 @@ async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedR
     As `Accept` asks, in any format of a trace reply. What needs no signals stands in the trace itself.
     """
     traces, limits = request.context.traces, request.context.limits
-    media_type = accept.of(request.head, reply.TRACE_FORMATS)
+    writer = negotiation.choose_writer(request.head, codecs.TRACE_WRITERS)
     stored = traces.get(trace_id)
     view = to_view(QueryParams(request.head.query_values), stored)
-    if media_type == reply.NDJSON:
-        return _lines(traces, trace_id, view)
+    if isinstance(writer, StreamWriter):
+        return _streamed(traces, trace_id, view, writer)
     check_size(view, limits.max_trace_bytes)
     seen = await asyncio.to_thread(lambda: _seen(stored, view) | {"signals": stored.values(view)})
-    return await reply.respond(seen, media_type)
+    return await reply.respond(seen, writer)
 
 
 async def delete_trace(request: Request, trace_id: str) -> Reply:
@@ -72,7 +74,7 @@ async def delete_trace(request: Request, trace_id: str) -> Reply:
     return Reply(HTTPStatus.NO_CONTENT, (), None)
 
 
-def stored_in(given: body.Fields, here: Context, name: str, version: str | None) -> StoredTrace | None:
+def stored_in(given: Fields, here: Context, name: str, version: str | None) -> StoredTrace | None:
     """The stored trace that a body names in place of a predict request; None where it names none.
 
     Args:
@@ -118,19 +120,19 @@ def _kept(traces: Traces, trace_id: str) -> StoredTraceReply:
     return StoredTraceReply(trace_id=trace_id, shape=list(stored.shape), bytes=stored.bytes, expires_at=expires_at)
 
 
-def _described(stored: StoredTrace) -> reply.Reply:
+def _described(stored: StoredTrace) -> Fields:
     answered = reply.prediction(stored.answer, stored.model, stored.tokens)
     return answered | _inputs(stored) | _around(stored.answer, stored, stored.everything, stored.initial_state)
 
 
-def _inputs(stored: StoredTrace) -> reply.Reply:
+def _inputs(stored: StoredTrace) -> Fields:
     """What a model of features read; nothing where the traced LSTM has time steps of its own."""
     if stored.tokens is not None or not stored.answer.aligned:
         return {}
     return {"inputs": Ragged(stored.answer.inputs.numpy(), stored.lengths)}
 
 
-def _seen(stored: StoredTrace, view: View) -> reply.Reply:
+def _seen(stored: StoredTrace, view: View) -> Fields:
     """The reply to a view without its signals."""
     answer, initial_state = stored.answer_of(view.rows), stored.initial_state_of(view.rows)
     around = reply.prediction(answer, stored.model, None) | _around(answer, stored, view.selection, initial_state)
@@ -138,14 +140,14 @@ def _seen(stored: StoredTrace, view: View) -> reply.Reply:
     return around | binned | {"time_steps": view.bins.time_steps}
 
 
-def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_state: State) -> reply.Reply:
+def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_state: State) -> Fields:
     """A trace reply without its signals and without what a predict reply says."""
     described = reply.description(selection, answer, initial_state)
     return described | {"residual": np.float32(stored.residual)}
 
 
-def _lines(traces: Traces, trace_id: str, view: View) -> StreamedReply:
-    """Line by line, each piece read when the client has taken what was before it.
+def _streamed(traces: Traces, trace_id: str, view: View, writer: StreamWriter) -> StreamedReply:
+    """Chunk by chunk, each read when the client has taken what was before it.
 
     A trace that goes meanwhile is not held on to: the last line then says so.
     """
@@ -161,4 +163,4 @@ def _lines(traces: Traces, trace_id: str, view: View) -> StreamedReply:
             yield Chunk(list(range(len(view.rows))), part.bins.time_steps, signals)
 
     header = seen | {"signals": view.selection.signals}
-    return ndjson.stream(header, chunks(), lambda: end)
+    return StreamedReply(writer.stream(header, chunks(), lambda: end), writer.media_type)

@@ -12,7 +12,7 @@ import numpy as np
 from gatescope.errors import InvalidInput, ModelNotFound, Place, VersionNotFound
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import aside
+from gatescope.server.api import offload
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.v2 import message, question
 from gatescope.server.api.v2.message import Message
@@ -65,12 +65,12 @@ async def _answer(
     if parameters.sequence_id:
         sequence = Sequence(here.engine, here.sessions, name, version, parameters)
         model = await sequence.model()
-        posed = await aside.run(asked.is_large, question.of, asked, model, here.limits)
+        posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits)
         answer = await sequence.step(model, posed.query, deadline)
     else:
         _check_flags(parameters)
         model = here.engine.model(name, version)
-        posed = await aside.run(asked.is_large, question.of, asked, model, here.limits)
+        posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits)
         _TEMPLATES.learn(content, length, model, asked, posed)
         answer = await here.engine.answer(model, posed.query, deadline)
     of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()

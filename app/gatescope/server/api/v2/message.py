@@ -12,15 +12,16 @@ import numpy as np
 from pydantic import BaseModel
 
 from gatescope.errors import InvalidInput, Place
-from gatescope.server.api import aside, body, compression, written
+from gatescope.server.api import body, codecs, compression, offload
+from gatescope.server.api.codecs.json import parsing, writing
 from gatescope.server.api.messages import Content, Head, Reply, Request
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.schema.shapes import Expected
 from gatescope.server.api.v2 import tensors
 from gatescope.server.api.v2.schemas import InferRequest
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 _LENGTH = LENGTH_HEADER.lower().encode()
-JSON, BINARY = FORMATS = "application/json", "application/octet-stream"
+JSON, BINARY = FORMATS = codecs.JSON.media_type, "application/octet-stream"
 
 _BINARY_GAIN = 16  # so much sooner is a tensor written in binary
 
@@ -34,7 +35,7 @@ class Message:
     request: InferRequest
     binary: Sequence[memoryview | None]
     is_large: bool = False
-    """Whether its JSON is so long that its tensors are to be read aside."""
+    """Whether its JSON is so long that its tensors are to be read on another thread."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +82,24 @@ async def parse(content: bytes, length: int | None) -> Message:
         InvalidJSON: what should be JSON is none.
         InvalidInput: it says what cannot be, or the lengths that it states are not those that it has.
     """
-    return await aside.run((length or len(content)) > aside.MOST_BYTES, of, content, length)
+    return await offload.run((length or len(content)) > offload.MAX_LOOP_BYTES, decode, content, length)
 
 
-def of(content: bytes, length: int | None) -> Message:
+def decode(content: bytes, length: int | None) -> Message:
     """The same; its JSON has this length, or is all of it."""
     length = len(content) if length is None else length
-    parsed = body.checked(body.from_json(content[:length]), InferRequest, Expected(""))
-    return Message(parsed, _cut(memoryview(content)[length:], parsed), length > aside.MOST_BYTES)
+    parsed = body.validate(parsing.fields_of(content[:length]), InferRequest, Expected(""))
+    return Message(parsed, _cut(memoryview(content)[length:], parsed), length > offload.MAX_LOOP_BYTES)
 
 
 def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
     """A body that may be left out as this schema; raises `InvalidJSON`, `InvalidInput`."""
-    return body.checked(body.from_json(content) if content.strip() else {}, schema, Expected(""))
+    return body.validate(parsing.fields_of(content) if content.strip() else {}, schema, Expected(""))
 
 
 async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Reply:
     """The reply with these outputs, compressed if the client asks for that."""
-    length, pieces = await aside.write(encode, reply, outputs) if is_large(outputs) else encode(reply, outputs)
+    length, pieces = await offload.write(encode, reply, outputs) if is_large(outputs) else encode(reply, outputs)
     headers = [] if length is None else [(_LENGTH, b"%d" % length)]
     if accept_encoding and (coding := compression.choose(accept_encoding)):
         pieces = await asyncio.to_thread(compression.deflate, pieces, coding)
@@ -107,14 +108,17 @@ async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encod
 
 
 def is_large(outputs: Sequence[Output]) -> bool:
-    """Whether these are to be written aside."""
-    return sum(output.values.nbytes // (_BINARY_GAIN if output.binary else 1) for output in outputs) > aside.MOST_BYTES
+    """Whether these are to be written on another thread."""
+    return (
+        sum(output.values.nbytes // (_BINARY_GAIN if output.binary else 1) for output in outputs)
+        > offload.MAX_LOOP_BYTES
+    )
 
 
 def encode(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:
     """The reply with these outputs in pieces, and how much of it is JSON; None for that where all of it is."""
     told = reply | {"outputs": [_described(output) for output in outputs]}
-    text = written.pieces(told) if is_large(outputs) else [written.dumps(told)]
+    text = writing.pieces(told) if is_large(outputs) else [writing.dumps(told)]
     behind = [tensors.to_binary(output.values) for output in outputs if output.binary]
     return sum(map(len, text)) if behind else None, [*text, *behind]
 

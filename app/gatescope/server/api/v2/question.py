@@ -16,8 +16,8 @@ from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
 from gatescope.server.api import body, query
 from gatescope.server.api.limits import Limits
-from gatescope.server.api.nested import Loc, ShapeError
-from gatescope.server.api.schemas import PredictRequest, TraceRequest
+from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
+from gatescope.server.api.schema.shapes import Loc, ShapeError
 from gatescope.server.api.v2 import signature, tensors
 from gatescope.server.api.v2.message import Message, Output
 from gatescope.server.api.v2.schemas import InferRequest, InputTensor
@@ -42,7 +42,7 @@ class Question(NamedTuple):
         return [Output(name, _values(answer, name), binary) for name, binary in self.wanted.items()]
 
 
-def of(message: Message, model: Model, limits: Limits) -> Question:
+def from_message(message: Message, model: Model, limits: Limits) -> Question:
     """What a message asks of this model; every check of a predict or trace request holds here, too.
 
     Raises:
@@ -54,12 +54,12 @@ def of(message: Message, model: Model, limits: Limits) -> Question:
     expected = query.expected(model).within(limits)
     plain = list(dict.fromkeys(_OUTPUTS[name] for name in wanted if name in _OUTPUTS))
     if signals := [name for name in wanted if name in model.spec.cell.signal_names]:
-        traced = body.checked(fields | {"signals": signals}, TraceRequest, expected).model_copy(
+        traced = body.validate(fields | {"signals": signals}, TraceRequest, expected).model_copy(
             update={"outputs": plain}
         )
         untraced = query.to_query(traced, model, limits)
         return Question(replace(untraced, trace=query.to_selection(traced, model, untraced, limits)), wanted)
-    asked = body.checked(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
+    asked = body.validate(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
     return Question(query.to_query(asked, model, limits), wanted)
 
 

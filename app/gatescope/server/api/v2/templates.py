@@ -7,8 +7,9 @@ import orjson
 
 from gatescope.errors import AppError
 from gatescope.pipeline.model import Model
-from gatescope.server.api import dense
-from gatescope.server.api.templates import LONGEST_KEY, MOST_BYTES, Template, Templates, may_have_templates
+from gatescope.server.api.codecs import floats
+from gatescope.server.api.codecs.json import inputs
+from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates, may_have_templates
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.message import Message
 from gatescope.server.api.v2.question import Question
@@ -43,7 +44,7 @@ class MessageTemplates:
     def learn(self, content: bytes, json_length: int | None, model: Model, asked: Message, posed: Question) -> None:
         """Keep the template of this message, if others may differ from it in their numbers only."""
         key = _key(content, json_length)
-        if not key or len(key) > LONGEST_KEY or not may_have_templates(model) or posed.query.is_ragged:
+        if not key or len(key) > MAX_KEY_BYTES or not may_have_templates(model) or posed.query.is_ragged:
             return
         if _has_inputs_alone(asked) and _has_numbers_alone(content, json_length, asked):
             self._templates.put(model, key, Template.of(posed.query, posed))
@@ -66,14 +67,14 @@ def _has_numbers_alone(content: bytes, json_length: int | None, asked: Message) 
         return asked.binary[0] is not None
     begin, end = _data(content)
     try:
-        probed = message.of(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
+        probed = message.decode(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
     except AppError:  # the data are nested: their first list is not all of them
         return False
     return bool(probed.data == orjson.loads(_PROBE))  # else it is somebody else's "data"
 
 
 def _key(content: bytes, json_length: int | None) -> bytes:
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BODY_BYTES:
         return b""
     if json_length is not None:
         return content[:json_length] if json_length < len(content) else b""
@@ -83,8 +84,8 @@ def _key(content: bytes, json_length: int | None) -> bytes:
 
 def _numbers(content: bytes, json_length: int | None) -> np.ndarray | None:
     if json_length is not None:
-        return dense.floats_behind(content, json_length)
-    return dense.numbers_in(content[slice(*_data(content))])
+        return floats.floats_behind(content, json_length)
+    return inputs.numbers_in(content[slice(*_data(content))])
 
 
 def _data(content: bytes) -> tuple[int, int]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gatescope.errors import Place
-from gatescope.server.api.leaves import FLOATS
-from gatescope.server.api.nested import Expected, Nested, ShapeError, shown
+from gatescope.server.api.schema.elements import FLOATS
+from gatescope.server.api.schema.nested_lists import Nested, shown
+from gatescope.server.api.schema.shapes import Expected, ShapeError
 
 _FLOATS = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BF16": "<u2"}
 _INTEGERS = {
@@ -36,7 +37,7 @@ def from_binary(content: memoryview, datatype: str, shape: Sequence[int]) -> Arr
         return _texts(content, prod(shape))
     wanted = prod(shape) * np.dtype(_NUMBERS[datatype]).itemsize
     if len(content) != wanted:
-        raise _wrong(f"has {len(content):,} bytes; {datatype} of shape {list(shape)} has {wanted:,}")
+        raise _error(f"has {len(content):,} bytes; {datatype} of shape {list(shape)} has {wanted:,}")
     numbers = np.frombuffer(content, dtype=_NUMBERS[datatype]).reshape(shape)
     if datatype == "BF16":  # the upper half of a float32
         return (numbers.astype(np.uint32) << 16).view(np.float32)
@@ -50,7 +51,7 @@ def from_json(data: Any, datatype: str, shape: Sequence[int]) -> Array:
         ShapeError: it has another number of elements than the shape says, or what is none of this datatype.
     """
     if datatype == "BF16":
-        raise _wrong("BF16 comes as binary data only")
+        raise _error("BF16 comes as binary data only")
     nested = Nested(_flat(data, shape), _lengths(shape))
     if datatype in _FLOATS:
         return FLOATS.read(nested, Expected("")).reshape(shape)
@@ -77,7 +78,7 @@ def _texts(content: memoryview, count: int) -> list[str]:
         start = position + _LENGTH_BYTES
         position = start + int.from_bytes(content[position:start], "little")
         if max(start, position) > len(content):
-            raise _wrong(
+            raise _error(
                 f"ends before element {index} of {count} does; each is four bytes of length, and then the text"
             )
         try:
@@ -85,26 +86,26 @@ def _texts(content: memoryview, count: int) -> list[str]:
         except UnicodeDecodeError as error:
             raise ShapeError(Place((index,), f"is no UTF-8 text: {error.reason}")) from None
     if position != len(content):
-        raise _wrong(f"has {len(content):,} bytes, but its {count} elements end after {position:,}")
+        raise _error(f"has {len(content):,} bytes, but its {count} elements end after {position:,}")
     return texts
 
 
 def _flat(data: Any, shape: Sequence[int]) -> list[Any]:
     if not isinstance(data, list):
-        raise _wrong(f"'data' must be a list, not {shown(data)}" if data is not None else "has no data")
+        raise _error(f"'data' must be a list, not {shown(data)}" if data is not None else "has no data")
     if not (data and isinstance(data[0], list)):
         return _counted(data, prod(shape), shape)
     items = [data]
     for axis, length in enumerate(shape):
         if not all(isinstance(item, list) and len(item) == length for item in items):
-            raise _wrong(f"'data' is not nested as its shape {list(shape)} says: look at axis {axis}")
+            raise _error(f"'data' is not nested as its shape {list(shape)} says: look at axis {axis}")
         items = list(chain.from_iterable(items))
     return _counted(items, prod(shape), shape)
 
 
 def _counted(items: list[Any], wanted: int, shape: Sequence[int]) -> list[Any]:
     if len(items) != wanted:
-        raise _wrong(f"'data' has {len(items):,} elements; a tensor of shape {list(shape)} has {wanted:,}")
+        raise _error(f"'data' has {len(items):,} elements; a tensor of shape {list(shape)} has {wanted:,}")
     return items
 
 
@@ -113,8 +114,8 @@ def _lengths(shape: Sequence[int]) -> list[np.ndarray]:
     return [np.full(prod(shape[:axis]), length) for axis, length in enumerate(shape)]
 
 
-def _check(nested: Nested, fine: Callable[[list[Any]], bool], rule: str) -> None:
-    nested.check(fine, lambda leaf: None if fine([leaf]) else f"{rule}, not {shown(leaf)}")
+def _check(nested: Nested, are_valid: Callable[[list[Any]], bool], rule: str) -> None:
+    nested.check(are_valid, lambda element: None if are_valid([element]) else f"{rule}, not {shown(element)}")
 
 
 def _fits(datatype: str) -> Callable[[list[Any]], bool]:
@@ -130,5 +131,5 @@ def _as_signed(numbers: np.ndarray) -> np.ndarray:
     return signed
 
 
-def _wrong(message: str) -> ShapeError:
+def _error(message: str) -> ShapeError:
     return ShapeError(Place((), message))

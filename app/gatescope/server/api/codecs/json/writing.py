@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gatescope.server.api.ragged import Ragged
+from gatescope.server.api.codecs.arrays import size_of
+from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.gil import GilYielder
 
 PIECE_BYTES = 64 * 1024
 """So much of the arrays is written in one go, about: a millisecond or two."""
-
-_SIZED = frozenset((np.ndarray, Ragged, dict, list))  # where arrays may be
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -26,18 +25,6 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 def dumps(value: Any, *, end: bool = False) -> bytes:
     """A value as JSON, with a line's end behind it where one is wanted."""
     return orjson.dumps(value, default=_plain, option=_OPTIONS | (orjson.OPT_APPEND_NEWLINE if end else 0))
-
-
-def size_of(value: Any) -> int:
-    """Bytes of the arrays in a value; what stands around them is not counted."""
-    kind = type(value)
-    if kind is np.ndarray:
-        return int(value.nbytes)
-    if kind is Ragged:
-        return int(value.padded.nbytes)
-    if kind is dict:
-        return sum([size_of(item) for item in value.values() if type(item) in _SIZED])
-    return sum(map(size_of, value)) if _holds_arrays(value) else 0
 
 
 def pieces(value: Any) -> list[bytes]:
@@ -99,10 +86,6 @@ def _groups(value: np.ndarray | list[Any]) -> Iterator[np.ndarray | list[Any]]:
         group.append(item)
         size += size_of(item)
     yield group
-
-
-def _holds_arrays(value: Any) -> bool:
-    return type(value) is list and bool(value) and type(value[0]) in _SIZED
 
 
 def _plain(value: object) -> np.ndarray | list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The numbers at the end of nested lists: `Floats` and `Tokens`, as arrays and one by one."""
+"""The elements of arrays in requests: `Floats` and `Tokens`, read from nested lists or checked in an array."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gatescope.errors import Place
-from gatescope.server.api.nested import Expected, Nested, ShapeError, shown
+from gatescope.server.api.schema.nested_lists import Nested, shown
+from gatescope.server.api.schema.shapes import Expected, ShapeError
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Floats:
         """
         array = self._array(nested.items)
         if array is None:
-            raise nested.error(lambda leaves: self._array(leaves) is not None, self._wrong)
+            raise nested.error(lambda elements: self._array(elements) is not None, self._describe_error)
         return array
 
     def convert(self, array: np.ndarray, _: Expected) -> np.ndarray:
@@ -36,9 +37,9 @@ class Floats:
         """
         with np.errstate(over="ignore"):
             numbers = array.astype(np.float32, copy=False)
-        wrong = np.isinf(numbers) if self.nulls else ~np.isfinite(numbers)
-        if wrong.any():
-            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
+        is_invalid = np.isinf(numbers) if self.nulls else ~np.isfinite(numbers)
+        if is_invalid.any():
+            loc = tuple(int(index) for index in np.argwhere(is_invalid)[0])
             raise ShapeError(Place(loc, f"must be a finite float32 number, not {array[loc]:.6g}"))
         return numbers
 
@@ -47,23 +48,23 @@ class Floats:
         number = {"type": "number"}
         return {"anyOf": [number, {"type": "null"}]} if self.nulls else number
 
-    def _array(self, leaves: list[Any]) -> np.ndarray | None:
-        if not set(map(type, leaves)) <= ({int, float, type(None)} if self.nulls else {int, float}):
+    def _array(self, elements: list[Any]) -> np.ndarray | None:
+        if not set(map(type, elements)) <= ({int, float, type(None)} if self.nulls else {int, float}):
             return None
         try:
             with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
-                array = np.array(leaves, dtype=np.float32)
+                array = np.array(elements, dtype=np.float32)
         except OverflowError:
             return None
-        absent = leaves.count(None) if self.nulls else 0
-        return array if np.count_nonzero(np.isfinite(array)) == len(leaves) - absent else None
+        absent = elements.count(None) if self.nulls else 0
+        return array if np.count_nonzero(np.isfinite(array)) == len(elements) - absent else None
 
-    def _wrong(self, leaf: Any) -> str | None:
-        if leaf is None and self.nulls:
+    def _describe_error(self, element: Any) -> str | None:
+        if element is None and self.nulls:
             return None
-        if type(leaf) not in (int, float):
-            return f"must be a number, not {shown(leaf)}"
-        return None if self._array([leaf]) is not None else f"must be a finite float32 number, not {leaf:.6g}"
+        if type(element) not in (int, float):
+            return f"must be a number, not {shown(element)}"
+        return None if self._array([element]) is not None else f"must be a finite float32 number, not {element:.6g}"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Tokens:
         """
         size = expected.sizes["vocabulary"]
         nested.check(
-            lambda leaves: set(map(type, leaves)) <= {int} and min(leaves) >= 0 and max(leaves) < size,
-            lambda leaf: _wrong_token(leaf, size, expected.model),
+            lambda elements: set(map(type, elements)) <= {int} and min(elements) >= 0 and max(elements) < size,
+            lambda element: _describe_token_error(element, size, expected.model),
         )
         return np.array(nested.items, dtype=np.int64)
 
@@ -92,10 +93,10 @@ class Tokens:
         if array.dtype.kind != "i":
             raise ShapeError(Place((), f"token ids are whole numbers (int64 or int32), not {array.dtype}"))
         size = expected.sizes["vocabulary"]
-        wrong = (array < 0) | (array >= size)
-        if wrong.any():
-            loc = tuple(int(index) for index in np.argwhere(wrong)[0])
-            raise ShapeError(Place(loc, str(_wrong_token(int(array[loc]), size, expected.model))))
+        is_invalid = (array < 0) | (array >= size)
+        if is_invalid.any():
+            loc = tuple(int(index) for index in np.argwhere(is_invalid)[0])
+            raise ShapeError(Place(loc, str(_describe_token_error(int(array[loc]), size, expected.model))))
         return array.astype(np.int64, copy=False)
 
     def json_schema(self) -> dict[str, Any]:
@@ -106,9 +107,9 @@ class Tokens:
 FLOATS, FLOATS_OR_NULL, TOKENS = Floats(), Floats(nulls=True), Tokens()
 
 
-def _wrong_token(leaf: Any, size: int, model: str) -> str | None:
-    if type(leaf) is not int:
-        return f"must be a token id, a whole number, not {shown(leaf)}"
-    if not 0 <= leaf < size:
-        return f"token id {leaf} is outside the vocabulary of model '{model}', 0 to {size - 1}"
+def _describe_token_error(element: Any, size: int, model: str) -> str | None:
+    if type(element) is not int:
+        return f"must be a token id, a whole number, not {shown(element)}"
+    if not 0 <= element < size:
+        return f"token id {element} is outside the vocabulary of model '{model}', 0 to {size - 1}"
     return None

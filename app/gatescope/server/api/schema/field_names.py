@@ -1,4 +1,4 @@
-"""The fields of a request: names that its schema does not know are refused, with the nearest one that it does."""
+"""The names of a request's fields: unknown ones are refused, with the nearest known name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Any
 
 from gatescope.errors import Place
-from gatescope.server.api.nested import MAX_PLACES, ShapeError
+from gatescope.server.api.schema.shapes import MAX_PLACES, ShapeError
 
-LONGEST_NAME = 64
+_MAX_SHOWN_CHARACTERS = 64
 
 
-def check(given: Mapping[str, Any], known: Collection[str]) -> None:
+def check_known(given: Mapping[str, Any], known: Collection[str]) -> None:
     """Refuse fields that are not known.
 
     Raises:
@@ -25,8 +25,8 @@ def check(given: Mapping[str, Any], known: Collection[str]) -> None:
 
 
 def _unknown(name: str, known: Collection[str]) -> Place:
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}…"
+    if len(name) > _MAX_SHOWN_CHARACTERS:
+        name = f"{name[:_MAX_SHOWN_CHARACTERS]}…"
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}"
     return Place((name,), f"unknown field '{name}'; {hint}")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatescope.server.api import dense
-from gatescope.server.api.nested import Expected
+from gatescope.server.api.codecs.json import inputs as json_inputs
+from gatescope.server.api.schema.shapes import Expected
 
 EXPECTED = Expected("m", "features", {"feature": 3}, {"batch": 50, "time": 20})
 
@@ -49,7 +49,7 @@ def _is_number(value):
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(proper, anything, proper.flatmap(lambda good: st.tuples(st.just(good), leaves))), separators)
 def test_it_reads_what_is_proper_and_leaves_the_rest(inputs, separators):
-    given = dense.sequences(json.dumps({"inputs": inputs}, separators=separators).encode(), EXPECTED)
+    given = json_inputs.sequences(json.dumps({"inputs": inputs}, separators=separators).encode(), EXPECTED)
     expected = slowly(json.loads(json.dumps(inputs)))
     if given is not None:
         assert expected is not None
@@ -60,9 +60,9 @@ def test_it_reads_what_is_proper_and_leaves_the_rest(inputs, separators):
 @given(proper)
 def test_it_misses_nothing_proper(inputs):
     for content in (inputs, inputs[0]):
-        given = dense.sequences(orjson.dumps({"inputs": content}), EXPECTED)
+        given = json_inputs.sequences(orjson.dumps({"inputs": content}), EXPECTED)
         assert given is not None
-        assert given.alone == (content is inputs[0])
+        assert given.is_single == (content is inputs[0])
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_it_misses_nothing_proper(inputs):
     ],
 )
 def test_whatever_is_not_plainly_proper_is_left_to_the_general_reader(body):
-    assert dense.sequences(body, EXPECTED) is None
+    assert json_inputs.sequences(body, EXPECTED) is None
 
 
 def test_one_feature_rows_are_not_taken_for_empty_ones():
     one = Expected("m", "features", {"feature": 1}, {"batch": 50, "time": 20})
-    assert [row.tolist() for row in dense.sequences(b'{"inputs":[[[1],[2]],[[3]]]}', one)] == [[[1], [2]], [[3]]]
-    assert dense.sequences(b'{"inputs":[[[1],[]],[[3]]]}', one) is None
-    assert dense.sequences(b'{"inputs":[[[],[]]]}', one) is None
+    assert [row.tolist() for row in json_inputs.sequences(b'{"inputs":[[[1],[2]],[[3]]]}', one)] == [[[1], [2]], [[3]]]
+    assert json_inputs.sequences(b'{"inputs":[[[1],[]],[[3]]]}', one) is None
+    assert json_inputs.sequences(b'{"inputs":[[[],[]]]}', one) is None
 
 
 def test_the_general_reader_says_what_is_wrong(client):

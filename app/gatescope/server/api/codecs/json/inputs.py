@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from gatescope.server.api import aside
-from gatescope.server.api.arrays import Sequences
-from gatescope.server.api.nested import Expected
+from gatescope.server.api import offload
+from gatescope.server.api.codecs.floats import finite
+from gatescope.server.api.schema.arrays import Sequences
+from gatescope.server.api.schema.shapes import Expected
 
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _OPENING, _CLOSING = b'{"inputs":', b"}"
 _BETWEEN = b"]],[["
-_FLOAT_BYTES = 4
-
-_LARGEST_SQUARE = float(np.finfo(np.float32).max) ** 2
 
 _local = threading.local()
 
@@ -36,8 +34,8 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
         return None
     features = expected.sizes["feature"]
     array = skeleton[len(_OPENING) : -len(_CLOSING)]
-    alone = not array.startswith(b"[[[")
-    lengths = _lengths(array if alone else array[1:-1], features)
+    is_single = not array.startswith(b"[[[")
+    lengths = _lengths(array if is_single else array[1:-1], features)
     if lengths is None or not _within(lengths, expected):
         return None
     numbers = numbers_of(content)
@@ -45,7 +43,7 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
         return None
     rows = numbers.reshape(-1, features)
     if len(lengths) == 1:
-        return Sequences([rows], alone=alone)
+        return Sequences([rows], is_single=is_single)
     return Sequences(np.split(rows, np.cumsum(lengths[:-1])))
 
 
@@ -57,13 +55,6 @@ def skeleton_of(content: bytes) -> bytes:
 def is_inputs_alone(skeleton: bytes) -> bool:
     """Whether a sound body with this skeleton has `inputs`, and nothing else that is a number or a name."""
     return skeleton.startswith(_OPENING) and not skeleton[len(_OPENING) :].translate(None, b"[],}")
-
-
-def floats_behind(content: bytes, start: int) -> np.ndarray | None:
-    """The rest of a body from there on as float32; None where it cannot be, or as `finite` has it."""
-    if start >= len(content) or (len(content) - start) % _FLOAT_BYTES:
-        return None
-    return finite(np.frombuffer(content, dtype="<f4", offset=start))
 
 
 def _lengths(skeleton: bytes, features: int) -> list[int] | None:
@@ -101,24 +92,12 @@ def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None
     return finite(np.frombuffer(flat, dtype=np.float64))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the sum tells
-def finite(numbers: np.ndarray) -> np.ndarray | None:
-    """A copy as float32; None where there is none, or it must be looked at more closely: a number may not be finite.
-
-    The sum of squares bounds each of them, and one product costs a fourth of looking for the least and the greatest.
-    """
-    if not len(numbers):
-        return None
-    squares = float(numbers.dot(numbers))  # NaN or infinite, where a number is, or where float32 cannot hold the sum
-    return numbers.astype(np.float32) if squares <= _LARGEST_SQUARE else None
-
-
 def _parser(content: bytes) -> simdjson.Parser:
     """This thread's, for a parser keeps its buffers; one for once where they would be large.
 
     Nothing of what it parsed is kept here.
     """
-    if len(content) > aside.MOST_BYTES:
+    if len(content) > offload.MAX_LOOP_BYTES:
         return simdjson.Parser()
     if not hasattr(_local, "parser"):
         _local.parser = simdjson.Parser()

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load, save
 from websockets.sync.client import connect
 
-from gatescope.server.api import aside, body, dense, reply, written
+from gatescope.server.api import codecs, offload
+from gatescope.server.api.codecs.json import inputs, parsing, writing
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.message import Output
 
@@ -52,21 +53,26 @@ REQUESTS = {
 }
 
 
+def write_aside(monkeypatch):
+    """Make every codec write its replies on another thread."""
+    for writer in (*codecs.PREDICTION_WRITERS, *codecs.TRACE_WRITERS):
+        monkeypatch.setattr(writer, "max_loop_bytes", 0, raising=False)
+
+
 @pytest.fixture
 def all_aside(monkeypatch):
     """Everything takes long, and comes in pieces of a few numbers; yields the threads that wrote some."""
-    threads, write = set(), written.dumps
+    threads, write = set(), writing.dumps
 
     def noted(value, **others):
         threads.add(threading.current_thread().name)
         return write(value, **others)
 
     def begin():
-        monkeypatch.setattr(aside, "MOST_BYTES", 0)
-        monkeypatch.setattr(reply, "_MOST_BYTES", dict.fromkeys(reply._MOST_BYTES, 0))
-        monkeypatch.setattr(written, "PIECE_BYTES", 64)
-        monkeypatch.setattr(written, "dumps", noted)
-        monkeypatch.setattr(reply, "dumps", noted)
+        monkeypatch.setattr(offload, "MAX_LOOP_BYTES", 0)
+        write_aside(monkeypatch)
+        monkeypatch.setattr(writing, "PIECE_BYTES", 64)
+        monkeypatch.setattr(writing, "dumps", noted)
         return threads
 
     return begin
@@ -112,15 +118,15 @@ def test_a_step_of_a_session_is_the_same(client, dial, all_aside):
 @pytest.fixture
 def held_up(monkeypatch):
     """Large replies are written when `go_on` is set; `begun` tells that one waits."""
-    begun, go_on, pieces = threading.Event(), threading.Event(), reply.pieces
+    begun, go_on, pieces = threading.Event(), threading.Event(), codecs.JSON.encode_pieces
 
     def waiting(*arguments):
         begun.set()
         assert go_on.wait(20)
         return pieces(*arguments)
 
-    monkeypatch.setattr(reply, "_MOST_BYTES", dict.fromkeys(reply._MOST_BYTES, 0))
-    monkeypatch.setattr(reply, "pieces", waiting)
+    write_aside(monkeypatch)
+    monkeypatch.setattr(codecs.JSON, "encode_pieces", waiting)
     yield begun, go_on
     go_on.set()
 
@@ -164,22 +170,22 @@ class TestWhileAReplyIsWritten:
             assert wire.post("/v2/models/founding/infer", json.dumps({"inputs": [TENSOR]}).encode()).status == 200
 
     def test_of_clients_that_left_none_is_written_that_was_not_begun(self, client, dial, held_up, lines, monkeypatch):
-        (_, go_on), writing, held = held_up, [], reply.pieces
-        monkeypatch.setattr(reply, "pieces", lambda *given: writing.append(1) or held(*given))
+        (_, go_on), begun, held = held_up, [], codecs.JSON.encode_pieces
+        monkeypatch.setattr(codecs.JSON, "encode_pieces", lambda *given: begun.append(1) or held(*given))
         engine = client.app.state.context.engine
         computed = engine.statistics(engine.model("founding")).success
         answered, left = computed.count, count_of_those_who_left(client)
         wires = [dial(client) for _ in range(5)]
         for wire in wires:
             wire.send(self.request(wire, lines))
-        until(lambda: computed.count == answered + 5 and len(writing) == 2)
+        until(lambda: computed.count == answered + 5 and len(begun) == 2)
         for wire in wires:
             wire.close()
         until(lambda: count_of_those_who_left(client) == left + 5)
         client.get("/health/live")  # what is cancelled is told so in the event loop's next turn
         go_on.set()
         assert len(dial(client).post("/v1/models/founding/trace", json.dumps(BATCH).encode(), *lines).json()) > 6
-        assert len(writing) == 2 + 1  # those that were begun, and the one of the client that stayed
+        assert len(begun) == 2 + 1  # those that were begun, and the one of the client that stayed
 
     def test_its_client_may_leave(self, client, dial, held_up, lines):
         begun, go_on = held_up
@@ -195,8 +201,8 @@ class TestWhileAReplyIsWritten:
         def failing(*_):
             raise MemoryError
 
-        monkeypatch.setattr(reply, "_MOST_BYTES", dict.fromkeys(reply._MOST_BYTES, 0))
-        monkeypatch.setattr(reply, "pieces", failing)
+        write_aside(monkeypatch)
+        monkeypatch.setattr(codecs.JSON, "encode_pieces", failing)
         wire = dial(client)
         wire.send(self.request(wire, lines))
         broken = wire.reply()
@@ -207,8 +213,8 @@ class TestWhileAReplyIsWritten:
 
 def test_the_collector_is_on_again_when_the_last_of_several_readers_is_done():
     assert gc.isenabled()
-    with body._without_collector:
-        with body._without_collector:
+    with parsing._without_collector:
+        with parsing._without_collector:
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled()
@@ -217,7 +223,7 @@ def test_the_collector_is_on_again_when_the_last_of_several_readers_is_done():
 def test_where_it_was_off_it_stays_off():
     gc.disable()
     try:
-        with body._without_collector:
+        with parsing._without_collector:
             pass
         assert not gc.isenabled()
     finally:
@@ -225,15 +231,15 @@ def test_where_it_was_off_it_stays_off():
 
 
 def test_a_parser_that_has_read_much_is_not_kept(monkeypatch):
-    kept = dense._parser(b"[1]")
-    assert dense._parser(b"[1]") is kept
-    monkeypatch.setattr(aside, "MOST_BYTES", 2)
-    assert dense._parser(b"[1]") is not kept
+    kept = inputs._parser(b"[1]")
+    assert inputs._parser(b"[1]") is kept
+    monkeypatch.setattr(offload, "MAX_LOOP_BYTES", 2)
+    assert inputs._parser(b"[1]") is not kept
 
 
 def test_tensors_of_some_pieces_that_are_not_large_are_written_at_once(monkeypatch):
-    monkeypatch.setattr(written, "PIECE_BYTES", 64)
-    monkeypatch.setattr(written, "pieces", None)
+    monkeypatch.setattr(writing, "PIECE_BYTES", 64)
+    monkeypatch.setattr(writing, "pieces", None)
     outputs = [Output("output", np.ones((1, 4, 30), dtype=np.float32), binary=False)]
     length, pieces = message.encode({"model_name": "a"}, outputs)
     assert (length, len(pieces)) == (None, 1)

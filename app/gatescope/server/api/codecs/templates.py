@@ -15,13 +15,13 @@ from gatescope.pipeline.query import Query
 
 Kept = TypeVar("Kept")
 
-TEMPLATES = 1024
-"""How many are kept of each model; the one that was used least recently goes first."""
+MAX_TEMPLATES = 1024
+"""How many are kept of each model; the least recently used is dropped first."""
 
-MOST_BYTES = 60_000
+MAX_BODY_BYTES = 60_000
 """Of a body that is read by a template: what is larger costs more to compute than to read."""
 
-LONGEST_KEY = 32 * 1024
+MAX_KEY_BYTES = 32 * 1024
 """Bytes that a body may have beside its numbers."""
 
 _NO_NUMBERS = torch.empty(0)
@@ -63,7 +63,7 @@ class Templates(Generic[Kept]):
         """Keep one."""
         templates = self._of_models.setdefault(model, OrderedDict())
         templates[key] = template
-        if len(templates) > TEMPLATES:
+        if len(templates) > MAX_TEMPLATES:
             templates.popitem(last=False)
 
 

@@ -1,6 +1,4 @@
-"""JSON in pieces is what it is at once; and binary blocks are as large as they should be."""
-
-import io
+"""JSON in pieces is what it is at once."""
 
 import numpy as np
 import orjson
@@ -9,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from gatescope.server.api import binary, written
-from gatescope.server.api.ragged import Ragged
+from gatescope.server.api.codecs.arrays import size_of
+from gatescope.server.api.codecs.json import writing
+from gatescope.server.api.codecs.ragged import Ragged
 
 RANDOM = np.random.default_rng(0)
 
@@ -45,15 +44,15 @@ VALUES = {
 class TestPieces:
     @pytest.mark.parametrize("name", VALUES)
     def test_are_what_is_written_at_once(self, name):
-        pieces = written.pieces(VALUES[name])
-        assert b"".join(pieces) == written.dumps(VALUES[name])
-        assert len(pieces) >= min(2, written.size_of(VALUES[name]) // written.PIECE_BYTES)
+        pieces = writing.pieces(VALUES[name])
+        assert b"".join(pieces) == writing.dumps(VALUES[name])
+        assert len(pieces) >= min(2, size_of(VALUES[name]) // writing.PIECE_BYTES)
 
     def test_hold_few_numbers_each(self):
         """A float32 takes up to 13 characters with the comma behind it, and 4 bytes."""
-        pieces = written.pieces({"signals": {name: floats(4, 2, 1, 900, 20) for name in "abcdef"}})
-        assert max(map(len, pieces)) < 2 * written.PIECE_BYTES * 13 / 4
-        assert min(map(len, pieces[:-1])) >= written.PIECE_BYTES
+        pieces = writing.pieces({"signals": {name: floats(4, 2, 1, 900, 20) for name in "abcdef"}})
+        assert max(map(len, pieces)) < 2 * writing.PIECE_BYTES * 13 / 4
+        assert min(map(len, pieces[:-1])) >= writing.PIECE_BYTES
 
     @settings(max_examples=150)
     @given(
@@ -68,37 +67,9 @@ class TestPieces:
     )
     def test_whatever_the_value_is(self, value):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(written, "PIECE_BYTES", 24)
-            assert b"".join(written.pieces(value)) == written.dumps(value)
+            patch.setattr(writing, "PIECE_BYTES", 24)
+            assert b"".join(writing.pieces(value)) == writing.dumps(value)
 
     def test_what_json_does_not_know_is_refused(self):
         with pytest.raises(orjson.JSONEncodeError, match="complex"):
-            written.dumps({"a": 1j})
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.moveaxis(floats(2500, 4, 2, 1, 32), 0, 3),
-        floats(3, 900, 40)[:, :, ::2],
-        floats(90_000)[::3],
-        floats(40, 7)[:, :3],
-        floats(2, 0, 3),
-        floats(5),
-        np.arange(6),
-    ],
-    ids=lambda array: str(array.shape),
-)
-def test_npz_is_written_in_large_blocks(array, monkeypatch):
-    sizes, write = [], binary._Buffer.write
-
-    def noted(self, data):
-        sizes.append(len(data))
-        return write(self, data)
-
-    monkeypatch.setattr(binary, "_BLOCK_BYTES", 64 * 1024)
-    monkeypatch.setattr(binary._Buffer, "write", noted)
-    with np.load(io.BytesIO(binary.npz({"a": array}))) as file:
-        np.testing.assert_array_equal(file["a"], array)
-    assert len(sizes) < 12 + array.nbytes / (32 * 1024)
-    assert array.flags.c_contiguous or max(sizes) <= 64 * 1024
+            writing.dumps({"a": 1j})

@@ -1,4 +1,4 @@
-"""What takes long is done aside, on another thread: the event loop turns to the other requests meanwhile."""
+"""Moves work that takes long to another thread, so that the event loop can turn to other requests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import ParamSpec, TypeVar
 Arguments = ParamSpec("Arguments")
 Done = TypeVar("Done")
 
-MOST_BYTES = 256 * 1024
-"""Of JSON that are read on the event loop, and of arrays that are written there as JSON: a few milliseconds."""
+MAX_LOOP_BYTES = 256 * 1024
+"""Bytes of JSON that are read on the event loop, and of arrays that are written there as JSON: a few milliseconds."""
 
 
 WRITERS = ThreadPoolExecutor(2, thread_name_prefix="writer")
-"""Threads of their own for large replies: what is soon done on the others need not wait for them."""
+"""Threads of their own for large replies, so that short work on the other threads need not wait for them."""
 
 
 async def write(work: Callable[Arguments, Done], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Done:
@@ -30,5 +30,5 @@ async def run(
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Done:
-    """Do this work aside where it is large, else here and now."""
+    """Do this work on another thread where it is large, else at once."""
     return await asyncio.to_thread(work, *args, **kwargs) if is_large else work(*args, **kwargs)

@@ -6,18 +6,17 @@ of anything else at which place it stops being one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, ValidationInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import core_schema
 
-from gatescope.server.api import rectangular
-from gatescope.server.api.leaves import FLOATS, TOKENS, Floats, Tokens
-from gatescope.server.api.nested import Expected, Loc, ShapeError, depth_of, unnest
+from gatescope.server.api.schema.elements import FLOATS, TOKENS, Floats, Tokens
+from gatescope.server.api.schema.nested_lists import depth_of, unnest
+from gatescope.server.api.schema.shapes import Expected, Loc, as_validation_error, check_array
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,12 @@ class Axes:
 
     Args:
         names: the axes, such as `"batch time feature"`.
-        leaves: the numbers that it holds.
+        elements: the numbers that it holds.
         optional_batch: whether the first axis may be left out, for a batch of one; the array then lacks it, too.
     """
 
     names: str
-    leaves: Floats | Tokens = FLOATS
+    elements: Floats | Tokens = FLOATS
     optional_batch: bool = False
 
     def parse(self, value: Any, expected: Expected, owner: str = "the array") -> np.ndarray:
@@ -49,10 +48,10 @@ class Axes:
         if self.optional_batch and depth_of(value) == len(axes) - 1:
             axes = axes[1:]
         if isinstance(value, np.ndarray):
-            rectangular.check(value, axes, expected, owner)
-            return self.leaves.convert(value, expected)
+            check_array(value, axes, expected, owner)
+            return self.elements.convert(value, expected)
         nested = unnest(value, axes, expected, owner)
-        return self.leaves.read(nested, expected).reshape(nested.shape)
+        return self.elements.read(nested, expected).reshape(nested.shape)
 
     def parse_ragged(self, value: Any, expected: Expected, owner: str) -> list[np.ndarray]:
         """One array for each item of the first axis; they may differ in length along the second.
@@ -64,7 +63,7 @@ class Axes:
             return list(self.parse(value, expected, owner))
         axes = self.names.split()
         nested = unnest(value, axes, expected, owner, ragged=axes[1:2])
-        rows = self.leaves.read(nested, expected).reshape(-1, *(int(lengths[0]) for lengths in nested.lengths[2:]))
+        rows = self.elements.read(nested, expected).reshape(-1, *(int(lengths[0]) for lengths in nested.lengths[2:]))
         lengths = nested.lengths[1].tolist()
         ends = np.cumsum(nested.lengths[1]).tolist()
         return [rows[end - length : end] for end, length in zip(ends, lengths, strict=True)]
@@ -73,7 +72,7 @@ class Axes:
         """A validator that reads the model's sizes from the validation's context."""
 
         def validate(value: Any, info: ValidationInfo) -> np.ndarray:
-            with located():
+            with as_validation_error():
                 return self.parse(value, _context(info), info.field_name or "the array")
 
         return core_schema.with_info_plain_validator_function(validate)
@@ -94,7 +93,7 @@ class Axes:
         return {"anyOf": list(choices)}
 
     def _json_schema(self, axes: list[str]) -> dict[str, Any]:
-        schema = self.leaves.json_schema()
+        schema = self.elements.json_schema()
         for axis in reversed(axes):
             schema = {"type": "array", "minItems": 1, "title": axis, "items": schema}
         return schema
@@ -118,13 +117,13 @@ class Sequences(list[np.ndarray]):
     A pydantic type; it needs the field `layout` before it. It remembers how it was sent.
     """
 
-    def __init__(self, sequences: Iterable[np.ndarray], *, alone: bool = False, time_first: bool = False) -> None:
+    def __init__(self, sequences: Iterable[np.ndarray], *, is_single: bool = False, time_first: bool = False) -> None:
         super().__init__(sequences)
-        self.alone, self.time_first = alone, time_first
+        self.is_single, self.time_first = is_single, time_first
 
     def loc(self, row: int | str, *within: int | str) -> Loc:
         """Where in what was sent a sequence stands, or a time step of it, or a feature of that."""
-        if self.alone:
+        if self.is_single:
             return within
         if not self.time_first:
             return (row, *within)
@@ -137,9 +136,9 @@ class Sequences(list[np.ndarray]):
         Raises:
             ShapeError: with the places.
         """
-        alone = SEQUENCES[expected.kind]
-        if depth_of(value) == len(alone.names.split()):
-            return cls([alone.parse(value, expected, "the sequence")], alone=True)
+        single = SEQUENCES[expected.kind]
+        if depth_of(value) == len(single.names.split()):
+            return cls([single.parse(value, expected, "the sequence")], is_single=True)
         axes = BATCHES[expected.kind, layout]
         if layout == "time_batch_feature":
             return cls(axes.parse(value, expected, "inputs").swapaxes(0, 1), time_first=True)
@@ -150,7 +149,7 @@ class Sequences(list[np.ndarray]):
         """A validator that reads `layout` from the request and the model's sizes from the context."""
 
         def validate(value: Any, info: ValidationInfo) -> Sequences:
-            with located():
+            with as_validation_error():
                 return cls.parse(value, info.data.get("layout", "batch_time_feature"), _context(info))
 
         return core_schema.with_info_plain_validator_function(validate)
@@ -168,16 +167,3 @@ def _context(info: ValidationInfo) -> Expected:
     if not isinstance(info.context, Expected):
         raise TypeError("arrays are validated with the model's `Expected` as context")
     return info.context
-
-
-@contextmanager
-def located() -> Iterator[None]:
-    """Raise a `ShapeError` as pydantic's own, which adds the field's place in front."""
-    try:
-        yield
-    except ShapeError as error:
-        lines = [
-            InitErrorDetails(type=PydanticCustomError("shape", "{message}", {"message": message}), loc=loc, input=None)
-            for loc, message in error.places
-        ]
-        raise ValidationError.from_exception_data("array", lines) from None

@@ -1,4 +1,4 @@
-"""Nested lists -> their leaves and the lengths on the way, or the places where they stop being nested as they should.
+"""Nested lists -> their elements and the lengths on the way, or the places where they are not nested as they should be.
 
 Lists are looked at level by level and by C-level iterators; Python walks only over the stretch that something is wrong
 in. Limits are checked on the way down, so what is too long is refused before its numbers are looked at.
@@ -6,57 +6,20 @@ in. Limits are checked on the way down, so what is too long is refused before it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from gatescope.errors import Place
-from gatescope.server.api.limits import Limits
+from gatescope.server.api.schema.shapes import MAX_PLACES, ONE_AND_MANY, Expected, Loc, ShapeError, check_total, counted
 
-Loc = tuple[str | int, ...]
-MAX_PLACES = 10
 STRETCH = 4096
 """So many items are looked at together in search of a wrong one."""
 
 _SHOWN = 20
-
-_ONE_AND_MANY = {
-    "batch": ("sequence", "sequences"),
-    "time": ("time step", "time steps"),
-    "step": ("future step", "future steps"),
-    "feature": ("feature", "features"),
-    "layer_direction": ("entry", "entries (layers · directions)"),
-    "hidden_unit": ("unit", "hidden units"),
-    "cell_unit": ("unit", "cell units"),
-}
-
-
-@dataclass(frozen=True)
-class Expected:
-    """How long the named axes of this model are; goes along with the validation as its context."""
-
-    model: str
-    kind: str = "features"
-    """What `inputs` holds: `features` or `tokens`."""
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    most: Mapping[str, int] = field(default_factory=dict)
-    """How long the axes that the client chooses may be."""
-
-    def within(self, limits: Limits) -> Expected:
-        """The same, with the operator's bounds on what the client chooses."""
-        steps = limits.max_time_steps
-        return replace(self, most={"batch": limits.max_batch_steps, "time": steps, "step": steps})
-
-
-class ShapeError(Exception):
-    """What is wrong with nested lists, and where."""
-
-    def __init__(self, *places: Place) -> None:
-        super().__init__(*places)
-        self.places = places
 
 
 @dataclass(frozen=True)
@@ -86,22 +49,22 @@ class Nested:
             index = parent
         return tuple(reversed(path))
 
-    def check(self, fine: Callable[[list[Any]], bool], wrong: Callable[[Any], str | None]) -> None:
+    def check(self, are_valid: Callable[[list[Any]], bool], describe_error: Callable[[Any], str | None]) -> None:
         """Refuse items that are not as they should be.
 
         Args:
-            fine: whether all of these items are; it is quick.
-            wrong: what is wrong with one of them.
+            are_valid: whether all of these items are; it is quick.
+            describe_error: what is wrong with one of them.
 
         Raises:
             ShapeError: with up to `MAX_PLACES` places.
         """
-        if not fine(self.items):
-            raise self.error(fine, wrong)
+        if not are_valid(self.items):
+            raise self.error(are_valid, describe_error)
 
-    def error(self, fine: Callable[[list[Any]], bool], wrong: Callable[[Any], str | None]) -> ShapeError:
+    def error(self, are_valid: Callable[[list[Any]], bool], describe_error: Callable[[Any], str | None]) -> ShapeError:
         """What to raise when something among the items is wrong."""
-        found = ((index, wrong(item)) for index, item in suspects(self.items, fine))
+        found = ((index, describe_error(item)) for index, item in find_suspects(self.items, are_valid))
         places = (Place(self.loc(index), message) for index, message in found if message)
         return ShapeError(*islice(places, MAX_PLACES))
 
@@ -109,7 +72,7 @@ class Nested:
 def unnest(
     value: Any, axes: Sequence[str], expected: Expected, owner: str = "the array", ragged: Collection[str] = ()
 ) -> Nested:
-    """The leaves of nested lists with these axes, outermost first.
+    """The elements of nested lists with these axes, outermost first.
 
     Args:
         value: what was sent.
@@ -123,9 +86,9 @@ def unnest(
     """
     nested = Nested([value])
     for depth, axis in enumerate(axes):
-        name = _ONE_AND_MANY[axes[depth - 1]][0] if depth else owner
+        name = ONE_AND_MANY[axes[depth - 1]][0] if depth else owner
         rule = _Rule(axis, name, expected, None if axis in ragged else _length_of_first(nested.items))
-        nested.check(rule.fine, rule.wrong)
+        nested.check(rule.are_valid, rule.describe_error)
         lengths = np.fromiter(map(len, nested.items), dtype=np.int64, count=len(nested.items))
         if depth == 1:
             check_total(int(lengths.sum()), axes[:2], expected, owner)
@@ -133,16 +96,16 @@ def unnest(
     return nested
 
 
-def suspects(items: list[Any], fine: Callable[[list[Any]], bool]) -> Iterator[tuple[int, Any]]:
-    """The items, with their indices, of those stretches that are not fine as a whole."""
+def find_suspects(items: list[Any], are_valid: Callable[[list[Any]], bool]) -> Iterator[tuple[int, Any]]:
+    """The items, with their indices, of those stretches that hold an invalid one."""
     for start in range(0, len(items), STRETCH):
         stretch = items[start : start + STRETCH]
-        if not fine(stretch):
+        if not are_valid(stretch):
             yield from enumerate(stretch, start)
 
 
 def depth_of(value: Any) -> int:
-    """How deep the first leaf lies."""
+    """How deep the first element lies."""
     if isinstance(value, np.ndarray):
         return value.ndim
     depth = 0
@@ -173,7 +136,7 @@ class _Rule:
     def wanted(self) -> int | None:
         return self.expected.sizes.get(self.axis, self.usual)
 
-    def fine(self, items: list[Any]) -> bool:
+    def are_valid(self, items: list[Any]) -> bool:
         """Whether all of these are lists of the right length."""
         if not set(map(type, items)) <= {list}:
             return False
@@ -181,9 +144,9 @@ class _Rule:
         most = self.expected.most.get(self.axis)
         return 0 not in lengths and (self.wanted is None or lengths <= {self.wanted}) and _at_most(lengths, most)
 
-    def wrong(self, item: Any) -> str | None:
+    def describe_error(self, item: Any) -> str | None:
         """What is wrong with one of them."""
-        many = _ONE_AND_MANY[self.axis][1]
+        many = ONE_AND_MANY[self.axis][1]
         if not isinstance(item, list):
             return f"{self.owner} must be a list of {many}, not {shown(item)}"
         if not item:
@@ -205,16 +168,3 @@ def _at_most(lengths: set[int], most: int | None) -> bool:
 
 def _length_of_first(items: list[Any]) -> int | None:
     return len(items[0]) or None if isinstance(items[0], list) else None
-
-
-def counted(length: int, axis: str) -> str:
-    """So many of what this axis counts, for a message."""
-    one, many = _ONE_AND_MANY[axis]
-    return f"{length:,} {one if length == 1 else many}"
-
-
-def check_total(total: int, axes: Sequence[str], expected: Expected, owner: str) -> None:
-    """Refuse a batch of too many steps; it counts those that are there, not the padding."""
-    most = expected.most.get("batch")
-    if most is not None and all(axis in expected.most for axis in axes) and total > most:
-        raise ShapeError(Place((), f"{owner} has {total:,} steps in all; this server takes at most {most:,}"))

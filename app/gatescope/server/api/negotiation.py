@@ -1,34 +1,35 @@
-"""The `Accept` header: which of the formats that there are a client likes best."""
+"""Content negotiation: which of several formats a client prefers, by its `Accept` header."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from gatescope.errors import NotAcceptable
+from gatescope.server.api.codecs.codec import Codec
 from gatescope.server.api.messages import Head
 
-
-def of(head: Head, formats: Sequence[str]) -> str:
-    """What the reply to a request with this head is written as; raises `NotAcceptable`."""
-    if head.get(b"accept") in (None, b"*/*"):
-        return formats[0]
-    return choose(b",".join(head.all(b"accept")).decode("latin-1"), formats)
+Writer = TypeVar("Writer", bound=Codec)
 
 
-def choose(accept: str | None, formats: Sequence[str]) -> str:
-    """The most preferred of these media types; the first of them where the client has no wish.
+def choose_writer(head: Head, writers: Sequence[Writer]) -> Writer:
+    """The codec that writes the reply to a request with this head; the first where the client has no wish.
 
     Raises:
-        NotAcceptable: none of those that are asked for is among them.
+        NotAcceptable: the client takes none of these formats.
     """
-    if accept is None or not accept.strip():
-        return formats[0]
+    if head.get(b"accept") in (None, b"*/*"):
+        return writers[0]
+    accept = b",".join(head.all(b"accept")).decode("latin-1")
+    if not accept.strip():
+        return writers[0]
+    by_media_type = {writer.media_type: writer for writer in writers}
     for media_type in by_preference(accept):
-        if media_type in formats:
-            return media_type
+        if media_type in by_media_type:
+            return by_media_type[media_type]
         if media_type in ("*/*", "application/*"):
-            return formats[0]
-    raise NotAcceptable(f"this is written as {', '.join(formats)}; asked for was {accept}")
+            return writers[0]
+    raise NotAcceptable(f"this is written as {', '.join(by_media_type)}; asked for was {accept}")
 
 
 def by_preference(accept: str) -> list[str]:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from gatescope.server.api import body, dense, tensors
-from gatescope.server.api.templates import TEMPLATES, Template, Templates
+from gatescope.server.api.codecs import safetensors
+from gatescope.server.api.codecs.json import inputs as json_inputs
+from gatescope.server.api.codecs.json import parsing
+from gatescope.server.api.codecs.templates import MAX_TEMPLATES, Template, Templates
 from tests.server.api.helpers import PREDICT
 
 INFER = "/v2/models/founding/infer"
@@ -239,9 +241,9 @@ class TestCost:
             call = getattr(module, name)
             monkeypatch.setattr(module, name, lambda given, *rest: lengths.append(length(given)) or call(given, *rest))
 
-        noting(dense, "_floats")
-        noting(tensors, "deserialize")
-        noting(body, "_parse")
+        noting(json_inputs, "_floats")
+        noting(safetensors, "deserialize")
+        noting(parsing, "_parse")
         return lengths
 
     def test_the_first_in_json_is_parsed_once(self, serve, parsed):
@@ -283,14 +285,14 @@ class TestStore:
 
     def test_the_one_used_least_recently_goes_first(self, model):
         templates = Templates()
-        for number in range(TEMPLATES):
+        for number in range(MAX_TEMPLATES):
             templates.put(model, b"%d" % number, self.template(number))
         assert templates.get(model, b"0").kept == 0
         templates.put(model, b"more", self.template(-1))
         assert templates.get(model, b"1") is None
-        assert [templates.get(model, b"%d" % number).kept for number in (0, *range(2, TEMPLATES))] == [
+        assert [templates.get(model, b"%d" % number).kept for number in (0, *range(2, MAX_TEMPLATES))] == [
             0,
-            *range(2, TEMPLATES),
+            *range(2, MAX_TEMPLATES),
         ]
         assert templates.get(model, b"more").kept == -1
 

@@ -1,0 +1,1 @@
+"""The wire format JSON: read by `parsing` and `inputs`, written by `writing`."""

@@ -1,0 +1,80 @@
+"""`QueryReader`: the body of a hot request -> the query that it states; by a template where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Query
+from gatescope.server.api import body, offload, query
+from gatescope.server.api.codecs.codec import BodyReader
+from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates, may_have_templates
+from gatescope.server.api.limits import Limits
+from gatescope.server.api.messages import Request
+from gatescope.server.api.schema.requests import DEFAULT_LAYOUT, PredictRequest
+from gatescope.server.api.schema.shapes import Expected
+
+Schema = TypeVar("Schema", bound=PredictRequest)
+
+
+class ReadQuery(NamedTuple, Generic[Schema]):
+    """What a body asks for."""
+
+    query: Query
+    tokens: list[list[str]] | None
+    """What a model of tokens reads, as it was written."""
+    request: Schema
+    """The request itself; without `inputs` where a template read them."""
+
+
+class QueryReader(Generic[Schema]):
+    """Reads the bodies of one endpoint.
+
+    Args:
+        schema: of the bodies.
+        to_query: what a request of this schema means.
+    """
+
+    def __init__(self, schema: type[Schema], to_query: Callable[[Schema, Model, Limits], Query]) -> None:
+        self._schema, self._to_query = schema, to_query
+        self._templates: Templates[Schema] = Templates()
+
+    async def read(self, request: Request, model: Model) -> ReadQuery[Schema]:
+        """What the body of a request asks of this model.
+
+        Raises:
+            UnsupportedMediaType: it comes in another format, or compressed.
+            BodyTooLarge, InvalidJSON: as their names say.
+            InvalidInput: it does not fit the schema or the model; every place is named.
+            ReplyTooLarge, TraceTooLarge: the answer would have more bytes than the server makes.
+        """
+        reader = body.reader_of(request.head)
+        limits = request.context.limits
+        content = await request.content(limits.max_body_bytes)
+        return await self.decode(content, reader, model, limits)
+
+    async def decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
+        """The same of a body that has arrived."""
+        if len(content) <= MAX_BODY_BYTES and may_have_templates(model):
+            return self._read_by_template(content, reader, model, limits)
+        return await offload.run(len(content) > offload.MAX_LOOP_BYTES, self._decode, content, reader, model, limits)
+
+    def _read_by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
+        key = reader.template_key(content)
+        template = self._templates.get(model, key)
+        if template is not None:
+            numbers = reader.template_numbers(content, key)
+            if numbers is not None and len(numbers) == template.numbers:
+                return ReadQuery(template.filled(numbers), None, template.kept)
+        asked = self._decode(content, reader, model, limits)
+        is_plain = not asked.query.is_ragged and asked.request.layout == DEFAULT_LAYOUT
+        if is_plain and len(key) <= MAX_KEY_BYTES and reader.is_template(key):
+            without_inputs = asked.request.model_copy(update={"inputs": None})
+            self._templates.put(model, key, Template.of(asked.query, without_inputs))
+        return asked
+
+    def _decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
+        expected: Expected = query.expected(model).within(limits)
+        request = body.decode(content, reader, self._schema, expected)
+        return ReadQuery(self._to_query(request, model, limits), query.tokens_of(request, model), request)

@@ -1,0 +1,1 @@
+"""The wire's types: what requests may say and what replies look like."""

@@ -1,0 +1,170 @@
+"""What requests may say, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gatescope.server.api.schema.arrays import Axes, Sequences
+from gatescope.server.api.schema.elements import FLOATS_OR_NULL
+from gatescope.server.api.schema.field_names import check_known
+from gatescope.server.api.schema.fields import Text, Units
+from gatescope.server.api.schema.shapes import as_validation_error
+
+Signal = Literal["input_gate", "forget_gate", "cell_candidate", "output_gate", "cell_state", "hidden_state"]
+Output = Literal["prediction", "output", "final_state"]
+DEFAULT_LAYOUT: Literal["batch_time_feature"] = "batch_time_feature"
+
+
+class Body(BaseModel):
+    """The base of every request: strict types, no unknown fields."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, use_attribute_docstrings=True, arbitrary_types_allowed=True, frozen=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_field(cls, value: Any) -> Any:
+        """Stop at unknown fields: they may be many."""
+        with as_validation_error():
+            check_known(value if isinstance(value, dict) else {}, cls.model_fields)
+        return value
+
+
+class InitialState(Body):
+    """`nn.LSTM`'s (h0, c0) in its own layout: entry `layer * num_directions + direction` comes first."""
+
+    hidden_state: Annotated[np.ndarray, Axes("layer_direction batch hidden_unit")]
+    """(layers · directions, batch, proj_size or hidden_size)."""
+
+    cell_state: Annotated[np.ndarray, Axes("layer_direction batch cell_unit")]
+    """(layers · directions, batch, hidden_size)."""
+
+
+class PredictRequest(Body):
+    """A batch of sequences and what is wanted of it."""
+
+    layout: Literal["batch_time_feature", "time_batch_feature"] = DEFAULT_LAYOUT
+    """The order of the axes of `inputs`; `time_batch_feature` is `nn.LSTM`'s own default layout."""
+
+    inputs: Sequences | None = None
+    """A batch of sequences of time steps of features (they may differ in length), one sequence alone, or token ids."""
+
+    text: Annotated[str | list[str], Text] | None = None
+    """Instead of `inputs`, for models that read text: one text or several."""
+
+    sequence_lengths: list[int] | None = Field(default=None, min_length=1, fail_fast=True)
+    """The true length of each sequence of a padded, rectangular `inputs`."""
+
+    initial_state: InitialState | None = None
+    """Where the LSTM starts; zeros when not given."""
+
+    outputs: list[Output] | None = Field(default=None, min_length=1, max_length=3)
+    """What to answer: the `prediction` by default, or the `output` of a model without a head."""
+
+    module: str | None = None
+    """Of a model with several LSTMs: which one is looked at; the first that runs when not given."""
+
+    horizon: int | None = Field(default=None, ge=1)
+    """Feed predictions back for this many further steps: a forecast, or text that writes itself."""
+
+    future_inputs: Annotated[np.ndarray, Axes("batch step feature", FLOATS_OR_NULL, optional_batch=True)] | None = None
+    """The known features of those steps, of each sequence or of a lone one; null where the prediction is fed back."""
+
+
+class TimeSlice(Body):
+    """Time steps, as a Python slice."""
+
+    start: int | None = None
+    """The first step; negative counts from the end of the longest sequence."""
+    stop: int | None = None
+    """The step to stop before."""
+    step: int | None = None
+    """Every how many steps."""
+
+
+class TraceSelection(Body):
+    """Which part of a trace is wanted; replies keep the order asked for."""
+
+    signals: list[Signal] | None = Field(default=None, min_length=1, max_length=6)
+    """All six by default."""
+
+    layers: list[int] | None = Field(default=None, max_length=1000, fail_fast=True)
+    """Counted from 0; all by default."""
+
+    directions: list[Literal["forward", "reverse"]] | None = Field(default=None, max_length=2)
+    """All by default."""
+
+    units: Annotated[list[int] | str, Units] | None = None
+    """A list such as `[3, 17]` or a slice such as `"0:16"`; all by default."""
+
+    time: TimeSlice | None = None
+    """All steps by default."""
+
+
+class TraceRequest(PredictRequest, TraceSelection):
+    """A predict request and which part of its trace is wanted."""
+
+
+class ExplainRequest(PredictRequest):
+    """A predict request of one sequence, or a stored trace, and which unit to walk through which time step.
+
+    It is answered with the walk-through alone, whatever `outputs` says.
+    """
+
+    trace_id: str | None = None
+    """In place of the fields of a predict request: a trace of this model, as /v1/traces stored it."""
+
+    sequence: int | None = None
+    """Of the stored trace, counted from 0; needed where it has several."""
+
+    layer: int = 0
+    """Counted from 0."""
+
+    direction: Literal["forward", "reverse"] = "forward"
+    """Which of the layer's directions."""
+
+    time_step: int
+    """In input time; negative counts from the end, also over the steps of the horizon."""
+
+    unit: int
+    """Of the cell, counted from 0."""
+
+
+class SessionRequest(Body):
+    """A stateful stream that is to begin."""
+
+    model: str
+    """One that is not bidirectional."""
+
+    version: str | None = None
+    """The session stays on it; the one that answers by default when not given."""
+
+    session_id: str | None = None
+    """Up to 128 letters, digits or any of `_.:~-`; made up when not given."""
+
+    initial_state: InitialState | None = None
+    """Where the stream begins, with a batch of one; zeros when not given."""
+
+
+class StepRequest(PredictRequest):
+    """A predict request of one sequence: what is new of the stream, one time step or more."""
+
+    trace: TraceSelection | None = None
+    """Answer with the gates and states of these time steps, too."""
+
+    step_number: int | None = Field(default=None, ge=0)
+    """How many steps were taken before this one. The last one may be sent again: it is answered, not taken twice."""
+
+
+class StoreTraceRequest(PredictRequest):
+    """A predict request, whose trace is to be kept: all signals, layers, directions, units and time steps of it."""
+
+    model: str
+    """One of /v1/models."""
+
+    version: str | None = None
+    """The one that answers by default when not given."""
