@@ -11,6 +11,10 @@ from time import monotonic
 from gatescope.errors import Overloaded
 
 
+TOGETHER_S = 0.01
+"""Requests that are to be refused within so many seconds are refused at once."""
+
+
 class Admission:
     """Places for requests that compute; whoever waited for longest gets the next one.
 
@@ -67,6 +71,8 @@ class Admission:
         Raises:
             Overloaded: none did in time.
         """
+        if not self._wait_s:
+            raise self._overloaded()
         loop = asyncio.get_running_loop()
         place: asyncio.Future[None] = loop.create_future()
         self._waiting.append((monotonic() + self._wait_s, place))
@@ -82,10 +88,15 @@ class Admission:
             del place  # it holds its error, whose traceback holds this frame
 
     def _refuse_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse those whose time is over, and those whose time soon will be: each timer costs as much as a refusal."""
         self._timer, now = None, monotonic()
-        while self._waiting and self._waiting[0][0] <= now:
+        soon = now + min(TOGETHER_S, self._wait_s / 10)
+        while self._waiting and self._waiting[0][0] <= soon:
             _, place = self._waiting.popleft()
             if not place.done():
-                place.set_exception(Overloaded(f"{self._places} requests are being answered already; try again later"))
+                place.set_exception(self._overloaded())
         if self._waiting:
             self._timer = loop.call_later(self._waiting[0][0] - now, self._refuse_late, loop)
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(f"{self._places} requests are being answered already; try again later")
