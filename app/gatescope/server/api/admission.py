@@ -10,7 +10,6 @@ from time import monotonic
 
 from gatescope.errors import Overloaded
 
-
 TOGETHER_S = 0.01
 """Requests that are to be refused within so many seconds are refused at once."""
 
