@@ -46,7 +46,7 @@ class AsgiApplication:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = AsgiBody(receive)
         request = Request(_head(scope), body, is_loopback=_is_loopback(scope))
-        request.stated_bytes = request.head.content_length or 0
+        request.stated_bytes, request.task = request.head.content_length or 0, asyncio.current_task()
         watching = asyncio.get_running_loop().call_later(WATCHED_AFTER_S, body.watch, request)
         try:
             await self._exchange.handle(request, AsgiResponder(send), lambda: scope)

@@ -77,14 +77,14 @@ class Exchange:
         """Answer one request.
 
         Args:
-            request: it.
+            request: it, with the task that this is run in.
             responder: where the reply goes.
             scope: the request as ASGI has it, for the framework.
         """
         began, head = perf_counter(), request.head
         request.id = _request_id(head)
         logs.request_id.set(request.id)  # each task has a context of its own
-        request.context, request.task = self._context, asyncio.current_task()
+        request.context = self._context
         sent = _Sent(responder, [(_ID, request.id.encode())] if self._cors is None else self._cors_headers(request))
         try:
             endpoint = self._endpoint(request)

@@ -656,7 +656,7 @@ class HttpProtocol(asyncio.Protocol):
         self._has_started = False
         if self._arriving is None:
             self._awaited = ""
-        self._task = self.loop.create_task(self._exchange.handle(request, self, self._scope))
+        request.task = self._task = self.loop.create_task(self._exchange.handle(request, self, self._scope))
 
     def _finish(self) -> None:
         """The reply to the current request is written."""
