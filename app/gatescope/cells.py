@@ -239,6 +239,9 @@ LSTM = Cell(
 
 CELLS: tuple[Cell, ...] = (LSTM,)
 
+SIGNAL_NAMES = tuple(dict.fromkeys(name for cell in CELLS for name in cell.signal_names))
+"""Every signal of any cell."""
+
 
 def cell_of(module: nn.Module) -> Cell:
     """The cell of this module.

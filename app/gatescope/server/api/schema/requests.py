@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gatescope.cells import SIGNAL_NAMES
 from gatescope.server.api.schema.arrays import Axes, Sequences
 from gatescope.server.api.schema.elements import FLOATS_OR_NULL
 from gatescope.server.api.schema.field_names import check_known
 from gatescope.server.api.schema.fields import Text, Units
 from gatescope.server.api.schema.shapes import as_validation_error
 
-Signal = Literal["input_gate", "forget_gate", "cell_candidate", "output_gate", "cell_state", "hidden_state"]
+if TYPE_CHECKING:
+    Signal = str
+else:
+    Signal = Literal[*SIGNAL_NAMES]
 Output = Literal["prediction", "output", "final_state"]
 DEFAULT_LAYOUT: Literal["batch_time_feature"] = "batch_time_feature"
 
@@ -89,7 +93,7 @@ class TimeSlice(Body):
 class TraceSelection(Body):
     """Which part of a trace is wanted; replies keep the order asked for."""
 
-    signals: list[Signal] | None = Field(default=None, min_length=1, max_length=6)
+    signals: list[Signal] | None = Field(default=None, min_length=1, max_length=len(SIGNAL_NAMES))
     """All six by default."""
 
     layers: list[int] | None = Field(default=None, max_length=1000, fail_fast=True)
