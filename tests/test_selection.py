@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,6 +96,20 @@ def test_every_wrong_name_is_reported_at_its_place(module):
     with pytest.raises(InvalidInput, match="and 1 more") as refused:
         Selection(units=(9, 0, 7)).resolve(Spec.from_module(module))
     assert [place.loc for place in refused.value.places] == [("units", 0), ("units", 2)]
+
+
+def test_lists_ranges_and_arrays_select_as_tuples_do(module, sequences):
+    given = Selection(signals=["cell_state"], layers=range(1), units=np.arange(2))
+    expected = Selection(signals=("cell_state",), layers=(0,), units=(0, 1))
+    assert torch.equal(
+        trace(module, sequences, selection=given).cell_state, trace(module, sequences, selection=expected).cell_state
+    )
+
+
+@pytest.mark.parametrize(("axis", "given"), [("signals", "cell_state"), ("layers", 0), ("units", 3)])
+def test_one_value_alone_is_no_selection(axis, given):
+    with pytest.raises(InvalidInput, match=f"{axis}: must be a sequence, such as"):
+        Selection(**{axis: given})
 
 
 def test_a_step_of_zero_is_refused(module, sequences):

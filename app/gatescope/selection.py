@@ -19,7 +19,7 @@ T = TypeVar("T", int, str)
 
 @dataclass(frozen=True)
 class Selection:
-    """Signals, layers, directions, units and time steps of a trace; None takes all of them.
+    """Signals, layers, directions, units and time steps of a trace, in any sequence; None takes all of them.
 
     `units` index the cell's units. Where `proj_size` makes a signal narrower, it has the units below that size.
     `time` is applied to the batch's padded time axis, that is, to the steps of its longest sequence. None takes the
@@ -31,6 +31,14 @@ class Selection:
     directions: tuple[str, ...] | None = None
     units: tuple[int, ...] | None = None
     time: slice = field(default_factory=lambda: slice(None), hash=False)  # Python 3.11 has no hash for it
+
+    def __post_init__(self) -> None:
+        for name in ("signals", "layers", "directions", "units"):
+            given = getattr(self, name)
+            if given is not None and type(given) is not tuple:
+                if isinstance(given, str) or not isinstance(given, Iterable):
+                    raise InvalidInput.at(Place((name,), f"must be a sequence, such as [{given!r}], not {given!r}"))
+                object.__setattr__(self, name, tuple(given))
 
     def resolve(self, spec: Spec) -> Selection:
         """The same selection with every None replaced by what a module of this spec has.
