@@ -101,9 +101,8 @@ def test_every_wrong_name_is_reported_at_its_place(module):
 def test_lists_ranges_and_arrays_select_as_tuples_do(module, sequences):
     given = Selection(signals=["cell_state"], layers=range(1), units=np.arange(2))
     expected = Selection(signals=("cell_state",), layers=(0,), units=(0, 1))
-    assert torch.equal(
-        trace(module, sequences, selection=given).cell_state, trace(module, sequences, selection=expected).cell_state
-    )
+    values = [trace(module, sequences, selection=selection).cell_state for selection in (given, expected)]
+    torch.testing.assert_close(*values, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(("axis", "given"), [("signals", "cell_state"), ("layers", 0), ("units", 3)])
