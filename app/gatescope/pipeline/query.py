@@ -50,6 +50,11 @@ class Query:
         """How many there are; `len` of a tensor takes four times as long."""
         return self.inputs.shape[0]
 
+    @property
+    def longest(self) -> int:
+        """Time steps of the longest sequence, those of the horizon included."""
+        return self.inputs.shape[1] + self.horizon
+
     def with_inputs(self, inputs: Tensor) -> Query:
         """The same query of other inputs, which have the same shape."""
         return self.evolve(inputs=inputs)

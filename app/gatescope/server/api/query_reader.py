@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import body, offload, query
+from gatescope.server.api import body, offload, query, sequences
 from gatescope.server.api.codecs.codec import BodyReader
 from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates, may_have_templates
 from gatescope.server.api.limits import Limits
@@ -77,4 +77,4 @@ class QueryReader(Generic[Schema]):
     def _decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         expected: Expected = query.expected(model).within(limits)
         request = body.decode(content, reader, self._schema, expected)
-        return ReadQuery(self._to_query(request, model, limits), query.tokens_of(request, model), request)
+        return ReadQuery(self._to_query(request, model, limits), sequences.tokens_of(request, model), request)

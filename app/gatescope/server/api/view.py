@@ -13,10 +13,10 @@ from gatescope.errors import InvalidInput, Place, TraceTooLarge
 from gatescope.pipeline.size import FLOAT_BYTES
 from gatescope.selection import Selection
 from gatescope.server.api.parameters import VALUES
-from gatescope.server.api.query import units_of
 from gatescope.server.api.schema.field_names import check_known
 from gatescope.server.api.schema.fields import Units
 from gatescope.server.api.schema.shapes import ShapeError
+from gatescope.server.api.selections import units_of
 from gatescope.server.serving.bins import REDUCTIONS, Bins
 from gatescope.server.serving.stored import StoredTrace, View
 

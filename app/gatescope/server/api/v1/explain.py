@@ -14,7 +14,7 @@ from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import body, query, reply
+from gatescope.server.api import body, places, query, reply, selections, sequences
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
@@ -42,10 +42,10 @@ async def _of_sent(given: Fields, model: Model, here: Context, deadline: Deadlin
     if asked.sequence is not None:
         raise InvalidInput.at(Place(("body", "sequence"), "goes with 'trace_id'"))
     unexplained = query.to_query(asked, model, here.limits)
-    point = query.to_point(asked, model, unexplained)
-    with query.in_body():
+    point = selections.to_point(asked, model, unexplained)
+    with places.in_body():
         answer = await here.engine.answer(model, replace(unexplained, explain=point), deadline)
-    return _explained(answer, model, query.tokens_of(asked, model))
+    return _explained(answer, model, sequences.tokens_of(asked, model))
 
 
 async def _of_stored(given: Fields, stored: StoredTrace, here: Context, deadline: Deadline | None) -> Fields:
@@ -53,7 +53,7 @@ async def _of_stored(given: Fields, stored: StoredTrace, here: Context, deadline
     asked = body.validate(given, ExplainRequest, query.expected(model).within(here.limits))
     sequence = sequence_in(asked.sequence, stored)
     point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
-    with query.in_body():
+    with places.in_body():
         answer = await stored.explain(here.engine, sequence, point, deadline)
     return _explained(answer, model, stored.tokens and stored.tokens[sequence : sequence + 1])
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import body, codecs, negotiation, query, reply
+from gatescope.server.api import body, codecs, negotiation, places, query, reply, selections, sequences
 from gatescope.server.api.codecs.codec import StreamWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
@@ -21,7 +21,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     model = engine.model(name, version)
     writer = negotiation.choose_writer(request.head, codecs.PREDICTION_WRITERS)
     asked = await _PREDICT.read(request, model)
-    with query.in_body():
+    with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.respond_to(reply.prediction, answer, model, asked.tokens, writer)
 
@@ -38,7 +38,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
     if isinstance(writer, StreamWriter):
         return await _streamed(request, model, writer)
     asked = await _TRACE.read(request, model)
-    with query.in_body():
+    with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.respond_to(reply.trace, answer, model, asked.tokens, writer)
 
@@ -48,15 +48,15 @@ async def _streamed(request: Request, model: Model, writer: StreamWriter) -> Str
     engine, limits = request.context.engine, request.context.limits
     asked = await body.read(request, TraceRequest, query.expected(model))
     untraced = query.to_query(asked, model, limits)
-    selection = query.to_streamed_selection(asked, model, untraced, limits)
-    with query.in_body():
+    selection = selections.to_streamed_selection(asked, model, untraced, limits)
+    with places.in_body():
         traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, request.deadline)
-        return await reply.stream(traced, query.tokens_of(asked, model), writer)
+        return await reply.stream(traced, sequences.tokens_of(asked, model), writer)
 
 
 def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
     untraced = query.to_query(asked, model, limits)
-    return replace(untraced, trace=query.to_selection(asked, model, untraced, limits))
+    return replace(untraced, trace=selections.to_selection(asked, model, untraced, limits))
 
 
 _PREDICT, _TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)

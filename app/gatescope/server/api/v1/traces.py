@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.query import Answer
 from gatescope.selection import Selection
-from gatescope.server.api import body, codecs, negotiation, query, reply
+from gatescope.server.api import body, codecs, negotiation, places, query, reply, sequences
 from gatescope.server.api.codecs.codec import Fields, StreamWriter
 from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
@@ -36,8 +36,8 @@ async def store_trace(request: Request) -> Reply:
     model = model_named_in(given, here)
     expected = query.expected(model).within(here.limits)
     asked = await asyncio.to_thread(body.validate, given, StoreTraceRequest, expected)
-    untraced, tokens = query.to_query(asked, model, here.limits), query.tokens_of(asked, model)
-    with query.in_body():
+    untraced, tokens = query.to_query(asked, model, here.limits), sequences.tokens_of(asked, model)
+    with places.in_body():
         most = here.limits.max_trace_bytes
         trace_id = await here.traces.record(here.engine, model, untraced, tokens, most, request.deadline)
     location = (b"location", f"/v1/traces/{trace_id}".encode())

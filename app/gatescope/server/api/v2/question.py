@@ -14,7 +14,7 @@ from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
-from gatescope.server.api import body, query
+from gatescope.server.api import body, query, selections
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.api.schema.shapes import Loc, ShapeError
@@ -58,7 +58,7 @@ def from_message(message: Message, model: Model, limits: Limits) -> Question:
             update={"outputs": plain}
         )
         untraced = query.to_query(traced, model, limits)
-        return Question(replace(untraced, trace=query.to_selection(traced, model, untraced, limits)), wanted)
+        return Question(replace(untraced, trace=selections.to_selection(traced, model, untraced, limits)), wanted)
     asked = body.validate(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
     return Question(query.to_query(asked, model, limits), wanted)
 

@@ -1,0 +1,72 @@
+"""What a request states of the steps of its horizon."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatescope.errors import Place
+from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.model import Model
+from gatescope.server.api.places import refuse
+from gatescope.server.api.schema.requests import PredictRequest
+from gatescope.server.api.sequences import unknown_category
+
+
+def horizon_of(request: PredictRequest, model: Model) -> int:
+    """How many steps the model is to predict from its own predictions; 0 for none. Raises `InvalidInput`."""
+    if request.horizon is None:
+        return 0
+    if model.pipeline.horizon_refusal:
+        refuse(f"model '{model.name}' {model.pipeline.horizon_refusal}", "horizon")
+    return request.horizon
+
+
+def future_inputs_of(request: PredictRequest, model: Model, sequences: int) -> Tensor | None:
+    """What is known of the steps of the horizon: (batch, step, feature), NaN where the prediction is fed back.
+
+    Raises:
+        InvalidInput: they do not fit the model, the horizon or the sequences.
+    """
+    manifest, future = model.manifest, request.future_inputs
+    if request.horizon is None:
+        if future is not None:
+            refuse("goes with 'horizon'", "future_inputs")
+        return None
+    if not isinstance(manifest.input, FeatureInputs):
+        if future is not None:
+            refuse(f"model '{model.name}' reads tokens; it has no features to know ahead", "future_inputs")
+        return None
+    names = manifest.input.names
+    fed_back = manifest.output.fed_back(names)
+    unknown = [name for index, name in enumerate(names) if index not in fed_back]
+    if future is None:
+        if unknown:
+            refuse(f"is missing: model '{model.name}' needs {', '.join(unknown)} of each future step", "future_inputs")
+        return None
+    alone = future.ndim == 2  # noqa: PLR2004
+    rows = future[None] if alone else future  # (batch, step, feature)
+    _check_future_shape(rows, request.horizon, sequences)
+    place = _unknown_future(rows, names, fed_back) or unknown_category(list(rows), manifest.input)
+    if place is not None:
+        refuse(place.message, "future_inputs", *place.loc[alone:])
+    return torch.from_numpy(rows)
+
+
+def _check_future_shape(future: np.ndarray, horizon: int, sequences: int) -> None:
+    if len(future) != sequences:
+        refuse(f"has a batch of {len(future)}, but there are {sequences} sequences", "future_inputs")
+    if future.shape[1] != horizon:
+        refuse(f"has {future.shape[1]} steps, but the horizon is {horizon}", "future_inputs")
+
+
+def _unknown_future(future: np.ndarray, names: list[str], fed_back: dict[int, int]) -> Place | None:
+    """The first null where no prediction is fed back."""
+    nulls = np.isnan(future)
+    nulls[..., list(fed_back)] = False
+    if not nulls.any():
+        return None
+    row, step, feature = (int(index) for index in np.argwhere(nulls)[0])
+    message = f"'{names[feature]}' is null, but no prediction is fed back into it: it must be known"
+    return Place((row, step, feature), message)
