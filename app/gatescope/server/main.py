@@ -23,11 +23,11 @@ from gatescope.server.api.asgi import AsgiApplication
 from gatescope.server.api.auth import Guard
 from gatescope.server.api.context import Context
 from gatescope.server.api.cors import Cors
+from gatescope.server.api.edge import Edge
 from gatescope.server.api.exchange import Exchange
 from gatescope.server.api.inspector import Inspector
 from gatescope.server.api.limits import ConnectionLimits, Limits
 from gatescope.server.api.metrics import Metrics
-from gatescope.server.api.protocol import Edge
 from gatescope.server.api.routes import Routes
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving.local import LocalEngine

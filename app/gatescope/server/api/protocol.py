@@ -21,17 +21,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from gatescope.errors import AppError, BadRequest, BodyTooLarge, HeadTooLarge, NotReady, TooSlow
+from gatescope.errors import AppError, BadRequest, HeadTooLarge, NotReady, TooSlow
 from gatescope.server.api import problems
-from gatescope.server.api.exchange import Exchange
-from gatescope.server.api.limits import ConnectionLimits
+from gatescope.server.api.bodies import ArrivingBody, WholeBody
+from gatescope.server.api.edge import Edge
 from gatescope.server.api.messages import ClientLeft, Content, Head, Headers, Reply, Request
 from gatescope.server.api.request_head import KnownHead
 
 log = structlog.get_logger(__name__)
-
-SWEEP_S = 0.5
-"""How often all connections are looked at for what takes too long."""
 
 PROBES_S = (0.1, 0.05, 0.5)
 """When to see whether a client that sends no more has left: after so many seconds, and then after as many again. The
@@ -39,9 +36,6 @@ first write to one that has is answered by its system, and the second one fails.
 
 LINGER_S = 2.0
 """How long a client may go on sending what nobody reads, so that it gets to read why."""
-
-HIGH_WATER_BYTES = 64 * 1024
-"""Of a body that nobody reads yet: then the connection is read no further."""
 
 PIECE_BYTES, PIPELINED_PIECE_BYTES = 4096, 512
 """How much is parsed at once while heads are read, and while a request is being answered: heads can be tiny."""
@@ -60,213 +54,6 @@ _STATUS_LINES |= {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".e
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE = b"connection: close\r\n\r\n"
 _INVALID = "Invalid HTTP request received."
-
-
-class Edge:
-    """What all connections share: their bounds, and how much they hold together.
-
-    Args:
-        exchange: answers the requests.
-        limits: the operator's.
-    """
-
-    def __init__(self, exchange: Exchange, limits: ConnectionLimits) -> None:
-        self.exchange, self.limits = exchange, limits
-        self.received_bytes = 0
-        """Of the large bodies that have not been answered yet."""
-        self._gathering: dict[ArrivingBody, HttpProtocol] = {}  # the large bodies that are not complete, in order
-        self._connections: set[HttpProtocol] = set()
-        self._unsent: set[HttpProtocol] = set()  # those that have more to send than their clients read
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return len(self._connections) >= self.limits.max_connections
-
-    def may_grow(self, body: ArrivingBody) -> bool:
-        """Whether more of this body may be received; the oldest one always may, so that one of them gets done."""
-        return self.received_bytes < self.limits.max_received_bytes or next(iter(self._gathering), body) is body
-
-    def count(self, body: ArrivingBody, connection: HttpProtocol, more: int) -> None:
-        """So many bytes more of a large body are held."""
-        self.received_bytes += more
-        self._gathering.setdefault(body, connection)
-
-    def forget(self, body: ArrivingBody, bytes_held: int = 0) -> None:
-        """No more of this large body comes; so many bytes of it are held no longer."""
-        self.received_bytes -= bytes_held
-        self._gathering.pop(body, None)
-        for waiting, connection in tuple(self._gathering.items()):
-            if not self.may_grow(waiting):
-                break
-            connection.loop.call_soon(connection.go_on_reading)
-
-    def add(self, connection: HttpProtocol, loop: asyncio.AbstractEventLoop) -> None:
-        """Look after this one, too."""
-        self._connections.add(connection)
-        if self._timer is None:
-            self._timer = loop.call_later(SWEEP_S, self._sweep, loop)
-
-    def discard(self, connection: HttpProtocol) -> None:
-        """It is closed."""
-        self._connections.discard(connection)
-        self._unsent.discard(connection)
-
-    def hold(self, connection: HttpProtocol) -> None:
-        """Its client reads too slowly; where all such connections hold too much together, the slowest are closed."""
-        self._unsent.add(connection)
-        most = self.limits.max_unsent_bytes
-        sizes = {held: held.unsent_bytes for held in self._unsent}
-        total = sum(sizes.values())
-        for held in sorted(sizes, key=lambda held: held.progressed_at):
-            if total <= most:
-                return
-            total -= sizes[held]
-            held.abort()
-
-    def release(self, connection: HttpProtocol) -> None:
-        """Its client has caught up."""
-        self._unsent.discard(connection)
-
-    def cancel(self) -> None:
-        """Answer whatever is being answered with 503: the service ends."""
-        for connection in tuple(self._connections):
-            connection.cancel()
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = monotonic()
-        for connection in tuple(self._connections):
-            connection.look(now)
-        self._timer = loop.call_later(SWEEP_S, self._sweep, loop) if self._connections else None
-
-
-class WholeBody:
-    """A body that has arrived."""
-
-    __slots__ = ("_content",)
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    @property
-    def whole(self) -> bytes:
-        """All of it."""
-        return self._content
-
-    async def all(self, max_bytes: int) -> bytes:
-        """All of it; raises `BodyTooLarge`."""
-        if len(self._content) > max_bytes:
-            raise BodyTooLarge.than(max_bytes)
-        return self._content
-
-    async def next(self) -> bytes:
-        """All of it, and then nothing."""
-        content, self._content = self._content, b""
-        return content
-
-
-class ArrivingBody:
-    """A body as it arrives over a connection."""
-
-    __slots__ = (
-        "_buffer",
-        "_connection",
-        "_counted",
-        "_edge",
-        "_has_failed",
-        "_is_gathered",
-        "_waiter",
-        "is_complete",
-        "is_dropped",
-    )
-
-    def __init__(self, connection: HttpProtocol) -> None:
-        self._connection: HttpProtocol | None = connection  # as long as more may come
-        self._edge = connection.edge
-        self._buffer = bytearray()
-        self._counted = 0  # bytes that the edge counts, until the request is answered
-        self._is_gathered = self._has_failed = False
-        self._waiter: asyncio.Future[None] | None = None
-        self.is_complete = self.is_dropped = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more is to be read for now."""
-        if len(self._buffer) < HIGH_WATER_BYTES or self._waiter is None:
-            return len(self._buffer) >= HIGH_WATER_BYTES
-        return self._is_gathered and not self._edge.may_grow(self)
-
-    def feed(self, data: bytes) -> None:
-        """Some of it came."""
-        if self.is_dropped or self._connection is None:
-            return
-        self._buffer += data
-        if len(self._buffer) > HIGH_WATER_BYTES:
-            self._edge.count(self, self._connection, len(self._buffer) - self._counted)
-            self._counted = len(self._buffer)
-        self._wake()
-
-    def complete(self) -> None:
-        """It ends here."""
-        self.is_complete, self._connection = True, None
-        if self._counted:
-            self._edge.forget(self)
-        self._wake()
-
-    def drop(self) -> None:
-        """Nobody wants it any more: what is held of it is released."""
-        self.is_dropped, self._buffer = True, bytearray()
-        self._release()
-
-    def fail(self) -> None:
-        """No more of it will come."""
-        self._has_failed, self._connection = True, None
-        self.drop()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(ClientLeft())
-
-    @property
-    def whole(self) -> bytes | None:
-        """All of it, where it has arrived."""
-        return bytes(self._buffer) if self.is_complete else None
-
-    async def all(self, max_bytes: int) -> bytes:
-        """All of it, once it has arrived; raises `BodyTooLarge`, `ClientLeft`."""
-        self._is_gathered = True
-        while not self.is_complete and len(self._buffer) <= max_bytes:
-            await self._more()
-        if len(self._buffer) > max_bytes:
-            raise BodyTooLarge.than(max_bytes)
-        content, self._buffer = bytes(self._buffer), bytearray()
-        return content
-
-    async def next(self) -> bytes:
-        """What has come since; empty at the end. Raises `ClientLeft`."""
-        if not self._buffer and not self.is_complete:
-            await self._more()
-        taken, self._buffer = bytes(self._buffer), bytearray()
-        self._release()
-        return taken
-
-    async def _more(self) -> None:
-        if self._has_failed or self._connection is None:
-            raise ClientLeft
-        self._waiter = self._connection.loop.create_future()
-        self._connection.want_body()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _release(self) -> None:
-        if self._counted:
-            counted, self._counted = self._counted, 0
-            self._edge.forget(self, counted)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class HttpProtocol(asyncio.Protocol):
