@@ -155,7 +155,7 @@ class Exchange:
         if scope["method"] == "HEAD":  # whatever can be got has a head; the adapter leaves the body out
             scope = {**scope, "method": "GET"}
         try:
-            await self._framework(scope, framework.receive, framework.send)
+            await asyncio.ensure_future(self._framework(scope, framework.receive, framework.send))
         finally:
             request.route_path = getattr(scope.get("route"), "path", request.route_path)
 

@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 from gatescope.errors import AppError, BadRequest, HeadTooLarge, NotReady, TooSlow
 from gatescope.server.api import problems
 from gatescope.server.api.bodies import ArrivingBody, WholeBody
+from gatescope.server.api.eager_task import EagerTask
 from gatescope.server.api.edge import Edge
 from gatescope.server.api.messages import ClientLeft, Content, Head, Headers, Reply, Request
 from gatescope.server.api.request_head import KnownHead
@@ -90,7 +91,7 @@ class HttpProtocol(asyncio.Protocol):
         # answering
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: EagerTask | None = None
         self._has_started = self._is_chunked = self._is_closing = False
         # writing
         self._writable: asyncio.Future[None] | None = None  # while the client reads too slowly
@@ -228,6 +229,7 @@ class HttpProtocol(asyncio.Protocol):
             self._learn_head(data)
         else:
             self._parse(self._unparsed + data if self._unparsed else data)
+        self._begin()
 
     def want_body(self) -> None:
         """Somebody waits for more of the body."""
@@ -241,6 +243,7 @@ class HttpProtocol(asyncio.Protocol):
         """Read what may be read by now."""
         if self._unparsed:
             self._parse(self._unparsed)
+            self._begin()
         elif self._is_reading_paused and not self._is_full:
             self._resume_reading()
 
@@ -262,19 +265,12 @@ class HttpProtocol(asyncio.Protocol):
         return True
 
     def _learn_head(self, data: bytes) -> None:
-        request = self._current
-        if (
-            request is None
-            or self._queue
-            or self._unparsed
-            or self._arriving is not None
-            or self._refusal is not None
-            or not request.head.keep_alive
-        ):
+        is_one_request = len(self._queue) == 1 and not self._unparsed and self._arriving is None
+        if not is_one_request or self._refusal is not None or not self._queue[0].head.keep_alive:
             return
         if self._known_misses < KNOWN_AFTER_MISSES:
             self._known_misses += 1
-            self._known = KnownHead.of(data, request.head)
+            self._known = KnownHead.of(data, self._queue[0].head)
 
     @property
     def _is_full(self) -> bool:
@@ -310,8 +306,6 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.pause_reading()
         elif self._is_reading_paused and not self._is_full:
             self._resume_reading()
-        if self._current is None:
-            self._answer_next()
 
     def _piece_size(self) -> int:
         """How much to parse at once; 0 for all: in a body of known length nothing is found that must be counted."""
@@ -429,6 +423,11 @@ class HttpProtocol(asyncio.Protocol):
 
     # answering
 
+    def _begin(self) -> None:
+        """Answer what was read, where nothing is being answered."""
+        if self._current is None and not self._is_lingering:
+            self._answer_next()
+
     def _answer_next(self) -> None:
         """Begin with the next request, where the last one is answered and its client reads."""
         if self._writable is not None or self._transport.is_closing():
@@ -443,7 +442,8 @@ class HttpProtocol(asyncio.Protocol):
         self._has_started = False
         if self._arriving is None:
             self._awaited = ""
-        request.task = self._task = self.loop.create_task(self._exchange.handle(request, self, self._scope))
+        request.task = self._task = EagerTask(self._exchange.handle(request, self, self._scope), self.loop)
+        request.task.start()
 
     def _finish(self) -> None:
         """The reply to the current request is written."""
@@ -561,8 +561,7 @@ class HttpProtocol(asyncio.Protocol):
         elif self._current is not None and self._current.body is arriving and not self._has_started:
             self._current.head.keep_alive = False
             self._current.give_up(error)
-        if self._current is None and not self._is_lingering:
-            self._answer_next()
+        self._begin()
 
     def _write_refusal(self, error: AppError) -> None:
         log.info("a connection was refused", reason=str(error))

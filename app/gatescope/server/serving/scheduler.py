@@ -202,9 +202,12 @@ class Scheduler:
 
     def _may_start(self, request: Request) -> bool:
         """Whether it need not wait for what is computed now."""
-        if request.model in self._held or not (self.workers.idle or self._runs_inline(request)):
+        if request.model in self._held:
             return False
-        if self._policy.may_start(request, [job.batch for job in self._running]):
+        running = [job.batch for job in self._running]
+        if not self.workers.idle and (_is_computed(request.model, running) or not self._runs_inline(request)):
+            return False
+        if self._policy.may_start(request, running):
             return True
         self._held.add(request.model)
         return False
@@ -305,6 +308,11 @@ class Scheduler:
         elif not request.future.cancelled():  # it was late already
             return
         self.statistics(request.model).fail.add(perf_counter_ns() - request.arrived_ns)
+
+
+def _is_computed(model: Model, running: Iterable[Batch]) -> bool:
+    """Whether a batch of this model is computed now: what waits is computed together when that is done."""
+    return any(batch.model is model for batch in running)
 
 
 def _busy_ns(model: Model, query: Query) -> int:
