@@ -204,9 +204,9 @@ def rows_of(value: T, columns: Mapping[str, Sequence[Any]]) -> list[T]:
     kind, names, rows = type(value), tuple(columns), []
     shared = {name: value.__dict__[name] for name in value.__dataclass_fields__}  # type: ignore[attr-defined]
     for parts in zip(*columns.values(), strict=True):
+        shared.update(zip(names, parts, strict=True))
         row = object.__new__(kind)
-        row.__dict__.update(shared)
-        row.__dict__.update(zip(names, parts, strict=True))
+        object.__setattr__(row, "__dict__", shared.copy())
         rows.append(row)
     return rows
 

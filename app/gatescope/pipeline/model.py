@@ -17,6 +17,7 @@ from gatescope.backends.probe import backend_of
 from gatescope.errors import ManifestError, ModuleError, WeightsError
 from gatescope.pipeline.custom import factory
 from gatescope.pipeline.custom.module import CustomPipeline
+from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.manifest import Manifest, StatedLSTM
 from gatescope.pipeline.pipeline import Pipeline
 from gatescope.pipeline.plain import PlainPipeline
@@ -49,6 +50,13 @@ class Model:
         if self.manifest.task == "next_token" and self.vocabulary is not None:
             return self.vocabulary.entries
         return self.manifest.output.labels
+
+    @cached_property
+    def takes_any_numbers(self) -> bool:
+        """Whether it is asked with numbers of which it refuses none, and answers each sequence as if it were alone."""
+        inputs = self.manifest.input
+        takes_any = isinstance(inputs, FeatureInputs) and not inputs.has_categories and self.vocabulary is None
+        return takes_any and self.pipeline.rows_are_independent
 
     @property
     def reads_text(self) -> bool:

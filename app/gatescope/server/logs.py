@@ -7,7 +7,9 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -100,8 +102,7 @@ class _Access:
 
     def __init__(self) -> None:
         self.as_json = False
-        self._lines: list[_Line] = []
-        self._lock = threading.Lock()
+        self._lines: deque[_Line] = deque()
         self._log = structlog.get_logger("gatescope.access")
         atexit.register(self.flush)
 
@@ -109,17 +110,17 @@ class _Access:
         if not self.as_json:
             self._log.info("request", **line.told())
             return
-        with self._lock:
-            self._lines.append(line)
-            is_first = len(self._lines) == 1
-        if is_first:
+        self._lines.append(line)
+        if len(self._lines) == 1:
             timer = threading.Timer(FLUSHED_AFTER_S, self.flush)
             timer.daemon = True
             timer.start()
 
     def flush(self) -> None:
-        with self._lock:
-            lines, self._lines = self._lines, []
+        lines: list[_Line] = []
+        while self._lines:  # whoever adds one meanwhile finds it gone, or begins another timer
+            with suppress(IndexError):  # another thread may take the last one
+                lines.append(self._lines.popleft())
         if lines:
             sys.stderr.write(b"".join(line.json() for line in lines).decode())
             sys.stderr.flush()

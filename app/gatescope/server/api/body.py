@@ -29,7 +29,7 @@ async def read(request: Request, schema: type[Schema], expected: Expected) -> Sc
         BodyTooLarge, InvalidJSON: as their names say.
         InvalidInput: it does not fit the schema; every place is named.
     """
-    reader, limits = reader_of(request.head), request.context.limits
+    reader, limits = request.head.find(reader_of), request.context.limits
     content = await request.content(limits.max_body_bytes)
     return await offload.run(
         len(content) > offload.MAX_LOOP_BYTES, decode, content, reader, schema, expected.within(limits)
@@ -38,7 +38,7 @@ async def read(request: Request, schema: type[Schema], expected: Expected) -> Sc
 
 async def read_fields(request: Request) -> Fields:
     """The request's body as its fields, before any is looked at; raises what `read` raises."""
-    reader = reader_of(request.head)
+    reader = request.head.find(reader_of)
     content = await request.content(request.context.limits.max_body_bytes)
     return await offload.run(len(content) > offload.MAX_LOOP_BYTES, reader.decode, content)
 

@@ -27,7 +27,7 @@ class EagerTask:
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._context = loop, copy_context()
-        self._coroutine: Coroutine[Any, Any, None] | None = coroutine  # as long as it is not done
+        self._coroutine: Any = coroutine  # None once it is done
         self._awaited: asyncio.Future[Any] | None = None
         self._cancellations, self._must_cancel = 0, False
 
@@ -62,8 +62,7 @@ class EagerTask:
     def _step(self, _: asyncio.Future[Any] | None = None) -> None:
         """Run it up to where it waits next."""
         coroutine, self._awaited = self._coroutine, None
-        assert coroutine is not None
-        _enter_task(self._loop, self)
+        _enter_task(self._loop, self)  # type: ignore[arg-type]  # any object may be one
         try:
             if self._must_cancel:
                 self._must_cancel = False
@@ -80,14 +79,14 @@ class EagerTask:
         else:
             self._wait_for(awaited)
         finally:
-            _leave_task(self._loop, self)
+            _leave_task(self._loop, self)  # type: ignore[arg-type]
 
     def _wait_for(self, awaited: asyncio.Future[Any] | None) -> None:
         """Go on when this is done; without it, at the loop's next turn."""
         if awaited is None:
             self._loop.call_soon(self._step, context=self._context)
             return
-        awaited._asyncio_future_blocking = False
+        awaited._asyncio_future_blocking = False  # noqa: SLF001 - a task tells its futures so that they are waited for
         awaited.add_done_callback(self._step, context=self._context)
         self._awaited = awaited
         if self._must_cancel and awaited.cancel():

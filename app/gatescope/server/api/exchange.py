@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from time import perf_counter
 
@@ -213,11 +213,11 @@ class _Sent:
         self.responder, self._further = responder, further
         self.status = 0
 
-    async def reply(self, reply: Reply) -> None:
+    def reply(self, reply: Reply) -> Awaitable[None]:
         """Send a whole reply."""
         self.status = reply.status
         reply.headers += self._further
-        await self.responder.send(reply)
+        return self.responder.send(reply)
 
     async def preflight(self, reply: Reply) -> None:
         """Send what a browser asked before its page's request: it has its own CORS headers."""

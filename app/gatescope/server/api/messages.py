@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from gatescope.errors import BodyTooLarge, DeadlineExceeded
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gatescope.server.api.context import Context
     from gatescope.server.api.routes import Route
 
+Found = TypeVar("Found")
 Content = bytes | memoryview
 Headers = list[tuple[bytes, bytes]]
 """Names in small letters and values, in the order in which they came."""
@@ -42,6 +43,7 @@ class Head:
 
     __slots__ = (
         "_first",
+        "_found",
         "expects_continue",
         "headers",
         "http_version",
@@ -69,10 +71,19 @@ class Head:
         self.method, self.path, self.query, self.raw_path = method, path, query, raw_path
         self.headers, self.http_version, self.keep_alive = headers, http_version, keep_alive
         self._first = dict(reversed(headers))
+        self._found: dict[Callable[[Head], Any], Any] = {}
         self.expects_continue = False
         self.route: Route | None = None
         self.path_values: Mapping[str, str] = {}
         self.is_allowed = False
+
+    def find(self, what: Callable[[Head], Found]) -> Found:
+        """What a function finds of this head; it is asked once."""
+        found = self._found
+        if what not in found:
+            found[what] = what(self)
+        answer: Found = found[what]
+        return answer
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a header."""
@@ -118,6 +129,16 @@ class Body(Protocol):
         """What has come since; waits for some; empty at the end. Raises `ClientLeft`."""
 
 
+class Cancellable(Protocol):
+    """A task, as far as a request needs to know it."""
+
+    def cancel(self) -> bool:
+        """Raise `CancelledError` where it waits."""
+
+    def uncancel(self) -> int:
+        """Take that back."""
+
+
 class Request:
     """One request that is being answered.
 
@@ -149,7 +170,7 @@ class Request:
         self.deadline: Deadline | None = None
         self.admission: Admission | None = None
         self.is_admitted = False
-        self.task: asyncio.Task[Any] | None = None
+        self.task: Cancellable | None = None
         self._failure: Exception | None = None
         self.context: Context
 
@@ -227,7 +248,7 @@ class Reply:
         headers: further ones.
     """
 
-    __slots__ = ("headers", "pieces", "status")
+    __slots__ = ("bytes", "headers", "pieces", "status")
 
     def __init__(
         self,
@@ -237,9 +258,11 @@ class Reply:
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         self.status, self.pieces = status, pieces
+        self.bytes = sum(map(len, pieces))
+        """How long the body is."""
         self.headers: Headers = [*headers]
         if media_type is not None:
-            self.headers.append((b"content-length", b"%d" % sum(map(len, pieces))))
+            self.headers.append((b"content-length", b"%d" % self.bytes))
             self.headers.append((b"content-type", media_type.encode()))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gatescope.errors import NotAcceptable
-from gatescope.server.api.codecs.codec import Codec
+from gatescope.server.api import codecs
+from gatescope.server.api.codecs.codec import Codec, ReplyWriter, StreamWriter
 from gatescope.server.api.messages import Head
 
 Writer = TypeVar("Writer", bound=Codec)
@@ -30,6 +31,16 @@ def choose_writer(head: Head, writers: Sequence[Writer]) -> Writer:
         if media_type in ("*/*", "application/*"):
             return writers[0]
     raise NotAcceptable(f"this is written as {', '.join(by_media_type)}; asked for was {accept}")
+
+
+def prediction_writer(head: Head) -> ReplyWriter:
+    """The codec that writes a prediction for a request with this head; raises `NotAcceptable`."""
+    return choose_writer(head, codecs.PREDICTION_WRITERS)
+
+
+def trace_writer(head: Head) -> ReplyWriter | StreamWriter:
+    """The codec that writes a trace for a request with this head; raises `NotAcceptable`."""
+    return choose_writer(head, codecs.TRACE_WRITERS)
 
 
 def by_preference(accept: str) -> list[str]:

@@ -442,8 +442,9 @@ class HttpProtocol(asyncio.Protocol):
         self._has_started = False
         if self._arriving is None:
             self._awaited = ""
-        request.task = self._task = EagerTask(self._exchange.handle(request, self, self._scope), self.loop)
-        request.task.start()
+        task = EagerTask(self._exchange.handle(request, self, self._scope), self.loop)
+        request.task = self._task = task
+        task.start()
 
     def _finish(self) -> None:
         """The reply to the current request is written."""
@@ -487,10 +488,9 @@ class HttpProtocol(asyncio.Protocol):
 
     async def send(self, reply: Reply) -> None:
         """Write a whole reply."""
-        lines, pieces = self._head_lines(reply.status, reply.headers), reply.pieces
-        if self._current_head.method == "HEAD":
-            pieces = ()
-        if sum(map(len, pieces)) <= JOINED_BYTES:
+        lines = self._head_lines(reply.status, reply.headers)
+        pieces = () if self._current_head.method == "HEAD" else reply.pieces
+        if reply.bytes <= JOINED_BYTES:
             self._transport.write(b"".join((*lines, *pieces)))
         else:
             self._transport.writelines((b"".join(lines), *pieces))
@@ -534,10 +534,8 @@ class HttpProtocol(asyncio.Protocol):
             or self._is_draining
             or (self._is_half_closed and not self._queue)
         )
-        lines = [_STATUS_LINES[status], self._default_lines()]
-        lines += [b"%b: %b\r\n" % header for header in headers]
-        lines.append(_CLOSE if self._is_closing else b"\r\n")
-        return lines
+        end = _CLOSE if self._is_closing else b"\r\n"
+        return [_STATUS_LINES[status], self._default_lines(), *[b"%b: %b\r\n" % header for header in headers], end]
 
     def _default_lines(self) -> bytes:
         """Of the headers that every reply has; there are others every second."""

@@ -9,7 +9,7 @@ from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.server.api import body, offload, query, sequences
 from gatescope.server.api.codecs.codec import BodyReader
-from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates, may_have_templates
+from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Request
 from gatescope.server.api.schema.requests import DEFAULT_LAYOUT, PredictRequest
@@ -49,15 +49,19 @@ class QueryReader(Generic[Schema]):
             InvalidInput: it does not fit the schema or the model; every place is named.
             ReplyTooLarge, TraceTooLarge: the answer would have more bytes than the server makes.
         """
-        reader = body.reader_of(request.head)
-        limits = request.context.limits
+        reader, limits = request.head.find(body.reader_of), request.context.limits
         content = await request.content(limits.max_body_bytes)
-        return await self.decode(content, reader, model, limits)
+        if len(content) <= MAX_BODY_BYTES and model.takes_any_numbers:
+            return self._read_by_template(content, reader, model, limits)
+        return await self._read_anew(content, reader, model, limits)
 
     async def decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         """The same of a body that has arrived."""
-        if len(content) <= MAX_BODY_BYTES and may_have_templates(model):
+        if len(content) <= MAX_BODY_BYTES and model.takes_any_numbers:
             return self._read_by_template(content, reader, model, limits)
+        return await self._read_anew(content, reader, model, limits)
+
+    async def _read_anew(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         return await offload.run(len(content) > offload.MAX_LOOP_BYTES, self._decode, content, reader, model, limits)
 
     def _read_by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:

@@ -28,35 +28,34 @@ class Part(NamedTuple):
 WHOLE = Part()
 
 
-class Request:
-    """What the scheduler knows of a query.
+class Request(asyncio.Future[Answer]):
+    """The future of a query's answer, and what the scheduler knows of the query.
+
+    The query is released when it fails or nobody waits any more, even while this still stands in the queue.
 
     Args:
         model: answers it.
-        query: is dropped when the waiter has gone.
+        query: what is asked.
         deadline: by which it must be answered, where there is one.
         part: of what the client asked for.
     """
 
-    __slots__ = ("arrived_ns", "deadline", "future", "model", "part", "query", "runs_inline")
+    __slots__ = ("arrived_ns", "deadline", "model", "part", "query", "runs_inline")
 
     def __init__(self, model: Model, query: Query, deadline: Deadline | None = None, part: Part = WHOLE) -> None:
+        super().__init__()
         self.model, self.query, self.deadline, self.part = model, query, deadline, part
         self.arrived_ns = perf_counter_ns()
         self.runs_inline: bool | None = None  # not known yet
-        self.future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.future.add_done_callback(self._release)
 
-    @property
-    def is_done(self) -> bool:
-        """Whether it was answered, has failed, or nobody waits any more."""
-        return self.future.done()
+    def cancel(self, msg: object = None) -> bool:
+        """Nobody waits any more."""
+        is_cancelled = super().cancel(msg)
+        if is_cancelled:
+            del self.query
+        return is_cancelled
 
-    def answer(self, answer: Answer) -> None:
-        """Give the answer to whoever waits."""
-        self.future.remove_done_callback(self._release)  # to have it run would take longer
-        self.future.set_result(answer)
-
-    def _release(self, _: asyncio.Future[Answer]) -> None:
-        """Free the query's tensors at once, even while the request still stands in the queue."""
+    def set_exception(self, exception: type | BaseException) -> None:
+        """It has failed."""
+        super().set_exception(exception)
         del self.query

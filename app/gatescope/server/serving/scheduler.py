@@ -95,7 +95,7 @@ class Scheduler:
             self._gil.give_way()
         if not self._is_scheduled and self._may_start(request):
             self._schedule()
-        return request.future
+        return request
 
     async def warm(self, model: Model) -> None:
         """Have a model ready for batches of every kind, and learn how long they take."""
@@ -112,7 +112,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        return sum(not request.is_done for request in self._queue)
+        return sum(not request.done() for request in self._queue)
 
     def close(self) -> None:
         """Turn away what waits, and give up what is computed."""
@@ -136,7 +136,7 @@ class Scheduler:
 
     def _drop_done(self) -> None:
         """Forget the requests for whose answers nobody waits any more."""
-        self._queue = deque(request for request in self._queue if not request.is_done)
+        self._queue = deque(request for request in self._queue if not request.done())
 
     def _watch(self, deadline: Deadline) -> None:
         """Have the timer come no later than this deadline: one timer serves all requests."""
@@ -161,7 +161,7 @@ class Scheduler:
     def _open(self) -> Iterable[Request]:
         """Every request that waits or is computed, and whose waiter is still there."""
         running = chain.from_iterable(job.requests for job in self._running)
-        return (request for request in chain(self._queue, running) if not request.is_done)
+        return (request for request in chain(self._queue, running) if not request.done())
 
     # ---- the next batch ----
 
@@ -195,7 +195,7 @@ class Scheduler:
     def _first(self) -> Request | None:
         """The first that waits and may start; it waits no more."""
         for index, request in enumerate(self._queue):
-            if not request.is_done and self._may_start(request):
+            if not request.done() and self._may_start(request):
                 del self._queue[index]
                 return request
         return None
@@ -225,7 +225,7 @@ class Scheduler:
         others: deque[Request] = deque()
         while self._queue and len(requests) < most:
             other = self._queue.popleft()
-            if other.is_done:
+            if other.done():
                 continue
             if self._policy.joins(batch, other):
                 batch.add(other.query)
@@ -250,7 +250,7 @@ class Scheduler:
         """On a worker, or on the event loop."""
 
         def is_cancelled() -> bool:
-            return self._is_closed or all(request.is_done for request in job.requests)
+            return self._is_closed or all(request.done() for request in job.requests)
 
         batch = job.batch
         started_ns, started_busy_ns = perf_counter_ns(), thread_time_ns()
@@ -297,15 +297,15 @@ class Scheduler:
         for request, answer in zip(job.requests, result.answers, strict=True):
             if isinstance(answer, Exception):
                 self._fail(request, _closed() if self._is_closed and isinstance(answer, DeadlineExceeded) else answer)
-            elif not request.is_done:
+            elif not request.done():
                 now_ns = perf_counter_ns()
                 statistics.answered(request.part, job.started_ns - request.arrived_ns, now_ns - request.arrived_ns)
-                request.answer(answer)
+                request.set_result(answer)
 
     def _fail(self, request: Request, error: Exception) -> None:
-        if not request.is_done:
-            request.future.set_exception(error)
-        elif not request.future.cancelled():  # it was late already
+        if not request.done():
+            request.set_exception(error)
+        elif not request.cancelled():  # it was late already
             return
         self.statistics(request.model).fail.add(perf_counter_ns() - request.arrived_ns)
 

@@ -16,7 +16,6 @@ def floats_behind(content: bytes, start: int) -> np.ndarray | None:
     return finite(np.frombuffer(content, dtype="<f4", offset=start))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the sum tells
 def finite(numbers: np.ndarray) -> np.ndarray | None:
     """A copy as float32; None where there is none, or where a number may not be finite.
 
@@ -24,5 +23,6 @@ def finite(numbers: np.ndarray) -> np.ndarray | None:
     """
     if not len(numbers):
         return None
-    squares = float(numbers.dot(numbers))  # NaN or infinite, where a number is, or where float32 cannot hold the sum
+    # NaN or infinite, where a number is, or where float32 cannot hold the sum; `vdot` warns of neither
+    squares = float(np.vdot(numbers, numbers))
     return numbers.astype(np.float32) if squares <= _LARGEST_SQUARE else None

@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 
@@ -65,20 +64,3 @@ class Templates(Generic[Kept]):
         templates[key] = template
         if len(templates) > MAX_TEMPLATES:
             templates.popitem(last=False)
-
-
-def may_have_templates(model: Model) -> bool:
-    """Whether it takes any numbers, and says nothing of its own about them."""
-    known = _MAY_HAVE.get(model)
-    if known is None:
-        known = _MAY_HAVE[model] = _may_have_templates(model)
-    return known
-
-
-_MAY_HAVE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
-
-
-def _may_have_templates(model: Model) -> bool:
-    inputs = model.manifest.input
-    takes_any = isinstance(inputs, FeatureInputs) and not inputs.has_categories and model.vocabulary is None
-    return takes_any and model.pipeline.rows_are_independent

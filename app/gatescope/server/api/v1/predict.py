@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import body, codecs, negotiation, places, query, reply, selections, sequences
+from gatescope.server.api import body, negotiation, places, query, reply, selections, sequences
 from gatescope.server.api.codecs.codec import StreamWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
@@ -19,7 +19,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text."""
     engine = request.context.engine
     model = engine.model(name, version)
-    writer = negotiation.choose_writer(request.head, codecs.PREDICTION_WRITERS)
+    writer = request.head.find(negotiation.prediction_writer)
     asked = await _PREDICT.read(request, model)
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
@@ -34,7 +34,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
     """
     engine = request.context.engine
     model = engine.model(name, version)
-    writer = negotiation.choose_writer(request.head, codecs.TRACE_WRITERS)
+    writer = request.head.find(negotiation.trace_writer)
     if isinstance(writer, StreamWriter):
         return await _streamed(request, model, writer)
     asked = await _TRACE.read(request, model)

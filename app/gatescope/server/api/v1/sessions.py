@@ -8,7 +8,7 @@ from typing import Any
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import body, codecs, negotiation, query, reply
+from gatescope.server.api import body, negotiation, query, reply
 from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
@@ -52,7 +52,7 @@ async def end_session(request: Request, session_id: str) -> Reply:
 async def take_step(request: Request, session_id: str) -> Reply:
     """Predict for what is new of a stream, and trace it where that is wanted; the next step goes on from there."""
     here = request.context
-    writer = negotiation.choose_writer(request.head, codecs.PREDICTION_WRITERS)
+    writer = request.head.find(negotiation.prediction_writer)
     session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
     asked = await _STEP.read(request, model)

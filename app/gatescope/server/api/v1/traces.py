@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.query import Answer
 from gatescope.selection import Selection
-from gatescope.server.api import body, codecs, negotiation, places, query, reply, sequences
+from gatescope.server.api import body, negotiation, places, query, reply, sequences
 from gatescope.server.api.codecs.codec import Fields, StreamWriter
 from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
@@ -58,7 +58,7 @@ async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedR
     As `Accept` asks, in any format of a trace reply. What needs no signals stands in the trace itself.
     """
     traces, limits = request.context.traces, request.context.limits
-    writer = negotiation.choose_writer(request.head, codecs.TRACE_WRITERS)
+    writer = request.head.find(negotiation.trace_writer)
     stored = traces.get(trace_id)
     view = to_view(QueryParams(request.head.query_values), stored)
     if isinstance(writer, StreamWriter):

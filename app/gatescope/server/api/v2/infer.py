@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -32,10 +31,11 @@ async def infer(request: Request, name: str, version: str | None = None) -> Repl
     """
     here, accept_encoding = request.context, request.head.text(b"accept-encoding")
     with known():
-        version_asked = here.engine.entry(name).version(version)
+        here.engine.entry(name).version(version)
     content = await message.read(request)
     length = message.json_length(request.head, len(content))
-    model = here.engine.entry(name).loaded.get(version_asked) if version_asked is not None else None
+    with known():
+        model = here.engine.entry(name).model(version)
     posed = _TEMPLATES.question(content, length, model) if model is not None and here.engine.ready else None
     if model is not None and posed is not None:
         answer = await here.engine.answer(model, posed.query, request.deadline)
@@ -48,13 +48,18 @@ async def infer(request: Request, name: str, version: str | None = None) -> Repl
         return await _answer(request, asked, name, version, content, length)
 
 
-@contextmanager
-def known() -> Iterator[None]:
+class known:  # noqa: N801 - `with` this
     """Say of a model that there is not what clients of the protocol look for."""
-    try:
-        yield
-    except (ModelNotFound, VersionNotFound) as error:
-        raise type(error)(f"Request for unknown model: {error.detail}") from None
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing is wrong yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Say it."""
+        if isinstance(error, ModelNotFound | VersionNotFound):
+            raise type(error)(f"Request for unknown model: {error.detail}") from None
 
 
 async def _answer(

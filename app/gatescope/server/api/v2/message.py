@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
@@ -38,8 +38,7 @@ class Message:
     """Whether its JSON is so long that its tensors are to be read on another thread."""
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """A tensor that goes out: float32."""
 
     name: str
@@ -66,13 +65,20 @@ def json_length(head: Head, size: int) -> int | None:
     Raises:
         InvalidInput: it cannot be.
     """
+    length = head.find(_stated_length)
+    if length is not None and not 0 <= length <= size:
+        given = (head.text(_LENGTH) or "")[:20]
+        message = f"must be the length of the JSON, at most that of the unpacked body, {size:,}; not {given!r}"
+        raise InvalidInput.at(Place(("header", LENGTH_HEADER), message))
+    return length
+
+
+def _stated_length(head: Head) -> int | None:
+    """What the header says; -1 where it is no whole number, None where there is none."""
     given = head.text(_LENGTH)
     if given is None:
         return None
-    if not _WHOLE_NUMBER.fullmatch(given) or int(given) > size:
-        message = f"must be the length of the JSON, at most that of the unpacked body, {size:,}; not {given[:20]!r}"
-        raise InvalidInput.at(Place(("header", LENGTH_HEADER), message))
-    return int(given)
+    return int(given) if _WHOLE_NUMBER.fullmatch(given) else -1
 
 
 async def parse(content: bytes, length: int | None) -> Message:
@@ -99,7 +105,7 @@ def schema_of(content: bytes, schema: type[BaseModel]) -> Any:
 
 async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encoding: str | None) -> Reply:
     """The reply with these outputs, compressed if the client asks for that."""
-    length, pieces = await offload.write(encode, reply, outputs) if is_large(outputs) else encode(reply, outputs)
+    length, pieces = await offload.write(encode_large, reply, outputs) if is_large(outputs) else encode(reply, outputs)
     headers = [] if length is None else [(_LENGTH, b"%d" % length)]
     if accept_encoding and (coding := compression.choose(accept_encoding)):
         pieces = await asyncio.to_thread(compression.deflate, pieces, coding)
@@ -117,8 +123,19 @@ def is_large(outputs: Sequence[Output]) -> bool:
 
 def encode(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:
     """The reply with these outputs in pieces, and how much of it is JSON; None for that where all of it is."""
-    told = reply | {"outputs": [_described(output) for output in outputs]}
-    text = writing.pieces(told) if is_large(outputs) else [writing.dumps(told)]
+    return _with_binary([writing.dumps(_with_outputs(reply, outputs))], outputs)
+
+
+def encode_large(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:
+    """The same of large outputs; not for the event loop to call."""
+    return _with_binary(writing.pieces(_with_outputs(reply, outputs)), outputs)
+
+
+def _with_outputs(reply: dict[str, Any], outputs: Sequence[Output]) -> dict[str, Any]:
+    return reply | {"outputs": [_described(output) for output in outputs]}
+
+
+def _with_binary(text: Sequence[bytes], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:
     behind = [tensors.to_binary(output.values) for output in outputs if output.binary]
     return sum(map(len, text)) if behind else None, [*text, *behind]
 

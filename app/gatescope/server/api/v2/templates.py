@@ -9,7 +9,7 @@ from gatescope.errors import AppError
 from gatescope.pipeline.model import Model
 from gatescope.server.api.codecs import floats
 from gatescope.server.api.codecs.json import inputs
-from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates, may_have_templates
+from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.message import Message
 from gatescope.server.api.v2.question import Question
@@ -39,12 +39,12 @@ class MessageTemplates:
         numbers = _numbers(content, json_length)
         if numbers is None or len(numbers) != template.numbers:
             return None
-        return template.kept._replace(query=template.filled(numbers))
+        return Question(template.filled(numbers), template.kept.wanted)
 
     def learn(self, content: bytes, json_length: int | None, model: Model, asked: Message, posed: Question) -> None:
         """Keep the template of this message, if others may differ from it in their numbers only."""
         key = _key(content, json_length)
-        if not key or len(key) > MAX_KEY_BYTES or not may_have_templates(model) or posed.query.is_ragged:
+        if not key or len(key) > MAX_KEY_BYTES or not model.takes_any_numbers or posed.query.is_ragged:
             return
         if _has_inputs_alone(asked) and _has_numbers_alone(content, json_length, asked):
             self._templates.put(model, key, Template.of(posed.query, posed))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.errors import Place
+from gatescope.server.api.messages import Content
 from gatescope.server.api.schema.elements import FLOATS
 from gatescope.server.api.schema.nested_lists import Nested, shown
 from gatescope.server.api.schema.shapes import Expected, ShapeError
@@ -20,6 +21,7 @@ _INTEGERS = {
 }
 _NUMBERS = _FLOATS | _INTEGERS
 _LENGTH_BYTES = 4  # before each element of BYTES
+_COPIED_BYTES = 32 * 1024  # so many cost less to copy than to look at without a copy
 
 READ_AS = {"FP32": tuple(_NUMBERS), "INT64": tuple(_INTEGERS), "BYTES": ("BYTES",)}
 """The datatypes that may come where a model takes one of these: what is no loss to convert, or is refused if it is."""
@@ -62,8 +64,10 @@ def from_json(data: Any, datatype: str, shape: Sequence[int]) -> Array:
     return nested.items
 
 
-def to_binary(values: np.ndarray) -> memoryview:
-    """The bytes of float32 numbers, row after row."""
+def to_binary(values: np.ndarray) -> Content:
+    """The bytes of float32 numbers, row after row; only a few of them are copied."""
+    if values.nbytes <= _COPIED_BYTES:
+        return values.astype("<f4", copy=False).tobytes()
     return np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8).data
 
 
