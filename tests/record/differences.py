@@ -253,11 +253,7 @@ TIME_FIRST = (
 # fmt: on
 """What `plain/formats/arrays/time first slowly` has always been answered."""
 
-METRICS = (
-    ("gatescope_requests_total", "gatescope_requests_created", "Requests answered"),
-    ("gatescope_request_seconds", "gatescope_request_seconds_created", "Time to answer"),
-    ("gatescope_queries_waiting", "gatescope_requests_waiting", "Requests that wait to be admitted"),
-)
+METRICS = (("gatescope_queries_waiting", "gatescope_requests_waiting", "Requests that wait to be admitted"),)
 """Each metric that is new, behind which it stands, and what is said of it."""
 
 INVALID = (

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from gatescope.server.api.admission import Admission
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.repository.entry import Entry
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.trace_store import Traces
+
+BUCKETS_S = Histogram.DEFAULT_BUCKETS
+"""The upper bounds of the histogram's buckets; the last is infinite."""
+
+_BUCKETS = [floatToGoString(bound) for bound in BUCKETS_S]  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -26,13 +35,8 @@ class Metrics:
 
     def __init__(self, engine: Engine, traces: Traces, admission: Admission) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "gatescope_requests", "Requests answered", ("method", "route", "status"), registry=self.registry
-        )
-        self._seconds = Histogram(
-            "gatescope_request_seconds", "Time to answer", ("method", "route"), registry=self.registry
-        )
-        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._requests = _Requests()
+        self.registry.register(self._requests)
         self.registry.register(_Models(engine.entries))
         self._gauge("gatescope_queries_waiting", "Queries that wait for the device", lambda: engine.waiting)
         self._gauge("gatescope_requests_waiting", "Requests that wait to be admitted", lambda: admission.waiting)
@@ -41,16 +45,48 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the path's template, never the path that was sent."""
-        known = self._known.get((method, route, status))
-        if known is None:
-            known = self._requests.labels(method, route, str(status)), self._seconds.labels(method, route)
-            self._known[method, route, status] = known
-        requests, durations = known
-        requests.inc()
-        durations.observe(seconds)
+        self._requests.observe(method, route, status, seconds)
 
     def _gauge(self, name: str, meaning: str, value: Callable[[], int]) -> None:
         Gauge(name, meaning, registry=self.registry).set_function(value)
+
+
+class _Durations:
+    """How long the requests of a route took."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(BUCKETS_S)
+        """Of each bucket alone."""
+        self.seconds = 0.0
+        """Of all requests together."""
+
+
+class _Requests(Collector):
+    """Counts on the event loop alone: the locks of the library's own counters cost more (decision 22)."""
+
+    def __init__(self) -> None:
+        self._answered: Counter[tuple[str, str, int]] = Counter()
+        self._durations: defaultdict[tuple[str, str], _Durations] = defaultdict(_Durations)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one."""
+        self._answered[method, route, status] += 1
+        durations = self._durations[method, route]
+        durations.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        durations.seconds += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        answered = CounterMetricFamily("gatescope_requests", "Requests answered", labels=("method", "route", "status"))
+        for (method, route, status), count in self._answered.items():
+            answered.add_metric((method, route, str(status)), count)
+        seconds = HistogramMetricFamily("gatescope_request_seconds", "Time to answer", labels=("method", "route"))
+        for labels, durations in self._durations.items():
+            counts = accumulate(durations.counts)
+            buckets = [*zip(_BUCKETS, counts, strict=True)]
+            seconds.add_metric(labels, buckets, durations.seconds)
+        yield from (answered, seconds)
 
 
 class _Models(Collector):

@@ -38,7 +38,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Repl
         model = here.engine.entry(name).model(version)
     posed = _TEMPLATES.question(content, length, model) if model is not None and here.engine.ready else None
     if model is not None and posed is not None:
-        answer = await here.engine.answer(model, posed.query, request.deadline)
+        answer = await here.engine.submit(model, posed.query, request.deadline)
         return await message.respond(_told("", model, answer), posed.outputs(answer), accept_encoding)
     if length == 0:
         asked = question.raw(content, here.engine.model(name, version))

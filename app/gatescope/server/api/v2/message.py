@@ -115,10 +115,8 @@ async def respond(reply: dict[str, Any], outputs: Sequence[Output], accept_encod
 
 def is_large(outputs: Sequence[Output]) -> bool:
     """Whether these are to be written on another thread."""
-    return (
-        sum(output.values.nbytes // (_BINARY_GAIN if output.binary else 1) for output in outputs)
-        > offload.MAX_LOOP_BYTES
-    )
+    sizes = [output.values.nbytes // (_BINARY_GAIN if output.binary else 1) for output in outputs]
+    return sum(sizes) > offload.MAX_LOOP_BYTES
 
 
 def encode(reply: dict[str, Any], outputs: Sequence[Output]) -> tuple[int | None, Sequence[Content]]:

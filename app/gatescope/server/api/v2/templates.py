@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import orjson
 
@@ -32,22 +34,32 @@ class MessageTemplates:
             json_length: how much of it is JSON, where the client says that.
             model: is asked.
         """
-        key = _key(content, json_length)
-        template = self._templates.get(model, key) if key else None
+        parts = _parts(content, json_length)
+        template = self._templates.get(model, parts.key) if parts.key else None
         if template is None:
             return None
-        numbers = _numbers(content, json_length)
+        numbers = _numbers(content, parts)
         if numbers is None or len(numbers) != template.numbers:
             return None
         return Question(template.filled(numbers), template.kept.wanted)
 
     def learn(self, content: bytes, json_length: int | None, model: Model, asked: Message, posed: Question) -> None:
         """Keep the template of this message, if others may differ from it in their numbers only."""
-        key = _key(content, json_length)
-        if not key or len(key) > MAX_KEY_BYTES or not model.takes_any_numbers or posed.query.is_ragged:
+        parts = _parts(content, json_length)
+        if not parts.key or len(parts.key) > MAX_KEY_BYTES or not model.takes_any_numbers or posed.query.is_ragged:
             return
-        if _has_inputs_alone(asked) and _has_numbers_alone(content, json_length, asked):
-            self._templates.put(model, key, Template.of(posed.query, posed))
+        if _has_inputs_alone(asked) and _has_numbers_alone(content, parts, asked):
+            self._templates.put(model, parts.key, Template.of(posed.query, posed))
+
+
+class _Parts(NamedTuple):
+    """A message: its numbers, and the rest of it."""
+
+    key: bytes
+    """The rest; empty where it cannot be told from the numbers."""
+    begin: int
+    end: int
+    is_binary: bool
 
 
 def _has_inputs_alone(asked: Message) -> bool:
@@ -58,34 +70,35 @@ def _has_inputs_alone(asked: Message) -> bool:
     return names == ["inputs"] and not asked.request.id and parameters == plain
 
 
-def _has_numbers_alone(content: bytes, json_length: int | None, asked: Message) -> bool:
+def _has_numbers_alone(content: bytes, parts: _Parts, asked: Message) -> bool:
     """Whether what stands where the key has nothing is the tensor's numbers."""
     tensor = asked.request.inputs[0]
     if tensor.datatype != "FP32":
         return False
-    if json_length is not None:
+    if parts.is_binary:
         return asked.binary[0] is not None
-    begin, end = _data(content)
+    probe = b"".join((content[: parts.begin], _PROBE, content[parts.end :]))
     try:
-        probed = message.decode(b"".join((content[:begin], _PROBE, content[end:])), None).request.inputs[0]
+        probed = message.decode(probe, None).request.inputs[0]
     except AppError:  # the data are nested: their first list is not all of them
         return False
     return bool(probed.data == orjson.loads(_PROBE))  # else it is somebody else's "data"
 
 
-def _key(content: bytes, json_length: int | None) -> bytes:
+def _parts(content: bytes, json_length: int | None) -> _Parts:
     if len(content) > MAX_BODY_BYTES:
-        return b""
+        return _Parts(b"", 0, 0, is_binary=False)
     if json_length is not None:
-        return content[:json_length] if json_length < len(content) else b""
+        key = content[:json_length] if json_length < len(content) else b""
+        return _Parts(key, json_length, len(content), is_binary=True)
     begin, end = _data(content)
-    return content[:begin] + content[end:] if end else b""
+    return _Parts(content[:begin] + content[end:] if end else b"", begin, end, is_binary=False)
 
 
-def _numbers(content: bytes, json_length: int | None) -> np.ndarray | None:
-    if json_length is not None:
-        return floats.floats_behind(content, json_length)
-    return inputs.numbers_in(content[slice(*_data(content))])
+def _numbers(content: bytes, parts: _Parts) -> np.ndarray | None:
+    if parts.is_binary:
+        return floats.floats_behind(content, parts.begin)
+    return inputs.numbers_in(content[parts.begin : parts.end])
 
 
 def _data(content: bytes) -> tuple[int, int]:
