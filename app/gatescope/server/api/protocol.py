@@ -488,8 +488,8 @@ class HttpProtocol(asyncio.Protocol):
 
     async def send(self, reply: Reply) -> None:
         """Write a whole reply."""
-        lines = self._head_lines(reply.status, reply.headers)
-        pieces = () if self._current_head.method == "HEAD" else reply.pieces
+        is_head = self._current is not None and self._current.head.method == "HEAD"
+        lines, pieces = self._head_lines(reply.status, reply.headers), () if is_head else reply.pieces
         if reply.bytes <= JOINED_BYTES:
             self._transport.write(b"".join((*lines, *pieces)))
         else:

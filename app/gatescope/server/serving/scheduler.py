@@ -201,14 +201,18 @@ class Scheduler:
         return None
 
     def _may_start(self, request: Request) -> bool:
-        """Whether it need not wait for what is computed now."""
+        """Whether it need not wait for what is computed now.
+
+        Where no worker is idle, a batch of its model that is computed is waited for: it will be part of a larger one.
+        """
         if request.model in self._held:
             return False
         running = [job.batch for job in self._running]
-        if not self.workers.idle and (_is_computed(request.model, running) or not self._runs_inline(request)):
-            return False
-        if self._policy.may_start(request, running):
-            return True
+        if self.workers.idle or all(batch.model is not request.model for batch in running):
+            if not (self.workers.idle or self._runs_inline(request)):
+                return False
+            if self._policy.may_start(request, running):
+                return True
         self._held.add(request.model)
         return False
 
@@ -308,11 +312,6 @@ class Scheduler:
         elif not request.cancelled():  # it was late already
             return
         self.statistics(request.model).fail.add(perf_counter_ns() - request.arrived_ns)
-
-
-def _is_computed(model: Model, running: Iterable[Batch]) -> bool:
-    """Whether a batch of this model is computed now: what waits is computed together when that is done."""
-    return any(batch.model is model for batch in running)
 
 
 def _busy_ns(model: Model, query: Query) -> int:

@@ -102,10 +102,13 @@ def _told(
 ) -> dict[str, Any]:
     """The reply without its outputs."""
     told: dict[str, Any] = {"id": request_id} if request_id else {}
-    told |= {"model_name": model.name, "model_version": model.version}
-    traced = {} if answer.trace is None else {"residual": np.float32(answer.trace.residual)}
-    more = {**of_sequence, **traced}
-    return told | {"parameters": more} if more else told
+    told["model_name"], told["model_version"] = model.name, model.version
+    more = {**of_sequence}
+    if answer.trace is not None:
+        more["residual"] = np.float32(answer.trace.residual)
+    if more:
+        told["parameters"] = more
+    return told
 
 
 _TEMPLATES = MessageTemplates()

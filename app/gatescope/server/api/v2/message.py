@@ -139,10 +139,12 @@ def _with_binary(text: Sequence[bytes], outputs: Sequence[Output]) -> tuple[int 
 
 
 def _described(output: Output) -> dict[str, Any]:
-    described = {"name": output.name, "datatype": "FP32", "shape": output.values.shape}
+    described: dict[str, Any] = {"name": output.name, "datatype": "FP32", "shape": output.values.shape}
     if output.binary:
-        return described | {"parameters": {"binary_data_size": output.values.nbytes}}
-    return described | {"data": tensors.to_json(output.values)}
+        described["parameters"] = {"binary_data_size": output.values.nbytes}
+    else:
+        described["data"] = tensors.to_json(output.values)
+    return described
 
 
 def _cut(behind: memoryview, request: InferRequest) -> list[memoryview | None]:
