@@ -304,7 +304,7 @@ class Scheduler:
             elif not request.done():
                 now_ns = perf_counter_ns()
                 statistics.answered(request.part, job.started_ns - request.arrived_ns, now_ns - request.arrived_ns)
-                request.set_result(answer)
+                request.answer(answer)
 
     def _fail(self, request: Request, error: Exception) -> None:
         if not request.done():
