@@ -36,7 +36,7 @@ class Request(asyncio.Future[Answer]):
     """The future of a query's answer, and what the scheduler knows of the query.
 
     Who waits for the answer goes on within `answer`, where a future's result is seen at the loop's next turn only: the
-    replies to a batch are sent before the next batch is put together, which is the larger for it (decision 20).
+    replies to a batch are sent before the next batch is put together, which is the larger for it (decision 23).
 
     The query is released when it fails or nobody waits any more, even while this still stands in the queue.
 

@@ -12,6 +12,9 @@ from gatescope.server.api.codecs import arrays
 from gatescope.server.api.codecs.codec import Fields, ReplyKind, ReplyWriter
 from gatescope.server.api.codecs.json import writing
 
+_HEADERS_BYTES = 1024
+"""More than what stands around an array in the file."""
+
 
 class Npz(ReplyWriter):
     """Uncompressed files that `np.load` reads. The same trace makes the same file: `np.savez` dates it 1980."""
@@ -23,6 +26,16 @@ class Npz(ReplyWriter):
     def encode(self, reply: Fields) -> memoryview:
         """The file."""
         named, rest = arrays.split(reply)
-        file = io.BytesIO()
-        np.savez(file, **named, metadata=np.array(writing.dumps(rest).decode()))  # type: ignore[arg-type]
-        return file.getbuffer()
+        named["metadata"] = np.array(writing.dumps(rest).decode())
+        file = _sized(sum(array.nbytes + _HEADERS_BYTES for array in named.values()))
+        np.savez(file, **named)  # type: ignore[arg-type]
+        return file.getbuffer()[: file.tell()]
+
+
+def _sized(size: int) -> io.BytesIO:
+    """An empty file with room for so many bytes: one that grows is copied again and again."""
+    file = io.BytesIO()
+    file.seek(size)
+    file.write(b"\0")
+    file.seek(0)
+    return file
