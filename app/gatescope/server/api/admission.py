@@ -25,7 +25,8 @@ class Admission:
     """
 
     def __init__(self, places: int, wait_s: float) -> None:
-        self._places, self._free, self._wait_s = places, places, wait_s
+        self._free, self._wait_s = places, wait_s
+        self._refusal = f"{places} requests are being answered already; try again later"
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()  # the time when it is refused, in order
         self._timer: asyncio.TimerHandle | None = None
 
@@ -98,4 +99,4 @@ class Admission:
             self._timer = loop.call_later(self._waiting[0][0] - now, self._refuse_late, loop)
 
     def _overloaded(self) -> Overloaded:
-        return Overloaded(f"{self._places} requests are being answered already; try again later")
+        return Overloaded(self._refusal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -83,21 +84,27 @@ class ProtocolError(BaseModel):
     error: str
 
 
-def status_of(error: AppError) -> HTTPStatus:
-    """The HTTP status of an error, by its nearest listed ancestor."""
-    return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
+@cache
+def status_of(kind: type[AppError]) -> HTTPStatus:
+    """The HTTP status of a kind of error, by its nearest listed ancestor."""
+    return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
+
+
+@cache
+def headers_of(kind: type[AppError]) -> Headers:
+    """The headers that a kind of error has, by its nearest listed ancestor."""
+    return next((HEADERS[ancestor] for ancestor in kind.__mro__ if ancestor in HEADERS), [])
 
 
 def close_code(error: AppError) -> int:
     """The code that closes a WebSocket on an error: those of applications begin at 4000."""
-    return CLOSE_CODES + status_of(error)
+    return CLOSE_CODES + status_of(type(error))
 
 
 def reply(error: AppError, path: str = "") -> Reply:
     """The reply that carries this error to whoever asked for this path."""
-    places = [{"loc": place.loc, "msg": place.message} for place in error.places]
-    headers = next((HEADERS[ancestor] for ancestor in type(error).__mro__ if ancestor in HEADERS), ())
-    return _reply(path, status_of(error), type(error).__name__, error.detail, places, headers)
+    kind, places = type(error), [{"loc": place.loc, "msg": place.message} for place in error.places]
+    return _reply(path, status_of(kind), kind.__name__, error.detail, places, headers_of(kind))
 
 
 def response(error: AppError) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import numpy as np
 
@@ -49,17 +49,16 @@ def _sized(size: int) -> io.BytesIO:
     return file
 
 
-def _write(file: io.BufferedIOBase, array: np.ndarray) -> None:
+def _write(file: IO[bytes], array: np.ndarray) -> None:
     """What `np.save` writes, in smaller blocks (decision 22)."""
     described = np.lib.format.header_data_from_array_1_0(array) | {"fortran_order": False}
     np.lib.format.write_array_header_1_0(file, described)
-    for block in _blocks(array):
-        file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+    file.writelines(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data for block in _blocks(array))
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     """An array in blocks, row after row."""
-    if array.nbytes <= _BLOCK_BYTES or array.ndim < 2:
+    if array.nbytes <= _BLOCK_BYTES or not array.ndim:
         yield array
     elif array[0].nbytes > _BLOCK_BYTES:
         for row in array:
