@@ -266,7 +266,7 @@ WANTED: tuple[Difference, ...] = (
         names="plain/connections/*",
         matching="(?!plain/connections/(ahead/|lengths/too short)).*",
         has_text="^Invalid HTTP request received.$",
-        headers={"content-type": PROBLEM},
+        headers={"content-type": PROBLEM, "x-request-id": "<x-request-id>"},
         body=INVALID,
     ),
     Difference(
@@ -299,7 +299,13 @@ WANTED: tuple[Difference, ...] = (
         names="plain/connections/ahead/nonsense itself",
         status=400,
         reason="Bad Request",
-        headers={"connection": "close", "content-type": PROBLEM, "date": "<date>", "server": "uvicorn"},
+        headers={
+            "connection": "close",
+            "content-type": PROBLEM,
+            "date": "<date>",
+            "server": "uvicorn",
+            "x-request-id": "<x-request-id>",
+        },
         closes="yes",
         framing="length",
         body=INVALID,

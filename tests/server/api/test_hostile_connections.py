@@ -84,6 +84,7 @@ class TestHeads:
         wire.send(begin)
         reply = wire.reply()
         assert (reply.status, reply.json()["title"], reply["connection"]) == (431, "HeadTooLarge", "close")
+        assert reply["x-request-id"]
         assert wire.is_closed()
 
     def test_one_within_the_bounds_is_answered(self, client, dial):

@@ -282,4 +282,9 @@ def _request_id(head: Head) -> str:
     given = head.get(_ID)
     if given is not None and _PLAIN_ID.fullmatch(given):
         return given.decode()
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """An id that no other request has."""
     return f"{_PROCESS}{next(_COUNTER):08x}"

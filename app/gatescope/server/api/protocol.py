@@ -26,7 +26,8 @@ from gatescope.server.api import problems
 from gatescope.server.api.bodies import ArrivingBody, WholeBody
 from gatescope.server.api.eager_task import EagerTask
 from gatescope.server.api.edge import Edge
-from gatescope.server.api.messages import ClientLeft, Content, Head, Headers, Reply, Request
+from gatescope.server.api.exchange import new_request_id
+from gatescope.server.api.messages import REQUEST_ID, ClientLeft, Content, Head, Headers, Reply, Request
 from gatescope.server.api.request_head import KnownHead
 
 log = structlog.get_logger(__name__)
@@ -562,10 +563,11 @@ class HttpProtocol(asyncio.Protocol):
         self._begin()
 
     def _write_refusal(self, error: AppError) -> None:
-        log.info("a connection was refused", reason=str(error))
-        reply = problems.reply(error)
+        request_id, reply = new_request_id(), problems.reply(error)
+        log.info("a connection was refused", reason=str(error), request_id=request_id)
         self._is_draining = True
-        self._transport.write(b"".join((*self._head_lines(reply.status, reply.headers), *reply.pieces)))
+        headers = [*reply.headers, (REQUEST_ID.lower().encode(), request_id.encode())]
+        self._transport.write(b"".join((*self._head_lines(reply.status, headers), *reply.pieces)))
         self._linger()
 
     def _close(self) -> None:
