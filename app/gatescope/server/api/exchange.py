@@ -154,7 +154,7 @@ class Exchange:
         framework = _FrameworkCall(request, sent)
         if scope["method"] == "HEAD":  # whatever can be got has a head; the adapter leaves the body out
             scope = {**scope, "method": "GET"}
-        try:
+        try:  # in a task of asyncio's own, which anyio needs
             await asyncio.ensure_future(self._framework(scope, framework.receive, framework.send))
         finally:
             request.route_path = getattr(scope.get("route"), "path", request.route_path)
