@@ -1,5 +1,6 @@
 """What takes long is read and written on another thread: the same answers, and nobody waits for it."""
 
+import asyncio
 import gc
 import json
 import threading
@@ -241,6 +242,6 @@ def test_tensors_of_some_pieces_that_are_not_large_are_written_at_once(monkeypat
     monkeypatch.setattr(writing, "PIECE_BYTES", 64)
     monkeypatch.setattr(writing, "pieces", None)
     outputs = [Output("output", np.ones((1, 4, 30), dtype=np.float32), binary=False)]
-    length, pieces = message.encode({"model_name": "a"}, outputs)
-    assert (length, len(pieces)) == (None, 1)
-    assert json.loads(pieces[0])["outputs"][0]["shape"] == [1, 4, 30]
+    reply = asyncio.run(message.respond({"model_name": "a"}, outputs, None))
+    assert len(reply.pieces) == 1
+    assert json.loads(reply.pieces[0])["outputs"][0]["shape"] == [1, 4, 30]

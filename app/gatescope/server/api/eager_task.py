@@ -23,7 +23,7 @@ class EagerTask:
         loop: that runs it.
     """
 
-    __slots__ = ("__weakref__", "_awaited", "_cancellations", "_context", "_coroutine", "_loop", "_must_cancel")
+    __slots__ = ("_awaited", "_cancellations", "_context", "_coroutine", "_loop", "_must_cancel")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._context = loop, copy_context()
@@ -42,7 +42,7 @@ class EagerTask:
         """Whether it has come to its end."""
         return self._coroutine is None
 
-    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - as `asyncio.Task` has it
+    def cancel(self) -> bool:
         """Raise `CancelledError` where it waits, or where it waits next; false once it is done."""
         if self._coroutine is None:
             return False

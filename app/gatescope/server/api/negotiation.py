@@ -13,7 +13,7 @@ from gatescope.server.api.messages import Head
 Writer = TypeVar("Writer", bound=Codec)
 
 
-def choose_writer(head: Head, writers: Sequence[Writer]) -> Writer:
+def _choose_writer(head: Head, writers: Sequence[Writer]) -> Writer:
     """The codec that writes the reply to a request with this head; the first where the client has no wish.
 
     Raises:
@@ -35,12 +35,12 @@ def choose_writer(head: Head, writers: Sequence[Writer]) -> Writer:
 
 def prediction_writer(head: Head) -> ReplyWriter:
     """The codec that writes a prediction for a request with this head; raises `NotAcceptable`."""
-    return choose_writer(head, codecs.PREDICTION_WRITERS)
+    return _choose_writer(head, codecs.PREDICTION_WRITERS)
 
 
 def trace_writer(head: Head) -> ReplyWriter | StreamWriter:
     """The codec that writes a trace for a request with this head; raises `NotAcceptable`."""
-    return choose_writer(head, codecs.TRACE_WRITERS)
+    return _choose_writer(head, codecs.TRACE_WRITERS)
 
 
 def by_preference(accept: str) -> list[str]:

@@ -51,17 +51,12 @@ class QueryReader(Generic[Schema]):
         """
         reader, limits = request.head.find(body.reader_of), request.context.limits
         content = await request.content(limits.max_body_bytes)
-        if len(content) <= MAX_BODY_BYTES and model.takes_any_numbers:
-            return self._read_by_template(content, reader, model, limits)
-        return await self._read_anew(content, reader, model, limits)
+        return await self.decode(content, reader, model, limits)
 
     async def decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         """The same of a body that has arrived."""
         if len(content) <= MAX_BODY_BYTES and model.takes_any_numbers:
             return self._read_by_template(content, reader, model, limits)
-        return await self._read_anew(content, reader, model, limits)
-
-    async def _read_anew(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         return await offload.run(len(content) > offload.MAX_LOOP_BYTES, self._decode, content, reader, model, limits)
 
     def _read_by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
