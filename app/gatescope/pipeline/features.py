@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -59,17 +59,14 @@ class Feature(Config):
         return [f"{self.name} (sin)", f"{self.name} (cos)"] if self.period else [self.name]
 
 
-class FeatureInputs(Config):
-    """The model takes numbers: (batch, time, feature)."""
-
-    kind: Literal["features"]
-    """`features`."""
+class Features(Config):
+    """Named numbers."""
 
     features: tuple[Feature, ...] = Field(min_length=1)
-    """The features of one time step, in the order in which clients post them."""
+    """In the order in which clients post them."""
 
     @model_validator(mode="after")
-    def _names_differ(self) -> FeatureInputs:
+    def _names_differ(self) -> Self:
         if len(set(self.names)) < len(self.names):
             raise ValueError("two features have the same name")
         return self
@@ -94,12 +91,17 @@ class FeatureInputs(Config):
         """Whether there are values that a feature does not take."""
         return any(feature.categories for feature in self.features)
 
+    @cached_property
+    def is_scaled(self) -> bool:
+        """Whether raw values are more than passed on, so that their digits beyond float32 count."""
+        return any(feature.period or (feature.mean, feature.std) != (0, 1) for feature in self.features)
+
     def unknown_category(self, sequence: np.ndarray) -> Place | None:
         """The first value of a (time, feature) sequence that is none of its feature's categories; NaN passes."""
         for index, feature in enumerate(self.features):
             if not feature.categories:
                 continue
-            column = sequence[:, index]
+            column = sequence[:, index].astype(np.float32)
             wrong = ~np.isin(column, np.array(feature.categories, dtype=np.float32)) & ~np.isnan(column)
             if wrong.any():
                 step = int(wrong.argmax())
@@ -109,38 +111,50 @@ class FeatureInputs(Config):
         return None
 
 
+class FeatureInputs(Features):
+    """The model takes numbers: (batch, time, feature)."""
+
+    kind: Literal["features"]
+    """`features`."""
+
+
+class StaticInputs(Features):
+    """The model takes these numbers once for each sequence: (batch, feature)."""
+
+
 class FeatureEncoder(nn.Module):
-    """Raw features -> the LSTM's inputs."""
+    """Raw features -> what the layers read; computed in float64, so that a date in seconds keeps its digits."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, inputs: FeatureInputs) -> None:
+    def __init__(self, inputs: Features) -> None:
         super().__init__()
         self.features = inputs.features
         self.width = inputs.width
         self._is_plain = not any(feature.categories or feature.period for feature in self.features)
         self._is_identity = self._is_plain and all((each.mean, each.std) == (0, 1) for each in self.features)
         for name in ("mean", "std"):
-            values = torch.tensor([getattr(feature, name) for feature in self.features], dtype=torch.float32)
+            values = torch.tensor([getattr(feature, name) for feature in self.features], dtype=torch.float64)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, raw: Tensor) -> Tensor:
-        """(batch, time, feature) as posted -> (batch, time, the LSTM's input size)."""
+        """(…, feature) as posted, float32 or float64 -> (…, width), float32."""
         if self._is_identity:
-            return raw
-        scaled = (raw - self.mean) / self.std
+            return raw.float()
+        scaled = (raw.double() - self.mean) / self.std
         if self._is_plain:
-            return scaled
+            return scaled.float()
         columns = [_encode(feature, raw[..., index], scaled[..., index]) for index, feature in enumerate(self.features)]
-        return torch.cat(columns, dim=-1)
+        return torch.cat(columns, dim=-1).float()
 
 
 def _encode(feature: Feature, raw: Tensor, scaled: Tensor) -> Tensor:
-    """(batch, time) -> (batch, time, feature.width)."""
+    """(…,) -> (…, feature.width), float64."""
     if feature.categories:
-        return (raw[..., None] == torch.tensor(feature.categories, dtype=raw.dtype, device=raw.device)).to(raw.dtype)
+        known = torch.tensor(feature.categories, dtype=torch.float32, device=raw.device)
+        return (raw[..., None].float() == known).double()
     if feature.period:
-        phase = raw * (2 * math.pi / feature.period)
+        phase = raw.double() * (2 * math.pi / feature.period)
         return torch.stack((phase.sin(), phase.cos()), dim=-1)
     return scaled[..., None]

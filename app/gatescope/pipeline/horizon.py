@@ -60,9 +60,12 @@ class _Rows(Protocol):
 
 
 def _rows(pipeline: Pipeline, query: Query) -> _Rows:
+    if pipeline.head is None:
+        raise TypeError("a model without a head predicts nothing")
+    config = pipeline.head.config
     if isinstance(pipeline.inputs, FeatureInputs):
-        return _FeatureRows(pipeline.output_config.fed_back(pipeline.inputs.names), query)
-    return _TokenRows(pipeline.output_config.temperature, pipeline.output_config.seed, query)
+        return _FeatureRows(config.fed_back(pipeline.inputs.names), query)
+    return _TokenRows(config.temperature, config.seed, query)
 
 
 class _FeatureRows:
@@ -78,7 +81,8 @@ class _FeatureRows:
         """(batch, feature)."""
         row = self._future[:, step].clone()
         for feature, output in self._fed_back.items():
-            row[:, feature] = torch.where(row[:, feature].isnan(), predicted[:, output], row[:, feature])
+            value = predicted[:, output].to(row.dtype)
+            row[:, feature] = torch.where(row[:, feature].isnan(), value, row[:, feature])
         return row
 
 

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from gatescope.errors import ManifestError
 from gatescope.pipeline.config import Config
-from gatescope.pipeline.features import FeatureInputs
-from gatescope.pipeline.head import HeadConfig
-from gatescope.pipeline.output import OutputConfig, Task
+from gatescope.pipeline.features import FeatureInputs, StaticInputs
+from gatescope.pipeline.heads import HeadConfig, Task
+from gatescope.pipeline.layers import LayerConfig
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.pipeline.vocabulary import Vocabulary
-
-FILE = "model.toml"
-
-
-class StatedLSTM(Config):
-    """Arguments of the `nn.LSTM` that the manifest states; they are inferred from the weights and must agree."""
-
-    input_size: int | None = None
-    """Width of the LSTM's input."""
-    hidden_size: int | None = None
-    """Width of the cell state."""
-    num_layers: int | None = None
-    """How many layers are stacked."""
-    bias: bool | None = None
-    """Whether there are biases."""
-    bidirectional: bool | None = None
-    """Whether it reads both ways."""
-    proj_size: int | None = None
-    """Width of the projected hidden state; 0 without a projection."""
 
 
 class Example(Config):
@@ -56,15 +36,11 @@ class Example(Config):
         return self
 
 
-class Manifest(Config):
-    """`models/<name>/model.toml`."""
+class Shared(Config):
+    """What a manifest of any format has."""
 
     description: str
     """One line: what it predicts, from what."""
-
-    task: Task | None = None
-    """What the head's values mean: `regression`, `classification` (one label per sequence), `tagging` (one per step)
-    or `next_token`. Left out together with [head], the LSTM alone is served."""
 
     factory: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*$")
     """A module with code of its own: `package.module:function`, which makes it. Needs `GATESCOPE_ALLOW_CODE=true`."""
@@ -81,77 +57,14 @@ class Manifest(Config):
     input: Annotated[FeatureInputs | TokenInputs, Field(discriminator="kind")]
     """What the model takes."""
 
-    lstm: StatedLSTM = StatedLSTM()
-    """Arguments of the LSTM to hold the weights against; nothing need be stated."""
-
-    head: HeadConfig | None = None
-    """How the LSTM's output becomes a prediction."""
-
-    output: OutputConfig = OutputConfig()
-    """What the prediction means."""
-
     examples: tuple[Example, ...] = ()
     """Requests to try."""
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Manifest:
-        self._check_factory()
-        if self.task == "regression" and not self.output.names:
-            raise ValueError("a regression needs output.names")
-        if self.task in ("classification", "tagging") and not self.output.labels:
-            raise ValueError(f"{self.task} needs output.labels")
-        if self.task == "next_token" and self.input.kind != "tokens":
-            raise ValueError("next_token needs an input of tokens")
-        if self.head is not None and self.task is not None:
-            self._check_steps(self.head, self.task)
-        if isinstance(self.input, FeatureInputs):
-            self._check_feedback(self.input)
-        return self
-
-    def _check_factory(self) -> None:
-        if self.factory is None:
-            if surplus := sorted(self.model_fields_set & {"factory_arguments", "trial_steps"}):
-                raise ValueError(f"`{surplus[0]}` goes with `factory`, and only with it")
-            if (self.task is None) != (self.head is None):
-                raise ValueError("`task` and [head] go together: state both, or neither to serve the LSTM alone")
-        elif self.head is not None:
-            raise ValueError("the module that `factory` makes has its own head: leave [head] out")
-
-    def _check_feedback(self, inputs: FeatureInputs) -> None:
-        for index in self.output.fed_back(inputs.names):
-            feature = inputs.features[index]
-            if feature.categories or feature.period:
-                raise ValueError(f"output '{feature.name}' cannot be fed back: that input is a category or a phase")
-
-    def _check_steps(self, head: HeadConfig, task: Task) -> None:
-        if task in ("tagging", "next_token") and head.steps != "all":
-            raise ValueError(f"{task} gives a prediction per time step: head.steps must be 'all', not '{head.steps}'")
-        if task == "classification" and head.steps == "all":
-            raise ValueError("classification gives one label per sequence: head.steps must be last, final, mean or max")
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files beside the manifest that the model is made of: its vocabulary and examples."""
         vocabulary = None if isinstance(self.input, FeatureInputs) else self.input.file
         return tuple(file for file in (vocabulary, *(example.file for example in self.examples)) if file is not None)
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """The manifest of the model in this folder.
-
-        Raises:
-            ManifestError: it is missing, is not TOML, or a field does not fit; the field is named.
-        """
-        try:
-            return cls.model_validate(tomllib.loads((folder / FILE).read_text(encoding="utf-8-sig")))
-        except OSError as error:
-            raise ManifestError(f"{folder.name}/{FILE} cannot be read: {error.strerror}") from error
-        except RecursionError:
-            raise ManifestError(f"{folder.name}/{FILE} cannot be read: it is nested too deeply") from None
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ManifestError(f"{folder.name}/{FILE} cannot be read: {error}") from error
-        except ValidationError as error:
-            raise ManifestError(f"{folder.name}/{FILE}: {_first(error)}") from error
 
     def read_vocabulary(self, folder: Path) -> Vocabulary | None:
         """The vocabulary of a model of tokens, None of a model of features.
@@ -170,7 +83,9 @@ class Manifest(Config):
         else:
             entries = list(stated.characters or "")
         try:
-            return Vocabulary(entries, stated.vocabulary, stated.unknown, stated.unknown_token)
+            return Vocabulary(
+                entries, stated.vocabulary, stated.unknown, stated.unknown_token, lowercase=stated.lowercase
+            )
         except ValueError as error:
             raise ManifestError(f"{folder.name}: {error}") from error
 
@@ -181,6 +96,78 @@ class Manifest(Config):
             ManifestError: an example's file cannot be read or is no JSON object, or a request cannot be shown as JSON.
         """
         return [{"title": example.title, "request": _shown(folder, example)} for example in self.examples]
+
+
+class NotComputed(Config):
+    """Weights on the way from the inputs to a prediction that the layers do not compute."""
+
+    name: str
+    """What they are called in the checkpoint."""
+
+    kind: str
+    """What they look like."""
+
+    place: Literal["before", "behind"]
+    """`before` the recurrent layers: the model then takes their own inputs. `behind` them: it then predicts nothing."""
+
+
+class Manifest(Shared):
+    """`models/<name>/model.toml`."""
+
+    format: Literal[2] = 2
+    """Of the manifest: 2. One without it is of format 1, and is translated when it is loaded."""
+
+    static: StaticInputs | None = None
+    """What the model takes once for each sequence."""
+
+    layers: tuple[LayerConfig, ...] = ()
+    """From the inputs to the predictions, in the order in which they run."""
+
+    heads: tuple[HeadConfig, ...] = ()
+    """What is predicted, the first one being the prediction; without any, the recurrent layers alone are served."""
+
+    window: int | None = Field(default=None, ge=1)
+    """How many time steps the sequences of the training had."""
+
+    ignored: tuple[str, ...] = ()
+    """Weights, or what stands before their names, that are left aside knowingly."""
+
+    not_computed: tuple[NotComputed, ...] = ()
+    """What of the checkpoint is missing on the way to a prediction."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Manifest:
+        if self.factory is None:
+            if surplus := sorted(self.model_fields_set & {"factory_arguments", "trial_steps"}):
+                raise ValueError(f"`{surplus[0]}` goes with `factory`, and only with it")
+            if not self.layers:
+                raise ValueError("a model needs [[layers]], or a `factory` that makes its module")
+        elif self.layers or self.static or len(self.heads) > 1 or any(head.layer for head in self.heads):
+            raise ValueError("the module that `factory` makes has its own layers: leave [[layers]] and [static] out")
+        if len({head.name for head in self.heads}) < len(self.heads):
+            raise ValueError("two heads have the same name")
+        for head in self.heads:
+            if head.task == "next_token" and self.input.kind != "tokens":
+                raise ValueError("next_token needs an input of tokens")
+        if isinstance(self.input, FeatureInputs):
+            self._check_feedback(self.input)
+        return self
+
+    def _check_feedback(self, inputs: FeatureInputs) -> None:
+        for index in self.head.fed_back(inputs.names) if self.head else ():
+            feature = inputs.features[index]
+            if feature.categories or feature.period:
+                raise ValueError(f"output '{feature.name}' cannot be fed back: that input is a category or a phase")
+
+    @property
+    def head(self) -> HeadConfig | None:
+        """The first head, None where nothing is predicted."""
+        return self.heads[0] if self.heads else None
+
+    @property
+    def task(self) -> Task | None:
+        """Of the first head."""
+        return None if self.head is None else self.head.task
 
 
 def _shown(folder: Path, example: Example) -> Any:
@@ -218,10 +205,3 @@ def _read_beside(folder: Path, name: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ManifestError(f"{folder.name}/{name} cannot be read: {error.strerror}") from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -14,13 +15,16 @@ from safetensors.torch import load
 from torch import Tensor
 
 from gatescope.backends.probe import backend_of
-from gatescope.errors import ManifestError, ModuleError, WeightsError
+from gatescope.errors import ModuleError, WeightsError
 from gatescope.pipeline.custom import factory
 from gatescope.pipeline.custom.module import CustomPipeline
 from gatescope.pipeline.features import FeatureInputs
-from gatescope.pipeline.manifest import Manifest, StatedLSTM
+from gatescope.pipeline.layered import LayeredPipeline
+from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline.manifest_file import read_manifest
+from gatescope.pipeline.manifest_v1 import ManifestV1
 from gatescope.pipeline.pipeline import Pipeline
-from gatescope.pipeline.plain import PlainPipeline
+from gatescope.pipeline.sample import Sample, Verified, verify
 from gatescope.pipeline.vocabulary import Vocabulary
 from gatescope.spec import Spec
 
@@ -38,6 +42,8 @@ class Model:
     vocabulary: Vocabulary | None
     examples: list[dict[str, Any]]
     pipeline: Pipeline
+    verified: Verified | None = None
+    """How its predictions were compared with numbers of the training code; None where they were not."""
 
     @cached_property
     def spec(self) -> Spec:
@@ -47,9 +53,17 @@ class Model:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """What the head's values are scores of; empty for a regression."""
-        if self.manifest.task == "next_token" and self.vocabulary is not None:
+        return self.labels_of(None)
+
+    def labels_of(self, head: str | None) -> tuple[str, ...]:
+        """The same of the head of this name, of the first where none is named."""
+        heads = self.manifest.heads
+        config = self.manifest.head if head is None else next(each for each in heads if each.name == head)
+        if config is None:
+            return ()
+        if config.task == "next_token" and self.vocabulary is not None:
             return self.vocabulary.entries
-        return self.manifest.output.labels
+        return config.labels
 
     @cached_property
     def takes_any_numbers(self) -> bool:
@@ -111,25 +125,29 @@ class Model:
             allow_code: whether its manifest may name a factory, that is, have code run.
 
         Raises:
-            ManifestError: the manifest cannot be read, or contradicts the weights.
-            WeightsError: the weights cannot be read, are not finite numbers, or are not the module's.
+            ManifestError: the manifest or the sample cannot be read, or contradicts the weights.
+            WeightsError: the weights cannot be read, are not finite numbers, are not the module's, or give other
+                predictions than the sample.
             ModuleError: the manifest names a factory, and that may not be, or its module cannot be served.
         """
-        manifest = Manifest.read(folder)
-        vocabulary = manifest.read_vocabulary(folder)
-        size = None if vocabulary is None else len(vocabulary)
-        path = folder / version / FILE
-        if manifest.factory is None:
-            pipeline = _plain(manifest, size, path)
-        elif allow_code:
-            pipeline = _custom(manifest, manifest.factory, size, path, device)
-        else:
+        stated = read_manifest(folder)
+        if stated.factory is not None and not allow_code:
             raise ModuleError(
-                f"its manifest names the factory '{manifest.factory}', and this server runs no code for models: set "
+                f"its manifest names the factory '{stated.factory}', and this server runs no code for models: set "
                 "GATESCOPE_ALLOW_CODE=true if everyone who can write a manifest here may run any code as this server"
             )
-        _check_stated(manifest.lstm, pipeline.spec)
-        return cls(folder.name, version, manifest, vocabulary, manifest.read_examples(folder), pipeline.to(device))
+        vocabulary = stated.read_vocabulary(folder)
+        weights = _read_weights(folder / version / FILE)
+        manifest = stated.translated(weights) if isinstance(stated, ManifestV1) else stated
+        pipeline = _pipeline(manifest, None if vocabulary is None else len(vocabulary), weights, folder, device)
+        if isinstance(stated, ManifestV1):
+            stated.lstm.check("lstm", pipeline.spec)
+        pipeline, examples = pipeline.to(device), manifest.read_examples(folder)
+        sample, verified = Sample.read(folder / version), None
+        if sample is not None:
+            verified = verify(sample, pipeline, vocabulary)
+            examples.insert(0, {"title": sample.title, "request": sample.request})
+        return cls(folder.name, version, manifest, vocabulary, examples, pipeline, verified)
 
 
 def load_model(
@@ -149,7 +167,7 @@ def load_model(
         ModuleError: the manifest names a factory, and that may not be, or its module cannot be served.
     """
     folder = Path(folder).resolve()
-    wanted = version or Manifest.read(folder).default_version
+    wanted = version or read_manifest(folder).default_version
     if wanted is None:
         versions = versions_in(folder)
         if not versions:
@@ -176,17 +194,25 @@ def _may_have(file: str, folder: Path) -> bool:
         return True
 
 
-def _plain(manifest: Manifest, vocabulary_size: int | None, path: Path) -> Pipeline:
-    weights = _read_weights(path)
-    for name, value in weights.items():
-        if not value.is_floating_point():
-            raise WeightsError(f"{_shown(path)}: '{name}' holds {value.dtype}, not floating-point numbers")
-    return PlainPipeline(manifest.input, vocabulary_size, manifest.task, manifest.head, manifest.output, weights)
-
-
-def _custom(manifest: Manifest, named: str, vocabulary_size: int | None, path: Path, device: torch.device) -> Pipeline:
-    module = factory.build(named, manifest.factory_arguments, _read_weights(path), path.parents[2]).to(device)
-    return CustomPipeline(manifest.input, vocabulary_size, manifest.task, manifest.output, module, manifest.trial_steps)
+def _pipeline(
+    manifest: Manifest, vocabulary_size: int | None, weights: Mapping[str, Tensor], folder: Path, device: torch.device
+) -> Pipeline:
+    inputs = manifest.input
+    if manifest.factory is None:
+        for name, value in weights.items():
+            if not value.is_floating_point():
+                raise WeightsError(f"'{name}' holds {value.dtype}, not floating-point numbers")
+        return LayeredPipeline(
+            inputs,
+            manifest.static,
+            vocabulary_size,
+            manifest.layers,
+            manifest.heads,
+            weights,
+            ignored=manifest.ignored,
+        )
+    module = factory.build(manifest.factory, manifest.factory_arguments, weights, folder.parent).to(device)
+    return CustomPipeline(inputs, vocabulary_size, manifest.head, module, manifest.trial_steps)
 
 
 def _shown(path: Path) -> str:
@@ -207,14 +233,6 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         if not bool(torch.isfinite(weights[name]).all()):
             raise WeightsError(f"{shown}: '{name}' holds NaN or Infinity, or what float32 cannot hold")
     return weights
-
-
-def _check_stated(stated: StatedLSTM, inferred: Spec) -> None:
-    for name, value in stated.model_dump(exclude_none=True).items():
-        if value != getattr(inferred, name):
-            raise ManifestError(
-                f"the manifest says lstm.{name} = {value}, but the weights say {name} = {getattr(inferred, name)}"
-            )
 
 
 def _age(version: str) -> tuple[int, str]:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from gatescope.pipeline import horizon
 from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.heads import Head, HeadConfig, Task
 from gatescope.pipeline.layout import map_state, map_tensors
-from gatescope.pipeline.output import OutputConfig, OutputScale, Task
-from gatescope.pipeline.query import Answer, Prediction, Query
+from gatescope.pipeline.query import Answer, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
+from gatescope.state import State
 
-_NATIVE = (torch.float32, torch.int64)  # as requests give them
+_NATIVE = (torch.float32, torch.float64, torch.int64)  # as requests give them
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class Pipeline(nn.Module, ABC):
     Args:
         inputs: what the model takes.
         vocabulary_size: how many tokens there are, for token inputs.
-        task: what the values of a prediction mean; None where there is none.
-        output: their names, labels and scale.
     """
+
+    heads: Mapping[str, Head]
+    """What is predicted, by name; empty where nothing is. The first is the prediction of replies."""
 
     lstm: nn.RNNBase
     """The LSTM that is looked into where none is named."""
@@ -60,24 +62,29 @@ class Pipeline(nn.Module, ABC):
     is_reentrant: bool
     """Whether several threads may ask it at once."""
 
+    state_spec: Spec
+    """The layout of the state that is carried from part to part; of several recurrent modules, all their states in one
+    entry."""
+
     sums_up: bool
     """Whether a prediction needs all steps of a sequence at once, so that no part of it is enough for one."""
 
     horizon_refusal: str | None
     """Why predictions cannot run on beyond the inputs, as the end of a sentence; None where they can."""
 
-    def __init__(
-        self, inputs: FeatureInputs | TokenInputs, vocabulary_size: int | None, task: Task | None, output: OutputConfig
-    ) -> None:
+    def __init__(self, inputs: FeatureInputs | TokenInputs, vocabulary_size: int | None) -> None:
         super().__init__()
-        self.inputs, self.task, self.output_config = inputs, task, output
-        self.vocabulary_size = vocabulary_size
-        self.scale = OutputScale(output) if task == "regression" else None
+        self.inputs, self.vocabulary_size = inputs, vocabulary_size
         self._specs: dict[str | None, Spec] = {}
 
     @abstractmethod
-    def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
-        """The shape of the prediction of one sequence of so many steps: (step, value) or (value,); None without one."""
+    def prediction_shape(self, steps: int, head: str | None = None) -> tuple[int, ...] | None:
+        """The shape of the prediction of one sequence of so many steps: (step, value) or (value,); None without one.
+
+        Args:
+            steps: of the sequence.
+            head: its name; the first where none is named.
+        """
 
     @abstractmethod
     def module_inputs(self, module: str | None = None) -> ModuleInputs:
@@ -128,9 +135,32 @@ class Pipeline(nn.Module, ABC):
         return self._specs[module]
 
     @property
+    def head(self) -> Head | None:
+        """The first head, None where nothing is predicted."""
+        return next(iter(self.heads.values()), None)
+
+    @property
+    def task(self) -> Task | None:
+        """Of the first head."""
+        return None if self.head is None else self.head.config.task
+
+    @property
     def predicts_next_step(self) -> bool:
         """Whether the prediction at step t is of step t + 1, so that it can be fed back."""
-        return self.task == "next_token" or self.output_config.predicts == "next_step"
+        return self.head is not None and predicts_next_step(self.head.config)
+
+    def split_state(self, state: State) -> Mapping[str, State] | None:
+        """The states of several recurrent modules by name, out of the one that is carried; None of a lone module's."""
+        return None if len(self.state_modules) < 2 else _split(state, self.state_modules)  # noqa: PLR2004
+
+    def join_states(self, states: Mapping[str, State]) -> State:
+        """The state to carry, of the states of the modules by name."""
+        return _joined([states[name] for name in self.state_modules])
+
+    @property
+    def state_modules(self) -> Mapping[str, Spec]:
+        """The modules whose states are carried."""
+        return {name: self.spec_of(name) for name in self.lstms} if self.runs_in_parts else {}
 
     def _answer(self, query: Query) -> Answer:
         query.raise_if_cancelled()
@@ -140,31 +170,54 @@ class Pipeline(nn.Module, ABC):
         extended = replace(query, inputs=inputs, sequence_lengths=lengths, prediction=False)
         return replace(self._run(extended), horizon=query.horizon, prediction=prediction if query.prediction else None)
 
-    def _prediction(self, values: Tensor, steps: Tensor | None) -> Prediction:
-        return Prediction(values, steps, None if self.task == "regression" else values.argmax(dim=-1))
 
-    def _scaled(self, values: Tensor) -> Tensor:
-        return values if self.scale is None else self.scale(values)
+def predicts_next_step(config: HeadConfig) -> bool:
+    """Whether a head's prediction at step t is of step t + 1."""
+    return config.task == "next_token" or config.predicts == "next_step"
 
-    def _values_wanted(self) -> tuple[str, int | None]:
-        """What the values of a prediction stand for, and how many there must be."""
-        if self.task == "next_token":
-            return "vocabulary entries", self.vocabulary_size
-        if self.task == "regression":
-            return "output.names", len(self.output_config.names)
-        return "output.labels", len(self.output_config.labels)
+
+def _joined(states: Sequence[State]) -> State:
+    """The states of several modules, (layers · directions, batch, size) each, as one of one entry, (1, batch, all)."""
+    if len(states) == 1:
+        return states[0]
+    return State(*(torch.cat([_flat(value) for value in values], dim=1)[None] for values in zip(*states, strict=True)))
+
+
+def _flat(value: Tensor) -> Tensor:
+    """(layers · directions, batch, size) -> (batch, layers · directions · size)."""
+    return value.transpose(0, 1).flatten(1)
+
+
+def _split(state: State, specs: Mapping[str, Spec]) -> dict[str, State]:
+    """The reverse of `_joined`."""
+    columns: list[list[Tensor]] = []
+    for index, value in enumerate(state):
+        sizes = [spec.state_entries * spec.state_sizes[index] for spec in specs.values()]
+        parts = value[0].split_with_sizes(sizes, dim=1)
+        columns.append(
+            [
+                part.reshape(len(part), spec.state_entries, -1).transpose(0, 1).contiguous()
+                for part, spec in zip(parts, specs.values(), strict=True)
+            ]
+        )
+    return {name: State(*parts) for name, parts in zip(specs, zip(*columns, strict=True), strict=True)}
+
+
+def joint_spec(specs: Sequence[Spec]) -> Spec:
+    """A spec whose state is laid out like the states of all these modules in one entry."""
+    if len(specs) == 1:
+        return specs[0]
+    hidden, cell = (sum(spec.state_entries * spec.state_sizes[index] for spec in specs) for index in (0, -1))
+    return Spec(0, cell, proj_size=0 if hidden == cell else hidden, cell=specs[0].cell)
 
 
 def _to_device(query: Query, like: Tensor) -> Query:
-    future, state = query.future_inputs, query.initial_state
+    future, state, static = query.future_inputs, query.initial_state, query.static_inputs
     return replace(
         query,
-        inputs=_as(query.inputs, like),
+        inputs=query.inputs.to(like.device),
         sequence_lengths=query.sequence_lengths.to(like.device),
         initial_state=None if state is None else map_state(lambda values: values.to(like), state),
-        future_inputs=None if future is None else _as(future, like),
+        future_inputs=None if future is None else future.to(like.device),
+        static_inputs=None if static is None else static.to(like.device),
     )
-
-
-def _as(inputs: Tensor, like: Tensor) -> Tensor:
-    return inputs.to(like.device, like.dtype) if inputs.is_floating_point() else inputs.to(like.device)

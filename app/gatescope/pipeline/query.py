@@ -17,7 +17,7 @@ from gatescope.state import State
 from gatescope.tracing import Trace
 
 LSTM = "lstm"
-"""What the LSTM of a plain module is called."""
+"""What the LSTM of a custom module is called that is the whole module."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Query:
     packed_state: bytes | None = None  # the same of one sequence, as `State.packed`; the answer has the final one so
     horizon: int = 0
     future_inputs: Tensor | None = None  # (batch, horizon, feature), NaN where the prediction is fed back
+    static_inputs: Tensor | None = None  # (batch, feature) raw values, of a model that takes them
     prediction: bool = True
     output: bool = False
     final_state: bool = False
@@ -87,7 +88,7 @@ class Prediction:
 
     values: Tensor  # (batch, step, value) or (batch, value); NaN in the padding
     steps: Tensor | None  # (batch,) how many steps each row has; None where there is one prediction per sequence
-    choices: Tensor | None  # label or token ids (batch, step) or (batch,); None for a regression
+    choices: Tensor | None  # as `Head.choices` gives them; None of quantities
 
 
 _ROWS, _STEPS = Rows(), Rows(time=1)
@@ -110,6 +111,23 @@ class _Predictions:
 
     def _fields(self, prediction: Prediction) -> Record:
         return self._PER_SEQUENCE if prediction.steps is None else self._PER_STEP
+
+
+class _Heads:
+    """The predictions of the other heads by name."""
+
+    _EACH = _Predictions()
+
+    def split(self, value: Mapping[str, Prediction], split: RowSplit) -> list[dict[str, Prediction]]:
+        """Each query's rows."""
+        columns = [self._EACH.split(each, split) for each in value.values()]
+        return [dict(zip(value, parts, strict=True)) for parts in zip(*columns, strict=True)]
+
+    def merge(
+        self, whole: Mapping[str, Prediction] | None, part: Mapping[str, Prediction], slot: Slot
+    ) -> dict[str, Prediction]:
+        """Head by head."""
+        return {name: self._EACH.merge((whole or {}).get(name), each, slot) for name, each in part.items()}
 
 
 _TRACE = Record(
@@ -147,6 +165,8 @@ class Answer:
     """Whether its time step t reads the inputs' time step t, and no other."""
     horizon: int = 0
     prediction: Prediction | None = field(default=None, metadata=_field(_Predictions()))
+    heads: Mapping[str, Prediction] | None = field(default=None, metadata=_field(_Heads()))
+    """The predictions of the heads behind the first, where there are such."""
     output: Tensor | None = field(default=None, metadata=_field(_STEPS))
     """(batch, time, directions · unit), NaN in the padding."""
     final_state: State | None = field(default=None, metadata=_field(States("last")))

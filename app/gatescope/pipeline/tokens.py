@@ -1,12 +1,10 @@
-"""Token inputs: what of a vocabulary the manifest states, and how ids are fed to the LSTM."""
+"""Token inputs: what of a vocabulary the manifest states."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from gatescope.pipeline.config import Config
 from gatescope.pipeline.vocabulary import Kind, Unknown
@@ -39,11 +37,20 @@ class TokenInputs(Config):
     unknown_token: str | None = None
     """The entry that stands for unknown tokens, with `unknown = "token"`."""
 
+    lowercase: bool = False
+    """Whether a text is lower-cased before it is split."""
+
     @model_validator(mode="after")
     def _one_source(self) -> TokenInputs:
         if (self.vocabulary == "ids") != (self.size is not None):
             raise ValueError('`size` goes with `vocabulary = "ids"`, and only with it')
-        if self.vocabulary == "ids" and self.model_fields_set & {"characters", "file", "unknown", "unknown_token"}:
+        if self.vocabulary == "ids" and self.model_fields_set & {
+            "characters",
+            "file",
+            "unknown",
+            "unknown_token",
+            "lowercase",
+        }:
             raise ValueError("a vocabulary of ids has a `size`, and neither entries nor a rule for unknown ones")
         if self.vocabulary != "ids" and (self.characters is None) == (self.file is None):
             raise ValueError("give the vocabulary as either `characters` or `file`")
@@ -54,25 +61,3 @@ class TokenInputs(Config):
         if self.unknown == "suffix" and self.vocabulary != "words":
             raise ValueError('`unknown = "suffix"` is a rule for words')
         return self
-
-
-class TokenEncoder(nn.Module):
-    """Token ids -> the LSTM's inputs, by an embedding where the weights have one, else one-hot."""
-
-    def __init__(self, vocabulary_size: int, embedding: Tensor | None) -> None:
-        super().__init__()
-        self.vocabulary_size = vocabulary_size
-        self.embedding = None
-        if embedding is not None:
-            self.embedding = nn.Embedding(vocabulary_size, embedding.shape[1], _weight=embedding)
-
-    @property
-    def width(self) -> int:
-        """The LSTM's input size."""
-        return self.vocabulary_size if self.embedding is None else self.embedding.embedding_dim
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """(batch, time) -> (batch, time, the LSTM's input size)."""
-        if self.embedding is not None:
-            return self.embedding(ids)  # type: ignore[no-any-return]
-        return one_hot(ids, self.vocabulary_size).float()

@@ -30,8 +30,15 @@ class Vocabulary:
     """
 
     def __init__(
-        self, entries: Sequence[str], kind: Kind, unknown: Unknown = "refuse", unknown_token: str | None = None
+        self,
+        entries: Sequence[str],
+        kind: Kind,
+        unknown: Unknown = "refuse",
+        unknown_token: str | None = None,
+        *,
+        lowercase: bool = False,
     ) -> None:
+        self._lowercase = lowercase
         self.entries = tuple(entries)
         self.kind = kind
         self._unknown = unknown
@@ -61,6 +68,7 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """The tokens of a text: its characters, or its words and marks."""
+        text = text.lower() if self._lowercase else text
         return list(text) if self.kind == "characters" else words.split(text)
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
@@ -70,6 +78,10 @@ class Vocabulary:
             UnknownToken: a token is not in the vocabulary and the rule for unknowns is `refuse`.
         """
         return [self._id(index, token) for index, token in enumerate(tokens)]
+
+    def unknown(self, tokens: Sequence[str]) -> list[int]:
+        """The indices of the tokens that are no entries, whatever they are read as."""
+        return [index for index, token in enumerate(tokens) if token not in self._ids]
 
     def join(self, ids: Iterable[int]) -> str:
         """The text that these ids write."""

@@ -18,10 +18,11 @@ from gatescope.pipeline.custom.forward_signature import ForwardSignature
 from gatescope.pipeline.custom.output_shape import OutputShape
 from gatescope.pipeline.custom.probe import probe, sizes
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
+from gatescope.pipeline.heads import Head, HeadConfig, Task
 from gatescope.pipeline.horizon import append
-from gatescope.pipeline.output import OutputConfig, Task
+from gatescope.pipeline.layers.layer import Shape
 from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
-from gatescope.pipeline.query import LSTM, Answer, Query
+from gatescope.pipeline.query import LSTM, Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -33,8 +34,7 @@ class CustomPipeline(Pipeline):
     Args:
         inputs: what the model takes.
         vocabulary_size: how many tokens there are, for token inputs.
-        task: what its prediction means; None serves its LSTMs alone.
-        output: the meaning of its values.
+        head: what its prediction means; None serves its LSTMs alone.
         module: on its device, with its weights.
         trial_steps: how many time steps the probe has.
 
@@ -48,12 +48,12 @@ class CustomPipeline(Pipeline):
         self,
         inputs: FeatureInputs | TokenInputs,
         vocabulary_size: int | None,
-        task: Task | None,
-        output: OutputConfig,
+        head: HeadConfig | None,
         module: nn.Module,
         trial_steps: int,
     ) -> None:
-        super().__init__(inputs, vocabulary_size, task, output)
+        super().__init__(inputs, vocabulary_size)
+        task = None if head is None else head.task
         found = _lstms(module)
         self.encoder = FeatureEncoder(inputs) if isinstance(inputs, FeatureInputs) else nn.Identity()
         self.module = module
@@ -67,10 +67,11 @@ class CustomPipeline(Pipeline):
             raise ModuleError(f"a trial run failed: {error}{hint if error.__cause__ else ''}") from error
         self.lstms = {name: found[name] for name in (*self._probed.ran, *found)}
         self.lstm = self.lstm_of(self._probed.ran[0])
+        self.state_spec = self.spec
         self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape)
-        self._check_values()
+        self.heads = nn.ModuleDict({} if head is None else {head.name: self._head(head)})  # type: ignore[assignment]
 
-    def prediction_shape(self, steps: int) -> tuple[int, ...] | None:
+    def prediction_shape(self, steps: int, head: str | None = None) -> tuple[int, ...] | None:  # noqa: ARG002 - one
         """As in the probe."""
         return None if self._probed.output_shape is None else self._probed.output_shape.shape(steps)
 
@@ -116,7 +117,8 @@ class CustomPipeline(Pipeline):
         answer = Answer(lengths, query.inputs, module=name)
         if output_shape is not None:
             predicted = self._scaled(output_shape.gathered(values, query.inputs.shape[1]))
-            answer = replace(answer, prediction=self._prediction(predicted, output_shape.steps(lengths)))
+            choices = None if self.head is None else self.head.choices(predicted, lengths)
+            answer = replace(answer, prediction=Prediction(predicted, output_shape.steps(lengths), choices))
         return self._inside(query, answer, Run.gathered(runs)) if runs else answer
 
     def _inside(self, query: Query, answer: Answer, run: Run) -> Answer:
@@ -173,12 +175,18 @@ class CustomPipeline(Pipeline):
             inputs = torch.randint(self.vocabulary_size or 0, (sequences, steps), generator=random)
         return inputs.to(next(self.module.parameters()).device)
 
-    def _check_values(self) -> None:
-        kind, count = self._values_wanted()
-        if self._probed.output_shape is not None and self._probed.output_shape.values != count:
+    def _scaled(self, values: Tensor) -> Tensor:
+        return values if self.head is None else self.head.scaled(values)
+
+    def _head(self, config: HeadConfig) -> Head:
+        output_shape, (kind, count) = self._probed.output_shape, config.count(self.vocabulary_size)
+        if output_shape is None:
+            raise TypeError("a module without a task predicts nothing")
+        if output_shape.values != count:
             raise ModuleError(
-                f"the module's forward predicts {self._probed.output_shape.values} values, but there are {count} {kind}"
+                f"the module's forward predicts {output_shape.values} values, but there are {count} {kind}"
             )
+        return Head(config, Shape(output_shape.values, is_sequence=output_shape.per_step))
 
 
 def _lstms(module: nn.Module) -> dict[str, nn.LSTM]:

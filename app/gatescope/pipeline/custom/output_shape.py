@@ -11,11 +11,14 @@ from torch import Tensor
 
 from gatescope import padding
 from gatescope.errors import ModuleFailed
-from gatescope.pipeline.output import Task
+from gatescope.pipeline.heads import Task
 
 _PER_SEQUENCE, _PER_STEP = 2, 3  # axes
 _WANTED = {
     "regression": "(batch, value), or (batch, time, value) with a prediction per time step",
+    "quantile": "(batch, value), or (batch, time, value) with a prediction per time step",
+    "binary": "(batch, 1), or (batch, time, 1) with a prediction per time step",
+    "multi_label": "(batch, label), or (batch, time, label) with a prediction per time step",
     "classification": "(batch, label)",
     "tagging": "(batch, time, label)",
     "next_token": "(batch, time, token)",
@@ -44,7 +47,7 @@ class OutputShape:
             "classification": output.dim() == _PER_SEQUENCE,
             "tagging": per_step,
             "next_token": per_step,
-        }[task]
+        }.get(task, output.dim() == _PER_SEQUENCE or per_step)
         if not fits or shape[0] != sequences or 0 in shape:
             raise ModuleFailed(
                 f"the module's forward gives shape {tuple(shape)} for a batch of {sequences} × {steps} steps; "

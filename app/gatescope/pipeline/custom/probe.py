@@ -12,7 +12,7 @@ from gatescope.capture import Calls, Run, capture_calls
 from gatescope.errors import InvalidInput, ModuleFailed
 from gatescope.pipeline.custom.forward_signature import ForwardSignature
 from gatescope.pipeline.custom.output_shape import OutputShape
-from gatescope.pipeline.output import Task
+from gatescope.pipeline.heads import Task
 
 _TOLERANCE = 1e-3  # far above what the order of sums does in float32, far below what another row does
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from gatescope.errors import NotFound, Unavailable
-from gatescope.pipeline import manifest as manifests
-from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline import manifest_file, sample
+from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.model import FILE, folders_with, versions_in
 from gatescope.server.repository.reason import reason_of
 
@@ -50,7 +50,7 @@ def look(folder: Path) -> dict[str, Found]:
     try:
         if not folder.is_dir():
             raise NotFound(f"the folder of models '{folder}' {'is no folder' if folder.exists() else 'does not exist'}")
-        return {path.name: look_at(path) for path in folders_with(manifests.FILE, folder)}
+        return {path.name: look_at(path) for path in folders_with(manifest_file.FILE, folder)}
     except OSError as error:
         raise Unavailable(f"the folder of models '{folder}' cannot be read: {error.strerror}") from error
 
@@ -61,10 +61,11 @@ def look_at(folder: Path) -> Found:
         versions = versions_in(folder)
     except OSError as error:
         return Found(None, problem=reason_of(error, folder.name))
-    manifest = _stamp(folder / manifests.FILE)
+    manifest = _stamp(folder / manifest_file.FILE)
     stated = _stated_or_problem(folder, manifest)
     shared = (manifest, *(_stamp(folder / file) for file in stated.files))
-    stamps = {version: (*shared, _stamp(folder / version / FILE)) for version in versions}
+    own = (FILE, sample.FILE)
+    stamps = {version: (*shared, *(_stamp(folder / version / file) for file in own)) for version in versions}
     problem = stated.problem
     if problem is None and not versions:
         problem = f"it has no weights: {folder.name}/<version>/{FILE} is missing"
@@ -83,7 +84,7 @@ def _stated_or_problem(folder: Path, stamp: Stamp) -> _Stated:
 @lru_cache(maxsize=4096)
 def _stated(folder: Path, _: Stamp) -> _Stated:
     """What the manifest with this stamp says; it is looked at often, and seldom changes."""
-    manifest = Manifest.read(folder)
+    manifest = read_manifest(folder)
     return _Stated(manifest.default_version, manifest.files)
 
 

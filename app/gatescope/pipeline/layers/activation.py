@@ -1,0 +1,83 @@
+"""`activation`: functions without weights, over the numbers of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights
+
+Function = Literal[
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "hardtanh",
+    "tanh",
+    "sigmoid",
+    "softplus",
+    "softsign",
+    "exp",
+    "softmax",
+    "log_softmax",
+    "l2_norm",
+]
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": functional.leaky_relu,
+    "elu": functional.elu,
+    "selu": functional.selu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "mish": functional.mish,
+    "hardtanh": functional.hardtanh,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "softplus": functional.softplus,
+    "softsign": functional.softsign,
+    "exp": torch.exp,
+    "softmax": lambda values: values.softmax(dim=-1),
+    "log_softmax": lambda values: values.log_softmax(dim=-1),
+    "l2_norm": lambda values: functional.normalize(values, dim=-1),
+}
+"""Name -> the function, with PyTorch's default arguments; the last three go over all numbers of a step."""
+
+assert FUNCTIONS.keys() == set(get_args(Function))  # noqa: S101 - the two lists are one
+
+_PROBABILITIES = frozenset({"softmax", "sigmoid"})
+
+
+class ActivationConfig(LayerConfig):
+    """A function of `torch.nn.functional`, with its default arguments."""
+
+    type: Literal["activation"]
+    """`activation`."""
+
+    function: Function
+    """Its name: `relu`, `tanh`, `softplus`, …; `l2_norm` divides the numbers of a step by their Euclidean norm."""
+
+    def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
+        """The layer."""
+        shape = self.only(given)
+        return Activation(self.function, replace(shape, is_probability=self.function in _PROBABILITIES))
+
+
+class Activation(Layer):
+    """(…, width) -> (…, width)."""
+
+    def __init__(self, function: Function, shape: Shape) -> None:
+        super().__init__()
+        self._function, self.shape = FUNCTIONS[function], shape
+
+    def forward(self, *values: Tensor, steps: Steps) -> Tensor:  # noqa: ARG002 - each step for itself
+        """The function of each number, or of each step."""
+        return self._function(values[0])

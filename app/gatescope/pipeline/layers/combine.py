@@ -1,0 +1,94 @@
+"""`concat` and `add`: several values side by side, or their sum; a vector stands at every step of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gatescope.errors import ManifestError
+from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights
+
+_SEQUENCE = 3  # axes: (batch, time, width)
+
+
+class ConcatConfig(LayerConfig):
+    """The values side by side, in the order of `inputs`."""
+
+    type: Literal["concat"]
+    """`concat`."""
+
+    def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
+        """The layer."""
+        self.check_numbers(given)
+        width = sum(shape.width for shape in given)
+        named = [shape.names for shape in given]
+        names = None if None in named else tuple(name for part in named for name in part or ())
+        return Concat(replace(_joined(given), width=width, names=names, directions=1, is_probability=False))
+
+
+class AddConfig(LayerConfig):
+    """The sum of the values, which are equally wide: a residual connection."""
+
+    type: Literal["add"]
+    """`add`."""
+
+    def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
+        """The layer."""
+        self.check_numbers(given)
+        widths = {shape.width for shape in given}
+        if len(widths) > 1:
+            raise ManifestError(f"layer '{self.name}' adds values of different widths: {sorted(widths)}")
+        directions = {shape.directions for shape in given}
+        whole = _joined(given).numbered(self.name, *widths)
+        return Add(replace(whole, directions=directions.pop() if len(directions) == 1 else 1))
+
+
+class Concat(Layer):
+    """(…, width) each -> (…, sum of widths)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, *values: Tensor, steps: Steps) -> Tensor:
+        """The values side by side."""
+        return torch.cat(_aligned(values, steps), dim=-1)
+
+
+class Add(Layer):
+    """(…, width) each -> (…, width)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, *values: Tensor, steps: Steps) -> Tensor:
+        """The sum."""
+        first, *others = _aligned(values, steps)
+        for other in others:
+            first = first + other
+        return first
+
+
+def _joined(given: Sequence[Shape]) -> Shape:
+    """What is common to what is computed from all of these."""
+    is_sequence = any(shape.is_sequence for shape in given)
+    late = is_sequence and any(not (shape.is_sequence or shape.is_static) for shape in given)
+    return Shape(
+        width=0,
+        is_sequence=is_sequence,
+        is_local=all(shape.is_local for shape in given) and not late,
+        sums_up=any(shape.sums_up for shape in given),
+        is_static=all(shape.is_static for shape in given),
+    )
+
+
+def _aligned(values: Sequence[Tensor], steps: Steps) -> list[Tensor]:
+    """Vectors at every step, where there is a sequence among the values."""
+    if len({value.dim() for value in values}) == 1:
+        return list(values)
+    return [value if value.dim() == _SEQUENCE else value[:, None].expand(-1, steps.time, -1) for value in values]

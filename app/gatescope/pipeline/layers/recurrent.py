@@ -1,0 +1,127 @@
+"""`lstm`: a recurrent module, whose arguments are inferred from its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gatescope.errors import ManifestError, WeightsError
+from gatescope.pipeline.config import Config
+from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights, parameter
+from gatescope.spec import Spec
+from gatescope.state import State
+
+_ENTRIES = 2  # axes of a learned state: (layers · directions, size)
+
+
+class Stated(Config):
+    """Arguments of a recurrent module; they are inferred from the weights, and what is stated must agree."""
+
+    input_size: int | None = None
+    """Width of its input."""
+    hidden_size: int | None = None
+    """Width of the cell state."""
+    num_layers: int | None = None
+    """How many layers are stacked."""
+    bias: bool | None = None
+    """Whether there are biases."""
+    bidirectional: bool | None = None
+    """Whether it reads both ways."""
+    proj_size: int | None = None
+    """Width of the projected hidden state; 0 without a projection."""
+
+    def check(self, name: str, spec: Spec) -> None:
+        """Raise `ManifestError` where the weights say otherwise."""
+        for argument in Stated.model_fields:
+            value = getattr(self, argument)
+            if value is not None and value != getattr(spec, argument):
+                raise ManifestError(
+                    f"the manifest says {name}.{argument} = {value}, but the weights say "
+                    f"{argument} = {getattr(spec, argument)}"
+                )
+
+
+class LSTMConfig(LayerConfig, Stated):
+    """`nn.LSTM`, or an `nn.LSTMCell` called at every step, of whatever arguments its weights show."""
+
+    type: Literal["lstm"]
+    """`lstm`."""
+
+    initial_hidden_state: str | None = None
+    """The full name of the weight that is h_0, where it is learned: (layers · directions, 1, size); else zeros."""
+
+    initial_cell_state: str | None = None
+    """The full name of the weight that is c_0, where it is learned."""
+
+    def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:
+        """The layer."""
+        shape = self.only(given, sequence=True)
+        own = {f"{name}_l0" if name in _CELL else name: value for name, value in weights.below().items()}
+        try:
+            spec = Spec.from_state_dict(own)
+        except WeightsError as error:
+            raise WeightsError(f"layer '{self.name}': {error}") from None
+        stored = {name.removesuffix("_l0") if _is_cell(weights) else name for name in spec.parameter_shapes()}
+        for name in stored:
+            weights.anywhere(weights.full(name))
+        self.check(self.name, spec)
+        if spec.input_size != shape.width:
+            raise ManifestError(
+                f"layer '{self.name}' is given {shape.width} values a time step, but the weights' "
+                f"nn.{spec.cell.module.__name__} has input_size {spec.input_size}"
+            )
+        module = spec.build()
+        module.load_state_dict({name: own[name] for name in spec.parameter_shapes()})
+        module.requires_grad_(requires_grad=False)
+        learned = [self._learned(weights, spec, state) for state in spec.cell.states]
+        made = replace(shape.numbered(self.name, spec.output_size), directions=spec.num_directions)
+        return Recurrent(module, spec, learned, made)
+
+    def _learned(self, weights: Weights, spec: Spec, state: str) -> Tensor | None:
+        name = getattr(self, f"initial_{state}")
+        if name is None:
+            return None
+        value = weights.anywhere(name)
+        shape = spec.state_shapes(1)[state]
+        if value.numel() != shape[0] * shape[2]:
+            raise WeightsError(
+                f"'{name}' has shape {list(value.shape)}, but the {state} of layer '{self.name}' has {list(shape)}"
+            )
+        return value.reshape(shape)
+
+
+_CELL = frozenset({"weight_ih", "weight_hh", "bias_ih", "bias_hh"})
+"""The weights of an `nn.LSTMCell`, which is an `nn.LSTM` of one layer, stepped."""
+
+
+def _is_cell(weights: Weights) -> bool:
+    return "weight_ih" in weights.below()
+
+
+class Recurrent(Layer):
+    """A recurrent module and the state that it starts from."""
+
+    def __init__(self, module: nn.RNNBase, spec: Spec, learned: Sequence[Tensor | None], shape: Shape) -> None:
+        super().__init__()
+        self.module, self.spec, self.shape = module, spec, shape
+        self._has_learned = any(value is not None for value in learned)
+        if self._has_learned:
+            shapes = spec.state_shapes(1).values()
+            self._learned = nn.ParameterList(
+                parameter(torch.zeros(size) if value is None else value)
+                for value, size in zip(learned, shapes, strict=True)
+            )
+
+    def forward(self, *values: Tensor, steps: Steps) -> Tensor:
+        """Not called: a graph runs the module itself, whose state it carries."""
+        raise NotImplementedError
+
+    def initial_state(self, rows: int) -> State | None:
+        """The learned state that each of so many sequences starts from; None where that is zeros."""
+        if not self._has_learned:
+            return None
+        return State(*(value.expand(-1, rows, -1).contiguous() for value in self._learned))
