@@ -1,16 +1,24 @@
-from collections.abc import Callable
+"""What the tests of pipelines share: pipelines beside the modules whose weights they serve, and raw inputs."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from gatescope.errors import ManifestError
 from gatescope.padding import pad
-from gatescope.pipeline.features import Feature, FeatureInputs
-from gatescope.pipeline.head import HeadConfig
-from gatescope.pipeline.output import OutputConfig
-from gatescope.pipeline.plain import PlainPipeline
+from gatescope.pipeline.features import Feature, FeatureInputs, StaticInputs
+from gatescope.pipeline.heads import HeadConfig
+from gatescope.pipeline.layered import LayeredPipeline
+from gatescope.pipeline.layers import LayerConfig
+from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.query import Answer, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
@@ -32,7 +40,7 @@ TOKENS = TokenInputs(kind="tokens", vocabulary="characters", characters=VOCABULA
 class Case:
     """A pipeline beside the module whose weights it serves."""
 
-    pipeline: PlainPipeline
+    pipeline: LayeredPipeline
     module: nn.Module
 
     def ask(self, sequences: list[Tensor], **wanted: Any) -> Answer:
@@ -45,8 +53,66 @@ class Case:
         return State(*(torch.randn(shape, generator=generator) for shape in shapes.values()))
 
 
+@pytest.fixture(scope="session")
+def build_once() -> Callable[..., LayeredPipeline]:
+    """The same as `build`, for tests that hypothesis runs many times."""
+    return _build
+
+
 @pytest.fixture
-def case(plain) -> Callable[..., Case]:
+def build() -> Callable[..., LayeredPipeline]:
+    """`build(layers, weights, heads, inputs=…, static=…)`: layers and heads as `model.toml` states them.
+
+    `layers` may name types alone: `["lstm", "linear"]`. Without inputs, as many plain features as `inputs` says.
+    """
+
+    return _build
+
+
+def _build(
+    layers: Sequence[dict[str, Any] | str],
+    weights: nn.Module | Mapping[str, Tensor],
+    heads: Sequence[dict[str, Any]] = (),
+    inputs: FeatureInputs | TokenInputs | int = 3,
+    static: StaticInputs | int | None = None,
+    ignored: Sequence[str] = (),
+) -> LayeredPipeline:
+    stated = [{"name": each, "type": each} if isinstance(each, str) else each for each in layers]
+    if isinstance(inputs, int):
+        inputs = FeatureInputs(kind="features", features=plain_features(inputs))
+    if isinstance(static, int):
+        static = StaticInputs(features=plain_features(static))
+    return LayeredPipeline(
+        inputs,
+        static,
+        len(inputs.characters) if isinstance(inputs, TokenInputs) else None,
+        TypeAdapter(list[LayerConfig]).validate_python(stated),
+        [HeadConfig.model_validate(head) for head in heads],
+        weights.state_dict() if isinstance(weights, nn.Module) else weights,
+        ignored=ignored,
+    )
+
+
+def plain_features(count: int) -> tuple[Feature, ...]:
+    return tuple(Feature(name=f"f{index}") for index in range(count))
+
+
+def names(count: int) -> list[str]:
+    return [f"y{index}" for index in range(count)]
+
+
+@pytest.fixture
+def regression() -> Callable[..., dict[str, Any]]:
+    """`regression(2)`: a head of two quantities."""
+
+    def make(count: int, layer: str | None = None, **further: Any) -> dict[str, Any]:
+        return {"task": "regression", "names": names(count)} | ({"layer": layer} if layer else {}) | further
+
+    return make
+
+
+@pytest.fixture
+def case(plain, build) -> Callable[..., Case]:
     """`case("features" | "embedding" | "one-hot", task, steps=…, output={…}, head=…, **arguments_of_nn_lstm)`."""
 
     def make(
@@ -59,7 +125,6 @@ def case(plain) -> Callable[..., Case]:
         head: tuple[int, ...] | None = (2,),
         **arguments: Any,
     ) -> Case:
-        inputs = FEATURES if kind == "features" else TOKENS
         size = {"features": FEATURES.width, "embedding": 5, "one-hot": len(VOCABULARY)}[kind]
         module = plain(
             size,
@@ -69,10 +134,18 @@ def case(plain) -> Callable[..., Case]:
             activation={"relu": nn.ReLU, "tanh": nn.Tanh}[activation],
             **arguments,
         )
-        config = None if head is None else HeadConfig(steps=steps, activation=activation)
-        meaning = OutputConfig(**output or ({"names": ("x", "y")} if task == "regression" else {}))
-        size_or_none = None if kind == "features" else len(VOCABULARY)
-        return Case(PlainPipeline(inputs, size_or_none, task, config, meaning, module.state_dict()), module)
+        layers: list[dict[str, Any]] = [{"name": "lstm", "type": "lstm"}]
+        if kind != "features":
+            layers.insert(0, {"name": "embedding", "type": kind.replace("-", "_")})
+        if steps != "all":
+            layers.append({"name": "pool", "type": "pool", "how": steps})
+        for before, after in pairwise([None, *range(0, 2 * len(head or ()), 2)]):
+            if before is not None:
+                layers.append({"name": f"activation.{before}", "type": "activation", "function": activation})
+            layers.append({"name": f"head.{after}", "type": "linear"})
+        said = output or ({"names": ("x", "y")} if task == "regression" else {})
+        heads = [] if task is None else [{"task": task, **said}]
+        return Case(build(layers, module, heads, FEATURES if kind == "features" else TOKENS), module)
 
     return make
 
@@ -120,3 +193,30 @@ def encode() -> Callable[[Tensor], Tensor]:
         return torch.stack(rows).float()
 
     return by_hand
+
+
+@pytest.fixture
+def folder(tmp_path) -> Callable[..., Path]:
+    """`folder(manifest, week_json="…")`: write a manifest and files beside it; the folder they stand in."""
+    fresh = itertools.count()
+
+    def write(manifest: str | bytes, **files: str | bytes) -> Path:
+        path = tmp_path / f"{next(fresh)}" / "river"
+        path.mkdir(parents=True)
+        for name, content in {"model_toml": manifest, **files}.items():
+            (path / name.replace("_", ".")).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def refusal(folder) -> Callable[..., str]:
+    """`refusal(manifest, **files)`: why such a manifest is refused."""
+
+    def why(manifest: str | bytes, **files: str | bytes) -> str:
+        with pytest.raises(ManifestError) as refused:
+            read_manifest(folder(manifest, **files))
+        return str(refused.value)
+
+    return why

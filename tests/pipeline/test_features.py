@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from gatescope.pipeline.features import Feature, FeatureEncoder, FeatureInputs
+from gatescope.pipeline.features import Feature, FeatureEncoder, FeatureInputs, StaticInputs
 
 INPUTS = FeatureInputs(
     kind="features",
@@ -55,8 +55,46 @@ def test_a_phase_comes_round_after_its_period():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_values_keep_the_precision_of_the_input(dtype):
-    assert FeatureEncoder(INPUTS)(torch.ones(1, 2, 4, dtype=dtype)).dtype == dtype
+def test_what_the_layers_read_is_float32(dtype):
+    plain = FeatureInputs(kind="features", features=(Feature(name="a"),))
+    assert FeatureEncoder(INPUTS)(torch.ones(1, 2, 4, dtype=dtype)).dtype == torch.float32
+    assert FeatureEncoder(plain)(torch.ones(1, 2, 1, dtype=dtype)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        Feature(name="julian_day", mean=2451545.0, std=365.25),
+        Feature(name="unix_seconds", mean=1.7e9, std=3600.0),
+        Feature(name="unix_seconds", period=86400.0),
+        Feature(name="nanoseconds", mean=1.7e18, std=6e11),
+    ],
+    ids=lambda feature: f"{feature.name} {'phase' if feature.period else 'number'}",
+)
+def test_dates_keep_their_digits_because_they_are_scaled_in_float64(feature):
+    raw = (feature.mean or 1.7e9) + np.linspace(-3, 3, 50) * (feature.std if feature.mean else 7e4)
+    if feature.period:
+        phase = raw * (2 * np.pi / feature.period)
+        expected = np.stack((np.sin(phase), np.cos(phase)), axis=-1)
+    else:
+        expected = ((raw - feature.mean) / feature.std)[:, None]
+    inputs = FeatureInputs(kind="features", features=(feature,))
+    encoded = FeatureEncoder(inputs)(torch.from_numpy(raw)[None, :, None])
+    np.testing.assert_allclose(encoded[0].numpy(), expected, rtol=1e-6, atol=1e-6)
+    in_float32 = FeatureEncoder(inputs)(torch.from_numpy(raw)[None, :, None].float())
+    assert np.abs(in_float32[0].numpy() - expected).max() > 1e-4  # so many digits are lost in float32
+    assert inputs.is_scaled
+
+
+def test_what_is_passed_on_as_it_is_needs_no_float64():
+    assert not FeatureInputs(kind="features", features=(Feature(name="a"),)).is_scaled
+    assert INPUTS.is_scaled
+
+
+def test_static_features_are_encoded_for_each_sequence_once():
+    static = StaticInputs(features=INPUTS.features)
+    encoded = FeatureEncoder(static)(torch.tensor([[7, 3.0, 12.0, 0.5]], dtype=torch.float64))
+    torch.testing.assert_close(encoded, torch.tensor([[0, 0, 1, 0, 1, 0, 0.5]]), rtol=0, atol=1e-6)
 
 
 def test_a_missing_number_stays_missing():

@@ -2,11 +2,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from gatescope.backends import reference
 from gatescope.cells import LSTM
+from gatescope.padding import pad
+from gatescope.pipeline.features import Feature, FeatureInputs
+from gatescope.pipeline.heads import HeadConfig
 from gatescope.pipeline.horizon import _TokenRows
-from gatescope.pipeline.output import OutputConfig
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.state import State
@@ -218,4 +221,148 @@ class TestText:
 
 
 def test_a_temperature_of_zero_is_the_default():
-    assert OutputConfig().temperature == 0
+    assert HeadConfig(task="next_token").temperature == 0
+
+
+class TestGraphs:
+    """Each kind of graph that can run on, against one run over the whole extended sequence."""
+
+    LSTM = ({"name": "lstm", "type": "lstm"},)
+    POOL = {"name": "pool", "type": "pool", "how": "last"}  # noqa: RUF012 (read only)
+    FC = {"name": "fc", "type": "linear"}  # noqa: RUF012 (read only)
+    CONV = {"name": "conv", "type": "conv1d", "padding": "causal"}  # noqa: RUF012 (read only)
+    STATIC = {"name": "beside", "type": "concat", "inputs": ["inputs", "static"]}  # noqa: RUF012 (read only)
+    LATE = {"name": "late", "type": "concat", "inputs": ["lstm", "pool"]}  # noqa: RUF012 (read only)
+
+    @pytest.fixture
+    def weights(self, seeded_lstm):
+        torch.manual_seed(5)
+        return {
+            "lstm": seeded_lstm(3, 4),
+            "wide": seeded_lstm(5, 4),
+            "conv": nn.Conv1d(3, 3, 3),
+            "fc": nn.Linear(4, 2),
+            "fc2": nn.Linear(8, 2),
+            "fc3": nn.Linear(6, 2),
+        }
+
+    @pytest.fixture
+    def rows(self, random):
+        return [torch.randn(length, 3, generator=random) for length in LENGTHS]
+
+    @pytest.fixture
+    def ahead(self, random):
+        return torch.randn(3, HORIZON, 3, generator=random)
+
+    @pytest.fixture
+    def made(self, build, weights):
+        def make(*layers, static=None, **head):
+            used = {layer.get("weights", layer["name"]) for layer in layers}
+            named = nn.ModuleDict({name: module for name, module in weights.items() if name in used})
+            return build(layers, named, [{"task": "regression", "names": ["f1", "y"]} | head], static=static)
+
+        return make
+
+    SAME_STEP = (
+        (*LSTM, FC),
+        (*LSTM, POOL, FC),
+        (CONV, *LSTM, FC),
+        (CONV, *LSTM, POOL, FC),
+        (*LSTM, POOL, LATE, FC | {"weights": "fc2"}),
+        (STATIC, {"name": "wide", "type": "lstm"}, FC),
+        (STATIC, {"name": "wide", "type": "lstm"}, POOL, FC),
+        (
+            *LSTM,
+            POOL,
+            {"name": "late", "type": "concat", "inputs": ["pool", "static"]},
+            {"name": "fc3", "type": "linear"},
+        ),
+    )
+
+    @pytest.mark.parametrize("layers", SAME_STEP, ids=lambda layers: "-".join(layer["name"] for layer in layers))
+    def test_predictions_of_the_same_step_are_those_of_the_whole(self, made, rows, ahead, layers):
+        pipeline = made(*layers, static=2)
+        static = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.4, 0.8]])
+        query = Query(*pad(rows), horizon=HORIZON, future_inputs=ahead, static_inputs=static)
+        values = pipeline.answer(query).prediction.values
+        per_step = pipeline.prediction_shape(1) == (1, 2)
+        for row, sequence in enumerate(rows):
+            whole = torch.cat((sequence, ahead[row]))
+            for step in range(HORIZON):
+                read = whole if per_step else whole[: len(sequence) + step + 1]
+                asked = Query(read[None], torch.tensor([len(read)]), static_inputs=static[row : row + 1])
+                alone = pipeline.answer(asked).prediction.values[0]
+                expected = alone[len(sequence) + step] if per_step else alone
+                torch.testing.assert_close(values[row, step], expected, rtol=0, atol=1e-5)
+
+    NEXT_STEP = (
+        (*LSTM, FC),
+        (*LSTM, POOL, FC),
+        (*LSTM, {"name": "sum", "type": "add", "inputs": ["lstm", "lstm"]}, FC),
+        (STATIC, {"name": "wide", "type": "lstm"}, FC),
+        (STATIC, {"name": "wide", "type": "lstm"}, POOL, FC),
+    )
+
+    @pytest.mark.parametrize("layers", NEXT_STEP, ids=lambda layers: "-".join(layer["name"] for layer in layers))
+    def test_predictions_of_the_next_step_are_read_back(self, made, rows, ahead, layers):
+        pipeline = made(*layers, static=2, predicts="next_step", mean=[0.5, 0.0], std=[2.0, 1.0])
+        static = torch.tensor([[0.3, -1.0], [1.5, 0.2], [-0.4, 0.8]])
+        ahead[..., 1] = torch.nan  # f1 is fed back
+        query = Query(*pad(rows), horizon=HORIZON, future_inputs=ahead, static_inputs=static)
+        values = pipeline.answer(query).prediction.values
+        for row, sequence in enumerate(rows):
+            read = sequence
+            for step in range(HORIZON):
+                asked = Query(read[None], torch.tensor([len(read)]), static_inputs=static[row : row + 1])
+                predicted = pipeline.answer(asked).prediction.values[0]
+                predicted = predicted if predicted.dim() == 1 else predicted[-1]
+                torch.testing.assert_close(values[row, step], predicted, rtol=0, atol=1e-5)
+                known = ahead[row, step].clone()
+                known[1] = predicted[0]
+                read = torch.cat((read, known[None]))
+
+    def test_several_layers_carry_their_states(self, build, seeded_lstm, rows, ahead):
+        named = nn.ModuleDict({"a": seeded_lstm(3, 4), "b": seeded_lstm(4, 3, 2), "fc": nn.Linear(3, 1)})
+        layers = [{"name": "a", "type": "lstm"}, {"name": "b", "type": "lstm"}, self.FC]
+        pipeline = build(layers, named, [{"task": "regression", "names": ["f1"], "predicts": "next_step"}])
+        ahead[..., 1] = torch.nan
+        values = pipeline.answer(Query(*pad(rows), horizon=HORIZON, future_inputs=ahead)).prediction.values
+        for row, sequence in enumerate(rows):
+            read = sequence
+            for step in range(HORIZON):
+                predicted = pipeline.answer(Query(read[None], torch.tensor([len(read)]))).prediction.values[0, -1]
+                torch.testing.assert_close(values[row, step], predicted, rtol=0, atol=1e-5)
+                known = torch.stack((ahead[row, step, 0], predicted[0], ahead[row, step, 2]))
+                read = torch.cat((read, known[None]))
+
+    @pytest.mark.parametrize(
+        ("layers", "head", "reason"),
+        [
+            ((*LSTM, {"name": "pool", "type": "pool", "how": "mean"}, FC), {}, "no prediction that could run on"),
+            ((CONV, *LSTM, FC), {"predicts": "next_step"}, "reads neighbouring steps"),
+            ((*LSTM, POOL, LATE, FC | {"weights": "fc2"}), {"predicts": "next_step"}, "reads neighbouring steps"),
+            ((*LSTM, FC), {"task": "tagging", "labels": ["P", "Q"]}, "(tagging) has no prediction"),
+            ((*LSTM, FC), {"task": "quantile", "names": ["y"], "quantiles": [0.1, 0.9]}, "(quantile) has no"),
+        ],
+        ids=str,
+    )
+    def test_what_cannot_run_on_says_why(self, made, layers, head, reason):
+        assert reason in made(*layers, **head).horizon_refusal
+
+    @pytest.mark.parametrize(("steps", "predicts"), [("all", "next_step"), ("last", "same_step")])
+    def test_what_reads_both_ways_cannot_either(self, case, steps, predicts):
+        made = case(bidirectional=True, steps=steps, output={"names": ("x", "y"), "predicts": predicts})
+        assert made.pipeline.horizon_refusal.startswith("reads both ways")
+
+    def test_dates_beyond_float32_are_fed_back_in_float64(self, build, seeded_lstm):
+        seconds = Feature(name="time", mean=1.7e9, std=3600.0)
+        inputs = FeatureInputs(kind="features", features=(seconds, Feature(name="y", mean=3.0, std=2.0)))
+        named = nn.ModuleDict({"lstm": seeded_lstm(2, 4), "fc": nn.Linear(4, 1)})
+        pipeline = build(
+            [*self.LSTM, self.FC], named, [{"task": "regression", "names": ["y"], "predicts": "next_step"}], inputs
+        )
+        rows = torch.tensor([[1.7e9 + 1, 2.0], [1.7e9 + 2, 3.0], [1.7e9 + 3, 4.0]], dtype=torch.float64)
+        later = torch.tensor([[[1.7e9 + 4, torch.nan], [1.7e9 + 5, torch.nan]]], dtype=torch.float64)
+        answer = pipeline.answer(Query(rows[None], torch.tensor([3]), horizon=2, future_inputs=later))
+        assert answer.inputs.dtype == torch.float64
+        assert answer.inputs[0, :, 0].tolist() == [1.7e9 + second for second in (1, 2, 3, 4, 5)]

@@ -1,59 +1,106 @@
-import itertools
+"""Manifests of format 2: their fields, and the files beside them."""
+
 import json
 
 import pytest
 
 from gatescope.errors import ManifestError
-from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline.manifest_file import read_manifest
 
+FEATURES = """
+format = 2
+description = "two quantities"
+window = 24
+ignored = ["ema"]
+
+[input]
+kind = "features"
+features = [{ name = "a" }, { name = "b", categories = [1, 2] }]
+
+[static]
+features = [{ name = "area", mean = 3.0 }]
+
+[[layers]]
+name = "beside"
+type = "concat"
+inputs = ["inputs", "static"]
+
+[[layers]]
+name = "lstm"
+type = "lstm"
+hidden_size = 4
+
+[[layers]]
+name = "fc"
+type = "linear"
+weights = "model.fc"
+
+[[heads]]
+task = "regression"
+names = ["x", "y"]
+
+[[heads]]
+name = "state"
+layer = "lstm"
+task = "tagging"
+labels = ["P", "Q", "R", "S"]
+"""
 TOKENS = """
+format = 2
 description = "letters"
-task = "next_token"
 
 [input]
 kind = "tokens"
 vocabulary = "characters"
 characters = "\\n abc"
 
-[head]
+[[layers]]
+name = "embedding"
+type = "embedding"
+
+[[layers]]
+name = "lstm"
+type = "lstm"
+
+[[heads]]
+task = "next_token"
 """
 WORDS = """
+format = 2
 description = "words"
-task = "tagging"
 
 [input]
 kind = "tokens"
 vocabulary = "words"
 file = "vocabulary.txt"
 
-[head]
+[[layers]]
+name = "embedding"
+type = "embedding"
 
-[output]
+[[layers]]
+name = "lstm"
+type = "lstm"
+
+[[heads]]
+task = "tagging"
 labels = ["NOUN", "VERB"]
+
+"""
+CUSTOM = """
+format = 2
+description = "a module of its own"
+factory = "package.module:function"
+
+[input]
+kind = "features"
+features = [{ name = "a" }]
+
+[[heads]]
+task = "regression"
+names = ["x"]
 """
 ENTRIES = "I\nlove\nChina\n"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Write a manifest and files beside it; the folder they stand in."""
-    fresh = itertools.count()
-
-    def write(manifest, **files):
-        path = tmp_path / f"{next(fresh)}" / "river"
-        path.mkdir(parents=True)
-        (path / "model.toml").write_bytes(manifest if isinstance(manifest, bytes) else manifest.encode())
-        for name, content in files.items():
-            (path / name.replace("_", ".")).write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
-def refusal(path):
-    with pytest.raises(ManifestError) as refused:
-        Manifest.read(path)
-    return str(refused.value)
 
 
 def changed(*replacements, manifest=None, more=""):
@@ -61,127 +108,140 @@ def changed(*replacements, manifest=None, more=""):
     text = WORDS if manifest is None else manifest
     for old, new in zip(replacements[::2], replacements[1::2], strict=True):
         assert old in text
-        text = text.replace(old, new)
+        text = text.replace(old, new, 1)
     return text + more
 
 
-class TestReading:
-    def test_a_manifest_is_read_with_its_defaults(self, model_folder):
-        manifest = Manifest.read(model_folder().path)
-        assert manifest.task == "regression"
-        assert manifest.input.names == ["a", "b", "c"]
-        assert manifest.output.names == ("x", "y")
-        assert (manifest.head.steps, manifest.head.activation) == ("all", "relu")
-        assert manifest.default_version is None
-        assert manifest.examples == ()
-
-    def test_a_byte_order_mark_is_no_part_of_it(self, folder):
-        path = folder(("\ufeff" + WORDS).encode(), vocabulary_txt="\ufeff" + ENTRIES)
-        manifest = Manifest.read(path)
-        assert manifest.description == "words"
-        assert manifest.read_vocabulary(path).entries[0] == "I"
-
-    def test_the_lstm_alone_needs_neither_task_nor_head(self, folder):
-        manifest = Manifest.read(folder(changed('task = "tagging"', "", "[head]", "")))
-        assert (manifest.task, manifest.head) == (None, None)
-
-    def test_a_missing_manifest_is_named(self, tmp_path):
-        (tmp_path / "river").mkdir()
-        assert "river/model.toml cannot be read" in refusal(tmp_path / "river")
-
-    @pytest.mark.parametrize("text", ["description = ", "[input\n", "a = 1\na = 2\n", b"description = '\xff'"])
-    def test_what_is_not_toml_is_refused(self, folder, text):
-        assert "river/model.toml cannot be read" in refusal(folder(text))
-
-    def test_an_empty_manifest_lacks_its_description(self, folder):
-        assert "description" in refusal(folder(""))
-
-
 class TestFields:
-    @pytest.mark.parametrize(
-        ("manifest", "named"),
-        [
-            (changed("[head]", "[head]\nwidth = 3"), "head.width"),
-            (changed("task =", "tsk ="), "tsk"),
-            (changed(more="\n[training]\nepochs = 3\n"), "training"),
-            (changed(more="temprature = 1.0\n"), "output.temprature"),
-            (changed("[head]", "[lstm]\nbatch_first = true\n[head]"), "lstm.batch_first"),
-        ],
-    )
-    def test_an_unknown_field_is_named(self, folder, manifest, named):
-        assert named in refusal(folder(manifest))
+    def test_a_manifest_is_read_with_its_defaults(self, folder):
+        manifest = read_manifest(folder(FEATURES))
+        assert manifest.format == 2
+        assert [(layer.name, layer.type) for layer in manifest.layers] == [
+            ("beside", "concat"),
+            ("lstm", "lstm"),
+            ("fc", "linear"),
+        ]
+        assert (manifest.layers[2].inputs, manifest.layers[2].weights) == ((), "model.fc")
+        assert manifest.task == "regression"
+        assert manifest.head is manifest.heads[0]
+        assert [head.name for head in manifest.heads] == ["prediction", "state"]
+        assert manifest.static.names == ["area"]
+        assert (manifest.window, manifest.ignored, manifest.not_computed) == (24, ("ema",), ())
+        assert (manifest.default_version, manifest.examples, manifest.files) == (None, (), ())
+
+    def test_recurrent_layers_alone_need_no_head(self, folder):
+        manifest = read_manifest(folder(changed('[[heads]]\ntask = "next_token"\n', "", manifest=TOKENS)))
+        assert (manifest.head, manifest.task) == (None, None)
+
+    def test_what_is_not_computed_is_stated(self, folder):
+        more = '[[not_computed]]\nname = "attention"\nkind = "nn.MultiheadAttention"\nplace = "behind"\n'
+        (left_out,) = read_manifest(folder(FEATURES + more)).not_computed
+        assert (left_out.name, left_out.kind, left_out.place) == ("attention", "nn.MultiheadAttention", "behind")
+
+    def test_the_files_beside_it_are_listed(self, folder):
+        more = '[[examples]]\ntitle = "week"\nfile = "week.json"\n'
+        assert read_manifest(folder(WORDS + more)).files == ("vocabulary.txt", "week.json")
 
     @pytest.mark.parametrize(
         ("manifest", "named"),
         [
-            (changed('"tagging"', '"translation"'), "task"),
+            (changed("format = 2", "format = 2\ntsk = 3"), "tsk"),
+            (changed(more="\n[training]\nepochs = 3\n"), "training"),
+            (changed(more="temprature = 1.0\n"), "heads.0.temprature"),
+            (changed('type = "lstm"', 'type = "lstm"\nbatch_first = true'), "layers.1.lstm.batch_first"),
+            (changed('type = "lstm"', 'type = "gru"'), "layers.1"),
+            (changed('"tagging"', '"translation"'), "heads.0.task"),
             (changed('kind = "tokens"', 'kind = "pixels"'), "input"),
-            (changed("[head]", '[head]\nsteps = "first"'), "head.steps"),
-            (changed("[head]", '[head]\nactivation = "gelu"'), "head.activation"),
-            (changed("[head]", '[lstm]\nhidden_size = "wide"\n[head]'), "lstm.hidden_size"),
-            (changed(more='predicts = "yesterday"\n'), "output.predicts"),
+            (changed('type = "lstm"', 'type = "lstm"\nhidden_size = "wide"'), "layers.1.lstm.hidden_size"),
+            (changed(more='predicts = "yesterday"\n'), "heads.0.predicts"),
             (changed(more='[[examples]]\ntitle = "no request"\n'), "examples.0"),
+            (changed("window = 24", "window = 0", manifest=FEATURES), "window"),
+            (changed(more='[[not_computed]]\nname = "a"\nkind = "b"\nplace = "above"\n'), "not_computed.0.place"),
         ],
     )
-    def test_a_value_that_a_field_cannot_have_is_refused_at_the_field(self, folder, manifest, named):
-        assert f"river/model.toml: {named}" in refusal(folder(manifest))
+    def test_a_field_that_cannot_be_is_refused_at_its_place(self, refusal, manifest, named):
+        refused = refusal(manifest)
+        assert f"river/model.toml: {named}" in refused
 
 
 class TestContradictions:
     @pytest.mark.parametrize(
         ("manifest", "message"),
         [
-            (changed("[head]", ""), r"`task` and [head] go together"),
-            (changed('task = "tagging"', ""), r"`task` and [head] go together"),
-            (changed('"tagging"', '"regression"'), "a regression needs output.names"),
-            (changed('labels = ["NOUN", "VERB"]', ""), "tagging needs output.labels"),
-            (changed("[head]", '[head]\nsteps = "last"'), "head.steps must be 'all', not 'last'"),
-            (changed('"tagging"', '"classification"'), "head.steps must be last, final, mean or max"),
-            (changed(more="mean = [1.0]\n"), "output.mean has 1 numbers for 0 names"),
-            (changed("[head]", '[head]\nsteps = "mean"', manifest=TOKENS), "head.steps must be 'all', not 'mean'"),
+            (
+                'format = 2\ndescription = "d"\n[input]\nkind = "features"\nfeatures = [{ name = "a" }]',
+                "needs [[layers",
+            ),
+            (changed('name = "state"', 'name = "prediction"', manifest=FEATURES), "two heads have the same name"),
+            (
+                changed('task = "regression"\nnames = ["x", "y"]', 'task = "next_token"', manifest=FEATURES),
+                "next_token needs an input of tokens",
+            ),
+            (
+                changed('names = ["x", "y"]', 'names = ["x", "b"]\npredicts = "next_step"', manifest=FEATURES),
+                "output 'b' cannot be fed back: that input is a category or a phase",
+            ),
+            (changed('labels = ["NOUN", "VERB"]', ""), "heads.0: tagging needs labels"),
+            (changed("format = 2", "format = 2\ntrial_steps = 3"), "`trial_steps` goes with `factory`"),
+            (changed("format = 2", "format = 2\nfactory_arguments = {}"), "`factory_arguments` goes with `factory`"),
+            (changed("format = 2", 'format = 2\nfactory = "a:b"'), "leave [[layers]] and [static] out"),
+            (
+                changed('task = "regression"', 'task = "regression"\nlayer = "fc"', manifest=CUSTOM),
+                "leave [[layers]] and [static] out",
+            ),
+            (CUSTOM + '[static]\nfeatures = [{ name = "s" }]\n', "leave [[layers]] and [static] out"),
+            (changed("package.module:function", "package.module", manifest=CUSTOM), "factory"),
             (changed('file = "vocabulary.txt"', 'characters = "abc"'), "a vocabulary of words comes from a `file`"),
             (changed('characters = "', 'file = "v.txt"\ncharacters = "', manifest=TOKENS), "either `characters` or"),
             (
                 changed(more='[[examples]]\ntitle = "two"\nfile = "a.json"\nrequest = { text = "a" }\n'),
                 "either `file` or `request`",
             ),
+            (changed('{ name = "a" }', '{ name = "a", std = 2.0, period = 24 }', manifest=FEATURES), "feature 'a'"),
+            (changed('{ name = "a" }', '{ name = "b" }', manifest=FEATURES), "two features have the same name"),
+            (
+                changed('features = [{ name = "area", mean = 3.0 }]', "features = []", manifest=FEATURES),
+                "static.features",
+            ),
         ],
     )
-    def test_parts_that_contradict_each_other_are_refused(self, folder, manifest, message):
-        refused = refusal(folder(manifest))
+    def test_parts_that_contradict_each_other_are_refused(self, refusal, manifest, message):
+        refused = refusal(manifest)
         assert message in refused
         assert refused.startswith("river/model.toml: ")
         assert "Value error" not in refused
 
-    def test_next_token_needs_tokens(self, model_folder):
-        made = model_folder()
-        made.edit('"regression"', '"next_token"')
-        assert "next_token needs an input of tokens" in refusal(made.path)
-
-    def test_two_kinds_of_one_feature_are_refused(self, model_folder):
-        made = model_folder()
-        made.edit("std = 2.0", "categories = [1, 2]")
-        assert "feature 'a'" in refusal(made.path)
+    def test_a_factory_has_one_head_and_no_layers(self, folder):
+        manifest = read_manifest(folder(CUSTOM))
+        assert (manifest.factory, manifest.trial_steps, manifest.layers) == ("package.module:function", 32, ())
 
 
 class TestVocabulary:
-    def test_features_have_none(self, model_folder):
-        path = model_folder().path
-        assert Manifest.read(path).read_vocabulary(path) is None
+    def test_features_have_none(self, folder):
+        path = folder(FEATURES)
+        assert read_manifest(path).read_vocabulary(path) is None
+
+    @pytest.mark.parametrize("text", ["I LOVE China", "i love china"])
+    def test_a_text_is_lower_cased_where_the_manifest_says_so(self, folder, text):
+        path = folder(changed('file = "', 'lowercase = true\nfile = "'), vocabulary_txt=ENTRIES.lower())
+        vocabulary = read_manifest(path).read_vocabulary(path)
+        assert vocabulary.encode(vocabulary.split(text)) == [0, 1, 2]
 
     def test_characters_stand_in_the_manifest(self, folder):
         path = folder(TOKENS)
-        assert Manifest.read(path).read_vocabulary(path).entries == ("\n", " ", "a", "b", "c")
+        assert read_manifest(path).read_vocabulary(path).entries == ("\n", " ", "a", "b", "c")
 
     @pytest.mark.parametrize("entries", [ENTRIES, ENTRIES.removesuffix("\n")])
     def test_words_stand_in_a_file_one_a_line(self, folder, entries):
         path = folder(WORDS, vocabulary_txt=entries)
-        assert Manifest.read(path).read_vocabulary(path).entries == ("I", "love", "China")
+        assert read_manifest(path).read_vocabulary(path).entries == ("I", "love", "China")
 
     def test_an_empty_ending_keeps_its_space(self, folder):
         entries = "digit \nmark \nUPPER \nTitle \nlower "
-        path = folder(changed("[head]", 'unknown = "suffix"\n[head]'), vocabulary_txt=entries)
-        vocabulary = Manifest.read(path).read_vocabulary(path)
+        path = folder(
+            changed('file = "vocabulary.txt"', 'file = "vocabulary.txt"\nunknown = "suffix"'), vocabulary_txt=entries
+        )
+        vocabulary = read_manifest(path).read_vocabulary(path)
         assert vocabulary.entries[-1] == "lower "
         assert vocabulary.encode(["word", "4"]) == [4, 0]
 
@@ -197,34 +257,37 @@ class TestVocabulary:
     def test_a_file_that_is_no_vocabulary_is_refused(self, folder, entries, message):
         path = folder(WORDS) if entries is None else folder(WORDS, vocabulary_txt=entries)
         with pytest.raises(ManifestError) as refused:
-            Manifest.read(path).read_vocabulary(path)
+            read_manifest(path).read_vocabulary(path)
         assert message in str(refused.value)
 
     def test_the_entry_for_unknown_tokens_must_be_there(self, folder):
-        path = folder(changed("[head]", 'unknown = "token"\nunknown_token = "<unk>"\n[head]'), vocabulary_txt=ENTRIES)
+        path = folder(
+            changed('file = "vocabulary.txt"', 'file = "vocabulary.txt"\nunknown = "token"\nunknown_token = "<unk>"'),
+            vocabulary_txt=ENTRIES,
+        )
         with pytest.raises(ManifestError, match="'<unk>' is not in the vocabulary"):
-            Manifest.read(path).read_vocabulary(path)
+            read_manifest(path).read_vocabulary(path)
 
     @pytest.mark.parametrize("place", ["../secret.txt", "/etc/hostname", "a/../../secret.txt"])
     def test_a_path_outside_the_folder_is_refused(self, folder, place):
         path = folder(changed("vocabulary.txt", place))
         (path.parent / "secret.txt").write_text(ENTRIES, encoding="utf-8")
         with pytest.raises(ManifestError, match="lies outside the model's folder"):
-            Manifest.read(path).read_vocabulary(path)
+            read_manifest(path).read_vocabulary(path)
 
     def test_a_link_that_leads_outside_the_folder_is_refused(self, folder):
         path = folder(WORDS)
         (path.parent / "secret.txt").write_text(ENTRIES, encoding="utf-8")
         (path / "vocabulary.txt").symlink_to(path.parent / "secret.txt")
         with pytest.raises(ManifestError, match="lies outside the model's folder"):
-            Manifest.read(path).read_vocabulary(path)
+            read_manifest(path).read_vocabulary(path)
 
 
 class TestExamples:
     BODY = {"text": "I love China", "horizon": 3}  # noqa: RUF012 (read only)
 
     def read(self, path):
-        return Manifest.read(path).read_examples(path)
+        return read_manifest(path).read_examples(path)
 
     def test_an_example_stands_in_a_file_or_inline_in_the_order_given(self, folder):
         more = (

@@ -73,6 +73,58 @@ class TestLoading:
         assert load(folder).examples == [{"title": "week", "request": {"inputs": [[[1, 2, 3]]]}}]
 
 
+class TestFormat2:
+    LAYERS = """
+format = 2
+description = "a norm before the LSTM"
+
+[input]
+kind = "features"
+features = [{ name = "a" }, { name = "b" }, { name = "c" }]
+
+[[layers]]
+name = "bn"
+type = "batch_norm"
+
+[[layers]]
+name = "lstm"
+type = "lstm"
+
+[[layers]]
+name = "head.0"
+type = "linear"
+
+[[heads]]
+task = "regression"
+names = ["x", "y"]
+
+[[heads]]
+name = "kinds"
+layer = "lstm"
+task = "tagging"
+labels = ["P", "Q", "R", "S"]
+"""
+
+    def test_a_saved_state_dict_is_served_with_its_counter_of_batches(self, model_folder, random):
+        folder = model_folder(manifest=self.LAYERS)
+        norm = torch.nn.BatchNorm1d(3)
+        norm(torch.randn(9, 3, generator=random))
+        norm.eval().requires_grad_(requires_grad=False)
+        folder.save({**folder.module.state_dict(), **{f"bn.{name}": v for name, v in norm.state_dict().items()}})
+        model, raw = load(folder), torch.randn(1, 5, 3, generator=random)
+        expected = folder.module(norm(raw.transpose(1, 2)).transpose(1, 2))
+        answer = model.pipeline.answer(Query(raw, torch.tensor([5])))
+        torch.testing.assert_close(answer.prediction.values, expected, rtol=0, atol=1e-5)
+        assert (model.labels, model.labels_of("kinds")) == ((), ("P", "Q", "R", "S"))
+        assert model.verified is None
+
+    def test_weights_that_are_left_aside_are_named(self, model_folder):
+        folder = model_folder(manifest=self.LAYERS.replace("format = 2", 'format = 2\nignored = ["bn", "ema"]'))
+        folder.edit('[[layers]]\nname = "bn"\ntype = "batch_norm"\n', "")
+        folder.save({**folder.module.state_dict(), "bn.weight": torch.ones(3), "ema.decay": torch.ones(1)})
+        assert load(folder).pipeline.task == "regression"
+
+
 class TestWeights:
     @pytest.fixture
     def folder(self, model_folder):
@@ -122,7 +174,7 @@ class TestWeights:
 
     def test_a_gru_is_recognised(self, folder):
         weights = {f"lstm.{name}": value for name, value in torch.nn.GRU(3, 4).state_dict().items()}
-        folder.save(weights)
+        folder.save({**folder.module.head.state_dict(prefix="head."), **weights})
         assert "this looks like an nn.GRU" in refusal(folder, WeightsError)
 
 
@@ -151,4 +203,4 @@ class TestStated:
 
     def test_labels_and_head_must_agree(self, model_folder):
         folder = model_folder(manifest=TAGGING, embedding=5, head=(3,))
-        assert "the head gives 3 values, but there are 2 output.labels" in refusal(folder, ManifestError)
+        assert "layer 'head.0' gives 3 values, but head 'prediction' has 2 labels" in refusal(folder, ManifestError)

@@ -1,24 +1,7 @@
 import pytest
-import torch
 from pydantic import ValidationError
 
-from gatescope.pipeline.tokens import TokenEncoder, TokenInputs
-
-IDS = torch.tensor([[2, 0, 1], [1, 1, 0]])
-
-
-def test_ids_are_looked_up_in_the_embedding():
-    table = torch.arange(6.0).reshape(3, 2)
-    encoder = TokenEncoder(3, table)
-    assert encoder.width == 2
-    assert torch.equal(encoder(IDS), table[IDS])
-
-
-def test_without_an_embedding_ids_are_one_hot():
-    encoder = TokenEncoder(3, None)
-    assert encoder.width == 3
-    assert encoder(IDS)[0].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
-    assert encoder(IDS).dtype == torch.float32
+from gatescope.pipeline.tokens import TokenInputs
 
 
 @pytest.mark.parametrize(
@@ -37,6 +20,7 @@ def test_without_an_embedding_ids_are_one_hot():
         ({"vocabulary": "words", "file": "v.txt", "size": 3}, "`size` goes with"),
         ({"vocabulary": "ids", "size": 3, "characters": "abc"}, "neither entries nor a rule"),
         ({"vocabulary": "ids", "size": 3, "unknown": "refuse"}, "neither entries nor a rule"),
+        ({"vocabulary": "ids", "size": 3, "lowercase": True}, "neither entries nor a rule"),
     ],
     ids=str,
 )

@@ -44,6 +44,18 @@ class TestEncoding:
         vocabulary = Vocabulary(["a", "<unk>"], "words", "token", "<unk>")
         assert vocabulary.encode(["a", "x", "A"]) == [0, 1, 1]
 
+    def test_a_text_is_lower_cased_where_the_vocabulary_says_so(self):
+        assert Vocabulary("ab", "characters", lowercase=True).split("aB") == ["a", "b"]
+        assert Vocabulary(["i", "love", "china"], "words", lowercase=True).split("I love China") == [
+            "i",
+            "love",
+            "china",
+        ]
+
+    def test_tokens_that_are_no_entries_are_found_whatever_they_are_read_as(self):
+        vocabulary = Vocabulary(["a", "<unk>"], "words", "token", "<unk>")
+        assert vocabulary.unknown(["a", "x", "<unk>", "A"]) == [1, 3]
+
 
 class TestSuffixes:
     @pytest.mark.parametrize(

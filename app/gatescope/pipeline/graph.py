@@ -104,8 +104,10 @@ class Graph(nn.Module):
 
     @property
     def runs_in_parts(self) -> bool:
-        """Whether every recurrent layer can be run part by part."""
-        return all(self.shapes[name].is_local and not self.shapes[name].sums_up for name in self.recurrent)
+        """Whether every recurrent layer can be run part by part, from the first step to the last."""
+        shapes = [self.shapes[name] for name in self.recurrent]
+        forward_only = not any(layer.spec.bidirectional for layer in self.recurrent.values())
+        return forward_only and all(shape.is_local and not shape.sums_up for shape in shapes)
 
     def run(
         self,

@@ -18,6 +18,7 @@ from gatescope.pipeline.layers.layer import Shape, Steps
 from gatescope.pipeline.pipeline import ModuleInputs, Pipeline, joint_spec
 from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
+from gatescope.spec import Spec
 from gatescope.state import State
 
 WARMED = ((1, 1), (1, 32), (8, 32))
@@ -68,13 +69,19 @@ class LayeredPipeline(Pipeline):
         self.lstm = next(iter(self.lstms.values()))
         self._layer_of = {head.name: head.layer or self.graph.last for head in heads}
         self._wanted = frozenset(self._layer_of.values())
-        self.heads = nn.ModuleDict({head.name: self._head(head) for head in heads})  # type: ignore[assignment]
+        self.heads = {head.name: self._head(head) for head in heads}
+        self.head_modules = nn.ModuleList(self.heads.values())  # under numbers: a name may be one of nn.Module's own
         shapes = [self.graph.shapes[name] for name in self._layer_of.values()]
         self.sums_up = any(shape.sums_up for shape in shapes)
         self.runs_in_parts = self.graph.runs_in_parts and all(shape.is_local for shape in shapes)
         self.state_spec = joint_spec([layer.spec for layer in self.graph.recurrent.values()])
         self.horizon_refusal = self._horizon_refusal()
         self.eval()
+
+    @property
+    def state_modules(self) -> Mapping[str, Spec]:
+        """All recurrent layers, whether or not the model can be run part by part."""
+        return {name: layer.spec for name, layer in self.graph.recurrent.items()}
 
     def prediction_shape(self, steps: int, head: str | None = None) -> tuple[int, ...] | None:
         """As the head's layer gives it."""
@@ -102,9 +109,10 @@ class LayeredPipeline(Pipeline):
         """The layers read the known features of the further steps, too."""
         first = query.sequence_lengths
         steps = torch.arange(query.horizon, device=lengths.device) + first[:, None]  # (batch, horizon)
-        if not self.runs_in_parts and not self.graph.shapes[self._layer_of[self._first]].is_sequence:
+        is_per_step = self.graph.shapes[self._layer_of[self._first]].is_sequence
+        if not self.runs_in_parts and not is_per_step:
             return torch.stack([self._ending(query, inputs, first + step + 1) for step in range(query.horizon)], dim=1)
-        every = Steps(lengths, inputs.shape[1], ragged=query.is_ragged, ends_everywhere=True)
+        every = Steps(lengths, inputs.shape[1], ragged=query.is_ragged, ends_everywhere=not is_per_step)
         run = self._values(query, inputs, every, self._begin(query), with_states=False)
         return self._scaled(run).take_along_dim(steps[..., None], dim=1)
 
@@ -224,6 +232,8 @@ class LayeredPipeline(Pipeline):
                 f"{config.task} gives a prediction per {wanted}, but layer '{layer}' gives one per {given}"
             )
         crf = self.graph.layer(layer) if layer in self.graph.reads else None
+        if isinstance(crf, CRF) and config.task != "tagging":
+            raise ManifestError(f"head '{config.name}' reads the crf layer '{layer}', which is for the task tagging")
         return Head(config, shape, crf if isinstance(crf, CRF) else None)
 
     def _horizon_refusal(self) -> str | None:

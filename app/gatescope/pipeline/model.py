@@ -200,7 +200,7 @@ def _pipeline(
     inputs = manifest.input
     if manifest.factory is None:
         for name, value in weights.items():
-            if not value.is_floating_point():
+            if not value.is_floating_point() and not name.endswith(factory.COUNTER):
                 raise WeightsError(f"'{name}' holds {value.dtype}, not floating-point numbers")
         return LayeredPipeline(
             inputs,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ FILE = "sample.json"
 
 DEFAULT_TOLERANCE = 1e-5
 MAX_TOLERANCE = 1e-2
+_FIELDS = frozenset({"inputs", "text", "static_inputs", "initial_state"})
+
 LOAD_FACTOR = 10
 """A check at load allows so many times the tolerance: another device sums in another order."""
 
@@ -88,9 +91,11 @@ def verify(sample: Sample, pipeline: Pipeline, vocabulary: Vocabulary | None) ->
         ManifestError: the sample does not fit the model.
         WeightsError: the prediction is further off than `LOAD_FACTOR` times the tolerance.
     """
-    query = to_query(sample.request, pipeline, vocabulary)
     expected = _rows(sample.expected)
-    found = error_of(predicted(pipeline, query), expected)
+    query = to_query(sample.request, pipeline, vocabulary)
+    with _fitting():
+        given = predicted(pipeline, query)
+    found = error_of(given, expected)
     if not found <= LOAD_FACTOR * sample.tolerance:
         raise WeightsError(
             f"its predictions are not those of {FILE}: the largest difference is {found:.3g} of the largest value, and "
@@ -105,8 +110,10 @@ def to_query(request: dict[str, Any], pipeline: Pipeline, vocabulary: Vocabulary
     Raises:
         ManifestError: the request cannot be read.
     """
-    try:
-        sequences = _sequences(request, vocabulary)
+    with _fitting():
+        if surplus := sorted(request.keys() - _FIELDS):
+            raise ValueError(f"a sample has no '{surplus[0]}'")
+        sequences = _sequences(request, pipeline, vocabulary)
         inputs, lengths = padding.pad(sequences)
         static, state = request.get("static_inputs"), request.get("initial_state")
         return Query(
@@ -117,8 +124,6 @@ def to_query(request: dict[str, Any], pipeline: Pipeline, vocabulary: Vocabulary
             prediction=pipeline.head is not None,
             output=pipeline.head is None,
         )
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UnknownToken) as error:
-        raise ManifestError(f"the request of {FILE} does not fit the model: {error}") from error
 
 
 def predicted(pipeline: Pipeline, query: Query) -> list[np.ndarray]:
@@ -142,14 +147,43 @@ def error_of(given: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> flo
     return difference / largest if largest else (0.0 if difference == 0 else np.inf)
 
 
-def _sequences(request: dict[str, Any], vocabulary: Vocabulary | None) -> list[Tensor]:
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """What a request that does not fit the model raises here and there becomes `ManifestError`."""
+    try:
+        yield
+    except UnknownToken as error:
+        raise ManifestError(f"the request of {FILE} has the token {error.token!r}, which is not known") from error
+    except KeyError as error:
+        raise ManifestError(f"the request of {FILE} has no {error}") from error
+    except (IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise ManifestError(f"the request of {FILE} does not fit the model: {error}") from error
+
+
+def _sequences(request: dict[str, Any], pipeline: Pipeline, vocabulary: Vocabulary | None) -> list[Tensor]:
+    """One tensor for each sequence: (time, feature), or (time,) of token ids."""
     if "text" in request:
         if vocabulary is None:
             raise ValueError("it has a text, but the model reads none")
         texts = [request["text"]] if isinstance(request["text"], str) else request["text"]
         return [torch.tensor(vocabulary.encode(vocabulary.split(text))) for text in texts]
+    inputs = request["inputs"]
+    step = () if vocabulary is not None else (len(pipeline.inputs.names),)  # type: ignore[union-attr]
     dtype = torch.float64 if vocabulary is None else torch.int64
-    return [torch.tensor(sequence, dtype=dtype) for sequence in request["inputs"]]
+    batch = [inputs] if _axes(inputs) == 1 + len(step) else inputs  # a lone sequence is a batch of one
+    sequences = [torch.tensor(sequence, dtype=dtype) for sequence in batch]
+    for sequence in sequences:
+        if not sequence.numel() or sequence.shape[1:] != step:
+            wanted = f"{step[0]} features a time step" if step else "token ids"
+            raise ValueError(f"a sequence has shape {list(sequence.shape)}, but the model takes {wanted}")
+        if vocabulary is not None and not 0 <= int(sequence.min()) <= int(sequence.max()) < len(vocabulary):
+            raise ValueError(f"a token id is beyond the {len(vocabulary)} of the vocabulary")
+    return sequences
+
+
+def _axes(values: Any) -> int:
+    """How deep lists are nested."""
+    return 1 + _axes(values[0]) if isinstance(values, list) and values else 0
 
 
 def _state(given: dict[str, Any], pipeline: Pipeline) -> State:

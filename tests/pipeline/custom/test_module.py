@@ -15,15 +15,15 @@ from gatescope.errors import DeadlineExceeded, InvalidInput, ModuleError, Module
 from gatescope.padding import pad
 from gatescope.pipeline.custom.module import CustomPipeline
 from gatescope.pipeline.features import Feature, FeatureInputs
-from gatescope.pipeline.output import OutputConfig
+from gatescope.pipeline.heads import HeadConfig
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
 from gatescope.state import State
 
 LENGTHS = (24, 7, 12, 7)
-NAMES = OutputConfig(names=("x", "y"))
-LABELS = OutputConfig(labels=("P", "Q", "R"))
+NAMES = {"names": ("x", "y")}
+LABELS = {"labels": ("P", "Q", "R")}
 
 
 def features(count, **first):
@@ -45,7 +45,8 @@ def build():
 
     def make(module, task="regression", output=NAMES, inputs=None, steps=32):
         vocabulary = len(inputs.characters) if isinstance(inputs, TokenInputs) else None
-        return CustomPipeline(inputs or features(3), vocabulary, task, output, widen(module), steps)
+        head = None if task is None else HeadConfig(task=task, **output)
+        return CustomPipeline(inputs or features(3), vocabulary, head, widen(module), steps)
 
     return make
 
@@ -111,7 +112,7 @@ def wide(module):
 class TestExamples:
     def test_a_forecaster_with_dropout_and_its_scales(self, build, rows):
         module = examples.Forecaster()
-        scaled = OutputConfig(names=("x", "y"), mean=(5.0, 0.0), std=(2.0, 1.0))
+        scaled = {"names": ("x", "y"), "mean": (5.0, 0.0), "std": (2.0, 1.0)}
         pipeline = build(module, "regression", scaled, features(3, mean=1.0, std=2.0))
         fed = [torch.cat(((row[:, :1] - 1) / 2, row[:, 1:]), dim=1) for row in rows]
         answer = ask(pipeline, rows)
@@ -125,7 +126,7 @@ class TestExamples:
 
     def test_an_encoder_and_a_decoder(self, build, rows):
         module = examples.EncoderDecoder()
-        pipeline = build(module, output=OutputConfig(names=("x",)))
+        pipeline = build(module, output={"names": ("x",)})
         assert list(pipeline.lstms) == ["encoder", "decoder"]
         assert assert_predicts(pipeline, module, rows).steps.tolist() == [5] * 4
         assert_traces(pipeline, "encoder", rows, rows)
@@ -159,7 +160,7 @@ class TestExamples:
 
     def test_packed_tokens_through_two_lstms(self, build, letters):
         module = examples.Tagger()
-        pipeline = build(module, "tagging", OutputConfig(labels=tuple("abcde")), TOKENS)
+        pipeline = build(module, "tagging", {"labels": tuple("abcde")}, TOKENS)
         assert list(pipeline.lstms) == ["below", "above"]
         assert_predicts(pipeline, module, letters, lambda row: torch.tensor([len(row)]))
         exact = wide(module)
@@ -194,7 +195,7 @@ class TestExamples:
 
     def test_siamese_predicts_and_says_why_it_cannot_be_traced(self, build, random):
         module = examples.Siamese()
-        pipeline = build(module, output=OutputConfig(names=("x",)), inputs=features(4))
+        pipeline = build(module, output={"names": ("x",)}, inputs=features(4))
         rows = [torch.randn(length, 4, generator=random) for length in LENGTHS]
         assert_predicts(pipeline, module, rows)
         with pytest.raises(InvalidInput, match=r"module: 'lstm' is called 2 times, and call 1 does not begin in the"):
@@ -210,8 +211,27 @@ class TestExamples:
         with pytest.raises(InvalidInput, match=r"module: 'lstm' is called 2 times"):
             ask(pipeline, [rows[1], rows[3]], trace=Selection())
 
+    @pytest.mark.parametrize(
+        ("task", "fields"),
+        [
+            ("multi_label", {"labels": ("P", "Q"), "threshold": 0.4}),
+            ("quantile", {"names": ("x",), "quantiles": (0.1, 0.9), "mean": (3.0,)}),
+        ],
+    )
+    def test_labels_that_do_not_exclude_each_other_and_quantiles(self, build, rows, task, fields):
+        module = examples.Forecaster()
+        pipeline = build(module, task, fields)
+        answer = ask(pipeline, rows)
+        for row, sequence in enumerate(rows):
+            own = module(sequence[None])[0]
+            values = answer.prediction.values[row, : len(sequence)]
+            torch.testing.assert_close(values, own + fields.get("mean", (0.0,))[0], rtol=0, atol=1e-5)
+            if task == "multi_label":
+                choices = answer.prediction.choices[row, : len(sequence)]
+                assert torch.equal(choices, values.sigmoid() >= 0.4)
+
     def test_without_a_task_there_is_the_lstm_alone(self, build, rows):
-        pipeline = build(examples.Alone(), None, OutputConfig())
+        pipeline = build(examples.Alone(), None, {})
         assert list(pipeline.lstms) == ["lstm", "unused"]
         assert pipeline.prediction_shape(5) is None
         assert assert_traces(pipeline, "lstm", rows, rows).prediction is None
@@ -219,12 +239,12 @@ class TestExamples:
             ask(pipeline, rows, module="unused", trace=Selection())
 
     def test_a_module_that_is_an_lstm_is_called_lstm(self, build, rows):
-        pipeline = build(examples.plain_lstm(), None, OutputConfig())
+        pipeline = build(examples.plain_lstm(), None, {})
         assert assert_traces(pipeline, "lstm", rows, rows).aligned
 
 
 class TestHorizon:
-    NEXT = OutputConfig(names=("f0", "spare"), predicts="next_step")
+    NEXT = {"names": ("f0", "spare"), "predicts": "next_step"}  # noqa: RUF012 (read only)
 
     def by_hand(self, module, row, future, pick):
         """Forward again for every step, over all that was read and fed back so far."""
@@ -269,7 +289,7 @@ class TestHorizon:
 
     def test_tokens_are_written(self, build, letters):
         module = examples.Tagger()
-        pipeline = build(module, "next_token", OutputConfig(), TOKENS)
+        pipeline = build(module, "next_token", {}, TOKENS)
         choices = ask(pipeline, letters, horizon=5).prediction.choices
         for index, row in enumerate(letters):
             read = row
@@ -279,17 +299,17 @@ class TestHorizon:
             assert choices[index].tolist() == read[len(row) :].tolist()
 
     def test_where_nothing_can_run_on_the_reason_is_given(self, build):
-        own = build(examples.EncoderDecoder(), output=OutputConfig(names=("x",)))
+        own = build(examples.EncoderDecoder(), output={"names": ("x",)})
         assert "predicts 5 steps of its own" in own.horizon_refusal
         assert "(classification)" in build(examples.ConvAttention(), "classification", LABELS).horizon_refusal
-        assert "(no task)" in build(examples.Alone(), None, OutputConfig()).horizon_refusal
+        assert "(no task)" in build(examples.Alone(), None, {}).horizon_refusal
         assert build(examples.Forecaster()).horizon_refusal is None
 
 
 class TestExplain:
     def test_one_unit_of_a_chosen_lstm(self, build, letters):
         module = examples.Tagger()
-        pipeline = build(module, "tagging", OutputConfig(labels=tuple("abcde")), TOKENS)
+        pipeline = build(module, "tagging", {"labels": tuple("abcde")}, TOKENS)
         row = letters[1]
         answer = ask(pipeline, [row], module="above", explain=Point(0, "forward", -1, 2))
         assert (answer.module, answer.aligned, answer.explained.point.time_step) == ("above", False, 6)
@@ -307,7 +327,7 @@ class TestExplain:
 
 class TestBounds:
     def test_a_trace_over_steps_of_its_own_is_bounded_when_they_are_known(self, build, rows):
-        pipeline = build(examples.EncoderDecoder(steps=50), output=OutputConfig(names=("x",)))
+        pipeline = build(examples.EncoderDecoder(steps=50), output={"names": ("x",)})
         wanted = {"module": "decoder", "trace": Selection(signals=("input_gate",), units=(0,))}
         size = 4 * 50 * 4
         assert ask(pipeline, rows, **wanted, most_bytes=size).trace.input_gate.shape == (4, 1, 1, 50, 1)
@@ -367,8 +387,8 @@ class TestRefusedWhenLoaded:
     @pytest.mark.parametrize(
         ("task", "output", "said"),
         [
-            ("regression", OutputConfig(names=("x", "y", "z")), "predicts 2 values, but there are 3 output.names"),
-            ("tagging", OutputConfig(labels=("P", "Q", "R")), "predicts 2 values, but there are 3 output.labels"),
+            ("regression", {"names": ("x", "y", "z")}, "predicts 2 values, but there are 3 names"),
+            ("tagging", {"labels": ("P", "Q", "R")}, "predicts 2 values, but there are 3 labels"),
             ("classification", LABELS, "for classification it must be (batch, label)"),
         ],
     )
@@ -376,7 +396,7 @@ class TestRefusedWhenLoaded:
         assert said in refusal(build, examples.Forecaster(), task, output)
 
     def test_a_tagger_must_tag_every_step(self, build):
-        own = refusal(build, examples.EncoderDecoder(), "tagging", OutputConfig(labels=("P",)))
+        own = refusal(build, examples.EncoderDecoder(), "tagging", {"labels": ("P",)})
         assert "for tagging it must be (batch, time, label)" in own
 
     def test_the_trial_is_as_long_as_the_manifest_says(self, build):

@@ -69,7 +69,8 @@ class CustomPipeline(Pipeline):
         self.lstm = self.lstm_of(self._probed.ran[0])
         self.state_spec = self.spec
         self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape)
-        self.heads = nn.ModuleDict({} if head is None else {head.name: self._head(head)})  # type: ignore[assignment]
+        self.heads = {} if head is None else {head.name: self._head(head)}
+        self.head_modules = nn.ModuleList(self.heads.values())  # under numbers: a name may be one of nn.Module's own
 
     def prediction_shape(self, steps: int, head: str | None = None) -> tuple[int, ...] | None:  # noqa: ARG002 - one
         """As in the probe."""

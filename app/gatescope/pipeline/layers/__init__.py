@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gatescope.pipeline.layers.activation import ActivationConfig
+from gatescope.pipeline.layers.activation import ActivationConfig, PReLUConfig
 from gatescope.pipeline.layers.combine import AddConfig, ConcatConfig
 from gatescope.pipeline.layers.convolution import Conv1dConfig
 from gatescope.pipeline.layers.crf import CRFConfig
@@ -26,6 +26,7 @@ LayerConfig = Annotated[
     | RMSNormConfig
     | LSTMConfig
     | ActivationConfig
+    | PReLUConfig
     | PoolConfig
     | DirectionsConfig
     | ConcatConfig

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights
+from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights, parameter
 
 Function = Literal[
     "relu",
@@ -69,6 +69,32 @@ class ActivationConfig(LayerConfig):
         """The layer."""
         shape = self.only(given)
         return Activation(self.function, replace(shape, is_probability=self.function in _PROBABILITIES))
+
+
+class PReLUConfig(LayerConfig):
+    """`nn.PReLU`: `weight` (1,) or (width,), the slope below zero."""
+
+    type: Literal["prelu"]
+    """`prelu`."""
+
+    def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:
+        """The layer."""
+        shape = self.only(given)
+        slopes = weights.below().get("weight")
+        count = 1 if slopes is not None and slopes.shape == (1,) else shape.width
+        return PReLU(weights.take("weight", count), replace(shape, is_probability=False))
+
+
+class PReLU(Layer):
+    """(…, width) -> (…, width)."""
+
+    def __init__(self, weight: Tensor, shape: Shape) -> None:
+        super().__init__()
+        self.weight, self.shape = parameter(weight), shape
+
+    def forward(self, *values: Tensor, steps: Steps) -> Tensor:  # noqa: ARG002 - each step for itself
+        """As `nn.PReLU`, over the last axis."""
+        return torch.where(values[0] > 0, values[0], self.weight * values[0])
 
 
 class Activation(Layer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -25,9 +25,13 @@ class ConcatConfig(LayerConfig):
         """The layer."""
         self.check_numbers(given)
         width = sum(shape.width for shape in given)
-        named = [shape.names for shape in given]
-        names = None if None in named else tuple(name for part in named for name in part or ())
+        names = given[0].names if len(given) == 1 else tuple(self._names(given))
         return Concat(replace(_joined(given), width=width, names=names, directions=1, is_probability=False))
+
+    def _names(self, given: Sequence[Shape]) -> Iterator[str]:
+        """Of all numbers; those of one-hot tokens, which have none, are called after the layer."""
+        for read, shape in zip(self.inputs, given, strict=True):
+            yield from shape.names or (f"{read} {index}" for index in range(shape.width))
 
 
 class AddConfig(LayerConfig):

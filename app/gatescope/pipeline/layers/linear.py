@@ -15,7 +15,7 @@ _MATRIX = 2  # axes
 
 
 class LinearConfig(LayerConfig):
-    """`nn.Linear`: `weight` (out, in), whose further axes of length 1 are dropped, and `bias` (out,) if there is one."""
+    """`nn.Linear`: `weight` (out, in), whose further axes of length 1 are dropped, and `bias` (out,) where there is."""
 
     type: Literal["linear"]
     """`linear`."""

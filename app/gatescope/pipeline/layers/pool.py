@@ -30,7 +30,9 @@ class PoolConfig(LayerConfig):
         """The layer."""
         shape = self.only(given, sequence=True)
         sums_up = shape.sums_up or self.how in ("first", "mean", "max", "sum")
-        return Pool(self.how, replace(shape, is_sequence=False, directions=1, sums_up=sums_up), shape.directions)
+        is_probability = shape.is_probability and self.how != "sum"
+        pooled = replace(shape, is_sequence=False, directions=1, sums_up=sums_up, is_probability=is_probability)
+        return Pool(self.how, pooled, shape.directions)
 
 
 class DirectionsConfig(LayerConfig):

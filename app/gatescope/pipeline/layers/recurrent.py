@@ -74,7 +74,9 @@ class LSTMConfig(LayerConfig, Stated):
                 f"layer '{self.name}' is given {shape.width} values a time step, but the weights' "
                 f"nn.{spec.cell.module.__name__} has input_size {spec.input_size}"
             )
-        module = spec.build()
+        with torch.device("meta"):  # not filled with random numbers first
+            module = spec.build()
+        module = module.to_empty(device=next(iter(own.values())).device)
         module.load_state_dict({name: own[name] for name in spec.parameter_shapes()})
         module.requires_grad_(requires_grad=False)
         learned = [self._learned(weights, spec, state) for state in spec.cell.states]
