@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gatescope.checkpoints.structure.parts import Parts
+from gatescope.checkpoints.structure.interpret import Interpretation
 from gatescope.pipeline.model import Model
 from gatescope.spec import Spec
 
@@ -40,12 +40,11 @@ Version {version} was imported from a checkpoint. What was found and guessed:
 """
 
 
-def description(parts: Parts) -> str:
+def description(read: Interpretation) -> str:
     """One line for the manifest of a model of which nobody has said what it does."""
-    before = "nn.Embedding, " if parts.embedding is not None else ""
-    widths = [str(parts.stack.spec.output_size), *(str(layer.out_features) for layer in parts.head)]
-    behind = f", nn.Linear {' → '.join(widths)}" if parts.head else ""
-    return f"{before}{_arguments(parts.stack.spec)}{behind}"
+    recurrent = ", ".join(_arguments(lstm.spec) for lstm in read.arrangement.lstms)
+    names = [layer["name"] for layer in read.layers]
+    return f"{recurrent}: {' → '.join(names)}" if len(names) > 1 else recurrent
 
 
 def write(model: Model, notes: Sequence[str]) -> str:
@@ -64,15 +63,17 @@ def write(model: Model, notes: Sequence[str]) -> str:
 
 def _takes(model: Model) -> str:
     if model.vocabulary is None:
-        return f"{model.spec.input_size} features a time step"
+        return f"{len(model.manifest.input.features)} features a time step"  # type: ignore[union-attr]
     return f"tokens of a vocabulary of {len(model.vocabulary):,} {model.vocabulary.kind}"
 
 
 def _gives(model: Model) -> str:
-    if model.manifest.head is None:
+    shape = model.pipeline.prediction_shape(1)
+    if shape is None:
         return f"the LSTM's output, {model.spec.output_size} values a time step"
-    per = "time step" if model.manifest.head.steps == "all" else "sequence"
-    return f"a {model.manifest.task} per {per}"
+    per = "time step" if len(shape) > 1 else "sequence"
+    known = "" if model.verified is None else ", verified by a sample of the training code"
+    return f"a {model.manifest.task} per {per}{known}"
 
 
 def _plain(text: str) -> str:

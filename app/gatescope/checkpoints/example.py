@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from gatescope.errors import WeightsError
+from gatescope.pipeline import sample
 from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.query import Query
 from gatescope.pipeline.vocabulary import Vocabulary
 
 TIME_STEPS = 6
@@ -22,7 +23,10 @@ def request(manifest: Manifest, vocabulary: Vocabulary | None) -> dict[str, Any]
     steps = TIME_STEPS if manifest.factory is None else manifest.trial_steps
     if isinstance(manifest.input, FeatureInputs):
         columns = [_values(feature, steps, random) for feature in manifest.input.features]
-        return {"inputs": [[list(step) for step in zip(*columns, strict=True)]]}
+        body: dict[str, Any] = {"inputs": [[list(step) for step in zip(*columns, strict=True)]]}
+        if manifest.static is not None:
+            body["static_inputs"] = [[_values(feature, 1, random)[0] for feature in manifest.static.features]]
+        return body
     if vocabulary is None:
         raise TypeError("tokens need a vocabulary")
     ids: list[int] = torch.randint(0, len(vocabulary), (steps,), generator=random).tolist()
@@ -35,16 +39,9 @@ def prove(model: Model, body: dict[str, Any]) -> None:
     Raises:
         WeightsError: it answers NaN or Infinity.
     """
-    inputs = torch.tensor(body["inputs"] if "inputs" in body else [_ids(body["text"], model)])
-    headless = model.manifest.task is None
-    answer = model.pipeline.answer(Query(inputs, torch.tensor([inputs.shape[1]]), output=headless))
-    values = answer.output if answer.prediction is None else answer.prediction.values
-    if values is None or not bool(torch.isfinite(values).all()):
+    query = sample.to_query(body, model.pipeline, model.vocabulary)
+    if not all(np.isfinite(values).all() for values in sample.predicted(model.pipeline, query)):
         raise WeightsError(f"model '{model.name}' answers NaN or Infinity to ordinary numbers")
-
-
-def _ids(text: str, model: Model) -> list[int]:
-    return [] if model.vocabulary is None else model.vocabulary.encode(model.vocabulary.split(text))
 
 
 def _values(feature: Feature, steps: int, random: torch.Generator) -> list[float]:

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,29 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from gatescope.checkpoints import card, example, toml
+from gatescope.checkpoints import card, example, given_sample, sources, toml
+from gatescope.checkpoints.existing import stored_sample, under
 from gatescope.checkpoints.formats import checkpoint
-from gatescope.checkpoints.formats.checkpoint import Checkpoint
+from gatescope.checkpoints.given_sample import GivenSample
+from gatescope.checkpoints.sources import Source
 from gatescope.checkpoints.staging import hidden, made
-from gatescope.checkpoints.structure import infer_manifest
 from gatescope.checkpoints.structure.contents import Contents
-from gatescope.checkpoints.structure.options import DESCRIBING, NONE, Options, check, given
-from gatescope.checkpoints.structure.parts import Parts
+from gatescope.checkpoints.structure.infer_manifest import EXAMPLE_FILE
+from gatescope.checkpoints.structure.inputs import VOCABULARY_FILE
+from gatescope.checkpoints.structure.options import DESCRIBING, Options, check
+from gatescope.checkpoints.structure.options import given as options_given
+from gatescope.checkpoints.understand import weights_of
 from gatescope.errors import InvalidInput, Place, VersionExists
-from gatescope.pipeline import manifest as manifests
-from gatescope.pipeline.features import FeatureInputs
-from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline import manifest_file
+from gatescope.pipeline import sample as sample_file
+from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.model import FILE, Model
+from gatescope.pipeline.sample import Sample, Verified, verify
 
 __all__ = ["Imported", "Options", "import_checkpoint"]
 
 CARD = "README.md"
-OTHER_NAMES = (manifests.FILE, CARD, infer_manifest.VOCABULARY_FILE, Path(infer_manifest.EXAMPLE_FILE).parts[0])
+OTHER_NAMES = (manifest_file.FILE, CARD, VOCABULARY_FILE, Path(EXAMPLE_FILE).parts[0])
 _CPU = torch.device("cpu")
 
 
@@ -44,6 +49,7 @@ class Imported:
     folder: Path  # of the model
     notes: tuple[str, ...]  # what was found and guessed, a sentence each
     request: dict[str, Any]  # a complete predict body to try
+    verified: Verified | None = None  # how its predictions were compared with numbers of the training code
 
 
 def import_checkpoint(
@@ -52,7 +58,9 @@ def import_checkpoint(
     name: str,
     options: Options = Options(),  # noqa: B008 - frozen
     *,
+    sample: Path | None = None,
     allow_code: bool = False,
+    force: bool = False,
 ) -> Imported:
     """Write a checkpoint as `models/<name>`, or as a new version of the model that is there.
 
@@ -60,84 +68,109 @@ def import_checkpoint(
     nothing is left behind.
 
     Args:
-        file: the checkpoint, as `checkpoint.read` takes it.
+        file: the checkpoint, or a folder of a training run.
         models: the folder of models; made if it is not there.
         name: of the model.
         options: what is known. Of a model that is there, the manifest says all but where the parts are.
+        sample: inputs, and what the training code computed of them; see `given_sample`.
         allow_code: whether the manifest that is there may name a factory, whose module then takes all weights.
+        force: whether to replace what is there: the version that the options name, or else the whole model.
 
     Raises:
-        InvalidInput: a name or an option cannot be, or does not fit the checkpoint.
+        InvalidInput: a name, an option or the sample cannot be, or does not fit the checkpoint.
         VersionExists: there is this version already.
         ModelError: the checkpoint cannot be read, or does not fit the manifest that is there.
-        OSError: the folder cannot be written.
+        OSError: a file cannot be read, or the folder cannot be written.
     """
     check(name, options)
-    folder = models / name
-    if (folder / manifests.FILE).exists():
-        return _add(file, folder, options, allow_code=allow_code)
-    if os.path.lexists(folder):
-        message = f"'{name}' is in the folder of models already, but is no model: it has no {manifests.FILE}"
+    given = None if sample is None else given_sample.read(sample)
+    source = sources.find(file)
+    options, folder = source.options(options), models / name
+    is_model = (folder / manifest_file.FILE).exists()
+    if os.path.lexists(folder) and not is_model:
+        message = f"'{name}' is in the folder of models already, but is no model: it has no {manifest_file.FILE}"
         raise InvalidInput.at(Place(("name",), message))
-    return _create(file, folder, options)
+    if is_model and not (force and options.version is None):
+        return _add(source, folder, options, given, allow_code=allow_code, force=force)
+    return _create(source, folder, options, given, force=force)
 
 
-def _create(file: Path, folder: Path, options: Options) -> Imported:
+def _create(source: Source, folder: Path, options: Options, given: GivenSample | None, *, force: bool) -> Imported:
     if options.version in OTHER_NAMES:
         raise InvalidInput.at(Place(("version",), f"'{options.version}' is the name of another part of a model"))
-    read = checkpoint.read(file)
-    parts = Parts.choose(Contents.of(read.weights), options)
-    meant = infer_manifest.of(parts, options)
-    version, notes = options.version or "1", (*read.notes, *parts.notes, *meant.notes)
+    read = checkpoint.read(source.weights)
+    contents = Contents.of(read.weights)
+    meant = source.understood(contents, read, options, given)
+    version, notes = options.version or "1", (*source.notes, *read.notes, *meant.notes)
     with made(folder.parent), hidden(folder.parent) as staging:
         staged = staging / folder.name
         staged.mkdir()
-        _write(staged / manifests.FILE, toml.dumps(meant.manifest).encode())
-        if options.vocabulary:
-            _write(staged / infer_manifest.VOCABULARY_FILE, ("\n".join(options.vocabulary) + "\n").encode())
-        request = example.request(meant.manifest, meant.manifest.read_vocabulary(staged))
-        (staged / infer_manifest.EXAMPLE_FILE).parent.mkdir()
-        _write(staged / infer_manifest.EXAMPLE_FILE, json.dumps(request).encode())
+        _write(staged / manifest_file.FILE, toml.dumps(meant.manifest).encode())
+        if meant.entries:
+            _write(staged / VOCABULARY_FILE, ("\n".join(meant.entries) + "\n").encode())
+        for each in meant.manifest.examples:
+            request = example.request(meant.manifest, meant.manifest.read_vocabulary(staged))
+            (staged / str(each.file)).parent.mkdir()
+            _write(staged / str(each.file), json.dumps(request).encode())
         (staged / version).mkdir()
-        _save(parts.weights(read.weights), staged / version)
-        model = Model.load(staged, version, _CPU)
-        example.prove(model, request)
+        _save(weights_of(meant.manifest, contents, read.weights), staged / version)
+        model = _proven(staged, version, meant.sample, allow_code=False)
         _write(staged / CARD, card.write(model, notes).encode())
-        _publish(staged, folder)
-    return Imported(folder.name, version, folder, notes, request)
+        _publish(staged, folder, staging / "replaced" if force else None)
+    return Imported(folder.name, version, folder, notes, model.examples[0]["request"], model.verified)
 
 
-def _add(file: Path, folder: Path, options: Options, *, allow_code: bool) -> Imported:
-    for field in given(options, DESCRIBING):
-        message = f"model '{folder.name}' is there already: leave this out, or change its {manifests.FILE}"
+def _add(
+    source: Source, folder: Path, options: Options, given: GivenSample | None, *, allow_code: bool, force: bool
+) -> Imported:
+    for field in options_given(options, DESCRIBING):
+        message = f"model '{folder.name}' is there already: leave this out, change its {manifest_file.FILE}, or --force"
         raise InvalidInput.at(Place((field,), message))
-    manifest = Manifest.read(folder)
+    stated = read_manifest(folder)
     version = options.version or _next_version(folder)
-    if os.path.lexists(folder / version):
+    if os.path.lexists(folder / version) and not force:
         raise _exists(folder, version)
-    read = checkpoint.read(file)
-    weights, notes = _under(manifest, read, options)
-    request = example.request(manifest, manifest.read_vocabulary(folder))
-    with hidden(folder) as staged:
+    read = checkpoint.read(source.weights)
+    weights, notes = under(stated, read, options)
+    with hidden(folder) as staging:
+        staged = staging / version
+        staged.mkdir()
         _save(weights, staged)
-        example.prove(Model.load(folder, staged.name, _CPU, allow_code=allow_code), request)
-        _publish(staged, folder / version)
+        relative = str(staged.relative_to(folder))
+        stored = None
+        if given is not None:
+            stored = stored_sample(Model.load(folder, relative, _CPU, allow_code=allow_code), given, options.tolerance)
+        model = _proven(folder, relative, stored, allow_code=allow_code)
+        _publish(staged, folder / version, staging / "replaced" if force else None)
     added = f"Added as version {version} of '{folder.name}', under its manifest."
-    return Imported(folder.name, version, folder, (*read.notes, *notes, added), request)
+    request = model.examples[0]["request"] if model.examples else example.request(model.manifest, model.vocabulary)
+    return Imported(folder.name, version, folder, (*read.notes, *notes, added), request, model.verified)
 
 
-def _under(manifest: Manifest, read: Checkpoint, options: Options) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The weights that a manifest's model is made of, and what was guessed."""
-    if manifest.factory is not None:
-        return read.weights, ()
-    if manifest.head is None:
-        options = replace(options, head=(NONE,))
-    if isinstance(manifest.input, FeatureInputs):
-        options = replace(options, embedding=NONE)
-    parts = Parts.choose(Contents.of(read.weights), options)
-    if manifest.head is not None and not parts.head:
-        raise InvalidInput.at(Place(("head",), f"the manifest has a [head], but {parts.headless}"))
-    return parts.weights(read.weights), parts.notes
+def _proven(folder: Path, version: str, stored: dict[str, Any] | None, *, allow_code: bool) -> Model:
+    """The model, loaded from what was written and asked once; with a sample, its predictions are that one's.
+
+    Raises:
+        WeightsError: it answers NaN or Infinity, or not what the sample expects.
+    """
+    if stored is not None:
+        model = Model.load(folder, version, _CPU, allow_code=allow_code)
+        taken = Sample.model_validate(stored)
+        found = verify(taken, model.pipeline, model.vocabulary)
+        if found.max_error > taken.tolerance:
+            raise InvalidInput.at(
+                Place(
+                    ("sample",),
+                    f"the model's predictions are off by {found.max_error:.2g} of the largest value that it expects; "
+                    f"{taken.tolerance:g} is allowed",
+                )
+            )
+        taken = taken.model_copy(update={"max_error": found.max_error})
+        _write(folder / version / sample_file.FILE, taken.model_dump_json(indent=1).encode())
+    model = Model.load(folder, version, _CPU, allow_code=allow_code)
+    if stored is None:
+        example.prove(model, example.request(model.manifest, model.vocabulary))
+    return model
 
 
 def _save(weights: Mapping[str, Tensor], version: Path) -> None:
@@ -151,11 +184,15 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _publish(staged: Path, target: Path) -> None:
-    """Give what is complete its name, unless something else has got it meanwhile."""
+def _publish(staged: Path, target: Path, replaced: Path | None) -> None:
+    """Give what is complete its name; what has it already is moved aside first, or refused."""
+    if replaced is not None and os.path.lexists(target):
+        target.rename(replaced)
     try:
         staged.rename(target)
     except OSError as error:
+        if replaced is not None and os.path.lexists(replaced):
+            replaced.rename(target)
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
         raise VersionExists(f"'{target.parent.name}/{target.name}' is there already") from None

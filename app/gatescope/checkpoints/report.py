@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gatescope.checkpoints.formats import checkpoint
-from gatescope.checkpoints.structure import infer_manifest
+from gatescope.checkpoints.formats.checkpoint import Checkpoint
 from gatescope.checkpoints.structure.contents import Contents
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Norm, Other
 from gatescope.checkpoints.structure.options import Options
-from gatescope.checkpoints.structure.parts import Parts
+from gatescope.checkpoints.understand import understand
 from gatescope.errors import AppError
+
+OTHERS = (Conv1d, Norm, CRF, Other)
 
 
 def report(file: Path) -> dict[str, Any]:
@@ -28,21 +31,20 @@ def report(file: Path) -> dict[str, Any]:
         "lstms": [{"path": lstm.path, "kind": lstm.kind, **lstm.spec.arguments} for lstm in contents.lstms],
         "embeddings": [asdict(table) for table in contents.embeddings],
         "linear_layers": [asdict(layer) for layer in contents.linear_layers],
-        "others": [asdict(part) for part in contents.others],
-        "import": _import(contents),
+        "others": [asdict(part) | {"kind": part.kind} for part in contents.parts if isinstance(part, OTHERS)],
+        "import": _import(contents, read),
     }
 
 
-def _import(contents: Contents) -> dict[str, Any]:
+def _import(contents: Contents, read: Checkpoint) -> dict[str, Any]:
     try:
-        parts = Parts.choose(contents, Options())
-        meant = infer_manifest.of(parts, Options())
+        meant = understand(contents, read, Options(), None)
     except AppError as error:
         return {"refused": str(error)}
+    manifest = meant.manifest
     return {
-        "lstm": [lstm.path for lstm in parts.stack.lstms],
-        "embedding": None if parts.embedding is None else parts.embedding.path,
-        "head": [layer.path for layer in parts.head],
-        "unused": [part.path for part in parts.unused(contents)],
-        "notes": [*parts.notes, *meant.notes],
+        "layers": [layer.model_dump(exclude_unset=True) for layer in manifest.layers],
+        "heads": [head.model_dump(exclude_unset=True) for head in manifest.heads],
+        "not_computed": [each.model_dump() for each in manifest.not_computed],
+        "notes": list(meant.notes),
     }

@@ -1,129 +1,163 @@
-"""What an LSTM, an embedding and a head mean together: the manifest, stated by options or guessed."""
+"""What the layers of a checkpoint mean: the manifest, stated by options or guessed and said."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
 from gatescope.checkpoints import card
+from gatescope.checkpoints.structure.arrange import refuse
+from gatescope.checkpoints.structure.interpret import Interpretation
 from gatescope.checkpoints.structure.options import Options, given
-from gatescope.checkpoints.structure.parts import Parts
-from gatescope.errors import InvalidInput, Place
+from gatescope.checkpoints.structure.questions import Asked, Scaling
 from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline.manifest_v1 import first_problem
 
-VOCABULARY_FILE = "vocabulary.txt"
 EXAMPLE_FILE = "examples/random.json"
-UNKNOWN_TOKENS = ("<unk>", "<UNK>", "[UNK]", "<unknown>", "<oov>", "<OOV>", "UNK")
-_SPECIAL = re.compile(r"<.+>|\[.+\]")
-_OF_A_HEAD = ("task", "steps", "activation", "outputs", "labels")
+_OF_A_HEAD = ("task", "outputs", "labels", "quantiles")
+_OF_RAW_INPUTS = ("features", "static", "scaler", "characters", "vocabulary")
+_SCORES = frozenset({"softmax", "log_softmax"})
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """A manifest for parts of a checkpoint, and what of it was guessed."""
+    """A manifest for the layers of a checkpoint, and what of it was guessed."""
 
     manifest: Manifest
     notes: tuple[str, ...]
 
 
-def of(parts: Parts, options: Options) -> Meaning:
-    """The manifest for these parts.
+def of(read: Interpretation, shape: Shapes, options: Options, asked: Asked, tokens: dict[str, Any] | None) -> Meaning:
+    """The manifest of these layers.
+
+    Args:
+        read: the layers.
+        shape: what they take and give.
+        options: what is stated.
+        asked: what the model is asked with.
+        tokens: the manifest's [input] of a model of tokens.
 
     Raises:
-        InvalidInput: an option does not fit the parts, or the others.
+        InvalidInput: an option does not fit the layers, or the others.
     """
-    return _Guess(parts, options).made()
+    return _Guess(read, shape, options, asked, tokens).made()
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What layers take and give."""
+
+    takes: int
+    """Numbers of a time step that come in; of tokens, how many there are."""
+    gives: int
+    """Numbers that the last layer gives."""
+    per_step: bool
+    """Whether it gives them for each time step."""
 
 
 @dataclass
 class _Guess:
-    parts: Parts
+    read: Interpretation
+    shape: Shapes
     options: Options
+    asked: Asked
+    tokens: dict[str, Any] | None
     notes: list[str] = field(default_factory=list)
 
     def made(self) -> Meaning:
-        inputs = self._tokens() if self._reads_tokens else self._features()
         stated: dict[str, Any] = {
-            "description": self.options.description or card.description(self.parts),
-            "input": inputs,
+            "format": 2,
+            "description": self.options.description or card.description(self.read),
+            "input": self._own_inputs() if self.read.takes_own_inputs else self.tokens or self._features(),
+            "layers": list(self.read.layers),
         }
-        if self.parts.head:
-            stated |= self._prediction()
+        if self.options.static and not self.read.takes_own_inputs:
+            stated["static"] = {"features": _scaled(self.options.static, self.asked.static_scaler)}
+        if self.read.predicts:
+            stated["heads"] = [self._head()]
         elif useless := given(self.options, _OF_A_HEAD):
-            _refuse(useless[0], f"is about a head, but there is none: {self.parts.headless}")
-        stated["examples"] = [{"title": "Random inputs, to see that it answers", "file": EXAMPLE_FILE}]
+            refuse(useless[0], "is about a prediction, but there is none: " + (self.read.notes or ("no head",))[-1])
+        if self.read.ignored:
+            stated["ignored"] = list(self.read.ignored)
+        if self.read.not_computed:
+            keys = ("name", "kind", "place")
+            stated["not_computed"] = [dict(zip(keys, each, strict=True)) for each in self.read.not_computed]
+        if self.read.match is None:
+            stated["examples"] = [{"title": "Random inputs, to see that it answers", "file": EXAMPLE_FILE}]
         try:
             return Meaning(Manifest.model_validate(stated), tuple(self.notes))
         except ValidationError as error:
-            _refuse("task", error.errors()[0]["msg"].removeprefix("Value error, "))
+            refuse("task", first_problem(error))
 
-    @property
-    def _reads_tokens(self) -> bool:
-        options = self.options
-        said = options.characters or options.vocabulary or options.task == "next_token"
-        return self.parts.embedding is not None or bool(said)
-
-    @property
-    def _vocabulary_size(self) -> int:
-        embedding = self.parts.embedding
-        return self.parts.stack.spec.input_size if embedding is None else embedding.num_embeddings
+    def _own_inputs(self) -> dict[str, Any]:
+        """The recurrent layer's own inputs, where what stands before it is not computed."""
+        if useless := given(self.options, _OF_RAW_INPUTS):
+            refuse(useless[0], "is about raw inputs, but what makes the LSTM's inputs of them is not computed")
+        width = self.read.arrangement.input_width
+        return {"kind": "features", "features": [{"name": f"lstm_input_{index}"} for index in range(width)]}
 
     def _features(self) -> dict[str, Any]:
-        width = self.parts.stack.spec.input_size
+        width = self.shape.takes
         names: Sequence[str] = self.options.features
         if names:
-            _check_count("features", names, width, "the LSTM's input")
+            _check_count("features", names, width, "the model")
         else:
             names = _numbered("feature", width)
             self._say("Features", _some(names), "--features a,b,… for their names")
-        return {"kind": "features", "features": [{"name": name} for name in names]}
+        return {"kind": "features", "features": _scaled(names, self.asked.scaler)}
 
-    def _tokens(self) -> dict[str, Any]:
-        options, size = self.options, self._vocabulary_size
-        owner = "the embedding" if self.parts.embedding is not None else "the LSTM's one-hot input"
-        if options.features:
-            _refuse("features", "the model reads tokens: it has no features")
-        if options.characters is not None:
-            _check_count("characters", options.characters, size, owner)
-            return {"kind": "tokens", "vocabulary": "characters", "characters": options.characters}
-        if options.vocabulary:
-            _check_count("vocabulary", options.vocabulary, size, owner)
-            return self._of_entries(options.vocabulary)
-        self._say("Tokens", f"{size}, known by their ids alone", "--characters or --vocabulary FILE to read text")
-        return {"kind": "tokens", "vocabulary": "ids", "size": size}
+    def _head(self) -> dict[str, Any]:
+        task, width = self._task(), self.shape.gives
+        head: dict[str, Any] = {"task": task}
+        if task in {"regression", "quantile"}:
+            count = max(1, len(self.options.quantiles))
+            if width % count:
+                refuse("quantiles", f"has {count} entries, but the model gives {width} values")
+            head["names"] = self._names("outputs", lambda: _numbered("output", width // count), width // count)
+            head |= self._scale(width // count)
+        if self.options.quantiles:
+            head["quantiles"] = [_number(each) for each in self.options.quantiles]
+        if task == "binary":
+            head["labels"] = self._names("labels", lambda: ["0", "1"], 2)
+        elif task in {"classification", "tagging", "multi_label"}:
+            head["labels"] = self._names("labels", lambda: [str(index) for index in range(width)], width)
+        elif task == "next_token":
+            head["predicts"] = "next_step"
+        unwanted = "labels" if task in {"regression", "quantile", "next_token"} else "outputs"
+        if getattr(self.options, unwanted):
+            refuse(unwanted, f"a {task} has none")
+        return head
 
-    def _of_entries(self, entries: Sequence[str]) -> dict[str, Any]:
-        plain = [entry for entry in entries if not _SPECIAL.fullmatch(entry)]
-        kind = "characters" if all(len(entry) == 1 for entry in plain) else "words"
-        stated = {"kind": "tokens", "vocabulary": kind, "file": VOCABULARY_FILE}
-        self.notes.append(f"Tokens: {kind}; a text is split as docs/models.md says, ids are taken as they are.")
-        unknown = next((entry for entry in UNKNOWN_TOKENS if entry in entries), None)
-        if unknown is None:
-            return stated
-        self.notes.append(f"Unknown tokens are read as {unknown!r} (input.unknown in the manifest).")
-        return stated | {"unknown": "token", "unknown_token": unknown}
-
-    def _prediction(self) -> dict[str, Any]:
-        task = self._task()
-        head = {"steps": self._steps(task)}
-        if activation := self._activation():
-            head["activation"] = activation
-        return {"task": task, "head": head, "output": self._output(task)}
+    def _scale(self, count: int) -> dict[str, Any]:
+        scaler = self.asked.output_scaler
+        if scaler is None:
+            return {}
+        return {
+            "mean": [float(each) for each in scaler.mean][:count],
+            "std": [float(each) for each in scaler.std][:count],
+        }
 
     def _task(self) -> str:
-        options, width = self.options, self.parts.head[-1].out_features
+        options, width = self.options, self.shape.gives
         if options.task is not None:
+            self._check_task(options.task)
             return options.task
-        per_step = "tagging" if options.steps == "all" else "classification"
+        per_step = "tagging" if self.shape.per_step else "classification"
+        last = self.read.layers[-1]
         if options.labels:
             task, why = per_step, "there are labels"
-        elif options.outputs or not self._reads_tokens:
+            if width == 1:
+                task, why = "binary", "there are two labels for one value"
+        elif options.quantiles:
+            task, why = "quantile", "there are quantiles"
+        elif last["type"] == "crf" or last.get("function") in _SCORES:
+            task, why = per_step, f"it ends in {last.get('function', 'a CRF')}"
+        elif options.outputs or not self.asked.reads_tokens:
             task, why = "regression", "numbers come in"
-        elif width == self._vocabulary_size:
+        elif width == self.asked.vocabulary_size and self.shape.per_step:
             task, why = "next_token", "the head is as wide as the vocabulary"
         elif width > 1:
             task, why = per_step, f"tokens come in and {width} values come out"
@@ -132,58 +166,45 @@ class _Guess:
         self._say("Task", f"{task}, as {why}", "--task")
         return task
 
-    def _steps(self, task: str) -> str:
-        if self.options.steps is not None:
-            return self.options.steps
-        if task == "classification":
-            both_ways = self.parts.stack.spec.bidirectional
-            hint = "--steps final if it reads h_n, which differs here" if both_ways else "--steps mean or max"
-            self._say("Steps", "the head reads the last of each sequence", hint)
-            return "last"
-        if task == "regression":
-            guess = "a prediction at each, the last of which is that of a head that reads the last step alone"
-            self._say("Steps", guess, "--steps last, final, mean or max, as it was trained")
-        return "all"
-
-    def _activation(self) -> str | None:
-        several = len(self.parts.head) > 1
-        if self.options.activation is not None and not several:
-            _refuse("activation", "the head is one layer: nothing stands between")
-        if self.options.activation is None and several:
-            self._say("Activation", "relu between the head's layers", "--activation tanh")
-            return "relu"
-        return self.options.activation
-
-    def _output(self, task: str) -> dict[str, Any]:
-        options, width = self.options, self.parts.head[-1].out_features
-        wanted = {"regression": "outputs", "next_token": ""}.get(task, "labels")
-        for field_name in ("outputs", "labels"):
-            names = getattr(options, field_name)
-            if names and field_name != wanted:
-                _refuse(field_name, f"a {task} has none")
-            if names:
-                _check_count(field_name, names, width, "the head's output")
-        if task == "next_token" and width != self._vocabulary_size:
-            _refuse("task", f"the head gives {width} values, but there are {self._vocabulary_size} tokens")
-        if task == "next_token":
-            return {"predicts": "next_step"}
-        if task == "regression":
-            return {"names": self._names("outputs", lambda: _numbered("output", width))}
-        if width == 1:
-            _refuse(
-                "task", f"a {task} has a score for each of several labels, but the head gives one value: a regression"
+    def _check_task(self, task: str) -> None:
+        if task == "next_token" and self.shape.gives != self.asked.vocabulary_size:
+            size = self.asked.vocabulary_size or "no"
+            refuse("task", f"the head gives {self.shape.gives} values, but there are {size} tokens")
+        if task in {"classification", "tagging"} and self.shape.gives == 1:
+            refuse(
+                "task",
+                f"a {task} has a score for each of several labels, but the head gives one value: regression or binary",
             )
-        return {"labels": self._names("labels", lambda: [str(index) for index in range(width)])}
+        wanted = {"classification": False, "tagging": True, "next_token": True}.get(task)
+        if wanted is not None and wanted != self.shape.per_step:
+            gives = "time step" if self.shape.per_step else "sequence"
+            refuse("task", f"the layers give a prediction per {gives}, which is no {task}")
 
-    def _names(self, option: str, default: Callable[[], list[str]]) -> Sequence[str]:
+    def _names(self, option: str, default: Callable[[], list[str]], count: int) -> Sequence[str]:
         names: Sequence[str] = getattr(self.options, option)
-        if not names:
-            names = default()
-            self._say(option.capitalize(), _some(names), f"--{option} a,b,…")
+        if names:
+            _check_count(option, names, count, "the head's output")
+            return names
+        names = default()
+        self._say(option.capitalize(), _some(names), f"--{option} a,b,…")
         return names
 
     def _say(self, what: str, guess: str, override: str) -> None:
         self.notes.append(f"{what}: {guess} ({override}).")
+
+
+def _scaled(names: Sequence[str], scaler: Scaling | None) -> list[dict[str, Any]]:
+    if scaler is None:
+        return [{"name": name} for name in names]
+    pairs = zip(names, scaler.mean, scaler.std, strict=True)
+    return [{"name": name, "mean": float(mean), "std": float(std)} for name, mean, std in pairs]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        refuse("quantiles", f"must be numbers, not {text!r}")
 
 
 def _numbered(what: str, count: int) -> list[str]:
@@ -194,10 +215,6 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"  # noqa: PLR2004
 
 
-def _check_count(option: str, given: Sequence[str], count: int, owner: str) -> None:
-    if len(given) != count:
-        _refuse(option, f"has {len(given)} entries, but {owner} has {count}")
-
-
-def _refuse(option: str, message: str) -> NoReturn:
-    raise InvalidInput.at(Place((option,), message))
+def _check_count(option: str, names: Sequence[str], count: int, owner: str) -> None:
+    if len(names) != count:
+        refuse(option, f"has {len(names)} entries, but {owner} has {count}")

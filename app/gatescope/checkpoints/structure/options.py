@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
+from gatescope.checkpoints.companions.scaler import ScalerFile
 from gatescope.errors import InvalidInput, Place
-from gatescope.pipeline.head import Activation, Steps
-from gatescope.pipeline.output import Task
+from gatescope.pipeline.heads import Task
+from gatescope.pipeline.layers.activation import Function
+from gatescope.pipeline.layers.pool import How
+from gatescope.pipeline.sample import DEFAULT_TOLERANCE, MAX_TOLERANCE
 
 NONE = "none"
 LONGEST_NAME = 64
@@ -25,8 +28,15 @@ class Options:
     version: str | None = None
     """The version's name; the next whole number."""
 
+    layers: tuple[str, ...] = ()
+    """All layers from the inputs to the prediction, as `notation` writes them."""
+
     prefix: tuple[str, ...] = ()
-    """The path of the LSTM, or of several that are stacked in this order."""
+    """The path of the LSTM, or of several, which are stacked in this order unless `join` says otherwise."""
+
+    join: str | None = None
+    """How several LSTMs are joined: `stacked`, `residual` (the input of each is added to its output where it fits),
+    `parallel` (side by side) or `parallel=add`."""
 
     embedding: str | None = None
     """The path of the embedding, or `none`."""
@@ -38,19 +48,37 @@ class Options:
     """As in a manifest."""
 
     steps: str | None = None
-    """As in a manifest's [head]."""
+    """What the head reads: `all` steps, or the pool of one."""
 
     activation: str | None = None
-    """As in a manifest's [head]."""
+    """The function between the linear layers of the head, or `none`."""
+
+    output_activation: str | None = None
+    """The function behind the last layer, or `none`."""
+
+    ignore: tuple[str, ...] = ()
+    """Weights, or what stands before their names, that no prediction depends on."""
+
+    tolerance: float = DEFAULT_TOLERANCE
+    """How far a prediction may be from the sample, as a part of the largest expected value."""
 
     features: tuple[str, ...] = ()
-    """The names of the LSTM's inputs."""
+    """The names of the inputs."""
+
+    static: tuple[str, ...] = ()
+    """The names of the inputs that a sequence has once; they are fed beside the others at every step."""
+
+    scaler: ScalerFile | str | None = None
+    """How inputs and outputs were scaled: a file that was read, or the same as JSON."""
 
     outputs: tuple[str, ...] = ()
     """The names of a regression's outputs."""
 
     labels: tuple[str, ...] = ()
-    """The labels of a classification or a tagging."""
+    """The labels of a classification, a tagging, a binary or a multi-label task."""
+
+    quantiles: tuple[str, ...] = ()
+    """Of a quantile task."""
 
     characters: str | None = None
     """The vocabulary of characters, in the order of their ids."""
@@ -58,12 +86,48 @@ class Options:
     vocabulary: tuple[str, ...] = ()
     """The vocabulary's entries, in the order of their ids."""
 
+    tokens: str | None = None
+    """Whether the entries of the vocabulary are `characters` or `words`."""
+
+    lowercase: str | None = None
+    """Whether a text is lower-cased before it is split: `true` or `false`."""
+
     description: str | None = None
     """One line for the manifest."""
 
 
-DESCRIBING = ("task", "steps", "activation", "features", "outputs", "labels", "characters", "vocabulary", "description")
+DESCRIBING = (
+    "layers",
+    "join",
+    "task",
+    "steps",
+    "activation",
+    "output_activation",
+    "features",
+    "static",
+    "scaler",
+    "outputs",
+    "labels",
+    "quantiles",
+    "characters",
+    "vocabulary",
+    "tokens",
+    "lowercase",
+    "description",
+)
 """The options that a manifest answers, where there is one already."""
+
+
+_FUNCTIONS = (NONE, *get_args(Function))
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "join": ("stacked", "residual", "parallel", "parallel=add"),
+    "task": get_args(Task),
+    "steps": ("all", *get_args(How)),
+    "activation": _FUNCTIONS,
+    "output_activation": _FUNCTIONS,
+    "tokens": ("characters", "words"),
+    "lowercase": ("true", "false"),
+}
 
 
 def check(name: str, options: Options) -> None:
@@ -85,11 +149,13 @@ def _places(name: str, options: Options) -> Iterator[Place]:
     yield from _check_name("name", name)
     if options.version is not None:
         yield from _check_name("version", options.version)
-    for field, choices in (("task", Task), ("steps", Steps), ("activation", Activation)):
+    for field, choices in _CHOICES.items():
         value = getattr(options, field)
-        if value is not None and value not in get_args(choices):
-            yield Place((field,), f"must be {', '.join(get_args(choices))}, not {value!r}")
-    for field in ("features", "outputs", "labels"):
+        if value is not None and value not in choices:
+            yield Place((field,), f"must be {', '.join(choices)}, not {value!r}")
+    if not 0 < options.tolerance <= MAX_TOLERANCE:
+        yield Place(("tolerance",), f"must be above 0 and at most {MAX_TOLERANCE:g}, not {options.tolerance:g}")
+    for field in ("features", "static", "outputs", "labels"):
         yield from _check_list(field, getattr(options, field))
     yield from _check_vocabulary(options)
     if options.description is not None and not _is_line(options.description):

@@ -1,0 +1,337 @@
+"""`interpret`: what a checkpoint's weights compute, stated by options, verified by a sample, or guessed and said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from gatescope.checkpoints.formats.names import listed, quoted
+from gatescope.checkpoints.structure.arrange import Arrangement, Arranger, refuse
+from gatescope.checkpoints.structure.contents import Contents
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundLSTM, Linear, Norm, Other, Part
+from gatescope.checkpoints.structure.notation import Layer, Unreadable, expand
+from gatescope.checkpoints.structure.options import NONE, Options
+from gatescope.checkpoints.structure.questions import Asked, questions, telling
+from gatescope.checkpoints.structure.readings import Open, Tokens, core, readings, start_of
+from gatescope.checkpoints.structure.search import Evaluator, Found, Match, distinct, search
+from gatescope.errors import InvalidInput, Place
+
+SHOWN = 6
+"""Readings that are named where several fit."""
+
+
+class AmbiguousSample(InvalidInput):
+    """Several readings give what a sample expects; they differ on `inputs`, which are as the training code takes them."""
+
+    def __init__(self, message: str, inputs: np.ndarray | None) -> None:
+        super().__init__(f"sample: {message}", (Place(("sample",), message),))
+        self.inputs = inputs
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """The layers that are served."""
+
+    layers: tuple[Layer, ...]
+    arrangement: Arrangement
+    predicts: bool
+    """Whether the last layer's values are a prediction; else the recurrent layers alone are served."""
+    match: Match | None = None
+    """The reading that gives the sample's expected values; None where there is no sample, or none does."""
+    notes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    not_computed: tuple[tuple[str, str, str], ...] = ()
+    """Name, kind and place of what is missing on the way to a prediction."""
+
+    @property
+    def takes_own_inputs(self) -> bool:
+        """Whether the recurrent layer is given its own inputs, as what stands before it is not computed."""
+        return any(place == "before" for _, _, place in self.not_computed)
+
+
+def interpret(contents: Contents, weights: Mapping[str, Tensor], options: Options, asked: Asked) -> Interpretation:
+    """The layers from the inputs to the prediction.
+
+    Args:
+        contents: of the checkpoint.
+        weights: of the checkpoint.
+        options: what is stated.
+        asked: what the model is asked with: tokens or features, the scaler, and the sample where there is one.
+
+    Raises:
+        InvalidInput: an option names what is not there or does not fit, or must be given.
+        AmbiguousSample: several readings give what the sample expects.
+        WeightsError: there is no recurrent layer.
+    """
+    reader = _Reader(contents, weights, options, asked)
+    return reader.stated() if options.layers else reader.guessed()
+
+
+@dataclass
+class _Reader:
+    contents: Contents
+    weights: Mapping[str, Tensor]
+    options: Options
+    asked: Asked
+
+    def stated(self) -> Interpretation:
+        """The layers as `--layers` has them; what it does not name is left aside."""
+        named = self._parts_of(self.options.layers)
+        lstms = tuple(part for part in named if isinstance(part, FoundLSTM))
+        if not lstms:
+            refuse("layers", "names no LSTM of the checkpoint")
+        embedding = next((part for part in named if isinstance(part, Embedding)), None)
+        arrangement = Arrangement(embedding, (), lstms, "stacked", ())
+        layers = self._expanded(self.options.layers, arrangement)
+        left = [name for part in self.contents.parts if part not in named for name in names_of(part)]
+        notes = [f"Left out, as --layers does not name it: {listed(left)}."] if left else []
+        made = Interpretation(tuple(layers), arrangement, True, None, tuple(notes), tuple(left))
+        if self.asked.sample is None:
+            return made
+        found = self._searched([self.options.layers], arrangement)
+        if not found.matches:
+            refuse("layers", f"these layers do not give what the sample expects: {_distance(found, self.options)}")
+        return replace(made, match=found.matches[0])
+
+    def guessed(self) -> Interpretation:
+        """The layers that the names and shapes of the weights leave open, held against the sample."""
+        arrangements = Arranger(self.contents, self.options).arrangements()
+        if self.options.head == (NONE,):
+            arrangements = [replace(each, behind=(), left=_only_before(each.left)) for each in arrangements[:1]]
+        first = arrangements[0]
+        if self.asked.sample is not None and first.is_complete:
+            return self._verified(arrangements)
+        self._refuse_open_joins(arrangements)
+        if not first.is_complete:
+            return self._recurrent_alone(first, first.left, ())
+        if unsure := _unsure(arrangements):
+            return self._recurrent_alone(first, unsure, ())
+        if not first.behind:
+            return self._recurrent_alone(first, (), ())
+        chain = readings(first, self.options, self._open(first, functions=False))[0]
+        return self._made(chain, first)
+
+    def _verified(self, arrangements: Sequence[Arrangement]) -> Interpretation:
+        found, owner = self._search_all(arrangements)
+        if not found.matches and self.contents.ordered:
+            found, owner = self._search_all(Arranger(self.contents, self.options).arrangements(in_any_order=True))
+        if not found.matches:
+            said = _distance(found, self.options)
+            note = f"No prediction: of {found.tried:,} readings none gives what the sample expects; {said}."
+            behind = tuple((part, "behind") for part in arrangements[0].behind)
+            return self._recurrent_alone(arrangements[0], behind, (note,))
+        kinds = self._kinds(found.matches, owner)
+        match = kinds[0]
+        arrangement = owner[match.tokens]
+        verified = (
+            f"Verified: {shown(match.tokens)} gives what the sample expects, to {match.error:.2g} of its largest value."
+        )
+        return replace(self._made(match.tokens, arrangement), match=match, notes=(verified, *self._of_question(match)))
+
+    def _kinds(self, matches: Sequence[Match], owner: Mapping[Tokens, Arrangement]) -> list[Match]:
+        """The one reading that fits, or what is the same as it; raises `AmbiguousSample` where several differ."""
+        if len(matches) == 1:
+            return [*matches]
+        question = matches[0].question
+        same_question = [match for match in matches if match.question is question]
+        arrangement = owner[matches[0].tokens]
+        others = ((self._evaluator(inputs, arrangement), given) for inputs, given in telling(self.asked, question))
+        kinds, inputs = distinct(same_question, others)
+        if len(kinds) > 1:
+            named = "; ".join(shown(match.tokens) for match in kinds[:SHOWN])
+            more = f" and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else ""
+            raise AmbiguousSample(
+                f"{len(kinds)} readings give what it expects: {named}{more}; state one with --layers, or give a sample "
+                "that tells them apart",
+                inputs,
+            )
+        return kinds
+
+    def _search_all(self, arrangements: Sequence[Arrangement]) -> tuple[Found, dict[Tokens, Arrangement]]:
+        """What all arrangements' readings give, and whose they are."""
+        owner: dict[Tokens, Arrangement] = {}
+        whole = Found()
+        for arrangement in arrangements:
+            chains = [
+                chain for chain in readings(arrangement, self.options, self._open(arrangement)) if chain not in owner
+            ]
+            owner |= dict.fromkeys(chains, arrangement)
+            found = self._searched(chains, arrangement)
+            whole.matches += found.matches
+            whole.tried += found.tried
+            if found.nearest and (whole.nearest is None or found.nearest.error < whole.nearest.error):
+                whole.nearest = found.nearest
+        return whole, owner
+
+    def _searched(self, chains: Sequence[Tokens], arrangement: Arrangement) -> Found:
+        evaluators = [(each, self._evaluator(each.inputs, arrangement)) for each in questions(self.asked)]
+        return search(chains, evaluators, self.options.tolerance)
+
+    def _evaluator(self, inputs: object, arrangement: Arrangement) -> Evaluator:
+        parts = {part.path: part for part in self.contents.parts if not isinstance(part, Other)}
+        return Evaluator(self.weights, parts, arrangement.learned, inputs)  # type: ignore[arg-type]
+
+    def _open(self, arrangement: Arrangement, *, functions: bool = True) -> Open:
+        per_step: bool | None = {
+            "tagging": True,
+            "next_token": True,
+            "classification": False,
+        }.get(self.options.task or "")
+        if self.asked.sample is None and self.options.steps is None and per_step is None:
+            per_step = not self._is_classification(arrangement)
+        return Open(per_step, self.asked.reads_tokens, bool(self.options.static), functions)
+
+    def _is_classification(self, arrangement: Arrangement) -> bool:
+        """Whether labels are given one for each sequence, as far as the parts show."""
+        options, width = self.options, width_of(arrangement)
+        if any(isinstance(part, CRF) for part in arrangement.behind) or options.steps == "all":
+            return False
+        if options.labels or options.task in {"binary", "multi_label"}:
+            return True
+        if options.outputs or options.task is not None or not self.asked.reads_tokens:
+            return False
+        return width > 1 and width != self.asked.vocabulary_size
+
+    def _made(self, tokens: Tokens, arrangement: Arrangement) -> Interpretation:
+        layers = self._expanded(tokens, arrangement)
+        notes = [*_of_cells(arrangement)]
+        if self.asked.sample is None:
+            notes.append(f"Layers: {shown(tokens)} (--layers to state others, --sample FILE to verify them).")
+        return Interpretation(
+            tuple(layers),
+            arrangement,
+            tokens != (*start_of(arrangement, self._open(arrangement)), *core(arrangement)),
+            None,
+            tuple(notes),
+            self.options.ignore,
+        )
+
+    def _recurrent_alone(
+        self, arrangement: Arrangement, left: Sequence[tuple[Part, str]], notes: Sequence[str]
+    ) -> Interpretation:
+        """The recurrent layers without a prediction, behind what stands before them if that is complete."""
+        missing = tuple((name, _kind(part), place) for part, place in left for name in names_of(part))
+        is_bare = any(place == "before" for _, _, place in missing)
+        join_is_open = len(arrangement.lstms) > 1 and self.options.join is None and not self.options.prefix
+        tokens = core(arrangement)
+        if not is_bare:
+            tokens = (*start_of(arrangement, self._open(arrangement, functions=False)), *tokens)
+        said = [*_of_cells(arrangement), *notes]
+        for place in ("before", "behind"):
+            names = [name for name, _, where in missing if where == place]
+            if names:
+                said.append(_not_computed(names, place))
+        if not missing and not notes:
+            reason = "the head is left out" if self.options.head == (NONE,) else "no layer stands behind the LSTM"
+            said.append(f"No head: {reason}. The LSTM alone is served.")
+        if join_is_open and not is_bare:
+            said.append(f"Recurrent layers: {shown(core(arrangement))}.")
+        layers = self._expanded(tokens, arrangement)
+        return Interpretation(tuple(layers), arrangement, False, None, tuple(said), self.options.ignore, missing)
+
+    def _refuse_open_joins(self, arrangements: Sequence[Arrangement]) -> None:
+        joins = list(dict.fromkeys(each.join for each in arrangements))
+        if len(joins) > 1:
+            paths = listed([lstm.path for lstm in arrangements[0].lstms])
+            refuse(
+                "join",
+                f"the checkpoint holds {len(arrangements[0].lstms)} LSTMs, {paths}, whose widths do not tell how they "
+                f"are joined: state {', '.join(joins)}, name one with --prefix, or give a --sample",
+            )
+
+    def _expanded(self, tokens: Tokens, arrangement: Arrangement) -> list[Layer]:
+        parts = {part.path: part for part in self.contents.parts if not isinstance(part, Other)}
+        try:
+            return expand(tokens, parts, arrangement.learned)
+        except Unreadable as error:
+            have = listed([*parts])
+            refuse("layers", f"{quoted(error)} is neither a layer of the checkpoint ({have}) nor a function")
+
+    def _parts_of(self, tokens: Tokens) -> list[Part]:
+        """The parts that a line names."""
+        words = {word for token in tokens for word in token.replace("(", "|").replace(")", "|").split("|")}
+        paths = {word.partition("=")[0] for word in words}
+        return [part for part in self.contents.parts if (part.path or "(top)") in paths]
+
+    def _of_question(self, match: Match) -> Iterator[str]:
+        """How the sample was taken."""
+        if match.question.time_first:
+            yield "The sample's first axis is time; requests have the batch first."
+        if self.asked.scaler is not None:
+            inputs = "raw" if match.question.scaled_inputs else "scaled already"
+            yield f"The sample's inputs were {inputs}; requests are raw."
+
+
+def shown(tokens: Tokens) -> str:
+    """A line of layers, as `--layers` takes it."""
+    return ",".join(tokens)
+
+
+def names_of(part: Part) -> list[str]:
+    """The part's path; of what stands at the top, its weights' names."""
+    return [part.path] if part.path or not isinstance(part, Other) else list(part.shapes)
+
+
+def width_of(arrangement: Arrangement) -> int:
+    """How many numbers the last layer gives."""
+    for part in reversed(arrangement.behind):
+        if isinstance(part, Linear | Conv1d):
+            return part.out_features
+    return arrangement.output_width
+
+
+def _kind(part: Part) -> str:
+    return str(getattr(part, "kind", "unknown"))
+
+
+def _only_before(left: Sequence[tuple[Part, str]]) -> tuple[tuple[Part, str], ...]:
+    return tuple((part, place) for part, place in left if place == "before")
+
+
+def _unsure(arrangements: Sequence[Arrangement]) -> tuple[tuple[Part, str], ...]:
+    """The parts whose place or type the file does not tell, each with the place that it may have."""
+    first = arrangements[0]
+    undetermined = [part for part in (*first.before, *first.behind) if isinstance(part, Norm) and len(part.types) > 1]
+    places = [(each.before, each.behind, each.embedding) for each in arrangements]
+    moved = {
+        part
+        for before, behind, _ in places
+        for part in (*before, *behind)
+        if any(before != other or behind != elsewhere for other, elsewhere, _ in places)
+    }
+    if any(embedding != first.embedding for _, _, embedding in places) and first.embedding is not None:
+        return ((first.embedding, "before"),)
+    unsure = [part for part in (*first.before, *first.behind) if part in moved or part in undetermined]
+    return tuple((part, "before" if any(part in each.before for each in arrangements) else "behind") for part in unsure)
+
+
+def _not_computed(names: Sequence[str], place: str) -> str:
+    if place == "before":
+        return (
+            f"Not computed before the LSTM: {listed(names)}. The model takes the LSTM's own inputs and predicts nothing: "
+            "give a --sample, state --layers, or --ignore NAME if nothing depends on it."
+        )
+    return (
+        f"No prediction: {listed(names)} stands behind the LSTM and is not computed. The LSTM alone is served: give a "
+        "--sample, state --layers, or --ignore NAME if the prediction does not depend on it."
+    )
+
+
+def _of_cells(arrangement: Arrangement) -> Iterator[str]:
+    if arrangement.lstms[0].kind == "nn.LSTMCell":
+        yield "LSTM: an nn.LSTMCell is read as an nn.LSTM of one layer, stepped from the first time step to the last."
+    for lstm in arrangement.lstms:
+        if not lstm.spec.bias:
+            yield f"LSTM: {lstm} has no biases (bias=False)."
+
+
+def _distance(found: Found, options: Options) -> str:
+    if found.nearest is None:
+        return "none gives its shape"
+    return (
+        f"the nearest, {shown(found.nearest.tokens)}, is off by {found.nearest.error:.2g} of the largest value "
+        f"(allowed: {options.tolerance:g})"
+    )
