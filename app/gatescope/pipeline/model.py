@@ -115,7 +115,15 @@ class Model:
             self.pipeline.answer(query)
 
     @classmethod
-    def load(cls, folder: Path, version: str, device: torch.device, *, allow_code: bool = False) -> Model:
+    def load(
+        cls,
+        folder: Path,
+        version: str,
+        device: torch.device,
+        *,
+        allow_code: bool = False,
+        manifest: Manifest | ManifestV1 | None = None,
+    ) -> Model:
         """Read `<folder>/model.toml` and `<folder>/<version>/model.safetensors`.
 
         Args:
@@ -123,6 +131,7 @@ class Model:
             version: which one.
             device: where it is to live.
             allow_code: whether its manifest may name a factory, that is, have code run.
+            manifest: in place of the one in the folder.
 
         Raises:
             ManifestError: the manifest or the sample cannot be read, or contradicts the weights.
@@ -130,7 +139,7 @@ class Model:
                 predictions than the sample.
             ModuleError: the manifest names a factory, and that may not be, or its module cannot be served.
         """
-        stated = read_manifest(folder)
+        stated = manifest or read_manifest(folder)
         if stated.factory is not None and not allow_code:
             raise ModuleError(
                 f"its manifest names the factory '{stated.factory}', and this server runs no code for models: set "
