@@ -65,9 +65,8 @@ def stored_sample(model: Model, given: GivenSample, tolerance: float) -> dict[st
     shape = model.pipeline.prediction_shape(1)
     width = model.spec.output_size if shape is None else shape[-1]
     per_step = shape is None or len(shape) > 1
-    try:
-        expected = question.rows(len(rows), width, per_step=per_step)
-    except TypeError:
+    expected = question.rows(width, per_step=per_step)
+    if expected is None:
         given_shape = np.shape(given.expected) if isinstance(given.expected, np.ndarray) else len(given.expected)
         refuse("sample", f"its expected values have shape {given_shape}, but the model predicts {width} values")
     return {"request": request, "expected": [each.tolist() for each in expected], "tolerance": tolerance}

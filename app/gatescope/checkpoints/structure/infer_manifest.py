@@ -135,10 +135,10 @@ class _Guess:
         scaler = self.asked.output_scaler
         if scaler is None:
             return {}
-        return {
-            "mean": [float(each) for each in scaler.mean][:count],
-            "std": [float(each) for each in scaler.std][:count],
-        }
+        if len(scaler.mean) not in {1, count}:
+            refuse("scaler", f"has {len(scaler.mean)} numbers for the outputs, but the model has {count}")
+        each = 1 if len(scaler.mean) == count else count  # one number is for all
+        return {"mean": scaler.mean.tolist() * each, "std": scaler.std.tolist() * each}
 
     def _task(self) -> str:
         options, width = self.options, self.shape.gives

@@ -50,18 +50,19 @@ def inputs_of(contents: Contents, options: Options, beside: Mapping[str, Any], s
     if isinstance(first, Embedding) or _says_tokens(options):
         rows = first.num_embeddings if isinstance(first, Embedding) else width
         owner = "the embedding" if isinstance(first, Embedding) else "the LSTM's one-hot input"
-        for useless in given(options, ("features", "scaler")):
+        for useless in given(options, ("features", "static")):
             refuse(useless, "the model reads tokens: it has no features")
+        if scaler is not None and (scaler.inputs or scaler.static):
+            refuse("scaler", "is about inputs, but the model reads tokens; one of the outputs alone can be given")
         tokens, entries, notes = _tokens(options, beside, rows, owner)
-        asked = Asked(rows, _vocabulary(tokens, entries), sample=sample, output_scaler=None)
+        asked = Asked(rows, _vocabulary(tokens, entries), sample=sample, output_scaler=_output_scaling(scaler, options))
         return Inputs(asked, tokens, entries, notes, rows)
     count = width - len(options.static)
     names = options.features or tuple(f"feature_{index}" for index in range(count))
-    outputs = options.outputs
     asked = Asked(
-        scaler=_scaling(scaler and scaler.inputs, names),
-        static_scaler=_scaling(scaler and scaler.static, options.static),
-        output_scaler=_output_scaling(scaler, outputs),
+        scaler=_scaling(None if scaler is None else scaler.inputs, names),
+        static_scaler=_scaling(None if scaler is None else scaler.static, options.static),
+        output_scaler=_output_scaling(scaler, options),
         sample=sample,
     )
     return Inputs(asked, None, (), () if scaler is None else scaler.notes, count)
@@ -125,9 +126,9 @@ def _scaling(stated: Stated | None, names: Sequence[str]) -> Scaling | None:
     return None if stated is None else _arrays(stated.resolve(names))
 
 
-def _output_scaling(scaler: scalers.ScalerFile | None, names: Sequence[str]) -> Scaling | None:
+def _output_scaling(scaler: scalers.ScalerFile | None, options: Options) -> Scaling | None:
     """Of the outputs, whose number is not known yet where they have no names."""
-    stated = None if scaler is None else scaler.outputs
+    stated, names = None if scaler is None else scaler.outputs, options.outputs
     if stated is None:
         return None
     if names or stated.names is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +17,7 @@ from gatescope.checkpoints.structure.notation import Layer, Unreadable, expand
 from gatescope.checkpoints.structure.options import NONE, Options
 from gatescope.checkpoints.structure.questions import Asked, questions, telling
 from gatescope.checkpoints.structure.readings import Open, Tokens, core, readings, start_of
-from gatescope.checkpoints.structure.search import Evaluator, Found, Match, distinct, search
+from gatescope.checkpoints.structure.search import Evaluator, Found, Match, Question, distinct, one_thread, search
 from gatescope.errors import InvalidInput, Place
 
 SHOWN = 6
@@ -24,7 +25,7 @@ SHOWN = 6
 
 
 class AmbiguousSample(InvalidInput):
-    """Several readings give what a sample expects; they differ on `inputs`, which are as the training code takes them."""
+    """Several readings give what a sample expects; they differ on `inputs`, which are as the training took them."""
 
     def __init__(self, message: str, inputs: np.ndarray | None) -> None:
         super().__init__(f"sample: {message}", (Place(("sample",), message),))
@@ -139,7 +140,8 @@ class _Reader:
         same_question = [match for match in matches if match.question is question]
         arrangement = owner[matches[0].tokens]
         others = ((self._evaluator(inputs, arrangement), given) for inputs, given in telling(self.asked, question))
-        kinds, inputs = distinct(same_question, others)
+        with one_thread():
+            kinds, inputs = distinct(same_question, others)
         if len(kinds) > 1:
             named = "; ".join(shown(match.tokens) for match in kinds[:SHOWN])
             more = f" and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else ""
@@ -155,9 +157,8 @@ class _Reader:
         owner: dict[Tokens, Arrangement] = {}
         whole = Found()
         for arrangement in arrangements:
-            chains = [
-                chain for chain in readings(arrangement, self.options, self._open(arrangement)) if chain not in owner
-            ]
+            found_open = self._open(arrangement)
+            chains = [chain for chain in readings(arrangement, self.options, found_open) if chain not in owner]
             owner |= dict.fromkeys(chains, arrangement)
             found = self._searched(chains, arrangement)
             whole.matches += found.matches
@@ -167,8 +168,14 @@ class _Reader:
         return whole, owner
 
     def _searched(self, chains: Sequence[Tokens], arrangement: Arrangement) -> Found:
-        evaluators = [(each, self._evaluator(each.inputs, arrangement)) for each in questions(self.asked)]
+        """What chains of one arrangement give."""
+        evaluators = [(each, self._evaluator(each.inputs, arrangement)) for each in self._questions]
         return search(chains, evaluators, self.options.tolerance)
+
+    @cached_property
+    def _questions(self) -> list[Question]:
+        """The ways to take the sample."""
+        return questions(self.asked)
 
     def _evaluator(self, inputs: object, arrangement: Arrangement) -> Evaluator:
         parts = {part.path: part for part in self.contents.parts if not isinstance(part, Other)}
@@ -180,9 +187,21 @@ class _Reader:
             "next_token": True,
             "classification": False,
         }.get(self.options.task or "")
-        if self.asked.sample is None and self.options.steps is None and per_step is None:
+        if self.asked.sample is not None and functions:
+            per_step = self._expects_steps(width_of(arrangement))
+        elif self.options.steps is None and per_step is None:
             per_step = not self._is_classification(arrangement)
         return Open(per_step, self.asked.reads_tokens, bool(self.options.static), functions)
+
+    def _expects_steps(self, width: int) -> bool | None:
+        """Whether the sample expects so many values for each time step; None where its shape does not say."""
+        fitting = {
+            per_step
+            for question in self._questions
+            for per_step in (True, False)
+            if question.rows(width, per_step=per_step) is not None
+        }
+        return fitting.pop() if len(fitting) == 1 else None
 
     def _is_classification(self, arrangement: Arrangement) -> bool:
         """Whether labels are given one for each sequence, as far as the parts show."""
@@ -311,7 +330,7 @@ def _unsure(arrangements: Sequence[Arrangement]) -> tuple[tuple[Part, str], ...]
 def _not_computed(names: Sequence[str], place: str) -> str:
     if place == "before":
         return (
-            f"Not computed before the LSTM: {listed(names)}. The model takes the LSTM's own inputs and predicts nothing: "
+            f"Not computed before the LSTM: {listed(names)}. The model takes the LSTM's own inputs, and no prediction: "
             "give a --sample, state --layers, or --ignore NAME if nothing depends on it."
         )
     return (

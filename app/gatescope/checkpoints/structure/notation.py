@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any, get_args
 
 from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundLSTM, Linear, Norm, Part
@@ -122,6 +123,5 @@ class _Expansion:
 
     def _new(self, name: str) -> str:
         """A name that no layer has."""
-        return next(
-            each for each in (name, *(f"{name}.{count}" for count in range(2, 10_000))) if each not in self._names
-        )
+        numbered = (f"{name}.{number}" for number in count(2))
+        return name if name not in self._names else next(each for each in numbered if each not in self._names)

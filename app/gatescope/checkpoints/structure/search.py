@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -56,14 +57,11 @@ class Question:
     scaled_outputs: bool = True
     """Whether the scaler is applied to the sample's expected values."""
 
-    def rows(self, batch: int, width: int, *, per_step: bool) -> list[np.ndarray]:
-        """What is expected of each sequence, (step, value) or (value,)."""
+    def rows(self, width: int, *, per_step: bool) -> list[np.ndarray] | None:
+        """What is expected of each sequence, (step, value) or (value,), of so many values; None if it is not that."""
         steps = self.inputs.steps
-        shape = (batch, steps.time, width) if per_step else (batch, width)
-        rows = _fitted(self, shape, steps.lengths.tolist())
-        if rows is None:
-            raise TypeError("what matched has the shape of the prediction")
-        return rows
+        shape = (len(steps.lengths), steps.time, width) if per_step else (len(steps.lengths), width)
+        return _fitted(self, shape, steps.lengths.tolist())
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,8 @@ class _Chain:
     def with_layer(self, config: dict[str, Any], shape: Shape, value: Tensor) -> _Chain:
         """The chain with one more layer; shapes without names compare faster."""
         name = config["name"]
-        return _Chain((*self.layers, config), {**self.values, name: (replace(shape, names=None), value)}, name)
+        shape = shape if shape.names is None else replace(shape, names=None)
+        return _Chain((*self.layers, config), {**self.values, name: (shape, value)}, name)
 
 
 def search(
@@ -185,18 +184,35 @@ def search(
         tolerance: how far a prediction may be from what is expected.
     """
     found = Found()
-    for tokens in islice(chains, MAX_READINGS):
-        for question, evaluator in evaluators:
-            found.tried += 1
-            value = evaluator.value(tokens)
-            if value is None:
-                continue
-            match = Match(tokens, question, error_of(value, question))
-            if match.error <= tolerance:
-                found.matches.append(match)
-            if np.isfinite(match.error) and (found.nearest is None or match.error < found.nearest.error):
-                found.nearest = match
+    with one_thread():
+        for tokens in islice(chains, MAX_READINGS):
+            _try(tokens, evaluators, tolerance, found)
     return found
+
+
+def _try(tokens: Tokens, evaluators: Sequence[tuple[Question, Evaluator]], tolerance: float, found: Found) -> None:
+    """Put what a chain gives into what was found."""
+    for question, evaluator in evaluators:
+        found.tried += 1
+        value = evaluator.value(tokens)
+        if value is None:
+            continue
+        match = Match(tokens, question, error_of(value, question))
+        if match.error <= tolerance:
+            found.matches.append(match)
+        if match.error < (np.inf if found.nearest is None else found.nearest.error):
+            found.nearest = match
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: values are small here, and to wait for other threads takes longer than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def error_of(value: Tensor, question: Question) -> float:

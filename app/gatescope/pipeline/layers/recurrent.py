@@ -76,8 +76,7 @@ class LSTMConfig(LayerConfig, Stated):
             )
         with torch.device("meta"):  # not filled with random numbers first
             module = spec.build()
-        module = module.to_empty(device=next(iter(own.values())).device)
-        module.load_state_dict({name: own[name] for name in spec.parameter_shapes()})
+        module.load_state_dict({name: parameter(own[name]) for name in spec.parameter_shapes()}, assign=True)
         module.requires_grad_(requires_grad=False)
         learned = [self._learned(weights, spec, state) for state in spec.cell.states]
         made = replace(shape.numbered(self.name, spec.output_size), directions=spec.num_directions)
