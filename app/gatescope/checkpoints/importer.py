@@ -49,7 +49,8 @@ class Imported:
     folder: Path  # of the model
     notes: tuple[str, ...]  # what was found and guessed, a sentence each
     request: dict[str, Any]  # a complete predict body to try
-    verified: Verified | None = None  # how its predictions were compared with numbers of the training code
+    predicts: bool  # whether it gives predictions, not its recurrent layers' outputs alone
+    verified: Verified | None  # how its predictions were compared with numbers of the training code
 
 
 def import_checkpoint(
@@ -117,7 +118,7 @@ def _create(source: Source, folder: Path, options: Options, given: GivenSample |
         model = _proven(staged, version, meant.sample, allow_code=False)
         _write(staged / CARD, card.write(model, notes).encode())
         _publish(staged, folder, staging / "replaced" if force else None)
-    return Imported(folder.name, version, folder, notes, model.examples[0]["request"], model.verified)
+    return _imported(model, version, folder, notes, model.examples[0]["request"])
 
 
 def _add(
@@ -144,7 +145,13 @@ def _add(
         _publish(staged, folder / version, staging / "replaced" if force else None)
     added = f"Added as version {version} of '{folder.name}', under its manifest."
     request = model.examples[0]["request"] if model.examples else example.request(model.manifest, model.vocabulary)
-    return Imported(folder.name, version, folder, (*read.notes, *notes, added), request, model.verified)
+    return _imported(model, version, folder, (*read.notes, *notes, added), request)
+
+
+def _imported(
+    model: Model, version: str, folder: Path, notes: tuple[str, ...], request: dict[str, Any]
+) -> Imported:
+    return Imported(folder.name, version, folder, notes, request, model.pipeline.head is not None, model.verified)
 
 
 def _proven(folder: Path, version: str, stored: dict[str, Any] | None, *, allow_code: bool) -> Model:

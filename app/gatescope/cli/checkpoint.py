@@ -18,22 +18,51 @@ from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gatescope.checkpoints.importer import Imported
+    from gatescope.checkpoints.structure.interpret import AmbiguousSample
 
-Checkpoint = Annotated[Path, typer.Argument(help="A .pt, .pth, .ckpt, .bin or .safetensors file.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A .pt, .pth, .ckpt, .bin or .safetensors file, an index of shards, or a run's folder.")
+]
 Name = Annotated[str, typer.Option("--name", help="What the model is to be called.")]
 Version = Annotated[str | None, typer.Option("--version", help="The version; the next whole number by default.")]
+Sample = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Inputs and what the training code computed of them: .npz, .json, .safetensors."),
+]
+Tolerance = Annotated[float, typer.Option(help="How far predictions may be from the sample, of its largest value.")]
+Layers = Annotated[
+    str | None, typer.Option(metavar="A,B,…", help="All layers in order: embedding,lstm,last,fc,softmax.")
+]
 Prefix = Annotated[str | None, typer.Option(help="Where the LSTM is; several, from the bottom up: a,b.")]
+Join = Annotated[
+    str | None, typer.Option(help="How several LSTMs are joined: stacked, residual, parallel, parallel=add.")
+]
 Embedding = Annotated[str | None, typer.Option(metavar="PATH|none", help="Where the embedding is.")]
 Head = Annotated[str | None, typer.Option(metavar="PATH|none", help="Where the head is; several layers: a,b.")]
-Task = Annotated[str | None, typer.Option(help="regression, classification, tagging or next_token.")]
-Steps = Annotated[str | None, typer.Option(help="What the head reads: all, last, final, mean or max.")]
-Activation = Annotated[str | None, typer.Option(help="Between the head's layers: relu or tanh.")]
+Ignore = Annotated[str | None, typer.Option(metavar="A,B,…", help="Weights that no prediction depends on.")]
+Task = Annotated[
+    str | None,
+    typer.Option(help="regression, quantile, classification, tagging, binary, multi_label or next_token."),
+]
+Steps = Annotated[str | None, typer.Option(help="What the head reads: all, last, final, first, mean, max or sum.")]
+Activation = Annotated[str | None, typer.Option(help="Between the head's layers: relu, tanh, … or none.")]
+OutputActivation = Annotated[str | None, typer.Option(help="Behind the last layer: softplus, sigmoid, … or none.")]
 Features = Annotated[str | None, typer.Option(metavar="A,B,…", help="The names of the inputs.")]
+Static = Annotated[str | None, typer.Option(metavar="A,B,…", help="The names of inputs that a sequence has once.")]
+Scaler = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="How inputs and outputs were scaled: .json, .yml or .npz.")
+]
 Outputs = Annotated[str | None, typer.Option(metavar="A,B,…", help="The names of a regression's outputs.")]
-Labels = Annotated[str | None, typer.Option(metavar="A,B,…", help="The labels of a classification or a tagging.")]
+Labels = Annotated[str | None, typer.Option(metavar="A,B,…", help="The labels, the positive one of two second.")]
+Quantiles = Annotated[str | None, typer.Option(metavar="0.1,0.5,…", help="Which quantiles each output has.")]
 Characters = Annotated[str | None, typer.Option(help="The vocabulary of characters, in the order of their ids.")]
-Vocabulary = Annotated[Path | None, typer.Option(metavar="FILE", help="The vocabulary, one entry a line.")]
+Vocabulary = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The vocabulary: one entry a line, or JSON, a list or token: id.")
+]
+Tokens = Annotated[str | None, typer.Option(help="Whether the vocabulary's entries are characters or words.")]
+Lowercase = Annotated[str | None, typer.Option(metavar="true|false", help="Whether a text is lower-cased first.")]
 Description = Annotated[str | None, typer.Option(help="One line: what it predicts, from what.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the model, or the version, that is there.")]
 
 
 @cli.command("inspect")
@@ -53,49 +82,85 @@ def inspect_checkpoint(
 
 
 @cli.command("import")
-def import_(  # noqa: PLR0913, PLR0917 - the options of a command
+def import_(  # noqa: PLR0913 - the options of a command
     checkpoint: Checkpoint,
     name: Name,
+    *,
     models: Models = None,
     version: Version = None,
+    sample: Sample = None,
+    tolerance: Tolerance = 1e-5,
+    layers: Layers = None,
     prefix: Prefix = None,
+    join: Join = None,
     embedding: Embedding = None,
     head: Head = None,
+    ignore: Ignore = None,
     task: Task = None,
     steps: Steps = None,
     activation: Activation = None,
+    output_activation: OutputActivation = None,
     features: Features = None,
+    static: Static = None,
+    scaler: Scaler = None,
     outputs: Outputs = None,
     labels: Labels = None,
+    quantiles: Quantiles = None,
     characters: Characters = None,
     vocabulary: Vocabulary = None,
+    tokens: Tokens = None,
+    lowercase: Lowercase = None,
     description: Description = None,
+    force: Force = False,
 ) -> None:
-    """Make a model of a checkpoint, say what was guessed, and how to ask it."""
+    """Make a model of a checkpoint, say what was found, guessed or verified, and how to ask it."""
+    from gatescope.checkpoints.companions.scaler import read_scaler
     from gatescope.checkpoints.importer import Options, import_checkpoint
+    from gatescope.checkpoints.structure import notation
+    from gatescope.checkpoints.structure.interpret import AmbiguousSample
     from gatescope.server import logs
 
     logs.configure("console")
     logs.quiet()
     settings = options.settings(models_dir=models)
-    said = Options(
-        version=version,
-        prefix=_listed(prefix),
-        embedding=embedding,
-        head=_listed(head),
-        task=task,
-        steps=steps,
-        activation=activation,
-        features=_listed(features),
-        outputs=_listed(outputs),
-        labels=_listed(labels),
-        characters=characters,
-        vocabulary=_entries(vocabulary),
-        description=description,
-    )
     try:
+        said = Options(
+            version=version,
+            tolerance=tolerance,
+            layers=notation.split(layers or ""),
+            prefix=_listed(prefix),
+            join=join,
+            embedding=embedding,
+            head=_listed(head),
+            ignore=_listed(ignore),
+            task=task,
+            steps=steps,
+            activation=activation,
+            output_activation=output_activation,
+            features=_listed(features),
+            static=_listed(static),
+            scaler=None if scaler is None else read_scaler(scaler),
+            outputs=_listed(outputs),
+            labels=_listed(labels),
+            quantiles=_listed(quantiles),
+            characters=characters,
+            vocabulary=_entries(vocabulary),
+            tokens=tokens,
+            lowercase=lowercase,
+            description=description,
+        )
         with progress(f"importing {checkpoint}"):
-            imported = import_checkpoint(checkpoint, settings.models_dir, name, said, allow_code=settings.allow_code)
+            imported = import_checkpoint(
+                checkpoint,
+                settings.models_dir,
+                name,
+                said,
+                sample=sample,
+                allow_code=settings.allow_code,
+                force=force,
+            )
+    except AmbiguousSample as error:
+        raise _with_inputs(error, name) from None
     except InvalidInput as error:
         raise _with_flags(error) from None
     url = f"http://127.0.0.1:{settings.port}"
@@ -107,26 +172,39 @@ def _listed(given: str | None) -> tuple[str, ...]:
 
 
 def _entries(file: Path | None) -> tuple[str, ...]:
-    if file is None:
-        return ()
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"--vocabulary {file} is not UTF-8: {error}") from None
-    return tuple(text.replace("\r\n", "\n").removesuffix("\n").split("\n"))
+    from gatescope.checkpoints.companions.vocabulary import read_vocabulary
+
+    return () if file is None else read_vocabulary(file).entries
+
+
+def _with_inputs(error: AmbiguousSample, name: str) -> InvalidInput:
+    """The same, with inputs that tell the readings apart in a file to go on with."""
+    if error.inputs is None:
+        return _with_flags(error)
+    import numpy as np
+
+    file = Path(f"{name}-inputs.npz")
+    np.savez(file, inputs=error.inputs)
+    return InvalidInput(
+        f"{_with_flags(error)}: {file} has such inputs; save what the training code computes of them as `expected` "
+        "beside them"
+    )
 
 
 def _with_flags(error: InvalidInput) -> InvalidInput:
     """The same, with the options under the names that they have here."""
     if not error.places:
         return error
-    return InvalidInput("; ".join(f"--{'.'.join(map(str, place.loc))}: {place.message}" for place in error.places))
+    flags = [f"--{'.'.join(map(str, place.loc)).replace('_', '-')}: {place.message}" for place in error.places]
+    return InvalidInput("; ".join(flags))
 
 
 def _lines(imported: Imported, url: str, models: Path | None, *, keyed: bool) -> Iterator[str]:
     """What was guessed, and commands to try, which work as they stand."""
     yield f"version {imported.version} of '{imported.name}' is in {imported.folder}"
     yield from (f"- {note}" for note in imported.notes)
+    if imported.predicts and imported.verified is None:
+        yield "Its predictions are NOT VERIFIED: give --sample FILE (docs/models.md has the three lines that make one)."
     folder = [] if models is None else ["--models", str(models)]
     yield f"Ask it here, or serve it ({shlex.join(['gatescope', 'serve', *folder])}) and ask it over HTTP:"
     if source := _source(imported):
@@ -141,8 +219,8 @@ def _lines(imported: Imported, url: str, models: Path | None, *, keyed: bool) ->
 
 def _source(imported: Imported) -> list[str]:
     """Where `gatescope predict` finds the request."""
-    if "text" in imported.request:
-        return ["--text", imported.request["text"]]
+    if isinstance(text := imported.request.get("text"), str):
+        return ["--text", text]
     return ["--input", str(_example(imported))] if _example(imported).exists() else []
 
 
