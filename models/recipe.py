@@ -5,10 +5,11 @@ A recipe is `models/<name>/train.py`, run by people with `make train MODEL=<name
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 MODELS = Path(__file__).parent
 DATA = Path(os.environ.get("GATESCOPE_DATA", "data"))  # each model card says what belongs in it and where it is from
@@ -34,6 +35,12 @@ def prepare(seed: int = 0, threads: int = 1) -> None:
 def manifest(name: str) -> dict[str, Any]:
     """The model's own `model.toml`, so that scaling and vocabularies are stated in one place only."""
     return tomllib.loads((MODELS / name / "model.toml").read_text(encoding="utf-8"))
+
+
+def example(name: str, file: str) -> dict[str, Any]:
+    """The body of an example request that stands in the model's folder."""
+    body: dict[str, Any] = json.loads((MODELS / name / "examples" / file).read_text(encoding="utf-8"))
+    return body
 
 
 def progress(total: int, description: str) -> Iterator[tuple[int, Progress]]:
@@ -75,3 +82,26 @@ def save(module: nn.Module, name: str, version: str = "1") -> Path:
     path.chmod(0o644)  # save_file writes for its owner alone, but a container serves as another user
     print(f"wrote {path.relative_to(MODELS.parent)}: {path.stat().st_size / 1e6:.2f} MB")
     return path
+
+
+def save_sample(name: str, title: str, request: dict[str, Any], expected: Sequence[Tensor], version: str = "1") -> Path:
+    """Write `models/<name>/<version>/sample.json`, with which the service compares its own predictions.
+
+    Args:
+        name: of the model.
+        title: what the sample shows.
+        request: raw values or text, as a client posts them.
+        expected: what the recipe's own module computes of each sequence, (time, value), in the units of a reply.
+        version: of the weights.
+    """
+    values = [_rounded(value.tolist()) for value in expected]
+    text = json.dumps({"title": title, "request": request, "expected": values}, ensure_ascii=False)
+    path = MODELS / name / version / "sample.json"
+    path.write_text(text.replace("], [", "],\n[").replace("[[[", "[[\n[") + "\n", encoding="utf-8")
+    print(f"wrote {path.relative_to(MODELS.parent)}: {path.stat().st_size / 1e3:.1f} kB")
+    return path
+
+
+def _rounded(values: Any) -> Any:
+    """Nine digits, from which a float32 is read back."""
+    return [_rounded(value) for value in values] if isinstance(values, list) else float(f"{values:.9g}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -191,10 +191,19 @@ def load() -> BracketModel:
     """The model as the files describe it: sizes from the weights, characters and labels from the manifest."""
     state = load_file(recipe.MODELS / NAME / "1" / "model.safetensors")
     manifest = recipe.manifest(NAME)
-    characters, labels = len(manifest["input"]["characters"]), len(manifest["output"]["labels"])
+    characters, labels = len(manifest["input"]["characters"]), len(manifest["heads"][0]["labels"])
     model = BracketModel(characters, state["lstm.weight_hh_l0"].shape[1], labels)
     model.load_state_dict(state)
     return model.eval()
+
+
+@torch.no_grad()
+def sample(model: BracketModel) -> tuple[str, dict[str, Any], list[Tensor]]:
+    """Three texts of unlike length, and the scores of the three labels after each character."""
+    texts = ["(()x)x", "())(", "(" * 12]
+    characters: str = recipe.manifest(NAME)["input"]["characters"]
+    ids = [torch.tensor([characters.index(character) for character in text]) for text in texts]
+    return "Three short strings: balanced, broken, open", {"text": texts}, [model(row[:, None])[:, 0] for row in ids]
 
 
 def scores(answers: Tensor, labels: Tensor) -> tuple[float, float, float]:
@@ -258,13 +267,18 @@ def main() -> None:
     """Train and write the weights, or only evaluate those that are there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the weights that are there")
+    parser.add_argument("--sample", action="store_true", help="only write the sample of the weights that are there")
     options = parser.parse_args()
     recipe.prepare()
-    if not options.evaluate:
+    if not (options.evaluate or options.sample):
         started = time.monotonic()
         recipe.save(train(), NAME)
         print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes")
     model = load()
+    if not options.evaluate:
+        recipe.save_sample(NAME, *sample(model))
+    if options.sample:
+        return
     report_quality(model)
     report_inside(model)
 

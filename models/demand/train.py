@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pmdarima.datasets import load_taylor
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -34,6 +33,8 @@ FIRST, EVERY = 95, 24  # roll-outs start at this row of a window and at every so
 SHIFT, DEPARTURE, NOISE = 0.05, 0.2, 0.003  # standard deviations, in units of the scaled demand
 NEXT_STEP = 0.3  # weight of the one-step loss beside the roll-out loss
 MANIFEST = recipe.manifest(NAME)
+HEAD = MANIFEST["heads"][0]
+WIDTH = sum(2 if "period" in feature else 1 for feature in MANIFEST["input"]["features"])
 
 
 class Demand(nn.Module):
@@ -56,6 +57,8 @@ class Demand(nn.Module):
 
 def series() -> Floats:
     """Demand in MW, 4,032 half-hours from Monday 5 June 2000, 00:00."""
+    from pmdarima.datasets import load_taylor  # noqa: PLC0415 - the sample needs no data
+
     return np.asarray(load_taylor(), dtype=np.float64)
 
 
@@ -182,8 +185,7 @@ def evaluate(model: Demand, rows: Tensor, demand: Floats, begin: int, end: int) 
         hidden, state = model.lstm(torch.stack([rows[origin - WEEK + 1 : origin + 1] for origin in origins]))
         future = torch.stack([rows[origin + 1 : origin + 1 + DAY] for origin in origins])
         scaled = model.roll_out(state, model.head(hidden[:, -1]), future).double().numpy()
-    output = MANIFEST["output"]
-    forecasts = scaled * output["std"][0] + output["mean"][0]
+    forecasts = scaled * HEAD["std"][0] + HEAD["mean"][0]
     coming = origins[:, None] + np.arange(1, DAY + 1)
     print(f"{len(origins)} origins, half-hours {begin} to {end - 1}; MAE in MW (after 1, 12, 24, 48 half-hours)")
     report("this model", forecasts, demand[coming], origins)
@@ -231,6 +233,23 @@ def examples(raw: Floats) -> None:
     write("half-hours", {"inputs": [last]})
 
 
+@torch.no_grad()
+def sample(model: Demand) -> tuple[str, dict[str, Any], list[Tensor]]:
+    """The first day of an example and twelve half-hours of its third, and the demand in the half-hour after each."""
+    (week,) = recipe.example(NAME, "half-hours.json")["inputs"]
+    rows = [week[:DAY], week[2 * DAY + 14 : 2 * DAY + 26]]
+    scaled = [model.head(model.lstm(encode(np.array(row, dtype=np.float64))[None])[0])[0] for row in rows]
+    expected = [values.double() * HEAD["std"][0] + HEAD["mean"][0] for values in scaled]
+    return "Monday 21 August 2000, and the morning of the Wednesday behind it", {"inputs": rows}, expected
+
+
+def load(features: int) -> Demand:
+    """The model with the weights that are there."""
+    model = Demand(features)
+    model.load_state_dict(load_file(recipe.MODELS / NAME / "1" / "model.safetensors"))
+    return model
+
+
 def write(name: str, request: dict[str, Any]) -> None:
     """JSON with one row per line, for people who open the file."""
     text = json.dumps(request).replace("], [", "],\n[").replace("[[[", "[[\n[")
@@ -243,9 +262,13 @@ def main() -> None:
     parser.add_argument("--evaluate", action="store_true", help="only measure the existing weights")
     parser.add_argument("--validate", action="store_true", help="measure settings on training data; save nothing")
     parser.add_argument("--examples", action="store_true", help="only write the example requests")
+    parser.add_argument("--sample", action="store_true", help="only write the sample of the weights that are there")
     parser.add_argument("--inside", action="store_true", help="only correlate the cell states of the existing weights")
     options = parser.parse_args()
     recipe.prepare()
+    if options.sample:
+        recipe.save_sample(NAME, *sample(load(WIDTH)))
+        return
     demand = series()
     raw = raw_rows(demand)
     rows = encode(raw)
@@ -260,8 +283,8 @@ def main() -> None:
         return
     if not (options.evaluate or options.inside):
         recipe.save(train(rows, test), NAME)
-    model = Demand(rows.shape[1])
-    model.load_state_dict(load_file(recipe.MODELS / NAME / "1" / "model.safetensors"))
+        recipe.save_sample(NAME, *sample(load(WIDTH)))
+    model = load(WIDTH)
     if options.inside:
         look_inside(model, rows, demand, test)
         return

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gatescope.pipeline.vocabulary import SHAPES, endings
 from models import recipe
 
 NAME = "pos-tagger"
 HERE = Path(__file__).parent
+SHAPES = ("digit", "mark", "UPPER", "Title", "lower")  # of a word; the first that applies
+LONGEST_ENDING = 4  # characters
 PADDING = -100  # what cross_entropy leaves out by default
 
 Sentence = list[tuple[str, str]]  # (word, tag) pairs
@@ -54,6 +55,25 @@ class Settings:
 
 
 # --- words to ids -----------------------------------------------------------------------------------------------------
+
+
+def shape_of(word: str) -> str:
+    """The first of `SHAPES` that applies to a word."""
+    letters = [character for character in word if character.isalpha()]
+    if any(character.isdigit() for character in word):
+        return "digit"
+    if not letters:
+        return "mark"
+    if len(letters) > 1 and all(letter.isupper() for letter in letters):
+        return "UPPER"
+    return "Title" if word[0].isupper() else "lower"
+
+
+def endings(word: str) -> list[str]:
+    """The entries "<shape> <ending>" that may stand for a word, longest ending first, the empty one last."""
+    shape, lowered = shape_of(word), word.lower()
+    longest = min(LONGEST_ENDING, len(lowered))
+    return [f"{shape} {lowered[len(lowered) - length :]}" for length in range(longest, -1, -1)]
 
 
 def ending_id(word: str, vocabulary: dict[str, int]) -> int:
@@ -118,7 +138,7 @@ def written(word: str) -> tuple[str, str, str, str]:
 
 def prepare_corpus(sentences: Sequence[Sentence], vocabulary: dict[str, int], settings: Settings) -> Corpus:
     """Look every training word up once, in every way of reading it."""
-    labels = {tag: number for number, tag in enumerate(recipe.manifest(NAME)["output"]["labels"])}
+    labels = {tag: number for number, tag in enumerate(recipe.manifest(NAME)["heads"][0]["labels"])}
     counts = count_words(sentences)
     words = [word for sentence in sentences for word, _ in sentence]
     forms = {word: written(word) for word in counts}
@@ -185,7 +205,7 @@ class Tagger(nn.Module):
 
 def tag(model: Tagger, vocabulary: dict[str, int], sentences: Sequence[Sequence[str]]) -> list[list[str]]:
     """The most likely tag of every word."""
-    labels = recipe.manifest(NAME)["output"]["labels"]
+    labels = recipe.manifest(NAME)["heads"][0]["labels"]
     model.eval()
     found: list[list[str]] = []
     with torch.no_grad():
@@ -274,7 +294,7 @@ def train(settings: Settings) -> tuple[Tagger, list[str]]:
     entries = make_vocabulary(count_words(sentences), settings)
     vocabulary = {entry: number for number, entry in enumerate(entries)}
     corpus = prepare_corpus(sentences, vocabulary, settings)
-    model = Tagger(len(entries), settings, len(recipe.manifest(NAME)["output"]["labels"]))
+    model = Tagger(len(entries), settings, len(recipe.manifest(NAME)["heads"][0]["labels"]))
     blend = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
     average = AveragedModel(model, multi_avg_fn=blend)
     averaged = cast(Tagger, average.module)
@@ -301,22 +321,42 @@ def train(settings: Settings) -> tuple[Tagger, list[str]]:
 
 def load(vocabulary: dict[str, int]) -> Tagger:
     """The model as the files describe it."""
-    model = Tagger(len(vocabulary), Settings(), len(recipe.manifest(NAME)["output"]["labels"]))
+    model = Tagger(len(vocabulary), Settings(), len(recipe.manifest(NAME)["heads"][0]["labels"]))
     model.load_state_dict(load_file(HERE / "1" / "model.safetensors"))
     return model
+
+
+def sample(model: Tagger, vocabulary: dict[str, int]) -> tuple[str, dict[str, Any], list[Tensor]]:
+    """Three sentences of unlike length, some of their words in no list, and the scores of every word's tags."""
+    sentences = [
+        ["I", "love", "China"],
+        ["The", "snorkelious", "GLIBBERS", "frambled", "35", "quixotic", "Drumbles", "."],
+        ["Run", "!"],
+    ]
+    model.eval()
+    with torch.no_grad():
+        scores = [model([torch.tensor([word_id(word, vocabulary) for word in words])])[0] for words in sentences]
+    return "Three sentences, one of words that nobody knows", {"text": [" ".join(words) for words in sentences]}, scores
 
 
 def main() -> None:
     """Train, write and measure, or only measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluate", action="store_true", help="only measure the weights that are there")
-    if not parser.parse_args().evaluate:
+    parser.add_argument("--sample", action="store_true", help="only write the sample of the weights that are there")
+    options = parser.parse_args()
+    if not (options.evaluate or options.sample):
         model, entries = train(Settings())
         (HERE / "vocabulary.txt").write_text("\n".join(entries) + "\n", encoding="utf-8")
         recipe.save(model, NAME)
     recipe.prepare()
     vocabulary = read_vocabulary()
-    evaluate(load(vocabulary), vocabulary)
+    model = load(vocabulary)
+    if not options.evaluate:
+        recipe.save_sample(NAME, *sample(model, vocabulary))
+    if options.sample:
+        return
+    evaluate(model, vocabulary)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ FORGET = 3.0  # the forget gates start open, so that a storage can be learnt fro
 AVERAGE = 0.99  # the weights kept are a running mean of the weights passed through
 WARM_UP = 30  # first days, which the loss leaves out
 MANIFEST = recipe.manifest(NAME)
+HEAD = MANIFEST["heads"][0]
 FEATURES = MANIFEST["input"]["features"]
 GAUGES = [f"{number:08d}" for number in FEATURES[-1]["categories"]]
 
@@ -48,8 +49,7 @@ class River(nn.Module):
         """Discharge in mm/day for every day, not yet clamped at zero."""
         hidden, _ = self.lstm(inputs)
         scaled: Tensor = self.head(nn.functional.dropout(hidden, dropout))[:, :, 0]
-        output = MANIFEST["output"]
-        return scaled * float(output["std"][0]) + float(output["mean"][0])
+        return scaled * float(HEAD["std"][0]) + float(HEAD["mean"][0])
 
 
 def load() -> tuple[Floats, Floats, npt.NDArray[np.datetime64]]:
@@ -154,7 +154,7 @@ def train(inputs: Tensor, measured: Floats, days: Flags) -> River:
 def predict(model: River, inputs: Tensor) -> Floats:
     """Discharge of every day, clamped like the served output."""
     with torch.no_grad():
-        return model.discharge(inputs).clamp(min=MANIFEST["output"]["minimum"][0]).double().numpy()
+        return model.discharge(inputs).clamp(min=HEAD["minimum"][0]).double().numpy()
 
 
 def efficiency(predicted: Floats, measured: Floats) -> Floats:
@@ -224,6 +224,22 @@ def examples(rows: Floats, dates: npt.NDArray[np.datetime64]) -> None:
     write("two-rivers", [maine, virginia])
 
 
+def sample(model: River) -> tuple[str, dict[str, Any], list[Tensor]]:
+    """Twenty days of one river and twelve of another, and the discharge of each day in mm."""
+    first, second = recipe.example(NAME, "two-rivers.json")["inputs"]
+    rows = [first[:20], second[200:212]]
+    predicted = [torch.tensor(predict(model, encode(np.array([row], dtype=np.float64)))[0, :, None]) for row in rows]
+    return "Twenty days of the Narraguagus River and twelve of the Falling River", {"inputs": rows}, predicted
+
+
+def load_model() -> River:
+    """The model with the weights that are there."""
+    state = load_file(recipe.MODELS / NAME / "1" / "model.safetensors")
+    model = River(state["lstm.weight_hh_l0"].shape[1])
+    model.load_state_dict(state)
+    return model
+
+
 def write(name: str, sequences: list[list[list[float]]]) -> None:
     """JSON with one row per line, for people who open the file."""
     text = json.dumps({"inputs": sequences}).replace("], [", "],\n[").replace("[[[", "[[\n[")
@@ -236,8 +252,12 @@ def main() -> None:
     parser.add_argument("--evaluate", action="store_true", help="only measure the existing weights")
     parser.add_argument("--validate", action="store_true", help="train on one year, measure on the other; save nothing")
     parser.add_argument("--examples", action="store_true", help="only write the example requests")
+    parser.add_argument("--sample", action="store_true", help="only write the sample of the weights that are there")
     options = parser.parse_args()
     recipe.prepare()
+    if options.sample:
+        recipe.save_sample(NAME, *sample(load_model()))
+        return
     rows, measured, dates = load()
     if options.examples:
         examples(rows, dates)
@@ -248,10 +268,8 @@ def main() -> None:
     if not options.evaluate:
         known = dates < np.datetime64("2002-01-01")
         recipe.save(train(encode(rows)[:, known], measured[:, known], np.ones(known.sum(), dtype=bool)), NAME)
-    state = load_file(recipe.MODELS / NAME / "1" / "model.safetensors")
-    model = River(state["lstm.weight_hh_l0"].shape[1])
-    model.load_state_dict(state)
-    evaluate(model, rows, measured, dates)
+        recipe.save_sample(NAME, *sample(load_model()))
+    evaluate(load_model(), rows, measured, dates)
 
 
 if __name__ == "__main__":

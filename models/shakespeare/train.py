@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from rich.progress import Progress
@@ -75,6 +76,14 @@ def load() -> CharacterModel:
     model = CharacterModel(vocabulary, embedding, state["lstm.weight_hh_l0"].shape[1], layers)
     model.load_state_dict(state)
     return model.eval()
+
+
+@torch.no_grad()
+def sample(model: CharacterModel) -> tuple[str, dict[str, Any], list[Tensor]]:
+    """Two texts of unlike length, and the scores of every next character."""
+    texts = ["To be", "\nI"]
+    scores = [model(to_ids(text)[:, None], None)[0][:, 0] for text in texts]
+    return "Two beginnings: what the model expects after each character", {"text": texts}, scores
 
 
 def windows(ids: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -276,6 +285,7 @@ def main() -> None:
     """Train and write the weights, or only evaluate those that are there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the weights that are there")
+    parser.add_argument("--sample", action="store_true", help="only write the sample of the weights that are there")
     parser.add_argument("--steps", type=int, help="only so many first steps, then a checksum; writes nothing")
     options = parser.parse_args()
     recipe.prepare()
@@ -283,11 +293,16 @@ def main() -> None:
         model = learn_text(options.steps)
         print("checksum", sum(float(value.double().abs().sum()) for value in model.state_dict().values()))
         return
-    if not options.evaluate:
+    if not (options.evaluate or options.sample):
         started = time.monotonic()
         recipe.save(learn_names(learn_text()), NAME)
         print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes")
-    report(load())
+    model = load()
+    if not options.evaluate:
+        recipe.save_sample(NAME, *sample(model))
+    if options.sample:
+        return
+    report(model)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
 """The models that the project ships, as a new user meets them."""
 
+import ast
 import json
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from gatescope import load_model
+from gatescope.pipeline.sample import Sample
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = ["brackets", "demand", "pos-tagger", "river", "shakespeare"]
@@ -43,6 +48,54 @@ def test_its_examples_are_answered_and_traced(name, shipped):
         assert traced.status_code == 200, traced.text
         assert predicted.json()["prediction"]["values"]
         assert traced.json()["residual"] < 5e-5  # float32 rounding adds up over a long count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_predicts_what_its_recipe_computed(name):
+    model = load_model(MODELS / name)
+    assert model.verified.by == "sample"
+    assert model.verified.max_error <= 1e-5
+    assert model.verified.tolerance == 1e-5
+    lengths = {len(row) for row in Sample.read(MODELS / name / model.version).expected}
+    assert len(lengths) > 1  # a ragged batch
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_manifest_is_of_format_2_and_its_card_tells_of_the_sample(name):
+    assert tomllib.loads((MODELS / name / "model.toml").read_text())["format"] == 2
+    assert "`--sample`" in (MODELS / name / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "script", [*sorted(MODELS.glob("*/*.py")), MODELS / "recipe.py"], ids=lambda path: path.parent.name
+)
+def test_recipes_use_nothing_of_what_they_are_compared_with(script):
+    found = list(ast.walk(ast.parse(script.read_text())))
+    imported = {alias.name for node in found if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in found if isinstance(node, ast.ImportFrom)}
+    assert not any(name.partition(".")[0] == "gatescope" for name in imported)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_recipe_writes_the_same_sample_again(name, tmp_path, monkeypatch):
+    train = import_module(f"models.{name}.train")
+    written = tmp_path / name / "1" / "sample.json"
+    written.parent.mkdir(parents=True)
+    save = train.recipe.save_sample
+
+    def save_elsewhere(*arguments):
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(train.recipe, "MODELS", tmp_path)
+            save(*arguments)
+
+    monkeypatch.setattr(train.recipe, "save_sample", save_elsewhere)
+    monkeypatch.setattr("sys.argv", ["train", "--sample"])
+    monkeypatch.setattr(train.recipe, "prepare", lambda: None)  # it would decide for the tests behind this one
+    train.main()
+    mine, shipped = (json.loads(path.read_text()) for path in (written, MODELS / name / "1" / "sample.json"))
+    assert mine["request"] == shipped["request"]
+    for one, other in zip(mine["expected"], shipped["expected"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
 def predict(shipped, name, body):
