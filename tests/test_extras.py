@@ -7,7 +7,7 @@ from pathlib import Path
 from gatescope import extras
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-IMPORTED_AS = {"pysimdjson": "simdjson"}
+IMPORTED_AS = {"pysimdjson": "simdjson", "pyyaml": "yaml"}
 OF_OTHERS = {"starlette"}  # comes with FastAPI, and is imported, too
 
 

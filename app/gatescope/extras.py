@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXTRAS = {
-    "cli": ("rich", "typer"),
+    "cli": ("rich", "typer", "yaml"),
     "plot": ("matplotlib",),
     "server": (
         "fastapi",

@@ -1,0 +1,1 @@
+"""What stands beside a checkpoint: scalers, vocabularies and configurations, read without running any code."""
