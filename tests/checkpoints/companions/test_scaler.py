@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from gatescope.checkpoints.companions.scaler import read_scaler
+from gatescope.checkpoints.companions.scaler import parse_scaler, read_scaler
 from gatescope.errors import InvalidInput
 
 FEATURES = ("rain", "temperature")
@@ -123,6 +123,20 @@ def test_sections_are_kept_apart(read):
 
 def test_yaml_reads_exponents_without_a_point(read):
     assert read("mean: [1e-05, 2]\nstd: 1e3\n", "scaler.yml").inputs.resolve(FEATURES) == ((1e-5, 1e3), (2.0, 1e3))
+
+
+@pytest.mark.parametrize("text", ['{"mean": [1, 280], "std": [2, 10]}', "mean: [1, 280]\nstd: [2, 10]\n"])
+def test_a_text_is_read_as_a_file_is(text):
+    np.testing.assert_allclose(scaled(parse_scaler(text, "scaler").inputs), STANDARD)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "scaler: is not JSON"), (" " * (4 * 2**20 + 1), "scaler: has more than"), ("\ud800", "scaler: holds no")],
+)
+def test_a_text_that_states_no_scaling_is_refused(text, message):
+    with pytest.raises(InvalidInput, match=message):
+        parse_scaler(text, "scaler")
 
 
 def test_npz_is_read(read):

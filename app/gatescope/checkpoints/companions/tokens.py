@@ -64,8 +64,7 @@ def kind_of(entries: Sequence[str]) -> Kind:
     if not long:
         return _kind("characters", marked, f"all entries but {listed(marked)} are characters" if marked else "all are")
     if len(long) <= _FEW * len(plain):
-        what = f"{len(plain) - len(long)} entries are one character, but {listed(long)} are not"
-        return _kind(None, marked, f"{what}: say --tokens characters or --tokens words")
+        return _kind(None, marked, f"{len(plain) - len(long)} entries are one character, but {listed(long)} are not")
     marked = [entry for entry in marked if entry not in _ALSO_WORDS]
     return _kind("words", marked, f"{len(long)} of {len(plain)} entries have several characters")
 
