@@ -132,7 +132,11 @@ def test_a_text_is_read_as_a_file_is(text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "scaler: is not JSON"), (" " * (4 * 2**20 + 1), "scaler: has more than"), ("\ud800", "scaler: holds no")],
+    [
+        ("{", "scaler: is not JSON"),
+        (" " * (4 * 2**20 + 1), "scaler: has more than"),
+        ("\ud800", "scaler: is not UTF-8"),
+    ],
 )
 def test_a_text_that_states_no_scaling_is_refused(text, message):
     with pytest.raises(InvalidInput, match=message):

@@ -59,7 +59,14 @@ def parse_scaler(text: str, name: str) -> ScalerFile:
         InvalidInput: it states no scaling; the place and the remedy are named.
     """
     is_yaml = not text.lstrip().startswith(("{", "["))
-    return _made(name, lambda: plain.parse(text.encode(errors="surrogatepass"), is_yaml=is_yaml))
+    return _made(name, lambda: plain.parse(_encoded(text), is_yaml=is_yaml))
+
+
+def _encoded(text: str) -> bytes:
+    content = text.encode(errors="surrogatepass")
+    if len(content) > plain.MOST_BYTES:
+        raise Unreadable(f"has more than the {plain.MOST_BYTES:,} bytes that are read of a scaler")
+    return content
 
 
 def _made(name: str, load: Callable[[], Any]) -> ScalerFile:
