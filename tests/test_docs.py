@@ -3,15 +3,16 @@
 import json
 import re
 import shlex
-import tomllib
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 import typer
 from safetensors.torch import save_model
+from torch import nn
 
 from gatescope import errors
 from gatescope.checkpoints.structure.options import Options
@@ -19,12 +20,16 @@ from gatescope.cli import main
 from gatescope.cli.commands import cli
 from gatescope.cli.connection import Connection
 from gatescope.client import Client, Session
-from gatescope.pipeline.features import Feature, FeatureInputs
-from gatescope.pipeline.head import HeadConfig
-from gatescope.pipeline.manifest import Example, Manifest, StatedLSTM
+from gatescope.pipeline.features import Feature, FeatureInputs, StaticInputs
+from gatescope.pipeline.heads import HeadConfig
+from gatescope.pipeline.layers import LayerConfig
+from gatescope.pipeline.layers.activation import FUNCTIONS
+from gatescope.pipeline.layers.layer import LayerConfig as AnyLayer
+from gatescope.pipeline.manifest import Example, Manifest, NotComputed
+from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.output import OutputConfig
 from gatescope.pipeline.query import Query
+from gatescope.pipeline.sample import Sample
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
 from gatescope.server.api.routes import ROUTES
@@ -104,11 +109,14 @@ SECTIONS = [
     ("input", FeatureInputs),
     ("input.features", Feature),
     ("input", TokenInputs),
-    ("lstm", StatedLSTM),
-    ("head", HeadConfig),
-    ("output", OutputConfig),
+    ("static", StaticInputs),
+    ("layers", AnyLayer),
+    ("heads", HeadConfig),
+    ("not_computed", NotComputed),
     ("examples", Example),
+    ("sample", Sample),
 ]
+LAYERS = {kind.model_fields["type"].annotation.__args__[0]: kind for kind in get_args(get_args(LayerConfig)[0])}
 
 
 @pytest.mark.parametrize(("section", "schema"), SECTIONS)
@@ -125,23 +133,72 @@ def test_every_section_and_field_of_the_manifest_is_documented():
         assert name in sections or f"| `{name}` |" in doc("models.md")
 
 
-def test_the_manifests_in_the_documentation_are_valid():
-    blocks = re.findall(r"```toml\n(.*?)```", doc("models.md"), re.DOTALL)
-    assert len(blocks) >= 2
-    for block in blocks:
-        Manifest.model_validate(tomllib.loads(block))
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_type_of_layer_and_its_fields_are_documented(kind):
+    assert f"| `{kind}` |" in doc("models.md")
+    for name, field in LAYERS[kind].model_fields.items():
+        assert field.description
+        if name not in (*AnyLayer.model_fields, "type"):
+            assert f"| `{kind}.{name}` |" in doc("models.md")
 
 
-def test_the_model_in_the_documentation_is_served_as_it_stands(tmp_path, monkeypatch):
-    section = doc("models.md").partition("## The weights")[2]
-    manifest, code = (re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)[1] for kind in ("toml", "python"))
+def test_every_activation_is_documented():
+    row = next(line for line in doc("models.md").splitlines() if line.startswith("| `activation.function` |"))
+    assert set(re.findall(r"`(\w+)`", row)) == set(FUNCTIONS)
+
+
+def test_the_manifests_in_the_documentation_are_valid(tmp_path):
+    manifests = blocks(doc("models.md"), "toml")
+    assert len(manifests) >= 4
+    for block in manifests:
+        (tmp_path / "model.toml").write_text(block)
+        read_manifest(tmp_path)
+
+
+@pytest.fixture
+def documented(tmp_path, monkeypatch):
+    """The section on manifests: its manifests, and what its scripts have made when they were run in an empty folder."""
+    section = doc("models.md").partition("## The weights")[2].partition("## What a checkpoint may be")[0]
     monkeypatch.chdir(tmp_path)
-    exec(code, {})  # noqa: S102 - our own documentation
-    Path("models/mine/model.toml").write_text(manifest)
-    model = Model.load(tmp_path / "models" / "mine", "1", torch.device("cpu"))
-    inputs = torch.tensor(model.examples[0]["request"]["inputs"])
+    names = {}
+    for block in blocks(section, "python"):
+        exec(block, names)  # noqa: S102 - our own documentation
+    return blocks(section, "toml"), names
+
+
+def served(manifest, name="mine"):
+    Path(f"models/{name}/model.toml").write_text(manifest)
+    return Model.load(Path("models", name).resolve(), "1", torch.device("cpu"))
+
+
+def test_the_model_in_the_documentation_is_served_and_verified_as_it_stands(documented):
+    (manifest, *_), _ = documented
+    model = served(manifest)
+    inputs = torch.tensor(model.examples[-1]["request"]["inputs"])
     answer = model.pipeline.answer(Query(inputs, torch.tensor([2])))
     assert answer.prediction.values.shape == (1, 2, 1)
+    assert model.verified.max_error <= 1e-6
+
+
+def test_the_layers_in_the_documentation_compute_what_their_module_does(documented):
+    (_, _, manifest), names = documented
+    module = names["Basin"]().eval().requires_grad_(requires_grad=False)
+    Path("models/basin/1").mkdir(parents=True)
+    save_model(module, "models/basin/1/model.safetensors")
+    pipeline = served(manifest, "basin").pipeline
+    weather, basin = torch.randn(2, 9, 3), torch.randn(2, 2)
+    discharge, flood = module(weather, basin)
+    answer = pipeline.answer(Query(weather, torch.tensor([9, 9]), static_inputs=basin))
+    torch.testing.assert_close(answer.prediction.values, discharge, rtol=0, atol=1e-6)
+    torch.testing.assert_close(answer.heads["flood"].values, flood, rtol=0, atol=1e-6)
+
+
+def test_a_text_in_the_documentation_is_read(documented):
+    (_, manifest, _), _ = documented
+    Path("models/text/1").mkdir(parents=True)
+    parts = {"embedding": nn.Embedding(4, 3), "lstm": nn.LSTM(3, 5), "head": nn.Sequential(nn.Linear(5, 4))}
+    save_model(nn.ModuleDict(parts), "models/text/1/model.safetensors")
+    assert served(manifest, "text").reads_text
 
 
 def blocks(section, kind):
