@@ -174,7 +174,7 @@ def served(manifest, name="mine"):
 def test_the_model_in_the_documentation_is_served_and_verified_as_it_stands(documented):
     (manifest, *_), _ = documented
     model = served(manifest)
-    inputs = torch.tensor(model.examples[-1]["request"]["inputs"])
+    inputs = torch.tensor(model.examples[0]["request"]["inputs"])
     answer = model.pipeline.answer(Query(inputs, torch.tensor([2])))
     assert answer.prediction.values.shape == (1, 2, 1)
     assert model.verified.max_error <= 1e-6

@@ -77,6 +77,12 @@ class TestVerifying:
         assert model.verified.max_error < 1e-6
         assert model.examples == [{"title": "Two days", "request": {"inputs": ROWS}}]
 
+    def test_the_examples_of_the_manifest_come_first(self, model_folder, write):
+        folder = model_folder()
+        folder.append('\n[[examples]]\ntitle = "chosen"\nrequest = { inputs = [[[1, 2, 3]]] }\n')
+        model = write(folder, {"inputs": ROWS}, expected_of(folder), title="Two days")
+        assert [example["title"] for example in model.examples] == ["chosen", "Two days"]
+
     def test_a_model_without_a_sample_is_not_verified(self, model_folder):
         assert load(model_folder()).verified is None
 

@@ -155,7 +155,7 @@ class Model:
         sample, verified = Sample.read(folder / version), None
         if sample is not None:
             verified = verify(sample, pipeline, vocabulary)
-            examples.insert(0, {"title": sample.title, "request": sample.request})
+            examples.append({"title": sample.title, "request": sample.request})  # behind those that were chosen
         return cls(folder.name, version, manifest, vocabulary, examples, pipeline, verified)
 
 
