@@ -16,7 +16,7 @@ def read_request(path: Path, feature_names: list[str] | None) -> dict[str, Any]:
     """The predict body that this file holds or stands for.
 
     Args:
-        path: .json holds a whole body or its `inputs`; .npy an array of (batch, time, feature) or (time, feature);
+        path: .json holds a whole body, its `inputs`, or is a model's sample.json; .npy an array of (batch, time, feature) or (time, feature);
             .csv one sequence, a time step a line, with the features' names in its first line or without.
         feature_names: the model's features in their order, None for a model of tokens.
 
@@ -39,7 +39,10 @@ def _json(path: Path, _: list[str] | None) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InvalidInput(f"{path} is not JSON: {error}") from error
-    return value if isinstance(value, dict) else {"inputs": value}
+    if not isinstance(value, dict):
+        return {"inputs": value}
+    request = value.get("request", value)  # of a model's sample.json
+    return request if isinstance(request, dict) else value
 
 
 def _npy(path: Path, _: list[str] | None) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from gatescope.checkpoints import card, example, given_sample, sources, toml
 from gatescope.checkpoints.existing import stored_sample, under
-from gatescope.checkpoints.formats import checkpoint
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.sources import Source
 from gatescope.checkpoints.staging import hidden, made
@@ -86,7 +85,7 @@ def import_checkpoint(
     check(name, options)
     given = None if sample is None else given_sample.read(sample)
     source = sources.find(file)
-    options, folder = source.options(options), models / name
+    folder = models / name
     is_model = (folder / manifest_file.FILE).exists()
     if os.path.lexists(folder) and not is_model:
         message = f"'{name}' is in the folder of models already, but is no model: it has no {manifest_file.FILE}"
@@ -99,10 +98,10 @@ def import_checkpoint(
 def _create(source: Source, folder: Path, options: Options, given: GivenSample | None, *, force: bool) -> Imported:
     if options.version in OTHER_NAMES:
         raise InvalidInput.at(Place(("version",), f"'{options.version}' is the name of another part of a model"))
-    read = checkpoint.read(source.weights)
+    read = source.read()
     contents = Contents.of(read.weights)
     meant = source.understood(contents, read, options, given)
-    version, notes = options.version or "1", (*source.notes, *read.notes, *meant.notes)
+    version, notes = options.version or "1", (*read.notes, *meant.notes)
     with made(folder.parent), hidden(folder.parent) as staging:
         staged = staging / folder.name
         staged.mkdir()
@@ -114,8 +113,13 @@ def _create(source: Source, folder: Path, options: Options, given: GivenSample |
             (staged / str(each.file)).parent.mkdir()
             _write(staged / str(each.file), json.dumps(request).encode())
         (staged / version).mkdir()
-        _save(weights_of(meant.manifest, contents, read.weights), staged / version)
-        model = _proven(staged, version, meant.sample, allow_code=False)
+        weights = weights_of(meant.manifest, contents, read.weights)
+        _save(weights, staged / version)
+        stored = meant.sample
+        if meant.unchecked is not None:
+            unchecked = Model.load(staged, version, _CPU)
+            stored = stored_sample(unchecked, meant.unchecked, options.tolerance)
+        model = _proven(staged, version, weights, stored, allow_code=False)
         _write(staged / CARD, card.write(model, notes).encode())
         _publish(staged, folder, staging / "replaced" if force else None)
     return _imported(model, version, folder, notes, model.examples[0]["request"])
@@ -131,7 +135,7 @@ def _add(
     version = options.version or _next_version(folder)
     if os.path.lexists(folder / version) and not force:
         raise _exists(folder, version)
-    read = checkpoint.read(source.weights)
+    read = source.read()
     weights, notes = under(stated, read, options)
     with hidden(folder) as staging:
         staged = staging / version
@@ -141,27 +145,28 @@ def _add(
         stored = None
         if given is not None:
             stored = stored_sample(Model.load(folder, relative, _CPU, allow_code=allow_code), given, options.tolerance)
-        model = _proven(folder, relative, stored, allow_code=allow_code)
+        model = _proven(folder, relative, weights, stored, allow_code=allow_code)
         _publish(staged, folder / version, staging / "replaced" if force else None)
     added = f"Added as version {version} of '{folder.name}', under its manifest."
     request = model.examples[0]["request"] if model.examples else example.request(model.manifest, model.vocabulary)
     return _imported(model, version, folder, (*read.notes, *notes, added), request)
 
 
-def _imported(
-    model: Model, version: str, folder: Path, notes: tuple[str, ...], request: dict[str, Any]
-) -> Imported:
+def _imported(model: Model, version: str, folder: Path, notes: tuple[str, ...], request: dict[str, Any]) -> Imported:
     return Imported(folder.name, version, folder, notes, request, model.pipeline.head is not None, model.verified)
 
 
-def _proven(folder: Path, version: str, stored: dict[str, Any] | None, *, allow_code: bool) -> Model:
-    """The model, loaded from what was written and asked once; with a sample, its predictions are that one's.
+def _proven(
+    folder: Path, version: str, saved: Mapping[str, Tensor], stored: dict[str, Any] | None, *, allow_code: bool
+) -> Model:
+    """The model with the weights that were saved, asked once; with a sample, its predictions are that one's.
 
     Raises:
         WeightsError: it answers NaN or Infinity, or not what the sample expects.
     """
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in saved.items()}
     if stored is not None:
-        model = Model.load(folder, version, _CPU, allow_code=allow_code)
+        model = Model.load(folder, version, _CPU, allow_code=allow_code, weights=weights)
         taken = Sample.model_validate(stored)
         found = verify(taken, model.pipeline, model.vocabulary)
         if found.max_error > taken.tolerance:
@@ -174,14 +179,18 @@ def _proven(folder: Path, version: str, stored: dict[str, Any] | None, *, allow_
             )
         taken = taken.model_copy(update={"max_error": found.max_error})
         _write(folder / version / sample_file.FILE, taken.model_dump_json(indent=1).encode())
-    model = Model.load(folder, version, _CPU, allow_code=allow_code)
+    model = Model.load(folder, version, _CPU, allow_code=allow_code, weights=weights)
     if stored is None:
         example.prove(model, example.request(model.manifest, model.vocabulary))
     return model
 
 
 def _save(weights: Mapping[str, Tensor], version: Path) -> None:
-    _write(version / FILE, save(dict(weights)))
+    path = version / FILE
+    save_file(dict(weights), path)
+    path.chmod(0o644)  # save_file writes for its owner alone, but a container serves as another user
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatescope.checkpoints.companions.hints import Hints
 from gatescope.checkpoints.formats.checkpoint import Checkpoint
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.structure import infer_manifest
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.infer_manifest import Shapes
-from gatescope.checkpoints.structure.inputs import Inputs, inputs_of, with_labels
+from gatescope.checkpoints.structure.inputs import Inputs, inputs_of, with_hints, with_labels
 from gatescope.checkpoints.structure.interpret import Interpretation, interpret
 from gatescope.checkpoints.structure.kinds import FoundLSTM
 from gatescope.checkpoints.structure.options import Options
@@ -36,6 +37,10 @@ _OWN = (
 """What the weights of layers that are not recurrent are called."""
 
 
+NO_HINTS = Hints()
+"""Where nothing is said beside the weights."""
+
+
 @dataclass(frozen=True)
 class Understood:
     """A manifest and what goes with it."""
@@ -47,21 +52,37 @@ class Understood:
     """`request` and `expected` of the sample that verified it, as requests and replies have them."""
     notes: tuple[str, ...]
     """What was found, guessed and left out, a sentence each."""
+    unchecked: GivenSample | None = None
+    """A sample that is still to be held against the model."""
 
 
-def understand(contents: Contents, read: Checkpoint, options: Options, sample: GivenSample | None) -> Understood:
+def understand(
+    contents: Contents,
+    read: Checkpoint,
+    options: Options,
+    sample: GivenSample | None,
+    hints: Hints = NO_HINTS,
+) -> Understood:
     """The manifest that the options state, the sample verifies, or the names and shapes of the weights suggest.
+
+    Args:
+        contents: of the checkpoint.
+        read: the checkpoint.
+        options: what is stated.
+        sample: inputs, and what the training code computed of them.
+        hints: what configurations beside the weights say.
 
     Raises:
         InvalidInput: an option or the sample does not fit, or something must be stated.
         WeightsError: there is no recurrent layer.
     """
+    options, of_hints = with_hints(contents, options, hints)
     options, of_labels = with_labels(contents, options, read.beside)
     inputs = inputs_of(contents, options, read.beside, sample)
     meaning = interpret(contents, read.weights, options, inputs.asked)
     shape = _shapes(meaning, read.weights, options, inputs)
-    made = infer_manifest.of(meaning, shape, options, inputs.asked, inputs.tokens)
-    notes = (*of_labels, *inputs.notes, *meaning.notes, *made.notes)
+    made = infer_manifest.of(meaning, shape, options, inputs)
+    notes = (*of_hints, *of_labels, *inputs.notes, *meaning.notes, *made.notes)
     stored = None if meaning.match is None else _stored(meaning.match, inputs, shape, options)
     return Understood(made.manifest, () if meaning.takes_own_inputs else inputs.entries, stored, notes)
 

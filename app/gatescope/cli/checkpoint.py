@@ -53,6 +53,9 @@ Scaler = Annotated[
     Path | None, typer.Option(metavar="FILE", help="How inputs and outputs were scaled: .json, .yml or .npz.")
 ]
 Outputs = Annotated[str | None, typer.Option(metavar="A,B,…", help="The names of a regression's outputs.")]
+Predicts = Annotated[
+    str | None, typer.Option(metavar="same_step|next_step", help="Of which step the prediction at a step is.")
+]
 Labels = Annotated[str | None, typer.Option(metavar="A,B,…", help="The labels, the positive one of two second.")]
 Quantiles = Annotated[str | None, typer.Option(metavar="0.1,0.5,…", help="Which quantiles each output has.")]
 Characters = Annotated[str | None, typer.Option(help="The vocabulary of characters, in the order of their ids.")]
@@ -104,6 +107,7 @@ def import_(  # noqa: PLR0913 - the options of a command
     static: Static = None,
     scaler: Scaler = None,
     outputs: Outputs = None,
+    predicts: Predicts = None,
     labels: Labels = None,
     quantiles: Quantiles = None,
     characters: Characters = None,
@@ -141,6 +145,7 @@ def import_(  # noqa: PLR0913 - the options of a command
             static=_listed(static),
             scaler=None if scaler is None else read_scaler(scaler),
             outputs=_listed(outputs),
+            predicts=predicts,
             labels=_listed(labels),
             quantiles=_listed(quantiles),
             characters=characters,
@@ -203,7 +208,10 @@ def _lines(imported: Imported, url: str, models: Path | None, *, keyed: bool) ->
     """What was guessed, and commands to try, which work as they stand."""
     yield f"version {imported.version} of '{imported.name}' is in {imported.folder}"
     yield from (f"- {note}" for note in imported.notes)
-    if imported.predicts and imported.verified is None:
+    if imported.verified is not None:
+        error = f"{imported.verified.max_error:.2g}"
+        yield f"Its predictions are verified: they are the sample's, to {error} of its largest value."
+    elif imported.predicts:
         yield "Its predictions are NOT VERIFIED: give --sample FILE (docs/models.md has the three lines that make one)."
     folder = [] if models is None else ["--models", str(models)]
     yield f"Ask it here, or serve it ({shlex.join(['gatescope', 'serve', *folder])}) and ask it over HTTP:"
@@ -211,7 +219,9 @@ def _lines(imported: Imported, url: str, models: Path | None, *, keyed: bool) ->
         yield "  " + shlex.join(["gatescope", "predict", imported.name, *folder, *source])
     path = f"{url}/v1/models/{imported.name}/versions/{imported.version}/predict"
     body = json.dumps(imported.request)
-    if len(body) > greeting.LONGEST and _example(imported).exists():
+    if len(body) > greeting.LONGEST and not _example(imported).exists():
+        return
+    if len(body) > greeting.LONGEST:
         body = f"@{_example(imported)}"
     key = ["-H", "X-API-Key: YOUR-KEY"] if keyed else []
     yield "  " + shlex.join(["curl", "-s", *key, path, "-H", "Content-Type: application/json", "-d", body])
@@ -221,7 +231,11 @@ def _source(imported: Imported) -> list[str]:
     """Where `gatescope predict` finds the request."""
     if isinstance(text := imported.request.get("text"), str):
         return ["--text", text]
-    return ["--input", str(_example(imported))] if _example(imported).exists() else []
+    from gatescope.pipeline.sample import FILE
+
+    sample = imported.folder / imported.version / FILE
+    file = sample if sample.exists() else _example(imported)
+    return ["--input", str(file)] if file.exists() else []
 
 
 def _example(imported: Imported) -> Path:

@@ -19,6 +19,7 @@ from gatescope.errors import ModuleError, WeightsError
 from gatescope.pipeline.custom import factory
 from gatescope.pipeline.custom.module import CustomPipeline
 from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.finite import is_finite
 from gatescope.pipeline.layered import LayeredPipeline
 from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_file import read_manifest
@@ -123,6 +124,7 @@ class Model:
         *,
         allow_code: bool = False,
         manifest: Manifest | ManifestV1 | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> Model:
         """Read `<folder>/model.toml` and `<folder>/<version>/model.safetensors`.
 
@@ -132,6 +134,7 @@ class Model:
             device: where it is to live.
             allow_code: whether its manifest may name a factory, that is, have code run.
             manifest: in place of the one in the folder.
+            weights: finite ones in float32, in place of those in the file.
 
         Raises:
             ManifestError: the manifest or the sample cannot be read, or contradicts the weights.
@@ -146,7 +149,7 @@ class Model:
                 "GATESCOPE_ALLOW_CODE=true if everyone who can write a manifest here may run any code as this server"
             )
         vocabulary = stated.read_vocabulary(folder)
-        weights = _read_weights(folder / version / FILE)
+        weights = _read_weights(folder / version / FILE) if weights is None else weights
         manifest = stated.translated(weights) if isinstance(stated, ManifestV1) else stated
         pipeline = _pipeline(manifest, None if vocabulary is None else len(vocabulary), weights, folder, device)
         if isinstance(stated, ManifestV1):
@@ -238,9 +241,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise WeightsError(f"{shown} cannot be read: {error}") from error
     for name, value in weights.items():
-        weights[name] = value.float() if value.is_floating_point() else value
-        if not bool(torch.isfinite(weights[name]).all()):
+        if value.is_floating_point() and not is_finite(value):
             raise WeightsError(f"{shown}: '{name}' holds NaN or Infinity, or what float32 cannot hold")
+        weights[name] = value.float() if value.is_floating_point() else value
     return weights
 
 

@@ -153,7 +153,8 @@ def _manifest(config: RunConfig, scaler: RunScaler, experiment: str) -> dict[str
 
 
 def _feature(name: str, scaled: Affine) -> dict[str, Any]:
-    return {"name": name, "unit": _unit(name), "mean": scaled.mean, "std": scaled.std}
+    unit = {"unit": _unit(name)} if _unit(name) else {}
+    return {"name": name, **unit, "mean": scaled.mean, "std": scaled.std}
 
 
 def _head(config: RunConfig, scaled: Sequence[Affine]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gatescope.checkpoints import card
 from gatescope.checkpoints.structure.arrange import refuse
+from gatescope.checkpoints.structure.inputs import Inputs
 from gatescope.checkpoints.structure.interpret import Interpretation
 from gatescope.checkpoints.structure.options import Options, given
 from gatescope.checkpoints.structure.questions import Asked, Scaling
@@ -17,7 +18,8 @@ from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_v1 import first_problem
 
 EXAMPLE_FILE = "examples/random.json"
-_OF_A_HEAD = ("task", "outputs", "labels", "quantiles")
+EXAMPLES = [{"title": "Random inputs, to see that it answers", "file": EXAMPLE_FILE}]
+_OF_A_HEAD = ("task", "outputs", "predicts", "labels", "quantiles")
 _OF_RAW_INPUTS = ("features", "static", "scaler", "characters", "vocabulary")
 _SCORES = frozenset({"softmax", "log_softmax"})
 
@@ -30,20 +32,19 @@ class Meaning:
     notes: tuple[str, ...]
 
 
-def of(read: Interpretation, shape: Shapes, options: Options, asked: Asked, tokens: dict[str, Any] | None) -> Meaning:
+def of(read: Interpretation, shape: Shapes, options: Options, inputs: Inputs) -> Meaning:
     """The manifest of these layers.
 
     Args:
         read: the layers.
         shape: what they take and give.
         options: what is stated.
-        asked: what the model is asked with.
-        tokens: the manifest's [input] of a model of tokens.
+        inputs: what the model is asked with.
 
     Raises:
         InvalidInput: an option does not fit the layers, or the others.
     """
-    return _Guess(read, shape, options, asked, tokens).made()
+    return _Guess(read, shape, options, inputs).made()
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,19 @@ class _Guess:
     read: Interpretation
     shape: Shapes
     options: Options
-    asked: Asked
-    tokens: dict[str, Any] | None
+    inputs: Inputs
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def asked(self) -> Asked:
+        """What the model is asked with."""
+        return self.inputs.asked
 
     def made(self) -> Meaning:
         stated: dict[str, Any] = {
             "format": 2,
             "description": self.options.description or card.description(self.read),
-            "input": self._own_inputs() if self.read.takes_own_inputs else self.tokens or self._features(),
+            "input": self._own_inputs() if self.read.takes_own_inputs else self.inputs.tokens or self._features(),
             "layers": list(self.read.layers),
         }
         if self.options.static and not self.read.takes_own_inputs:
@@ -86,7 +91,7 @@ class _Guess:
             keys = ("name", "kind", "place")
             stated["not_computed"] = [dict(zip(keys, each, strict=True)) for each in self.read.not_computed]
         if self.read.match is None:
-            stated["examples"] = [{"title": "Random inputs, to see that it answers", "file": EXAMPLE_FILE}]
+            stated["examples"] = EXAMPLES
         try:
             return Meaning(Manifest.model_validate(stated), tuple(self.notes))
         except ValidationError as error:
@@ -100,12 +105,10 @@ class _Guess:
         return {"kind": "features", "features": [{"name": f"lstm_input_{index}"} for index in range(width)]}
 
     def _features(self) -> dict[str, Any]:
-        width = self.shape.takes
-        names: Sequence[str] = self.options.features
-        if names:
-            _check_count("features", names, width, "the model")
-        else:
-            names = _numbered("feature", width)
+        names = self.inputs.features
+        if self.options.features:
+            _check_count("features", names, self.shape.takes, "the model")
+        elif names == tuple(_numbered("feature", len(names))):
             self._say("Features", _some(names), "--features a,b,… for their names")
         return {"kind": "features", "features": _scaled(names, self.asked.scaler)}
 
@@ -126,6 +129,8 @@ class _Guess:
             head["labels"] = self._names("labels", lambda: [str(index) for index in range(width)], width)
         elif task == "next_token":
             head["predicts"] = "next_step"
+        if self.options.predicts is not None:
+            head["predicts"] = self.options.predicts
         unwanted = "labels" if task in {"regression", "quantile", "next_token"} else "outputs"
         if getattr(self.options, unwanted):
             refuse(unwanted, f"a {task} has none")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.checkpoints.companions import scaler as scalers
+from gatescope.checkpoints.companions.hints import Hints
 from gatescope.checkpoints.companions.scaling import Affine
 from gatescope.checkpoints.companions.scaling import Scaling as Stated
 from gatescope.checkpoints.companions.tokens import Kind, filler, is_lowercase, kind_of
@@ -37,6 +38,8 @@ class Inputs:
     notes: tuple[str, ...]
     width: int
     """How many numbers of a time step come in; of a model of tokens, how many ids there are."""
+    features: tuple[str, ...] = ()
+    """What they are called."""
 
 
 def inputs_of(contents: Contents, options: Options, beside: Mapping[str, Any], sample: GivenSample | None) -> Inputs:
@@ -58,14 +61,49 @@ def inputs_of(contents: Contents, options: Options, beside: Mapping[str, Any], s
         asked = Asked(rows, _vocabulary(tokens, entries), sample=sample, output_scaler=_output_scaling(scaler, options))
         return Inputs(asked, tokens, entries, notes, rows)
     count = width - len(options.static)
+    stated = None if scaler is None else scaler.inputs
+    others = options.outputs
+    if not options.features and stated is not None and stated.names is not None:
+        names = tuple(name for name in stated.names if name not in others)
+        options = replace(options, features=names if len(names) == count else ())
     names = options.features or tuple(f"feature_{index}" for index in range(count))
     asked = Asked(
-        scaler=_scaling(None if scaler is None else scaler.inputs, names),
+        scaler=None if stated is None else _arrays(stated.resolve(names, others)),
         static_scaler=_scaling(None if scaler is None else scaler.static, options.static),
         output_scaler=_output_scaling(scaler, options),
         sample=sample,
     )
-    return Inputs(asked, None, (), () if scaler is None else scaler.notes, count)
+    return Inputs(asked, None, (), () if scaler is None else scaler.notes, count, names)
+
+
+def with_hints(contents: Contents, options: Options, hints: Hints) -> tuple[Options, tuple[str, ...]]:
+    """The options with what configurations beside the weights say, where nothing is stated and it fits the weights."""
+    if options.layers or hints == Hints():
+        return options, ()
+    arrangement = Arranger(contents, options).arrangements()[0]
+    spec, width, notes = arrangement.lstms[0].spec, width_of(arrangement), list[str]()
+    rows = None if arrangement.embedding is None else arrangement.embedding.num_embeddings
+    wanted = {
+        "features": None if rows else _width((*arrangement.before, *arrangement.lstms)[0]) - len(options.static),
+        "outputs": width,
+        "labels": 2 if width == 1 else width,
+        "vocabulary": rows,
+    }
+    for name, count in wanted.items():
+        said = getattr(hints, name)
+        if said and len(said) == count and not getattr(options, name):
+            options = replace(options, **{name: said})
+            notes.append(f"{name.capitalize()}: as the configuration beside the weights has them.")
+    if hints.task is not None and options.task is None and arrangement.behind:
+        options = replace(options, task=hints.task)
+        notes.append(f"Task: {hints.task}, as the configuration says (--task).")
+    if hints.lowercase is not None and options.lowercase is None:
+        options = replace(options, lowercase=str(hints.lowercase).lower())
+    for name in ("hidden_size", "num_layers", "bidirectional"):
+        said = getattr(hints, name)
+        if said is not None and said != getattr(spec, name) and len(arrangement.lstms) == 1:
+            notes.append(f"The configuration says {name} = {said}, but the weights have {getattr(spec, name)}.")
+    return options, tuple(notes)
 
 
 def with_labels(contents: Contents, options: Options, beside: Mapping[str, Any]) -> tuple[Options, tuple[str, ...]]:

@@ -1,9 +1,9 @@
 """How a chain of layers is written in one line, as `--layers` takes it and messages show it.
 
-`embedding,lstm,last,relu,fc,softplus` is a path of the checkpoint or a function, one after the other. `residual(PATH)`
-is a recurrent layer to whose output its input is added; `parallel(A|B)` are recurrent layers that read the same, side
-by side, and `parallel(A|B)=add` their sum. `PATH=TYPE` says which of several types a layer is of, `directions=sum` what is
-made of the two directions, `static` puts the static inputs beside what comes before.
+`embedding,lstm,last,relu,fc,softplus`: each is the path of a layer in the checkpoint, or a function without weights.
+`residual(PATH)` is a recurrent layer to whose output its input is added. `parallel(A|B)` are recurrent layers that read
+the same, side by side; `parallel(A|B)=add` is their sum. `PATH=TYPE` says of which of several types a layer is.
+`directions=sum` says what is made of the two directions. `static` puts the static inputs beside what comes before.
 """
 
 from __future__ import annotations

@@ -74,6 +74,9 @@ class Options:
     outputs: tuple[str, ...] = ()
     """The names of a regression's outputs."""
 
+    predicts: str | None = None
+    """Whether the prediction at step t is of the `same_step` or of the `next_step`."""
+
     labels: tuple[str, ...] = ()
     """The labels of a classification, a tagging, a binary or a multi-label task."""
 
@@ -107,6 +110,7 @@ DESCRIBING = (
     "static",
     "scaler",
     "outputs",
+    "predicts",
     "labels",
     "quantiles",
     "characters",
@@ -125,6 +129,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "steps": ("all", *get_args(How)),
     "activation": _FUNCTIONS,
     "output_activation": _FUNCTIONS,
+    "predicts": ("same_step", "next_step"),
     "tokens": ("characters", "words"),
     "lowercase": ("true", "false"),
 }
