@@ -31,7 +31,7 @@ class TestNames:
 
     @pytest.mark.parametrize("name", ["inputs", "static"])
     def test_what_the_request_gives_is_no_layers_name(self, build, weights, name):
-        with pytest.raises(ManifestError, match=f"there are two layers '{name}'"):
+        with pytest.raises(ManifestError, match=f"a layer is called '{name}', which is what the request gives"):
             build(["lstm", {"name": name, "type": "linear", "weights": "head.0"}], weights)
 
     @pytest.mark.parametrize("read", ["head.2", "elsewhere", "head.0"])

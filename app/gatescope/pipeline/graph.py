@@ -160,7 +160,9 @@ class Graph(nn.Module):
         return plan
 
     def _check_name(self, name: str, inputs: Sequence[str]) -> None:
-        if name in self.shapes or name in (INPUTS, STATIC):
+        if name in (INPUTS, STATIC):
+            raise ManifestError(f"a layer is called '{name}', which is what the request gives: call it something else")
+        if name in self.shapes:
             raise ManifestError(f"there are two layers '{name}'")
         for read in inputs:
             if read == STATIC and STATIC not in self.shapes:
