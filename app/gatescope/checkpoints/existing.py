@@ -45,7 +45,7 @@ def under(
     return _renamed(parts, stated, read.weights)
 
 
-def stored_sample(model: Model, given: GivenSample, tolerance: float) -> dict[str, Any]:
+def stored_sample(model: Model, given: GivenSample) -> dict[str, Any]:
     """The sample as a model's own request and reply have it, batch first.
 
     Raises:
@@ -69,7 +69,7 @@ def stored_sample(model: Model, given: GivenSample, tolerance: float) -> dict[st
     if expected is None:
         given_shape = np.shape(given.expected) if isinstance(given.expected, np.ndarray) else len(given.expected)
         refuse("sample", f"its expected values have shape {given_shape}, but the model predicts {width} values")
-    return {"request": request, "expected": [each.tolist() for each in expected], "tolerance": tolerance}
+    return {"request": request, "expected": [each.tolist() for each in expected], "tolerance": given.tolerance}
 
 
 def _served(found: Arrangement, stated: Manifest | ManifestV1) -> list[Part]:

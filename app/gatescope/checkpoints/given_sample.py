@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from zipfile import BadZipFile
@@ -13,6 +13,7 @@ import numpy as np
 
 from gatescope import safetensors_file
 from gatescope.errors import InvalidInput, Place
+from gatescope.pipeline.sample import DEFAULT_TOLERANCE, MAX_TOLERANCE
 
 MAX_BYTES = 64 * 2**20
 MAX_NUMBERS = 200_000
@@ -50,15 +51,20 @@ class GivenSample:
     """(batch, feature)."""
     expected: Sequence[np.ndarray] | np.ndarray
     """What was computed."""
+    tolerance: float = DEFAULT_TOLERANCE
+    """How far a prediction may be from it, as a part of the largest expected value."""
 
 
-def read(path: Path) -> GivenSample:
+def read(path: Path, tolerance: float = DEFAULT_TOLERANCE) -> GivenSample:
     """The sample in a file of .npz, .json or .safetensors.
 
     Raises:
-        InvalidInput: it cannot be read, or lacks what a sample needs.
+        InvalidInput: it cannot be read, or lacks what a sample needs, or the tolerance cannot be.
         OSError: there is no such file.
     """
+    if not 0 < tolerance <= MAX_TOLERANCE:
+        message = f"must be above 0 and at most {MAX_TOLERANCE:g}, not {tolerance:g}"
+        raise InvalidInput.at(Place(("tolerance",), message))
     if path.stat().st_size > MAX_BYTES:
         _refuse(f"{path.name} has more than {MAX_BYTES} bytes; a few sequences are enough")
     try:
@@ -70,7 +76,7 @@ def read(path: Path) -> GivenSample:
             f"{path.name} has '{unknown[0]}'; a sample has inputs or text, expected, and if needed lengths, "
             "static_inputs, hidden_state and cell_state"
         )
-    return _sample(path.name, found)
+    return replace(_sample(path.name, found), tolerance=tolerance)
 
 
 def _contents(path: Path) -> dict[str, Any]:

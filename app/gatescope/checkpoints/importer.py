@@ -30,7 +30,7 @@ from gatescope.pipeline import manifest_file
 from gatescope.pipeline import sample as sample_file
 from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.model import FILE, Model
-from gatescope.pipeline.sample import Sample, Verified, verify
+from gatescope.pipeline.sample import DEFAULT_TOLERANCE, Sample, Verified, verify
 
 __all__ = ["Imported", "Options", "import_checkpoint"]
 
@@ -52,13 +52,14 @@ class Imported:
     verified: Verified | None  # how its predictions were compared with numbers of the training code
 
 
-def import_checkpoint(
+def import_checkpoint(  # noqa: PLR0913 - what an import is given
     file: Path,
     models: Path,
     name: str,
     options: Options = Options(),  # noqa: B008 - frozen
     *,
     sample: Path | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
     allow_code: bool = False,
     force: bool = False,
 ) -> Imported:
@@ -73,6 +74,7 @@ def import_checkpoint(
         name: of the model.
         options: what is known. Of a model that is there, the manifest says all but where the parts are.
         sample: inputs, and what the training code computed of them; see `given_sample`.
+        tolerance: how far predictions may be from the sample, as a part of its largest expected value.
         allow_code: whether the manifest that is there may name a factory, whose module then takes all weights.
         force: whether to replace what is there: the version that the options name, or else the whole model.
 
@@ -83,7 +85,7 @@ def import_checkpoint(
         OSError: a file cannot be read, or the folder cannot be written.
     """
     check(name, options)
-    given = None if sample is None else given_sample.read(sample)
+    given = None if sample is None else given_sample.read(sample, tolerance)
     source = sources.find(file)
     folder = models / name
     is_model = (folder / manifest_file.FILE).exists()
@@ -118,7 +120,7 @@ def _create(source: Source, folder: Path, options: Options, given: GivenSample |
         stored = meant.sample
         if meant.unchecked is not None:
             unchecked = Model.load(staged, version, _CPU)
-            stored = stored_sample(unchecked, meant.unchecked, options.tolerance)
+            stored = stored_sample(unchecked, meant.unchecked)
         model = _proven(staged, version, weights, stored, allow_code=False)
         _write(staged / CARD, card.write(model, notes).encode())
         _publish(staged, folder, staging / "replaced" if force else None)
@@ -144,7 +146,7 @@ def _add(
         relative = str(staged.relative_to(folder))
         stored = None
         if given is not None:
-            stored = stored_sample(Model.load(folder, relative, _CPU, allow_code=allow_code), given, options.tolerance)
+            stored = stored_sample(Model.load(folder, relative, _CPU, allow_code=allow_code), given)
         model = _proven(folder, relative, weights, stored, allow_code=allow_code)
         _publish(staged, folder / version, staging / "replaced" if force else None)
     added = f"Added as version {version} of '{folder.name}', under its manifest."

@@ -83,7 +83,7 @@ def understand(
     shape = _shapes(meaning, read.weights, options, inputs)
     made = infer_manifest.of(meaning, shape, options, inputs)
     notes = (*of_hints, *of_labels, *inputs.notes, *meaning.notes, *made.notes)
-    stored = None if meaning.match is None else _stored(meaning.match, inputs, shape, options)
+    stored = None if meaning.match is None else _stored(meaning.match, inputs, shape)
     return Understood(made.manifest, () if meaning.takes_own_inputs else inputs.entries, stored, notes)
 
 
@@ -125,7 +125,7 @@ def _shapes(meaning: Interpretation, weights: Mapping[str, Tensor], options: Opt
     return Shapes(given[INPUTS].width, shape.width, shape.is_sequence)
 
 
-def _stored(match: Match, inputs: Inputs, shape: Shapes, options: Options) -> dict[str, Any]:
+def _stored(match: Match, inputs: Inputs, shape: Shapes) -> dict[str, Any]:
     """The sample as a request and the values of its reply: batch first, raw, without padding."""
     asked, question = inputs.asked, match.question
     sample = asked.sample
@@ -151,4 +151,4 @@ def _stored(match: Match, inputs: Inputs, shape: Shapes, options: Options) -> di
         raise TypeError("what matched has the shape of the prediction")
     if asked.output_scaler is not None:
         expected = [asked.output_scaler.raw(each) for each in expected]
-    return {"request": request, "expected": [each.tolist() for each in expected], "tolerance": options.tolerance}
+    return {"request": request, "expected": [each.tolist() for each in expected], "tolerance": sample.tolerance}

@@ -130,7 +130,6 @@ def import_(  # noqa: PLR0913 - the options of a command
     try:
         said = Options(
             version=version,
-            tolerance=tolerance,
             layers=notation.split(layers or ""),
             prefix=_listed(prefix),
             join=join,
@@ -161,6 +160,7 @@ def import_(  # noqa: PLR0913 - the options of a command
                 name,
                 said,
                 sample=sample,
+                tolerance=tolerance,
                 allow_code=settings.allow_code,
                 force=force,
             )

@@ -19,6 +19,7 @@ from gatescope.checkpoints.structure.questions import Asked, questions, telling
 from gatescope.checkpoints.structure.readings import Open, Tokens, core, readings, start_of
 from gatescope.checkpoints.structure.search import Evaluator, Found, Match, Question, distinct, one_thread, search
 from gatescope.errors import InvalidInput, Place
+from gatescope.pipeline.sample import DEFAULT_TOLERANCE
 
 SHOWN = 6
 """Readings that are named where several fit."""
@@ -94,7 +95,7 @@ class _Reader:
             return made
         found = self._searched([self.options.layers], arrangement)
         if not found.matches:
-            refuse("layers", f"these layers do not give what the sample expects: {_distance(found, self.options)}")
+            refuse("layers", f"these layers do not give what the sample expects: {_distance(found, self._tolerance)}")
         return replace(made, match=found.matches[0])
 
     def guessed(self) -> Interpretation:
@@ -120,7 +121,7 @@ class _Reader:
         if not found.matches and self.contents.ordered:
             found, owner = self._search_all(Arranger(self.contents, self.options).arrangements(in_any_order=True))
         if not found.matches:
-            said = _distance(found, self.options)
+            said = _distance(found, self._tolerance)
             note = f"No prediction: of {found.tried:,} readings none gives what the sample expects; {said}."
             behind = tuple((part, "behind") for part in arrangements[0].behind)
             return self._recurrent_alone(arrangements[0], behind, (note,))
@@ -170,7 +171,12 @@ class _Reader:
     def _searched(self, chains: Sequence[Tokens], arrangement: Arrangement) -> Found:
         """What chains of one arrangement give."""
         evaluators = [(each, self._evaluator(each.inputs, arrangement)) for each in self._questions]
-        return search(chains, evaluators, self.options.tolerance)
+        return search(chains, evaluators, self._tolerance)
+
+    @property
+    def _tolerance(self) -> float:
+        """How far a prediction may be from the sample."""
+        return DEFAULT_TOLERANCE if self.asked.sample is None else self.asked.sample.tolerance
 
     @cached_property
     def _questions(self) -> list[Question]:
@@ -347,10 +353,10 @@ def _of_cells(arrangement: Arrangement) -> Iterator[str]:
             yield f"LSTM: {lstm} has no biases (bias=False)."
 
 
-def _distance(found: Found, options: Options) -> str:
+def _distance(found: Found, tolerance: float) -> str:
     if found.nearest is None:
         return "none gives its shape"
     return (
         f"the nearest, {shown(found.nearest.tokens)}, is off by {found.nearest.error:.2g} of the largest value "
-        f"(allowed: {options.tolerance:g})"
+        f"(allowed: {tolerance:g})"
     )

@@ -13,7 +13,6 @@ from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.heads import Task
 from gatescope.pipeline.layers.activation import Function
 from gatescope.pipeline.layers.pool import How
-from gatescope.pipeline.sample import DEFAULT_TOLERANCE, MAX_TOLERANCE
 
 NONE = "none"
 LONGEST_NAME = 64
@@ -58,9 +57,6 @@ class Options:
 
     ignore: tuple[str, ...] = ()
     """Weights, or what stands before their names, that no prediction depends on."""
-
-    tolerance: float = DEFAULT_TOLERANCE
-    """How far a prediction may be from the sample, as a part of the largest expected value."""
 
     features: tuple[str, ...] = ()
     """The names of the inputs."""
@@ -158,8 +154,6 @@ def _places(name: str, options: Options) -> Iterator[Place]:
         value = getattr(options, field)
         if value is not None and value not in choices:
             yield Place((field,), f"must be {', '.join(choices)}, not {value!r}")
-    if not 0 < options.tolerance <= MAX_TOLERANCE:
-        yield Place(("tolerance",), f"must be above 0 and at most {MAX_TOLERANCE:g}, not {options.tolerance:g}")
     for field in ("features", "static", "outputs", "labels"):
         yield from _check_list(field, getattr(options, field))
     yield from _check_vocabulary(options)
