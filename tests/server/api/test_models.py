@@ -61,7 +61,9 @@ def test_signals_are_described_with_their_bounds(client):
 def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):
     letters, mood, forecaster = (info_of(client, name) for name in ("letters", "mood", "forecaster"))
     assert letters["input"] == {"kind": "tokens", "feature_names": None, "vocabulary_size": 4, "text": True}
-    told = {"names": None, "labels": None, "predicts": None}
+    told = {"names": None, "labels": None, "predicts": None, "quantiles": None}
+    for info in (letters, mood, forecaster):
+        assert [head["name"] for head in info["output"].pop("heads")] == ["prediction"]
     assert letters["output"] == told | {"kind": "next_token", "labels": ["a", "b", "c", " "], "predicts": "next_step"}
     assert mood["output"] == told | {"kind": "classification", "labels": ["glad", "sad", "neither"]}
     assert forecaster["output"] == told | {"kind": "regression", "names": ["level"], "predicts": "next_step"}

@@ -36,7 +36,8 @@ def test_a_lone_sequence_is_a_batch_of_one(call, networks):
 
 
 def test_the_reply_holds_what_is_asked_for_and_nothing_else(call):
-    assert vars(call("forecaster/predict", {"inputs": FORECAST})).keys() == {"model", "sequence_lengths", "prediction"}
+    predicted = call("forecaster/predict", {"inputs": FORECAST})
+    assert vars(predicted).keys() == {"model", "notes", "sequence_lengths", "prediction"}
     asked = call("forecaster/predict", {"inputs": FORECAST, "outputs": ["final_state"]})
     assert vars(asked).keys() == {"model", "sequence_lengths", "final_state"}
     assert vars(call("founding/predict", {"inputs": [[0.0] * 5]})).keys() == {"model", "sequence_lengths", "output"}
@@ -153,7 +154,7 @@ def test_text_writes_itself_the_same_way_alone_in_a_batch_and_again(call):
 def test_a_version_of_the_path_is_the_one_that_answers(call):
     versioned = call("forecaster/versions/1/predict", {"inputs": FORECAST})
     assert versioned == call("forecaster/predict", {"inputs": FORECAST})
-    assert versioned.model == {"name": "forecaster", "version": "1"}
+    assert versioned.model == {"name": "forecaster", "version": "1", "verified": False}
 
 
 def test_numbers_read_back_to_the_float32_that_was_computed(client, networks):

@@ -380,7 +380,8 @@ class TestSafetensorsBody:
         assert given["sequence_lengths"].tolist() == [12, 4]
         size = int.from_bytes(reply.content[:8], "little")
         about = json.loads(reply.content[8 : 8 + size])["__metadata__"]
-        assert json.loads(about["model"]) == {"name": "forecaster", "version": "1"}
+        assert json.loads(about["model"]) == {"name": "forecaster", "version": "1", "verified": False}
+        assert [note["code"] for note in json.loads(about["notes"])] == ["unverified"]
 
     @pytest.mark.parametrize(
         ("arrays", "loc", "said"),

@@ -233,7 +233,7 @@ class TestManifest:
         folder.edit('["x", "y"]', '["left", "right"]')
         settle(repository)
         for version in ("1", "2"):
-            assert repository.model("tiny", version).manifest.output.names == ("left", "right")
+            assert repository.model("tiny", version).manifest.head.names == ("left", "right")
 
     def test_so_does_a_file_that_it_names(self, folder, repository):
         folder.append('\n[[examples]]\ntitle = "a"\nfile = "a.json"\n')
@@ -276,7 +276,7 @@ class TestBroken:
         (lambda folder: folder.edit('"regression"', '"regresion"'), "task"),
         (lambda folder: folder.edit("[head]", "[head"), "model.toml cannot be read"),
         (lambda folder: folder.weights().write_bytes(b"x"), "model.safetensors cannot be read"),
-        (lambda folder: folder.save({"lstm.weight": torch.zeros(2, 2)}), "no nn.LSTM"),
+        (lambda folder: folder.save({"lstm.weight": torch.zeros(2, 2)}), "no 'head.0.weight'"),
         (lambda folder: (folder.path / "model.toml").write_bytes(b"\xff\xfe"), "model.toml cannot be read"),
     )
 
@@ -315,8 +315,8 @@ class TestBroken:
         entry = repository.entry("tiny")
         assert (entry.state(None), entry.state("2"), entry.version(None)) == ("ready", "unavailable", "1")
         assert "version '1' answers, because version '2' is unavailable: " in entry.reason(None)
-        assert "no nn.LSTM" in entry.reason("2")
-        with pytest.raises(ModelUnavailable, match=r"no nn\.LSTM"):
+        assert "no 'head.0.weight'" in entry.reason("2")
+        with pytest.raises(ModelUnavailable, match=r"no 'head\.0\.weight'"):
             repository.model("tiny", "2")
 
     def test_a_model_that_cannot_compute_a_step_does_not_take_over(self, folder, repository, plain):

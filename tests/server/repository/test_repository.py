@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from gatescope.errors import ModelNotFound, ModelUnavailable, NotFound, NotReady, VersionNotFound
-from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline import model
 from gatescope.pipeline.model import Model
+from gatescope.server.repository import found
 from gatescope.server.repository.repository import Repository
 
 
@@ -123,7 +124,7 @@ class TestFailures:
             (lambda folder: folder.edit("[head]", "[head"), "model.toml cannot be read"),
             (lambda folder: folder.append("a = " + "[" * 3000), "model.toml cannot be read: it is nested too deeply"),
             (lambda folder: folder.weights().write_bytes(b"x"), "model.safetensors cannot be read"),
-            (lambda folder: folder.edit('["x", "y"]', '["x"]'), "head gives 2 values"),
+            (lambda folder: folder.edit('["x", "y"]', '["x"]'), "'head.0' gives 2 values"),
             (lambda folder: shutil.rmtree(folder.path / "1"), "no weights"),
             (lambda folder: folder.save({"head.0.weight": torch.zeros(2, 4)}), "no nn.LSTM"),
         ],
@@ -157,8 +158,9 @@ class TestFailures:
                 raise MemoryError
             return right(folder)
 
-        right = Manifest.read
-        monkeypatch.setattr(Manifest, "read", read)
+        right = found.read_manifest
+        for module in (found, model):
+            monkeypatch.setattr(module, "read_manifest", read)
         made = broken(lambda _: None)
         assert [entry.state(None) for entry in made.entries()] == ["ready", "unavailable", "ready"]
         assert "MemoryError while loading it" in unavailable(made, "b-broken")

@@ -78,15 +78,15 @@ class Computed(list):
 
 @pytest.fixture
 def computed(monkeypatch):
-    from gatescope.pipeline.plain import PlainPipeline  # noqa: PLC0415
+    from gatescope.pipeline.layered import LayeredPipeline  # noqa: PLC0415
 
-    seen, answer = Computed(), PlainPipeline.answer
+    seen, answer = Computed(), LayeredPipeline.answer
 
     def noting(self, query):
         seen.note(query)
         return answer(self, query)
 
-    monkeypatch.setattr(PlainPipeline, "answer", noting)
+    monkeypatch.setattr(LayeredPipeline, "answer", noting)
     yield seen
     seen.proceed.set()
 

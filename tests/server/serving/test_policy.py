@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import torch
 
-from gatescope.pipeline.plain import PlainPipeline
+from gatescope.pipeline.layered import LayeredPipeline
 from gatescope.selection import Selection
 from gatescope.server.serving.collate import Batch
 from gatescope.server.serving.policy import BatchingPolicy, rounded_down
@@ -19,7 +19,7 @@ HELD = 99.0
 @pytest.fixture
 def computed(monkeypatch, gate):
     """The sizes of the batches that were computed, in the order in which they ended; some wait at the gate."""
-    sizes, answer = [], PlainPipeline.answer
+    sizes, answer = [], LayeredPipeline.answer
 
     def noting(self, query):
         if bool((query.inputs == HELD).any()):
@@ -28,7 +28,7 @@ def computed(monkeypatch, gate):
         sizes.append(len(query.inputs))
         return answered
 
-    monkeypatch.setattr(PlainPipeline, "answer", noting)
+    monkeypatch.setattr(LayeredPipeline, "answer", noting)
     return sizes
 
 
@@ -258,14 +258,14 @@ def test_there_are_four_batch_sizes_per_power_of_two():
 
 
 def test_a_failing_batch_leaves_the_one_beside_it_alone(schedule, load, ask, gate, hold, computed, monkeypatch):
-    model, answer = load(), PlainPipeline.answer
+    model, answer = load(), LayeredPipeline.answer
 
     def failing(self, query):
         if bool((query.inputs == -HELD).any()):
             raise RuntimeError("poison")
         return answer(self, query)
 
-    monkeypatch.setattr(PlainPipeline, "answer", failing)
+    monkeypatch.setattr(LayeredPipeline, "answer", failing)
     poisoned = hold.with_inputs(torch.full_like(hold.inputs, -HELD))
 
     async def scenario(scheduler):

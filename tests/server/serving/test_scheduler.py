@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gatescope.errors import DeadlineExceeded, NotReady, Overloaded
-from gatescope.pipeline.plain import PlainPipeline
+from gatescope.pipeline.layered import LayeredPipeline
 from gatescope.selection import Selection
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.request import Part
@@ -22,7 +22,7 @@ HELD = 99.0
 @pytest.fixture
 def computed(monkeypatch, gate):
     """The queries that reached a pipeline, in the order in which they were done; some wait at the gate."""
-    seen, answer = [], PlainPipeline.answer
+    seen, answer = [], LayeredPipeline.answer
 
     def noting(self, query):
         if bool((query.inputs == HELD).any()):
@@ -31,7 +31,7 @@ def computed(monkeypatch, gate):
         seen.append(query)
         return answered
 
-    monkeypatch.setattr(PlainPipeline, "answer", noting)
+    monkeypatch.setattr(LayeredPipeline, "answer", noting)
     return seen
 
 
@@ -83,8 +83,8 @@ class TestBatches:
             return await kinds(futures)
 
         with pytest.MonkeyPatch.context() as patch:
-            answer = PlainPipeline.answer
-            patch.setattr(PlainPipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
+            answer = LayeredPipeline.answer
+            patch.setattr(LayeredPipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
             assert schedule(scenario) == ["CancelledError", "CancelledError", "Answer"]
 
     def test_requests_that_wait_are_one_batch(self, schedule, load, ask, gate, computed):
@@ -102,14 +102,14 @@ class TestBatches:
             torch.testing.assert_close(answer.prediction.values, expected, rtol=0, atol=1e-6, equal_nan=True)
 
     def test_a_poisoned_query_fails_alone(self, schedule, load, ask, gate, monkeypatch):
-        model, answer = load(), PlainPipeline.answer
+        model, answer = load(), LayeredPipeline.answer
 
         def failing(self, query):
             if bool((query.inputs == -1).any()):
                 raise RuntimeError("poison")
             return answer(self, query)
 
-        monkeypatch.setattr(PlainPipeline, "answer", failing)
+        monkeypatch.setattr(LayeredPipeline, "answer", failing)
         poisoned = ask(5)
         poisoned = replace(poisoned, inputs=torch.full_like(poisoned.inputs, -1))
 
@@ -151,14 +151,14 @@ class TestBatches:
         assert [len(query.inputs) for query in computed] == [3, 3, 1, 9]
 
     def test_a_batch_computed_again_one_by_one_teaches_no_cost(self, schedule, load, ask, gate, monkeypatch):
-        model, answer = load(), PlainPipeline.answer
+        model, answer = load(), LayeredPipeline.answer
 
         def failing(self, query):
             if len(query.inputs) > 1:
                 raise RuntimeError("no memory for so many")
             return answer(self, query)
 
-        monkeypatch.setattr(PlainPipeline, "answer", failing)
+        monkeypatch.setattr(LayeredPipeline, "answer", failing)
 
         async def scenario(scheduler):
             learnt = []
@@ -388,7 +388,7 @@ class TestFreedMemory:
         async def scenario(scheduler):
             if where == "inline":
                 await scheduler.warm(model)
-            monkeypatch.setattr(PlainPipeline, "answer", failing)
+            monkeypatch.setattr(LayeredPipeline, "answer", failing)
             asked = [ask(1) for _ in range(queries)]
             references = [reference for query in asked for reference in self.watched(query)]
             futures = [scheduler.submit(model, query) for query in asked]
@@ -417,8 +417,8 @@ class TestFreedMemory:
 
     @pytest.mark.usefixtures("on_device")
     def test_a_query_cancelled_while_computed_is_freed_with_its_batch(self, schedule, load, ask, gate, monkeypatch):
-        model, answer = load(), PlainPipeline.answer
-        monkeypatch.setattr(PlainPipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
+        model, answer = load(), LayeredPipeline.answer
+        monkeypatch.setattr(LayeredPipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
 
         async def scenario(scheduler):
             query = ask(5)
@@ -434,7 +434,7 @@ class TestFreedMemory:
 
 def test_short_work_runs_on_the_event_loop_while_no_worker_is_idle(schedule, load, ask, gate, monkeypatch):
     busy, model, threads = load("busy", seed=1), load(), []
-    answer = PlainPipeline.answer
+    answer = LayeredPipeline.answer
 
     def noting(self, query):
         threads.append(threading.current_thread() is threading.main_thread())
@@ -443,7 +443,7 @@ def test_short_work_runs_on_the_event_loop_while_no_worker_is_idle(schedule, loa
     async def scenario(scheduler):
         await scheduler.warm(model)
         await gathered(scheduler, gate, busy)
-        monkeypatch.setattr(PlainPipeline, "answer", noting)
+        monkeypatch.setattr(LayeredPipeline, "answer", noting)
         waiting = scheduler.submit(busy, ask(5))  # nothing is known of it, so it needs a worker
         answers = await asyncio.gather(*(scheduler.submit(model, ask(1)) for _ in range(5)))
         assert not waiting.done()

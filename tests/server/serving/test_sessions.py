@@ -24,7 +24,7 @@ from gatescope.errors import (
     StepConflict,
     TooManySessions,
 )
-from gatescope.pipeline import plain
+from gatescope.pipeline import graph
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
@@ -98,7 +98,7 @@ def test_any_split_into_chunks_gives_the_numbers_of_the_whole(model_folder):
                 outputs = []
                 bounds = [0, *sorted(cuts), 30]
                 for start, stop in itertools.pairwise(bounds):
-                    session, answer = await here.sessions.step(
+                    session, answer, _ = await here.sessions.step(
                         session.session_id, step(inputs[:, start:stop], output=True), WITHIN
                     )
                     outputs.append(answer.output)
@@ -121,7 +121,7 @@ def test_a_projected_state_is_carried_too(model_folder):
         async with running(folder) as here:
             session = await here.sessions.open(here.model)
             for part in inputs.split(4, dim=1):
-                _, answer = await here.sessions.step(session.session_id, step(part, output=True), WITHIN)
+                _, answer, _ = await here.sessions.step(session.session_id, step(part, output=True), WITHIN)
             return answer.output, here.model.pipeline.answer(step(inputs, output=True)).output
 
     chunked, whole = asyncio.run(scenario())
@@ -137,7 +137,7 @@ def test_a_step_can_be_traced(model_folder):
             selection = Selection(signals=("forget_gate", "cell_state")).resolve(here.model.spec)
             session = await here.sessions.open(here.model)
             await here.sessions.step(session.session_id, step(inputs[:, :6]), WITHIN)
-            _, answer = await here.sessions.step(session.session_id, step(inputs[:, 6:], trace=selection), WITHIN)
+            _, answer, _ = await here.sessions.step(session.session_id, step(inputs[:, 6:], trace=selection), WITHIN)
             return answer
 
     answer = asyncio.run(scenario())
@@ -149,7 +149,7 @@ def test_a_step_can_be_traced(model_folder):
 
 def test_a_horizon_reads_no_step_twice_but_the_inputs(model_folder, monkeypatch):
     folder = model_folder(manifest=NEXT_STEP, input_size=1, head=(1,))
-    runs, run = [], plain.forward
+    runs, run = [], graph.forward
 
     def noting(lstm, inputs, *arguments, **named):
         runs.append(inputs.shape[1])
@@ -158,7 +158,7 @@ def test_a_horizon_reads_no_step_twice_but_the_inputs(model_folder, monkeypatch)
     async def scenario():
         async with running(folder) as here:
             session = await here.sessions.open(here.model)
-            monkeypatch.setattr(plain, "forward", noting)
+            monkeypatch.setattr(graph, "forward", noting)
             await here.sessions.step(session.session_id, step(rows(50, width=1), horizon=4), WITHIN)
 
     asyncio.run(scenario())
@@ -172,8 +172,8 @@ def test_a_horizon_predicts_and_the_stream_goes_on_behind_the_inputs(model_folde
     async def scenario():
         async with running(folder) as here:
             session = await here.sessions.open(here.model)
-            _, predicted = await here.sessions.step(session.session_id, step(inputs[:, :5], horizon=4), WITHIN)
-            session, answer = await here.sessions.step(session.session_id, step(inputs[:, 5:], output=True), WITHIN)
+            _, predicted, _ = await here.sessions.step(session.session_id, step(inputs[:, :5], horizon=4), WITHIN)
+            session, answer, _ = await here.sessions.step(session.session_id, step(inputs[:, 5:], output=True), WITHIN)
             alone = here.model.pipeline
             return (
                 predicted.prediction.values,
@@ -208,9 +208,9 @@ def test_steps_of_many_sessions_run_as_one_batch_and_those_of_one_keep_their_ord
     assert statistics.inference_count == 120
     assert statistics.execution_count <= 30
     for index, inputs in enumerate(streams):
-        chunked = torch.cat([answer.output for _, answer in answers[index::20]], dim=1)
+        chunked = torch.cat([taken.answer.output for taken in answers[index::20]], dim=1)
         torch.testing.assert_close(chunked, model.pipeline.answer(step(inputs, output=True)).output, rtol=0, atol=1e-6)
-        assert [session.steps for session, _ in answers[index::20]] == [1, 2, 3, 4, 5, 6]
+        assert [taken.session.steps for taken in answers[index::20]] == [1, 2, 3, 4, 5, 6]
 
 
 class TestNumberedSteps:
@@ -221,7 +221,7 @@ class TestNumberedSteps:
                 answers = []
                 for index, number in enumerate(numbers):
                     given = rows(2, seed=number or 0) if inputs is None else inputs[index]
-                    session, answer = await here.sessions.step("s", step(given, output=True), WITHIN, number)
+                    session, answer, _ = await here.sessions.step("s", step(given, output=True), WITHIN, number)
                     answers.append(answer.output)
                 return session, answers, await here.sessions.state("s")
 
@@ -289,7 +289,7 @@ def test_an_idle_session_ends_and_a_step_keeps_it(model_folder):
             await here.sessions.open(here.model, "idle")
             await here.sessions.open(here.model, "busy")
             here.clock.now += 40
-            session, _ = await here.sessions.step("busy", step(rows(1)), WITHIN)
+            session, _, _ = await here.sessions.step("busy", step(rows(1)), WITHIN)
             assert session.expires_at == here.clock.now + 60
             here.clock.now += 40
             assert [each.session_id for each in await here.sessions.list()] == ["busy"]
@@ -346,7 +346,7 @@ def test_a_session_stays_on_its_version(model_folder):
             folder.save({name: value + 0.1 for name, value in folder.module.state_dict().items()}, "2")
             await here.engine.load("tiny", None)
             assert here.engine.model("tiny").version == "2"
-            session, answer = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
+            session, answer, _ = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
             assert session.version == "1"
             return answer.output, here.model.pipeline.answer(step(rows(3), output=True)).output
 
@@ -375,7 +375,7 @@ def test_a_cancelled_step_is_not_taken_and_the_next_goes_on(model_folder, gate, 
             await asyncio.sleep(0)
             cancelled.cancel()
             gate.open.set()
-            session, given = await waiting
+            session, given, _ = await waiting
             assert session.steps == 1
             return given.output, answer(here.model.pipeline, step(inputs, output=True)).output
 
@@ -488,7 +488,7 @@ def test_a_step_that_another_process_overtook_is_computed_anew(model_folder, tim
             await here.sessions.open(here.model, "s")
             return await here.sessions.step("s", step(rows(1)), WITHIN)
 
-    session, _ = asyncio.run(scenario())
+    session = asyncio.run(scenario()).session
     assert session.steps == times + 1
 
 
@@ -534,7 +534,7 @@ def test_a_state_of_its_own_begins_a_stream(model_folder, random):
     async def scenario():
         async with running(folder) as here:
             await here.sessions.open(here.model, "s", state)
-            _, answer = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
+            _, answer, _ = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
             return answer.output, here.model.pipeline.answer(step(rows(3), output=True, initial_state=state)).output
 
     given, expected = asyncio.run(scenario())

@@ -11,7 +11,7 @@ from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.requests import PredictRequest
-from gatescope.server.api.sequences import unknown_category
+from gatescope.server.api.sequences import column_order, unknown_category
 
 
 def horizon_of(request: PredictRequest, model: Model) -> int:
@@ -29,17 +29,17 @@ def future_inputs_of(request: PredictRequest, model: Model, sequences: int) -> T
     Raises:
         InvalidInput: they do not fit the model, the horizon or the sequences.
     """
-    manifest, future = model.manifest, request.future_inputs
+    inputs, head, future = model.manifest.input, model.manifest.head, request.future_inputs
     if request.horizon is None:
         if future is not None:
             refuse("goes with 'horizon'", "future_inputs")
         return None
-    if not isinstance(manifest.input, FeatureInputs):
+    if not isinstance(inputs, FeatureInputs):
         if future is not None:
             refuse(f"model '{model.name}' reads tokens; it has no features to know ahead", "future_inputs")
         return None
-    names = manifest.input.names
-    fed_back = manifest.output.fed_back(names)
+    names = inputs.names
+    fed_back = {} if head is None else head.fed_back(names)
     unknown = [name for index, name in enumerate(names) if index not in fed_back]
     if future is None:
         if unknown:
@@ -48,9 +48,13 @@ def future_inputs_of(request: PredictRequest, model: Model, sequences: int) -> T
     alone = future.ndim == 2  # noqa: PLR2004
     rows = future[None] if alone else future  # (batch, step, feature)
     _check_future_shape(rows, request.horizon, sequences)
-    place = _unknown_future(rows, names, fed_back) or unknown_category(list(rows), manifest.input)
+    order = column_order(request, model)
+    rows = rows if order is None else np.ascontiguousarray(rows[..., order])
+    place = _unknown_future(rows, names, fed_back) or unknown_category(list(rows), inputs)
     if place is not None:
-        refuse(place.message, "future_inputs", *place.loc[alone:])
+        *within, feature = place.loc
+        sent = feature if order is None else order[int(feature)]
+        refuse(place.message, "future_inputs", *within[alone:], sent)
     return torch.from_numpy(rows)
 
 

@@ -27,22 +27,43 @@ _WHOLE: dict[str, Any] = {"type": "integer"}
 
 UPLOAD = {
     "version": "The version's name; the next whole number by default.",
-    "prefix": "The path of the LSTM inside the checkpoint, or of several that are stacked in this order.",
+    "layers": "All layers from the inputs to the prediction, in the notation of imports.",
+    "prefix": "The path of the LSTM inside the checkpoint, or of several, stacked in this order unless `join` says more.",
+    "join": "How several LSTMs are joined: `stacked`, `residual`, `parallel` or `parallel=add`.",
     "embedding": "The path of the embedding, or `none`.",
     "head": "The paths of the head's linear layers, or `none` to serve the LSTM alone.",
-    "task": "`regression`, `classification`, `tagging` or `next_token`.",
-    "steps": "Which steps the head reads: `all`, `last`, `final`, `mean` or `max`.",
-    "activation": "What stands between the head's layers.",
-    "features": "The names of the LSTM's inputs.",
+    "task": "`regression`, `quantile`, `classification`, `tagging`, `binary`, `multi_label` or `next_token`.",
+    "steps": "Which steps the head reads: `all`, `last`, `first`, `final`, `mean`, `max` or `sum`.",
+    "activation": "The function between the head's layers, or `none`.",
+    "output_activation": "The function behind the last layer, or `none`.",
+    "ignore": "Weights, or what stands before their names, that no prediction depends on.",
+    "features": "The names of the inputs.",
+    "static": "The names of the inputs that a sequence has once.",
+    "scaler": "How inputs and outputs were scaled, in JSON.",
     "outputs": "The names of a regression's outputs.",
-    "labels": "The labels of a classification or a tagging.",
+    "predicts": "Whether the prediction at step t is of the `same_step` or of the `next_step`.",
+    "labels": "The labels of a classification, a tagging, a binary or a multi-label task.",
+    "quantiles": "Of a quantile task.",
     "characters": "The vocabulary of characters, in the order of their ids.",
     "vocabulary": "The vocabulary's entries, in the order of their ids.",
+    "tokens": "Whether the entries of the vocabulary are `characters` or `words`.",
+    "lowercase": "Whether a text is lower-cased before it is split: `true` or `false`.",
     "description": "One line: what it predicts, from what.",
 }
 """Of the query of an upload: the fields of `Options`."""
 
-LISTS = ("prefix", "head", "features", "outputs", "labels", "vocabulary")
+LISTS = (
+    "layers",
+    "prefix",
+    "head",
+    "ignore",
+    "features",
+    "static",
+    "outputs",
+    "labels",
+    "quantiles",
+    "vocabulary",
+)
 """Those of them that may have several values."""
 
 VALUES: dict[str, tuple[dict[str, Any], str]] = {

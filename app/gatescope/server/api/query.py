@@ -12,16 +12,22 @@ import torch
 
 from gatescope import padding
 from gatescope.pipeline import size
-from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.features import FeatureInputs, Features
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
+from gatescope.selection import Selection
 from gatescope.server.api.horizon import future_inputs_of, horizon_of
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.places import refuse
+from gatescope.server.api.schema.elements import INPUTS, LARGEST, STATIC
+from gatescope.server.api.schema.module_states import MODULES
 from gatescope.server.api.schema.requests import InitialState, PredictRequest, StepRequest
 from gatescope.server.api.schema.shapes import Expected
 from gatescope.server.api.selections import to_selection
 from gatescope.server.api.sequences import LONGEST_TOKEN, check_lengths, sequences_of
+from gatescope.server.api.static_inputs import require, static_inputs_of
+from gatescope.server.serving import states
+from gatescope.spec import Spec
 from gatescope.state import State
 
 _EXPECTED: WeakKeyDictionary[Model, Expected] = WeakKeyDictionary()
@@ -36,21 +42,44 @@ def expected(model: Model) -> Expected:
 
 
 def _expected(model: Model) -> Expected:
-    spec, inputs = model.spec, model.manifest.input
-    sizes = {
-        "layer_direction": spec.num_layers * spec.num_directions,
+    inputs, static = model.manifest.input, model.manifest.static
+    sizes, doubles = _state_sizes(model.spec), {}
+    if isinstance(inputs, FeatureInputs):
+        sizes["feature"] = len(inputs.features)
+        if inputs.is_scaled:
+            doubles[INPUTS] = _largest(inputs)
+    if static is not None:
+        sizes["static_feature"], doubles[STATIC] = len(static.features), _largest(static)
+    if model.vocabulary is not None:
+        sizes["vocabulary"] = len(model.vocabulary)
+    modules = {}
+    if states.has_several_modules(model):
+        modules = {name: _state_sizes(spec) for name, spec in model.pipeline.state_modules.items()}
+    return Expected(model.name, inputs.kind, sizes, doubles=doubles, modules=modules)
+
+
+def _state_sizes(spec: Spec) -> dict[str, int]:
+    return {
+        "layer_direction": spec.state_entries,
         "hidden_unit": spec.hidden_state_size,
         "cell_unit": spec.hidden_size,
     }
-    if isinstance(inputs, FeatureInputs):
-        sizes["feature"] = len(inputs.features)
-    if model.vocabulary is not None:
-        sizes["vocabulary"] = len(model.vocabulary)
-    return Expected(model.name, inputs.kind, sizes)
 
 
-def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
+def _largest(features: Features) -> float:
+    """How large each raw value may be, so that it is within float32 before and after it is scaled."""
+    scaled = [LARGEST * feature.std - abs(feature.mean) for feature in features.features]
+    return max(0.0, min(LARGEST, *scaled))
+
+
+def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_static: bool = True) -> Query:
     """The query that a predict request states.
+
+    Args:
+        request: validated.
+        model: is asked.
+        limits: the operator's.
+        needs_static: whether static inputs must be there if the model takes them; a session has its own.
 
     Raises:
         InvalidInput: fields that do not go together or do not fit the model; the place is named.
@@ -60,12 +89,16 @@ def to_query(request: PredictRequest, model: Model, limits: Limits) -> Query:
     check_lengths([len(sequence) for sequence in sequences], request, limits)
     inputs, lengths = padding.pad([torch.from_numpy(np.ascontiguousarray(sequence)) for sequence in sequences])
     wanted = _outputs(request, model)
+    static_inputs = static_inputs_of(request.static_inputs, request.static_columns, model, len(sequences))
+    if needs_static:
+        require(static_inputs, model)
     query = Query(
         inputs=inputs,
         sequence_lengths=lengths,
         initial_state=_initial_state(request.initial_state, model, len(sequences)),
         horizon=horizon_of(request, model),
         future_inputs=future_inputs_of(request, model, len(sequences)),
+        static_inputs=static_inputs,
         prediction="prediction" in wanted,
         output="output" in wanted,
         final_state="final_state" in wanted,
@@ -85,47 +118,70 @@ def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
     """
     if request.initial_state is not None:
         refuse("a step begins where the session stands: PUT …/state moves it elsewhere", "initial_state")
-    query = to_query(request, model, limits)
+    if request.static_inputs is not None:
+        refuse("a session has those that it was opened with, and each step reads them", "static_inputs")
+    query = to_query(request, model, limits, needs_static=False)
     if len(query.inputs) != 1:
         message = f"there are {len(query.inputs)} sequences; a session is one stream"
         refuse(message, "inputs" if request.text is None else "text")
     if request.trace is None:
         return query
-    return replace(query, trace=to_selection(request.trace, model, query, limits, "trace"))
+    return traced(query, to_selection(request.trace, model, query, limits, "trace"), model)
 
 
-def to_state(given: InitialState, *within: str) -> State:
+def traced(query: Query, selection: Selection, model: Model) -> Query:
+    """The same query with a trace, whose reply tells the final states of all modules."""
+    final_state = query.final_state or states.has_several_modules(model)
+    return replace(query, trace=selection, final_state=final_state)
+
+
+def to_state(given: InitialState, model: Model, *within: str) -> State:
     """The state of one sequence; raises `InvalidInput` where there are several."""
-    for name in InitialState.model_fields:
-        sequences = getattr(given, name).shape[1]
-        if sequences != 1:
-            message = f"has a batch of {sequences}, but a session is one stream; its axes are (layers, 1, unit)"
-            refuse(message, *within, name)
-    return State(*(torch.from_numpy(getattr(given, name)) for name in InitialState.model_fields))
+    return _joined(
+        given, model, 1, "has a batch of {}, but a session is one stream; its axes are (layers, 1, unit)", *within
+    )
 
 
 def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
-    """Refuse to make a prediction, output and states that are together larger than the server makes."""
-    spec, batch_size = model.pipeline.spec_of(query.module), len(query.inputs)
-    floats, shape = 0, model.pipeline.prediction_shape(query.inputs.shape[1])
-    if query.prediction and shape is not None:
-        *steps, width = shape
-        floats += prod([query.horizon] if query.horizon else steps) * width
-        floats *= 2 if model.labels else 1  # scores, and their probabilities
+    """Refuse to make predictions, output and states that are together larger than the server makes."""
+    pipeline, floats = model.pipeline, 0
+    if query.prediction:
+        floats += sum(_floats_of(head, query, model) for head in list(pipeline.heads)[: 1 if query.horizon else None])
     if query.output:
-        floats += query.longest * spec.output_size
+        floats += query.longest * pipeline.spec_of(query.module).output_size
     if query.final_state:
-        floats += spec.state_entries * sum(spec.state_sizes)
-    size.check_reply(batch_size * floats, limits.max_trace_bytes)
+        floats += pipeline.state_spec.state_entries * sum(pipeline.state_spec.state_sizes)
+    size.check_reply(query.sequences * floats, limits.max_trace_bytes)
+
+
+def _floats_of(head: str, query: Query, model: Model) -> int:
+    """How many numbers the prediction of a head has for each sequence: the values, and their probabilities."""
+    shape = model.pipeline.prediction_shape(query.inputs.shape[1], head)
+    if shape is None:
+        return 0
+    *steps, width = shape
+    labels = len(model.labels_of(head))
+    return prod([query.horizon] if query.horizon else steps) * (width + labels)
 
 
 def _outputs(request: PredictRequest, model: Model) -> list[str]:
     if request.outputs is None:
-        return ["prediction"] if model.manifest.task else ["output"]
-    if "prediction" in request.outputs and model.manifest.task is None:
-        message = f"model '{model.name}' is an LSTM without a head: it has output and final_state, no prediction"
-        refuse(message, "outputs", request.outputs.index("prediction"))
+        return ["prediction"] if model.manifest.heads else ["output"]
+    if "prediction" in request.outputs and not model.manifest.heads:
+        refuse(no_prediction(model), "outputs", request.outputs.index("prediction"))
     return list(request.outputs)
+
+
+def no_prediction(model: Model) -> str:
+    """Why a model without a head predicts nothing."""
+    missing = [f"'{each.name}' ({each.kind})" for each in model.manifest.not_computed if each.place == "behind"]
+    if not missing:
+        return f"model '{model.name}' is an LSTM without a head: it has output and final_state, no prediction"
+    return (
+        f"model '{model.name}' predicts nothing, it has output and final_state only: behind its recurrent layers stand "
+        f"weights that are not computed, {', '.join(missing)}. Import it with --sample or --layers, serve it as a "
+        "custom module, or use --ignore NAME if the predictions do not depend on it"
+    )
 
 
 def _module(request: PredictRequest, model: Model) -> str | None:
@@ -143,10 +199,18 @@ def _initial_state(given: InitialState | None, model: Model, sequences: int) -> 
         return None
     if not model.pipeline.takes_initial_state:
         refuse(f"model '{model.name}' takes none: its forward has no parameter of this name", "initial_state")
-    for name in InitialState.model_fields:
-        batch_size = getattr(given, name).shape[1]
-        if batch_size != sequences:
-            axes = "(layers · directions, batch, unit)"
-            message = f"has a batch of {batch_size}, but there are {sequences} sequences; its axes are {axes}"
-            refuse(message, "initial_state", name)
-    return State(*(torch.from_numpy(getattr(given, name)) for name in InitialState.model_fields))
+    axes = "(layers · directions, batch, unit)"
+    message = f"has a batch of {{}}, but there are {sequences} sequences; its axes are {axes}"
+    return _joined(given, model, sequences, message, "initial_state")
+
+
+def _joined(given: InitialState, model: Model, sequences: int, message: str, *within: str) -> State:
+    """The state that is carried, of the states of each module; `message` has a place for a wrong batch size."""
+    joined: dict[str | None, State] = {}
+    for module, parts in given.parts.items():
+        for name, values in parts.items():
+            if values.shape[1] != sequences:
+                place = () if module is None else (MODULES, module)
+                refuse(message.format(values.shape[1]), *within, *place, name)
+        joined[module] = State(*map(torch.from_numpy, parts.values()))
+    return joined[None] if None in joined else model.pipeline.join_states(joined)  # type: ignore[arg-type]

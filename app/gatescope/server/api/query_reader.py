@@ -12,8 +12,11 @@ from gatescope.server.api.codecs.codec import BodyReader
 from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Request
+from gatescope.server.api.notes import notes_of
+from gatescope.server.api.schema.elements import INPUTS
 from gatescope.server.api.schema.requests import DEFAULT_LAYOUT, PredictRequest
 from gatescope.server.api.schema.shapes import Expected
+from gatescope.server.serving.stored import Note
 
 Schema = TypeVar("Schema", bound=PredictRequest)
 
@@ -26,6 +29,8 @@ class ReadQuery(NamedTuple, Generic[Schema]):
     """What a model of tokens reads, as it was written."""
     request: Schema
     """The request itself; without `inputs` where a template read them."""
+    notes: tuple[Note, ...] = ()
+    """What was assumed when it was read."""
 
 
 class QueryReader(Generic[Schema]):
@@ -63,17 +68,20 @@ class QueryReader(Generic[Schema]):
         key = reader.template_key(content)
         template = self._templates.get(model, key)
         if template is not None:
-            numbers = reader.template_numbers(content, key)
+            numbers = reader.template_numbers(content, key, template.largest)
             if numbers is not None and len(numbers) == template.numbers:
                 return ReadQuery(template.filled(numbers), None, template.kept)
         asked = self._decode(content, reader, model, limits)
-        is_plain = not asked.query.is_ragged and asked.request.layout == DEFAULT_LAYOUT
+        said = asked.request
+        is_plain = not asked.query.is_ragged and said.layout == DEFAULT_LAYOUT and said.columns is None
         if is_plain and len(key) <= MAX_KEY_BYTES and reader.is_template(key):
-            without_inputs = asked.request.model_copy(update={"inputs": None})
-            self._templates.put(model, key, Template.of(asked.query, without_inputs))
+            without_inputs = said.model_copy(update={"inputs": None})
+            largest = query.expected(model).doubles.get(INPUTS)
+            self._templates.put(model, key, Template.of(asked.query, without_inputs, largest))
         return asked
 
     def _decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         expected: Expected = query.expected(model).within(limits)
         request = body.decode(content, reader, self._schema, expected)
-        return ReadQuery(self._to_query(request, model, limits), sequences.tokens_of(request, model), request)
+        stated, tokens = self._to_query(request, model, limits), sequences.tokens_of(request, model)
+        return ReadQuery(stated, tokens, request, notes_of(request, model, tokens))

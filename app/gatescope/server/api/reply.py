@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import BaseModel
 from torch import Tensor
 
@@ -19,7 +18,11 @@ from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.codecs.ragged import Ragged, ragged
 from gatescope.server.api.messages import Content, Reply, StreamedReply
+from gatescope.server.api.notes import with_unverified
+from gatescope.server.api.query_reader import ReadQuery
+from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
+from gatescope.server.serving.stored import Note
 from gatescope.state import State
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
@@ -27,41 +30,69 @@ AXES = ["batch", "layer", "direction", "time", "unit"]
 _FEW_VALUES = 256
 
 
-def prediction(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
-    """The reply to a predict request; `tokens` is what a model of tokens read."""
-    lengths = answer.sequence_lengths.tolist()
-    fields: Fields = {"model": {"name": model.name, "version": model.version}, "sequence_lengths": lengths}
-    if tokens is not None:
-        fields["tokens"] = _with_written(tokens, answer, model)
+class Said(NamedTuple):
+    """What of a request its reply tells."""
+
+    tokens: list[list[str]] | None = None
+    """What a model of tokens read."""
+    notes: Sequence[Note] = ()
+    """What was assumed when it was read."""
+    begun: State | None = None
+    """Where its sequences began, of a model with several recurrent modules that is traced."""
+
+
+NOTHING = Said()
+
+
+def of_request(asked: ReadQuery[Any], model: Model) -> Said:
+    """What the reply to this request tells of it."""
+    is_joint = asked.query.trace is not None and states.has_several_modules(model)
+    return Said(asked.tokens, asked.notes, states.begun(asked.query, model) if is_joint else None)
+
+
+def prediction(answer: Answer, model: Model, said: Said = NOTHING) -> Fields:
+    """The reply to a predict request."""
+    return _answered(answer, model, said, predicts=answer.prediction is not None)
+
+
+def _answered(answer: Answer, model: Model, said: Said, *, predicts: bool) -> Fields:
+    """The same; `predicts` says whether a prediction stands here, or further on."""
+    fields = _about(model, said.notes, predicts=predicts)
+    lengths = fields["sequence_lengths"] = answer.sequence_lengths.tolist()
+    if said.tokens is not None:
+        fields["tokens"] = _with_written(said.tokens, answer, model)
     if answer.prediction is not None:
-        fields["prediction"] = _prediction(answer.prediction, answer, model)
+        fields["prediction"] = _prediction(answer.prediction, answer, model, None)
+    if answer.heads is not None:
+        fields["heads"] = {name: _prediction(each, answer, model, name) for name, each in answer.heads.items()}
     if answer.output is not None:
         fields["output"] = ragged(answer.output.numpy(), lengths)
     if answer.final_state is not None:
-        fields["final_state"] = _state(answer.final_state)
+        fields["final_state"] = state(answer.final_state, model)
     return fields
 
 
-def trace(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
+def trace(answer: Answer, model: Model, said: Said = NOTHING) -> Fields:
     """The reply to a trace request; its `signals` are still padded arrays, NaN where a sequence has ended."""
-    return prediction(answer, model, tokens) | inside(answer)
+    return prediction(answer, model, said) | inside(answer, model, said)
 
 
-def inside(answer: Answer) -> Fields:
+def inside(answer: Answer, model: Model, said: Said = NOTHING) -> Fields:
     """What a trace reply says beyond a prediction."""
     trace = answer.trace
     if trace is None:
         raise TypeError("the answer holds no trace")
-    described = description(trace.selection, answer, trace.initial_state)
+    described = description(trace.selection, answer, model, said.begun or trace.initial_state)
     signals = {name: values.numpy() for name, values in trace.signals.items()}
+    final_state = trace.final_state if said.begun is None or answer.final_state is None else answer.final_state
     return described | {
-        "final_state": _state(trace.final_state),
+        "final_state": state(final_state, model),
         "residual": np.float32(trace.residual),
         "signals": signals,
     }
 
 
-def description(selection: Selection, answer: Answer, initial_state: State) -> Fields:
+def description(selection: Selection, answer: Answer, model: Model, initial_state: State) -> Fields:
     """What a trace reply says of its axes and of where it began."""
     return {
         "module": answer.module,
@@ -70,21 +101,31 @@ def description(selection: Selection, answer: Answer, initial_state: State) -> F
         "directions": selection.directions,
         "units": selection.units,
         "time_steps": selection.time_steps(max(answer.sequence_lengths.tolist())),
-        "initial_state": _state(initial_state),
+        "initial_state": state(initial_state, model),
     }
 
 
+def state(carried: State, model: Model) -> Fields:
+    """The states of a lone recurrent module, or of several by their names."""
+    split = model.pipeline.split_state(carried)
+    return (
+        _named_state(carried)
+        if split is None
+        else {"modules": {name: _named_state(each) for name, each in split.items()}}
+    )
+
+
 async def respond_to(
-    describe: Callable[..., Fields], answer: Answer, model: Model, tokens: list[list[str]] | None, writer: ReplyWriter
+    describe: Callable[[Answer, Model, Said], Fields], answer: Answer, model: Model, said: Said, writer: ReplyWriter
 ) -> Reply:
     """The reply that `describe` makes of an answer, written in this format."""
     if _is_small(answer):
-        return Reply(200, (writer.encode(describe(answer, model, tokens)),), writer.media_type)
-    predicted = answer.prediction
-    if predicted is not None and predicted.values.nbytes > offload.MAX_LOOP_BYTES:  # its probabilities take long
-        fields = await asyncio.to_thread(describe, answer, model, tokens)
+        return Reply(200, (writer.encode(describe(answer, model, said)),), writer.media_type)
+    predicted = _predictions(answer)
+    if sum(each.values.nbytes for each in predicted) > offload.MAX_LOOP_BYTES:  # their probabilities take long
+        fields = await asyncio.to_thread(describe, answer, model, said)
     else:
-        fields = describe(answer, model, tokens)
+        fields = describe(answer, model, said)
     return await respond(fields, writer)
 
 
@@ -100,25 +141,25 @@ async def write(fields: Fields, writer: ReplyWriter) -> Sequence[Content]:
     return (writer.encode(fields),)
 
 
-async def stream(traced: ChunkedTrace, tokens: list[list[str]] | None, writer: StreamWriter) -> StreamedReply:
+async def stream(traced: ChunkedTrace, said: Said, writer: StreamWriter) -> StreamedReply:
     """The reply to a trace that is computed in chunks. An error before the first chunk has its own status.
 
     A client that reads slowly slows the computation, and one that leaves ends it.
 
     Args:
         traced: to write.
-        tokens: what a model of tokens read.
+        said: what the reply tells of the request.
         writer: of the format.
     """
     chunks = traced.chunks()
     first = await anext(chunks)
-    pieces = writer.stream(_header(traced, tokens), _chained(first, chunks), lambda: _end(traced))
+    pieces = writer.stream(_header(traced, said), _chained(first, chunks), lambda: _end(traced))
     return StreamedReply(pieces, writer.media_type)
 
 
-def of_json(value: object) -> Reply:
+def of_json(value: object, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Reply:
     """A reply that is this value in JSON."""
-    return Reply(200, (writing.dumps(value),), codecs.JSON.media_type)
+    return Reply(status, (writing.dumps(value),), codecs.JSON.media_type, headers)
 
 
 def of_schema(value: BaseModel, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Reply:
@@ -130,7 +171,26 @@ def _is_small(answer: Answer) -> bool:
     """Whether it is a prediction of a few numbers, as most are: the size of its reply need not be computed."""
     if answer.trace is not None or answer.output is not None or answer.final_state is not None:
         return False
-    return answer.prediction is None or answer.prediction.values.numel() <= _FEW_VALUES
+    if answer.heads is None:
+        return answer.prediction is None or answer.prediction.values.numel() <= _FEW_VALUES
+    return sum(each.values.numel() for each in _predictions(answer)) <= _FEW_VALUES
+
+
+def _predictions(answer: Answer) -> list[Prediction]:
+    """Of every head."""
+    first = [] if answer.prediction is None else [answer.prediction]
+    return [*first, *answer.heads.values()] if answer.heads else first
+
+
+def _about(model: Model, notes: Sequence[Note], *, predicts: bool) -> Fields:
+    """Which model answers, whether its prediction is not verified, and what was assumed."""
+    fields: Fields = {"model": {"name": model.name, "version": model.version}}
+    if predicts and model.verified is None:
+        fields["model"]["verified"] = False
+        notes = with_unverified(notes, model)
+    if notes:
+        fields["notes"] = notes
+    return fields
 
 
 async def _chained(first: Chunk, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
@@ -140,22 +200,22 @@ async def _chained(first: Chunk, chunks: AsyncIterator[Chunk]) -> AsyncIterator[
         yield chunk
 
 
-def _header(traced: ChunkedTrace, tokens: list[list[str]] | None) -> Fields:
+def _header(traced: ChunkedTrace, said: Said) -> Fields:
     """The trace reply as far as it is known before the first step."""
-    header, selection = traced.header, traced.selection
-    described = description(selection, header, traced.initial_state)
-    return prediction(header, traced.model, tokens) | described | {"signals": selection.signals}
+    header, selection, model = traced.header, traced.selection, traced.model
+    told = _answered(header, model, said, predicts=traced.predicts)
+    return told | description(selection, header, model, traced.initial_state) | {"signals": selection.signals}
 
 
 def _end(traced: ChunkedTrace) -> Fields:
     """The rest of it."""
-    known = ("model", "sequence_lengths", "tokens")
-    answered = prediction(traced.answer, traced.model, None)
+    known = ("model", "notes", "sequence_lengths")
+    answered = prediction(traced.answer, traced.model)
     rest = {name: value for name, value in answered.items() if name not in known}
     return rest | {"residual": np.float32(traced.residual)}
 
 
-def _state(state: State) -> dict[str, np.ndarray]:
+def _named_state(state: State) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(value.numpy()) for name, value in state.named().items()}
 
 
@@ -169,15 +229,23 @@ def _with_written(tokens: list[list[str]], answer: Answer, model: Model) -> list
     ]
 
 
-def _prediction(prediction: Prediction, answer: Answer, model: Model) -> Fields:
+def _prediction(prediction: Prediction, answer: Answer, model: Model, name: str | None) -> Fields:
+    """What the head of this name says, or the first one."""
     cut = _cutter(prediction)
     fields: Fields = {"values": cut(prediction.values)}
-    if prediction.choices is not None:
-        chosen = _chosen(prediction.choices, prediction.steps)
-        fields["labels"] = [_named(row, model.labels) for row in chosen]
-        fields["probabilities"] = cut(torch.softmax(prediction.values, dim=-1))
-        if answer.horizon and model.vocabulary is not None and model.reads_text:
-            fields["text"] = [model.vocabulary.join(row) for row in chosen]
+    if prediction.choices is None:
+        return fields
+    head = model.pipeline.head if name is None else model.pipeline.heads[name]
+    if head is None:
+        raise TypeError("a model without a head predicts nothing")
+    labels = model.labels if name is None else model.labels_of(name)
+    chosen = _chosen(prediction.choices, prediction.steps)
+    fields["labels"] = [_named(row, labels) for row in chosen]
+    probabilities = head.probabilities(prediction.values)
+    if probabilities is not None:
+        fields["probabilities"] = cut(probabilities)
+    if answer.horizon and model.vocabulary is not None and model.reads_text:
+        fields["text"] = [model.vocabulary.join(row) for row in chosen]
     return fields
 
 
@@ -194,4 +262,9 @@ def _chosen(choices: Tensor, steps: Tensor | None) -> np.ndarray | list[np.ndarr
 
 
 def _named(choices: np.ndarray, labels: tuple[str, ...]) -> Any:
-    return [labels[index] for index in choices] if choices.ndim else labels[int(choices)]
+    """The label of each id, or the labels that are given of each row of flags."""
+    if choices.dtype != np.bool_:
+        return [labels[index] for index in choices] if choices.ndim else labels[int(choices)]
+    if choices.ndim == 1:
+        return [labels[index] for index in choices.nonzero()[0]]
+    return [_named(row, labels) for row in choices]

@@ -11,6 +11,7 @@ from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.vocabulary import UnknownToken, Vocabulary
 from gatescope.server.api.limits import Limits
+from gatescope.server.api.named_columns import order_of
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.requests import PredictRequest
 from gatescope.server.api.schema.shapes import Loc
@@ -26,13 +27,29 @@ def sequences_of(request: PredictRequest, model: Model, limits: Limits) -> list[
     """
     if request.inputs is None and request.text is None:
         refuse("give either 'inputs' or 'text'" if model.reads_text else "'inputs' is missing", "inputs")
+    order = column_order(request, model)
     if request.inputs is not None and request.text is not None:
         refuse("give either 'inputs' or 'text', not both", "text")
     if request.text is not None:
         return _encode(request, model, limits)
     sequences = _cut(request)
-    _check_categories(sequences, request, model)
+    if order is not None:
+        sequences = [sequence[:, order] for sequence in sequences]
+    _check_categories(sequences, request, model, order)
     return sequences
+
+
+def column_order(request: PredictRequest, model: Model) -> list[int] | None:
+    """For each feature of the model the column of `inputs` that has it; None where they stand in the model's order.
+
+    Raises:
+        InvalidInput: the columns are named, and are not the model's features.
+    """
+    if request.columns is None:
+        return None
+    if not isinstance(model.manifest.input, FeatureInputs):
+        refuse(f"model '{model.name}' reads tokens, which have no columns", "columns")
+    return order_of(request.columns, model.manifest.input.names, "columns")
 
 
 def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
@@ -114,12 +131,15 @@ def _texts(text: str | list[str]) -> list[str]:
     return [text] if isinstance(text, str) else text
 
 
-def _check_categories(sequences: list[np.ndarray], request: PredictRequest, model: Model) -> None:
+def _check_categories(
+    sequences: list[np.ndarray], request: PredictRequest, model: Model, order: list[int] | None
+) -> None:
     inputs = model.manifest.input
     if not isinstance(inputs, FeatureInputs) or not inputs.has_categories:
         return
     if (place := unknown_category(sequences, inputs)) is not None:
-        refuse(place.message, *place_of(request, *place.loc))
+        row, step, feature = place.loc
+        refuse(place.message, *place_of(request, row, step, feature if order is None else order[int(feature)]))
 
 
 def unknown_category(sequences: Sequence[np.ndarray], inputs: FeatureInputs) -> Place | None:

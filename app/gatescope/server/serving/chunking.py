@@ -7,7 +7,7 @@ A chunk begins in the state in which the one before it ended. Its answer is put 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -21,7 +21,7 @@ from gatescope.pipeline.layout import Slot, States, map_state
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import ANSWER, Answer, Query
 from gatescope.selection import Selection
-from gatescope.server.serving import tuning
+from gatescope.server.serving import states, tuning
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.request import WHOLE, Part
@@ -44,7 +44,7 @@ def chunk_steps(model: Model, query: Query) -> int | None:
     if query.steps <= tuning.MAX_UNDIVIDED_CHUNKS * tuning.MIN_CHUNK_STEPS or not _can_be_chunked(model, query):
         return None
     rows, longest = query.inputs.shape[:2]
-    step = tuning.STEP_MULTIPLICATIONS + rows * _multiplications(model.spec)
+    step = tuning.STEP_MULTIPLICATIONS + rows * sum(map(_multiplications, _specs(model)))
     steps = max(tuning.MIN_CHUNK_STEPS, tuning.CHUNK_MULTIPLICATIONS // step)
     needed = longest if query.explain is None else query.explain.time_step
     return steps if needed > tuning.MAX_UNDIVIDED_CHUNKS * steps else None
@@ -92,7 +92,7 @@ async def assemble(query: Query, made: AsyncIterator[tuple[Slot, Answer]]) -> An
 
 def runs_forward(model: Model) -> bool:
     """Whether it can be run from the first time step to the last; a reverse direction begins at the end."""
-    return model.pipeline.runs_in_parts and not model.spec.bidirectional
+    return model.pipeline.runs_in_parts
 
 
 def can_trace_in_chunks(model: Model, selection: Selection) -> bool:
@@ -185,7 +185,7 @@ class ChunkedTrace:
         """The largest of all chunks so far."""
         self._query, self._max_bytes, self._compute = query, max_bytes, compute
         self._is_first = predicted is None
-        self._initial_state = query.initial_state
+        self._initial_state = states.begun(query, model) if states.has_several_modules(model) else query.initial_state
 
     @property
     def initial_state(self) -> State:
@@ -197,7 +197,12 @@ class ChunkedTrace:
     @property
     def header(self) -> Answer:
         """The answer without anything that is computed step by step."""
-        return replace(self.answer, prediction=None, output=None, final_state=None)
+        return replace(self.answer, prediction=None, heads=None, output=None, final_state=None)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether a prediction comes with the trace."""
+        return self._query.prediction or self.answer.prediction is not None
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         """The trace from chunk to chunk.
@@ -219,13 +224,15 @@ class ChunkedTrace:
             # a mean or maximum over all steps is in no chunk: the LSTM runs once more, whole but without a trace
             untraced = replace(self._query, output=False, final_state=False)
             summed = await self._compute(untraced, Part(is_first=False))
-            self.answer = replace(self.answer, prediction=summed.prediction)
+            self.answer = replace(self.answer, prediction=summed.prediction, heads=summed.heads)
 
     async def _undivided(self) -> Chunk:
-        made = await self._compute(replace(self._query, trace=self.selection), WHOLE)
+        made = await self._compute(replace(self._query, trace=self.selection, final_state=True), WHOLE)
         whole = _trace_of(made)
-        self._initial_state, self.residual = whole.initial_state, whole.residual
-        self.answer = replace(made, trace=None, final_state=whole.final_state)
+        if not states.has_several_modules(self.model):
+            self._initial_state = whole.initial_state
+        self.residual = whole.residual
+        self.answer = replace(made, trace=None)
         steps = self.selection.time_steps(int(made.sequence_lengths.max()))
         return Chunk(list(range(len(made.sequence_lengths))), steps, whole.signals)
 
@@ -282,6 +289,7 @@ def _chunk(slot: Slot, state: State | None) -> Query:
         inputs=query.inputs[rows, start:stop],
         sequence_lengths=(query.sequence_lengths[rows] - start).clamp(max=stop - start),
         initial_state=None if state is None else map_state(lambda values: values[:, rows], state),
+        static_inputs=None if query.static_inputs is None else query.static_inputs[rows],
         final_state=True,
         trace=None if query.trace is None else _within(query.trace, query.inputs.shape[1], start, stop),
     )
@@ -306,6 +314,11 @@ def _can_be_chunked(model: Model, query: Query) -> bool:
         return False
     sums_up = query.prediction and query.explain is None and model.pipeline.sums_up
     return not sums_up and (query.trace is None or query.trace.is_upwards)
+
+
+def _specs(model: Model) -> Collection[Spec]:
+    """Of every recurrent module whose state is carried, or of the first."""
+    return model.pipeline.state_modules.values() or [model.spec]
 
 
 @lru_cache

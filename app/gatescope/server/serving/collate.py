@@ -14,11 +14,11 @@ from gatescope.pipeline.layout import RowSplit, map_state, rows_of
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import ANSWER, Answer, Query
 from gatescope.selection import Selection
-from gatescope.server.serving import tuning
+from gatescope.server.serving import states, tuning
 from gatescope.state import State
 
-_OPTIONAL = frozenset({"prediction", "output", "final_state"})
-"""What a batch computes for all of its queries where one needs it."""
+_OPTIONAL = {"prediction": "prediction", "heads": "prediction", "output": "output", "final_state": "final_state"}
+"""What a batch computes for all of its queries where one needs it, and the field of a query that asks for it."""
 
 
 class Batch:
@@ -85,6 +85,7 @@ class Batch:
             inputs=_concatenated([query.inputs for query in self.queries], self._axis_steps),
             sequence_lengths=self._lengths(),
             initial_state=first.initial_state if self._is_packed else _concatenated_states(self.queries, self.model),
+            static_inputs=_concatenated_static(self.queries),
             prediction=any(query.prediction for query in self.queries),
             output=any(query.output for query in self.queries),
             steps=self._steps,
@@ -95,12 +96,12 @@ class Batch:
         is_lone = len(self.queries) == 1
         if is_lone and not self._is_packed:
             return [answer]
-        wanted = {name: [getattr(query, name) for query in self.queries] for name in _OPTIONAL}
+        wanted = {name: [getattr(query, flag) for query in self.queries] for name, flag in _OPTIONAL.items()}
         unwanted = {name: [None] * len(flags) for name, flags in wanted.items() if not any(flags)}
         columns: dict[str, Sequence[Any]] = {}
         if not is_lone:
             columns = ANSWER.columns(answer, self._row_split(), skip=unwanted.keys())
-        for name in columns.keys() & _OPTIONAL:
+        for name in columns.keys() & _OPTIONAL.keys():
             if not all(wanted[name]):
                 columns[name] = [part if flag else None for part, flag in zip(columns[name], wanted[name], strict=True)]
         if self._is_packed and answer.final_state is not None:
@@ -126,8 +127,8 @@ class Batch:
 
     def _unpacked(self) -> State:
         """The initial states of queries that all have a packed one."""
-        states = [query.packed_state for query in self.queries if query.packed_state is not None]
-        return State.unpacked(states, self.model.pipeline.spec_of(self.queries[0].module))
+        packed = [query.packed_state for query in self.queries if query.packed_state is not None]
+        return State.unpacked(packed, self.model.pipeline.state_spec)
 
     @property
     def _is_even(self) -> bool:
@@ -159,6 +160,7 @@ def goes_with(first: Query, query: Query, model: Model) -> bool:
         and first.module == query.module
         and first.final_state == query.final_state
         and (first.packed_state is None) == (query.packed_state is None)
+        and (first.static_inputs is None) == (query.static_inputs is None)
         and first.trace == query.trace
         and not (first.horizon or query.horizon)
         and first.explain is None
@@ -198,13 +200,13 @@ def _concatenated(inputs: Sequence[Tensor], steps: int) -> Tensor:
 
 
 def _concatenated_states(queries: Sequence[Query], model: Model) -> State | None:
-    """The initial states of all, zeros where none is given; None where none is given at all."""
+    """The initial states of all, the model's own where none is given; None where none is given at all."""
     if all(query.initial_state is None for query in queries):
         return None
-    return map_state(lambda *values: torch.cat(values, dim=1), *(_initial_state(query, model) for query in queries))
+    return map_state(lambda *values: torch.cat(values, dim=1), *(states.begun(query, model) for query in queries))
 
 
-def _initial_state(query: Query, model: Model) -> State:
-    if query.initial_state is not None:
-        return query.initial_state
-    return State.zeros(model.pipeline.spec_of(query.module), query.sequences, torch.empty(0))
+def _concatenated_static(queries: Sequence[Query]) -> Tensor | None:
+    """(batch, feature) of all; either each has them or none has."""
+    given = [query.static_inputs for query in queries if query.static_inputs is not None]
+    return torch.cat(given) if given else None

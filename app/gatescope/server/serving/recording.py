@@ -16,14 +16,18 @@ from gatescope.pipeline.layout import map_tensors
 from gatescope.pipeline.query import Query
 from gatescope.server.serving import tuning
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
-from gatescope.server.serving.stored import StoredTrace, bytes_beside
+from gatescope.server.serving.stored import Note, StoredTrace, bytes_beside
 from gatescope.spec import Spec
 
 _FLOAT_BYTES = 4
 
 
 async def record(
-    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, reserve: Callable[[int], None]
+    trace: ChunkedTrace,
+    query: Query,
+    tokens: list[list[str]] | None,
+    reserve: Callable[[int], None],
+    notes: Sequence[Note] = (),
 ) -> StoredTrace:
     """Compute a trace of everything and keep it.
 
@@ -32,6 +36,7 @@ async def record(
         query: what is traced.
         tokens: what a model of tokens read.
         reserve: is told how many bytes are needed, before they are used and in the end, and may refuse by raising.
+        notes: what was assumed when the request was read.
 
     Raises:
         Overloaded, DeadlineExceeded, NotReady: as the engine does.
@@ -44,7 +49,7 @@ async def record(
             reserve(signal_bytes(spec, len(lengths), max(lengths)) + beside)
             signals = await asyncio.to_thread(_memory, spec, lengths)
         await asyncio.to_thread(_place, chunk, signals)
-    stored = await asyncio.to_thread(_stored, trace, query, tokens, signals)
+    stored = await asyncio.to_thread(_stored, trace, query, tokens, signals, notes)
     reserve(stored.bytes)
     return stored
 
@@ -85,7 +90,11 @@ def _place(chunk: Chunk, signals: dict[str, np.ndarray]) -> None:
 
 
 def _stored(
-    trace: ChunkedTrace, query: Query, tokens: list[list[str]] | None, signals: dict[str, np.ndarray]
+    trace: ChunkedTrace,
+    query: Query,
+    tokens: list[list[str]] | None,
+    signals: dict[str, np.ndarray],
+    notes: Sequence[Note],
 ) -> StoredTrace:
     """Everything in memory of its own: what the engine gives may share that of a batch, or of what is dropped."""
     answer = map_tensors(_copied, trace.answer)
@@ -93,6 +102,7 @@ def _stored(
         query,
         inputs=answer.inputs,
         initial_state=map_tensors(_copied, query.initial_state),
+        static_inputs=map_tensors(_copied, query.static_inputs),
         sequence_lengths=query.sequence_lengths + query.horizon,
         horizon=0,
         future_inputs=None,
@@ -105,6 +115,7 @@ def _stored(
         answer=answer,
         initial_state=map_tensors(_copied, trace.initial_state),
         residual=trace.residual,
+        notes=notes,
     )
 
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import count
 
+import torch
 from torch import Tensor
 
 from gatescope.errors import StepConflict
 from gatescope.pipeline.query import Query
+
+SCHEMA = 2
+"""Of the records of sessions that outlive a process. 2 added the static inputs; a record without it is of 1."""
 
 _DIGEST_BYTES = 16
 _REVISION_BITS = 62
@@ -45,8 +49,15 @@ class Session:
     state: bytes = field(repr=False)
     """As `State.packed` has it."""
     last: LastStep | None = field(default=None, repr=False)
+    static: bytes = field(default=b"", repr=False)
+    """The static inputs, float64; empty where the model takes none."""
     revision: int = field(default_factory=lambda: next(_REVISIONS))
     """Another one after every change, by which writers see that another came first."""
+
+    @property
+    def static_inputs(self) -> Tensor | None:
+        """(1, feature), where the model takes them."""
+        return torch.frombuffer(bytearray(self.static), dtype=torch.float64)[None] if self.static else None
 
     def state_before(self, query: Query, number: int | None) -> bytes:
         """The state from which a step begins: its own, or for the last step once more, the one before it.
@@ -80,6 +91,7 @@ class Session:
             expires_at,
             state,
             LastStep(self.state, digest(query)) if numbered else None,
+            self.static,
         )
 
     def moved_to(self, state: bytes, expires_at: float) -> Session:

@@ -6,12 +6,15 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-import torch
+from torch import Tensor
 
 from gatescope.errors import InvalidInput, ModelReplaced, Place, SessionBusy
+from gatescope.pipeline.custom.module import CustomPipeline
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
+from gatescope.server.serving import states
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.keyed_lock import KeyedLock
@@ -26,6 +29,16 @@ MAX_WAITING_STEPS = 64
 
 MAX_ATTEMPTS = 16
 """So often a step is computed anew because another process was quicker."""
+
+
+class Taken(NamedTuple):
+    """A step that was taken."""
+
+    session: Session
+    """As it stands behind the step."""
+    answer: Answer
+    begin: bytes
+    """The state from which the step began."""
 
 
 class Sessions:
@@ -48,13 +61,20 @@ class Sessions:
         self._idle_timeout_s, self._clock = idle_timeout_s, clock
         self._locks = KeyedLock()
 
-    async def open(self, model: Model, session_id: str | None = None, initial_state: State | None = None) -> Session:
+    async def open(
+        self,
+        model: Model,
+        session_id: str | None = None,
+        initial_state: State | None = None,
+        static_inputs: Tensor | None = None,
+    ) -> Session:
         """Begin a stream.
 
         Args:
             model: stays the session's model, in this version.
             session_id: letters, digits and `_ . : ~ -`, at most 128; made up where it is not given.
-            initial_state: with batch 1; zeros where it is not given.
+            initial_state: with batch 1; the model's own where it is not given.
+            static_inputs: (1, feature), of a model that takes them.
 
         Raises:
             InvalidInput: the model cannot be streamed, or the name cannot be.
@@ -75,7 +95,8 @@ class Sessions:
             time_steps=0,
             created_at=now,
             expires_at=now + self._idle_timeout_s,
-            state=_packed(initial_state or State.zeros(model.spec, 1, torch.empty(0))),
+            state=_packed(initial_state or states.initial_state(model, 1)),
+            static=b"" if static_inputs is None else static_inputs.double().numpy().tobytes(),
         )
         await self._store.create(session)
         return session
@@ -106,7 +127,7 @@ class Sessions:
         deadline: Deadline | None = None,
         step_number: int | None = None,
         seen: Session | None = None,
-    ) -> tuple[Session, Answer]:
+    ) -> Taken:
         """Run on from where the session stands.
 
         Args:
@@ -139,26 +160,32 @@ class Sessions:
         deadline: Deadline | None,
         step_number: int | None,
         seen: Session | None,
-    ) -> tuple[Session, Answer]:
+    ) -> Taken:
         await self._lock(session_id)
         try:
             for _ in range(MAX_ATTEMPTS):
                 session, seen = seen or await self._store.read(session_id), None
-                model = self.model(session)
-                answer, final_state = await self._run(model, query, session.state_before(query, step_number), deadline)
+                model, begin = self.model(session), session.state_before(query, step_number)
+                stated = query.evolve(static_inputs=session.static_inputs) if session.static else query
+                answer, final_state = await self._run(model, stated, begin, deadline)
                 if step_number == session.steps - 1:
-                    return session, answer
+                    return Taken(session, answer, begin)
                 after = session.after(query, final_state, self._expires_at(), numbered=step_number is not None)
                 if await self._store.replace(session, after):
-                    return after, answer
+                    return Taken(after, answer, begin)
         finally:
             self._locks.release(session_id)
         raise _overtaken(session_id)
 
     async def state(self, session_id: str) -> State:
-        """Where the session stands, each (layers · directions, 1, unit); raises what `get` and `model` raise."""
+        """Where the session stands, as its model carries its state; raises what `get` and `model` raise."""
         session = await self.get(session_id)
-        return State.unpacked([session.state], self.model(session).spec)
+        return self.state_of(session, self.model(session))
+
+    @staticmethod
+    def state_of(session: Session, model: Model) -> State:
+        """Where a session of this model stands, as the model carries its state."""
+        return State.unpacked([session.state], model.pipeline.state_spec)
 
     async def set_state(self, session_id: str, state: State) -> Session:
         """Go on from another state, with batch 1; raises what `step` raises."""
@@ -194,9 +221,10 @@ class Sessions:
         if not query.horizon:
             answer = await self._engine.submit(model, query.evolve(packed_state=begin), deadline)
             return answer, _final(answer)
-        read = Query(query.inputs, query.sequence_lengths, packed_state=begin, prediction=False)
+        static = query.static_inputs
+        read = Query(query.inputs, query.sequence_lengths, packed_state=begin, static_inputs=static, prediction=False)
         final_state = _final(await self._engine.submit(model, read, deadline))
-        begun = State.unpacked([begin], model.spec)  # not packed: no state is wanted behind a horizon
+        begun = State.unpacked([begin], model.pipeline.state_spec)  # not packed: no state is wanted behind a horizon
         return await self._engine.submit(model, query.evolve(initial_state=begun), deadline), final_state
 
     async def _lock(self, session_id: str) -> None:
@@ -211,11 +239,17 @@ class Sessions:
 
 def refusal(model: Model) -> str | None:
     """Why a model cannot be streamed, as the end of a sentence; None where it can."""
-    if model.spec.bidirectional:
+    pipeline = model.pipeline
+    if any(spec.bidirectional for spec in pipeline.state_modules.values() or [model.spec]):
         return "is bidirectional: its reverse direction begins at the end of a sequence, which a stream does not have"
-    if not model.pipeline.runs_in_parts:
+    if isinstance(pipeline, CustomPipeline):
         return "is a custom module, which reads a sequence as a whole"
-    if model.pipeline.sums_up:
+    if not pipeline.runs_in_parts:
+        return (
+            "reads neighbouring steps (a convolution), or what is computed of all steps at once, and a stream has only "
+            "those of each part"
+        )
+    if pipeline.sums_up:
         return "predicts from all steps of a sequence at once, and a stream has only those of each part"
     return None
 

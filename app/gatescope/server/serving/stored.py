@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,16 @@ from gatescope.pipeline.layout import map_state, map_tensors
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
 from gatescope.selection import Selection
+from gatescope.server.serving import states
 from gatescope.server.serving.bins import Bins
 from gatescope.server.serving.chunking import can_trace_in_chunks
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.spec import Spec
 from gatescope.state import State
+
+Note = Mapping[str, Any]
+"""What was assumed when a request was read, as replies tell it."""
 
 OVERHEAD_BYTES = 16 * 1024
 """What a trace takes beside its numbers, about: a store full of tiny ones must be bounded, too."""
@@ -61,6 +66,7 @@ class StoredTrace:
     answer: Answer  # all but the signals; its inputs are those of `read`
     initial_state: State
     residual: float
+    notes: Sequence[Note] = ()  # what was assumed when the request was read
 
     @property
     def spec(self) -> Spec:
@@ -99,6 +105,7 @@ class StoredTrace:
             self.answer,
             sequence_lengths=self.answer.sequence_lengths[list(rows)],
             prediction=None,
+            heads=None,
             output=None,
             final_state=None if self.answer.final_state is None else _of_rows(self.answer.final_state, rows),
         )
@@ -121,7 +128,7 @@ class StoredTrace:
             Overloaded, DeadlineExceeded, NotReady: as the engine does.
         """
         point = point.resolve(self.spec, self.lengths[sequence])
-        if not can_trace_in_chunks(self.model, Selection()):
+        if not can_trace_in_chunks(self.model, Selection()) or states.has_several_modules(self.model):
             return await engine.answer(self.model, replace(self._lone(sequence), explain=point), deadline)
         # the states before the step are here, so it need not be reached from the beginning again
         answer = await engine.answer(self.model, self._one_step(sequence, point), deadline)
@@ -139,6 +146,7 @@ class StoredTrace:
             inputs=self.read.inputs[sequence : sequence + 1, :length],
             sequence_lengths=torch.tensor([length]),
             initial_state=None if state is None else _of_rows(state, [sequence]),
+            static_inputs=self._static_of(sequence),
         )
 
     def _one_step(self, sequence: int, point: Point) -> Query:
@@ -149,8 +157,14 @@ class StoredTrace:
             inputs=self.read.inputs[sequence : sequence + 1, point.time_step : point.time_step + 1],
             sequence_lengths=torch.tensor([1]),
             initial_state=state,
+            static_inputs=self._static_of(sequence),
             explain=replace(point, time_step=0),
         )
+
+    def _static_of(self, sequence: int) -> Tensor | None:
+        """(1, feature)."""
+        static = self.read.static_inputs
+        return None if static is None else static[sequence : sequence + 1]
 
     def _state_after(self, sequence: int, time_step: int) -> State:
         """The states (layer, 1, unit) of a unidirectional LSTM."""

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from gatescope.server.serving import chunking
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.recording import record, signal_bytes
-from gatescope.server.serving.stored import StoredTrace
+from gatescope.server.serving.stored import Note, StoredTrace
 
 MAX_REMEMBERED = 10_000
 """Of so many traces that are gone it is known why."""
@@ -67,6 +67,7 @@ class Traces:
         tokens: list[list[str]] | None,
         max_trace_bytes: int,
         deadline: Deadline | None = None,
+        notes: Sequence[Note] = (),
     ) -> str:
         """Compute a trace of everything and keep it.
 
@@ -77,6 +78,7 @@ class Traces:
             tokens: what a model of tokens read.
             max_trace_bytes: the most that is made at once.
             deadline: by which it must be stored, where there is one.
+            notes: what was assumed when the request was read.
 
         Returns:
             The id of the stored trace.
@@ -90,7 +92,7 @@ class Traces:
         everything = Selection().resolve(model.pipeline.spec_of(query.module))
         with self._reservation() as reserve:
             trace = await chunking.trace(engine, model, query, everything, max_trace_bytes, deadline)
-            return self._keep(await record(trace, query, tokens, reserve))
+            return self._keep(await record(trace, query, tokens, reserve, notes))
 
     def get(self, trace_id: str) -> StoredTrace:
         """A stored trace, looked at now.
@@ -133,8 +135,9 @@ class Traces:
         self._check_fits(size)
         if size > max_trace_bytes and not chunking.can_trace_in_chunks(model, Selection()):
             raise TraceTooLarge(
-                f"the trace has {size:,} bytes and cannot be made in parts, because the model reads both ways or is a "
-                f"custom module; this server makes at most {max_trace_bytes:,} at once: send fewer or shorter sequences"
+                f"the trace has {size:,} bytes and cannot be made in parts, because the model reads both ways, reads "
+                f"neighbouring steps or is a custom module; this server makes at most {max_trace_bytes:,} at once: "
+                "send fewer or shorter sequences"
             )
 
     def _check_fits(self, size: int) -> None:

@@ -49,8 +49,19 @@ class BodyReader(Codec, ABC):
         """All that a body says beside its numbers; empty where that cannot be told."""
         return b""
 
-    def template_numbers(self, content: bytes, key: bytes) -> np.ndarray | None:  # noqa: ARG002 - subclasses read it
-        """All numbers of a body as float32, flat; None where they must be checked one by one."""
+    def template_numbers(
+        self,
+        content: bytes,  # noqa: ARG002 - subclasses read it
+        key: bytes,  # noqa: ARG002 - likewise
+        largest: float | None,  # noqa: ARG002 - likewise
+    ) -> np.ndarray | None:
+        """All numbers of a body, flat; None where they must be checked one by one.
+
+        Args:
+            content: the body.
+            key: its template's.
+            largest: how large each may be, for float64; None for float32.
+        """
         return None
 
     def is_template(self, key: bytes) -> bool:  # noqa: ARG002 - subclasses read it

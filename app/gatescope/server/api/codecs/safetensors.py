@@ -38,9 +38,9 @@ class Safetensors(BodyReader, ReplyWriter):
         """The file's head: whatever a body says beside its numbers stands there."""
         return _head_of(content)
 
-    def template_numbers(self, content: bytes, key: bytes) -> np.ndarray | None:
+    def template_numbers(self, content: bytes, key: bytes, largest: float | None) -> np.ndarray | None:
         """All that stands behind the head."""
-        return floats.floats_behind(content, len(key))
+        return floats.floats_behind(content, len(key), largest)
 
     def is_template(self, key: bytes) -> bool:
         """Whether the file has one tensor, `inputs` in float32."""

@@ -33,14 +33,16 @@ class Template(NamedTuple, Generic[Kept]):
     numbers: int  # how many there are
     query: Query
     kept: Kept
+    largest: float | None = None
+    """How large each number may be, where the model scales them and they are float64; None of float32."""
 
     @classmethod
-    def of(cls, query: Query, kept: Kept) -> Template[Kept]:
+    def of(cls, query: Query, kept: Kept, largest: float | None = None) -> Template[Kept]:
         """The template of a body that states this query."""
-        return cls(tuple(query.inputs.shape), query.inputs.numel(), query.with_inputs(_NO_NUMBERS), kept)
+        return cls(tuple(query.inputs.shape), query.inputs.numel(), query.with_inputs(_NO_NUMBERS), kept, largest)
 
     def filled(self, numbers: np.ndarray) -> Query:
-        """The query with these numbers, which are as many; float32, flat."""
+        """The query with these numbers, which are as many; flat, and float32 or float64 as the template's body."""
         return self.query.with_inputs(torch.from_numpy(numbers.reshape(self.shape)))
 
 

@@ -1,7 +1,7 @@
 """Arrays in requests: pydantic types that name their axes and check them.
 
-`Annotated[np.ndarray, Axes("batch time feature")]` takes nested lists of numbers, answers a float32 array, and says
-of anything else at which place it stops being one.
+`Annotated[np.ndarray, Axes("batch time feature")]` takes nested lists of numbers, answers a float32 array, or float64
+where the model scales them, and says of anything else at which place it stops being one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import core_schema
 
-from gatescope.server.api.schema.elements import FLOATS, TOKENS, Floats, Tokens
+from gatescope.server.api.schema.elements import FLOATS, RAW, TOKENS, Floats, Tokens
 from gatescope.server.api.schema.nested_lists import depth_of, unnest
 from gatescope.server.api.schema.shapes import Expected, Loc, as_validation_error, check_array
 
@@ -100,14 +100,14 @@ class Axes:
 
 
 BATCHES = {
-    ("features", "batch_time_feature"): Axes("batch time feature"),
-    ("features", "time_batch_feature"): Axes("time batch feature"),
+    ("features", "batch_time_feature"): Axes("batch time feature", RAW),
+    ("features", "time_batch_feature"): Axes("time batch feature", RAW),
     ("tokens", "batch_time_feature"): Axes("batch time", TOKENS),
     ("tokens", "time_batch_feature"): Axes("time batch", TOKENS),
 }
 """What `inputs` is, by what the model takes and the layout of the request."""
 
-SEQUENCES = {"features": Axes("time feature"), "tokens": Axes("time", TOKENS)}
+SEQUENCES = {"features": Axes("time feature", RAW), "tokens": Axes("time", TOKENS)}
 """One sequence of it."""
 
 

@@ -14,33 +14,40 @@ from gatescope.server.api.schema.shapes import Expected, ShapeError
 
 @dataclass(frozen=True)
 class Floats:
-    """Finite float32 numbers; with `nulls` also null, which becomes NaN."""
+    """Finite float32 numbers, or float64 where the model scales them; with `nulls` also null, which becomes NaN."""
 
     nulls: bool = False
+    role: str = ""
+    """Under which `Expected.doubles` has them."""
 
-    def read(self, nested: Nested, _: Expected) -> np.ndarray:
+    def read(self, nested: Nested, expected: Expected) -> np.ndarray:
         """All of them, flat.
 
         Raises:
             ShapeError: with the places of what is none.
         """
-        array = self._array(nested.items)
+        largest = expected.doubles.get(self.role)
+        array = self._array(nested.items, largest)
         if array is None:
-            raise nested.error(lambda elements: self._array(elements) is not None, self._describe_error)
+            raise nested.error(
+                lambda elements: self._array(elements, largest) is not None,
+                lambda element: self._describe_error(element, largest),
+            )
         return array
 
-    def convert(self, array: np.ndarray, _: Expected) -> np.ndarray:
+    def convert(self, array: np.ndarray, expected: Expected) -> np.ndarray:
         """The numbers of an array that came as such; NaN is null.
 
         Raises:
             ShapeError: with the first place of what is none.
         """
+        largest = expected.doubles.get(self.role)
         with np.errstate(over="ignore"):
-            numbers = array.astype(np.float32, copy=False)
-        is_invalid = np.isinf(numbers) if self.nulls else ~np.isfinite(numbers)
-        if is_invalid.any():
-            loc = tuple(int(index) for index in np.argwhere(is_invalid)[0])
-            raise ShapeError(Place(loc, f"must be a finite float32 number, not {array[loc]:.6g}"))
+            numbers = array.astype(_dtype(largest), copy=False)
+        is_valid = _is_finite(numbers, largest) | np.isnan(numbers) if self.nulls else _is_finite(numbers, largest)
+        if not is_valid.all():
+            loc = tuple(int(index) for index in np.argwhere(~is_valid)[0])
+            raise ShapeError(Place(loc, _too_large(array[loc], largest)))
         return numbers
 
     def json_schema(self) -> dict[str, Any]:
@@ -48,23 +55,23 @@ class Floats:
         number = {"type": "number"}
         return {"anyOf": [number, {"type": "null"}]} if self.nulls else number
 
-    def _array(self, elements: list[Any]) -> np.ndarray | None:
+    def _array(self, elements: list[Any], largest: float | None) -> np.ndarray | None:
         if not set(map(type, elements)) <= ({int, float, type(None)} if self.nulls else {int, float}):
             return None
         try:
             with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
-                array = np.array(elements, dtype=np.float32)
+                array = np.array(elements, dtype=_dtype(largest))
         except OverflowError:
             return None
         absent = elements.count(None) if self.nulls else 0
-        return array if np.count_nonzero(np.isfinite(array)) == len(elements) - absent else None
+        return array if np.count_nonzero(_is_finite(array, largest)) == len(elements) - absent else None
 
-    def _describe_error(self, element: Any) -> str | None:
+    def _describe_error(self, element: Any, largest: float | None) -> str | None:
         if element is None and self.nulls:
             return None
         if type(element) not in (int, float):
             return f"must be a number, not {shown(element)}"
-        return None if self._array([element]) is not None else f"must be a finite float32 number, not {element:.6g}"
+        return None if self._array([element], largest) is not None else _too_large(element, largest)
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,30 @@ class Tokens:
         return {"type": "integer", "minimum": 0}
 
 
-FLOATS, FLOATS_OR_NULL, TOKENS = Floats(), Floats(nulls=True), Tokens()
+FLOATS, TOKENS = Floats(), Tokens()
+
+INPUTS, STATIC = "inputs", "static"
+"""The roles of raw values: of each time step, and of a sequence as a whole."""
+
+RAW, RAW_OR_NULL, STATIC_RAW = Floats(role=INPUTS), Floats(nulls=True, role=INPUTS), Floats(role=STATIC)
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def _dtype(largest: float | None) -> type[np.floating[Any]]:
+    return np.float32 if largest is None else np.float64
+
+
+def _is_finite(numbers: np.ndarray, largest: float | None) -> np.ndarray:
+    """Whether each is a number, and no larger than may be."""
+    is_finite: np.ndarray = np.isfinite(numbers) if largest is None else np.abs(numbers) <= largest
+    return is_finite
+
+
+def _too_large(number: Any, largest: float | None) -> str:
+    if largest is None or largest >= LARGEST or not abs(number) <= LARGEST:
+        return f"must be a finite float32 number, not {number:.6g}"
+    return f"must be at most {largest:.6g} in size, for the model scales it to float32, not {number:.6g}"
 
 
 def _describe_token_error(element: Any, size: int, model: str) -> str | None:

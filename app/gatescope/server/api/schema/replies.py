@@ -7,26 +7,56 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 
-class ModelName(BaseModel):
-    """Which model answered."""
+class ModelVersion(BaseModel):
+    """Which version of which model answers."""
 
     name: str
     version: str
 
 
-class States(BaseModel):
+class ModelName(ModelVersion):
+    """Which model answered."""
+
+    verified: Literal[False] | None = Field(
+        default=None, description="false beside a prediction of a model whose predictions are not verified; else absent"
+    )
+
+
+class NoteReply(BaseModel):
+    """What was assumed for the request."""
+
+    code: Literal["unknown_token", "unverified"]
+    message: str
+    loc: list[str | int] | None = Field(default=None, description="the place in the request, where there is one")
+
+
+class ModuleStates(BaseModel):
     """A state in `nn.LSTM`'s layout, (layers · directions, batch, unit)."""
 
     hidden_state: list[list[list[float]]]
     cell_state: list[list[list[float]]]
 
 
+class States(BaseModel):
+    """A state in `nn.LSTM`'s layout, (layers · directions, batch, unit), or `modules` with that of each of several."""
+
+    hidden_state: list[list[list[float]]] | None = None
+    cell_state: list[list[list[float]]] | None = None
+    modules: dict[str, ModuleStates] | None = Field(default=None, description="by name, where the model has several")
+
+
 class PredictionReply(BaseModel):
     """What the model says, ragged: every sequence has its true length."""
 
     values: list[Any] = Field(description="[batch][step][value], or [batch][value] for one prediction per sequence")
-    labels: list[Any] | None = Field(default=None, description="the likeliest label or token, [batch][step] or [batch]")
-    probabilities: list[Any] | None = Field(default=None, description="of every label, in the model's order")
+    labels: list[Any] | None = Field(
+        default=None,
+        description="the likeliest label or token, [batch][step] or [batch]; of a multi_label task a list of labels in "
+        "each of these places",
+    )
+    probabilities: list[Any] | None = Field(
+        default=None, description="of every label, in the model's order; absent behind a CRF, whose labels are a path"
+    )
     text: list[str] | None = Field(default=None, description="what a model of text wrote with `horizon`, per sequence")
 
 
@@ -34,9 +64,11 @@ class PredictReply(BaseModel):
     """The answer to a predict request."""
 
     model: ModelName
+    notes: list[NoteReply] | None = Field(default=None, description="what was assumed; absent where nothing was")
     sequence_lengths: list[int]
     tokens: list[list[str]] | None = Field(default=None, description="what a model of tokens read, per sequence")
     prediction: PredictionReply | None = None
+    heads: dict[str, PredictionReply] | None = Field(default=None, description="the other heads, by name")
     output: list[list[list[float]]] | None = Field(default=None, description="[batch][time][directions · unit]")
     final_state: States | None = None
 
@@ -66,6 +98,7 @@ class StoredTraceReply(BaseModel):
     shape: list[int] = Field(description="(batch, layer, direction, time, unit)")
     bytes: int = Field(description="all that is kept of it")
     expires_at: float = Field(description="Unix seconds: when it is dropped if nobody looks at it until then")
+    notes: list[NoteReply] | None = Field(default=None, description="what was assumed; absent where nothing was")
 
 
 class StoredTraceInfo(StoredTraceReply, PredictReply):
@@ -81,6 +114,9 @@ class StoredTraceInfo(StoredTraceReply, PredictReply):
         default=None,
         description="(batch, time, feature): what a model of features read, the steps of a horizon included; left out "
         "where the traced LSTM has time steps of its own",
+    )
+    static_inputs: list[list[float]] | None = Field(
+        default=None, description="(batch, feature), of a model that takes them"
     )
     initial_state: States
     residual: float = Field(description="as in a trace reply, of the whole trace")
@@ -98,7 +134,7 @@ class SessionReply(BaseModel):
     """A stateful stream, as it stands."""
 
     session_id: str
-    model: ModelName
+    model: ModelVersion
     steps: int = Field(description="how many were taken, which is the next one's `step_number`")
     time_steps: int = Field(description="of all steps together")
     created_at: float = Field(description="Unix seconds")
@@ -195,7 +231,8 @@ class HiddenUpdateReply(BaseModel):
 class ExplainReply(BaseModel):
     """One unit at one time step, with every number."""
 
-    model: ModelName
+    model: ModelVersion
+    notes: list[NoteReply] | None = Field(default=None, description="what was assumed; absent where nothing was")
     module: str = Field(description="the LSTM that is explained, as ModelInfo names it")
     layer: int
     direction: Literal["forward", "reverse"]
@@ -241,6 +278,39 @@ class NamedLSTMInfo(LSTMInfo):
     signals: list[SignalInfo]
 
 
+class ModuleInfo(BaseModel):
+    """One of the model's recurrent modules."""
+
+    name: str
+    cell: str
+    spec: LSTMInfo
+    states: list[str]
+    signals: list[SignalInfo]
+
+
+class StaticInfo(BaseModel):
+    """What the model takes once for each sequence."""
+
+    feature_names: list[str]
+
+
+class VerifiedInfo(BaseModel):
+    """How the model's predictions were compared with numbers of the training code."""
+
+    by: str = Field(description="what they were compared with: a sample")
+    max_error: float = Field(description="the largest difference, divided by the largest expected value")
+    tolerance: float = Field(description="how far apart they may be when the sample is taken")
+    sample: str = Field(description="the title of the example that is the sample")
+
+
+class NotComputedInfo(BaseModel):
+    """Weights on the way from the inputs to a prediction that the service does not compute."""
+
+    name: str
+    kind: str
+    place: Literal["before", "behind"] = Field(description="the recurrent layers")
+
+
 class InputInfo(BaseModel):
     """What the model takes."""
 
@@ -250,8 +320,23 @@ class InputInfo(BaseModel):
     text: bool = Field(description="whether it reads `text`")
 
 
+class HeadInfo(BaseModel):
+    """One prediction of the model."""
+
+    name: str = Field(description="the first is `prediction` in replies, others are `heads.{name}`")
+    kind: str = Field(description="the task")
+    names: list[str] | None = Field(default=None, description="of a regression or quantile")
+    labels: list[str] | None = Field(default=None, description="null of a next-token head: they are the vocabulary")
+    quantiles: list[float] | None = Field(default=None, description="of each name, side by side in `values`")
+    threshold: float | None = Field(default=None, description="the probability from which on a label is given")
+    units: list[str] | None = Field(default=None, description="of each name, for people")
+    predicts: Literal["same_step", "next_step"] | None = Field(
+        default=None, description="of which step the prediction at step t is; null for a classification"
+    )
+
+
 class OutputInfo(BaseModel):
-    """What the model gives: its task, or `output` for an LSTM alone."""
+    """What the model gives: its task, or `output` for an LSTM alone; all but `heads` is of the first head."""
 
     kind: str
     names: list[str] | None = None
@@ -259,6 +344,8 @@ class OutputInfo(BaseModel):
     predicts: Literal["same_step", "next_step"] | None = Field(
         default=None, description="of which step the prediction at step t is; null for a classification"
     )
+    quantiles: list[float] | None = Field(default=None, description="of each name, side by side in `values`")
+    heads: list[HeadInfo] = Field(default=[], description="every prediction of the model")
 
 
 class ExampleInfo(BaseModel):
@@ -288,8 +375,15 @@ class ModelInfo(BaseModel):
     signals: list[SignalInfo] = Field(default=[], description="what a trace of the model shows, in order")
     lstm: LSTMInfo | None = None
     lstms: list[NamedLSTMInfo] = Field(default=[], description="all of them; `lstm` is the first")
+    modules: list[ModuleInfo] = Field(default=[], description="every recurrent module, with its states and signals")
     input: InputInfo | None = None
+    static: StaticInfo | None = Field(default=None, description="what it takes once for each sequence")
     output: OutputInfo | None = None
+    verified: VerifiedInfo | None = Field(
+        default=None, description="how its predictions were compared with the training code's; null where they were not"
+    )
+    ignored: list[str] = Field(default=[], description="weights that are left aside knowingly")
+    not_computed: list[NotComputedInfo] = Field(default=[], description="weights that are missing in what is computed")
     examples: list[ExampleInfo] = []
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from gatescope.cells import SIGNAL_NAMES
 from gatescope.server.api.schema.arrays import Axes, Sequences
-from gatescope.server.api.schema.elements import FLOATS_OR_NULL
+from gatescope.server.api.schema.elements import RAW_OR_NULL, STATIC_RAW
 from gatescope.server.api.schema.field_names import check_known
 from gatescope.server.api.schema.fields import Text, Units
-from gatescope.server.api.schema.shapes import as_validation_error
+from gatescope.server.api.schema.module_states import STATES, ByState, ModuleStates, check_fields
+from gatescope.server.api.schema.shapes import Expected, as_validation_error
 
 if TYPE_CHECKING:
     Signal = str
@@ -39,13 +40,35 @@ class Body(BaseModel):
 
 
 class InitialState(Body):
-    """`nn.LSTM`'s (h0, c0) in its own layout: entry `layer * num_directions + direction` comes first."""
+    """`nn.LSTM`'s (h0, c0) in its own layout, or those of each recurrent module of a model that has several.
 
-    hidden_state: Annotated[np.ndarray, Axes("layer_direction batch hidden_unit")]
+    Entry `layer * num_directions + direction` comes first.
+    """
+
+    hidden_state: Annotated[np.ndarray, STATES["hidden_state"]] | None = None
     """(layers · directions, batch, proj_size or hidden_size)."""
 
-    cell_state: Annotated[np.ndarray, Axes("layer_direction batch cell_unit")]
+    cell_state: Annotated[np.ndarray, STATES["cell_state"]] | None = None
     """(layers · directions, batch, hidden_size)."""
+
+    modules: Annotated[dict[str, ByState], ModuleStates] | None = None
+    """The same two of each module, by its name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_fields(cls, value: Any, info: ValidationInfo) -> Any:
+        """Of one module its own states, of several `modules`."""
+        if isinstance(value, dict) and isinstance(info.context, Expected):
+            with as_validation_error():
+                check_fields(value, info.context)
+        return value
+
+    @property
+    def parts(self) -> dict[str | None, ByState]:
+        """The states of each module by its name, None of a lone one."""
+        if self.modules is None:
+            return {None: {name: getattr(self, name) for name in STATES}}
+        return {name: states for name, states in self.modules.items()}  # noqa: C416 - other keys, for mypy
 
 
 class PredictRequest(Body):
@@ -60,11 +83,20 @@ class PredictRequest(Body):
     text: Annotated[str | list[str], Text] | None = None
     """Instead of `inputs`, for models that read text: one text or several."""
 
+    columns: list[str] | None = Field(default=None, min_length=1, max_length=100_000, fail_fast=True)
+    """The names of the last axis of `inputs` and `future_inputs`: exactly the model's features, in any order."""
+
     sequence_lengths: list[int] | None = Field(default=None, min_length=1, fail_fast=True)
     """The true length of each sequence of a padded, rectangular `inputs`."""
 
+    static_inputs: Annotated[np.ndarray, Axes("batch static_feature", STATIC_RAW, optional_batch=True)] | None = None
+    """What is known of each sequence as a whole: a vector for each, or one for a lone sequence."""
+
+    static_columns: list[str] | None = Field(default=None, min_length=1, max_length=100_000, fail_fast=True)
+    """The names of the last axis of `static_inputs`: exactly the model's static features, in any order."""
+
     initial_state: InitialState | None = None
-    """Where the LSTM starts; zeros when not given."""
+    """Where the recurrent layers start; zeros, or what the model has learned, when not given."""
 
     outputs: list[Output] | None = Field(default=None, min_length=1, max_length=3)
     """What to answer: the `prediction` by default, or the `output` of a model without a head."""
@@ -75,7 +107,7 @@ class PredictRequest(Body):
     horizon: int | None = Field(default=None, ge=1)
     """Feed predictions back for this many further steps: a forecast, or text that writes itself."""
 
-    future_inputs: Annotated[np.ndarray, Axes("batch step feature", FLOATS_OR_NULL, optional_batch=True)] | None = None
+    future_inputs: Annotated[np.ndarray, Axes("batch step feature", RAW_OR_NULL, optional_batch=True)] | None = None
     """The known features of those steps, of each sequence or of a lone one; null where the prediction is fed back."""
 
 
@@ -151,7 +183,13 @@ class SessionRequest(Body):
     """Up to 128 letters, digits or any of `_.:~-`; made up when not given."""
 
     initial_state: InitialState | None = None
-    """Where the stream begins, with a batch of one; zeros when not given."""
+    """Where the stream begins, with a batch of one; zeros, or what the model has learned, when not given."""
+
+    static_inputs: Annotated[np.ndarray, Axes("batch static_feature", STATIC_RAW, optional_batch=True)] | None = None
+    """What is known of the stream as a whole, one vector, for a model that takes it; each step reads it."""
+
+    static_columns: list[str] | None = Field(default=None, min_length=1, max_length=100_000, fail_fast=True)
+    """The names of its numbers: exactly the model's static features, in any order."""
 
 
 class StepRequest(PredictRequest):

@@ -21,6 +21,7 @@ ONE_AND_MANY = {
     "time": ("time step", "time steps"),
     "step": ("future step", "future steps"),
     "feature": ("feature", "features"),
+    "static_feature": ("static feature", "static features"),
     "layer_direction": ("entry", "entries (layers · directions)"),
     "hidden_unit": ("unit", "hidden units"),
     "cell_unit": ("unit", "cell units"),
@@ -38,6 +39,10 @@ class Expected:
     sizes: Mapping[str, int] = field(default_factory=dict)
     most: Mapping[str, int] = field(default_factory=dict)
     """How long the axes that the client chooses may be."""
+    doubles: Mapping[str, float] = field(default_factory=dict)
+    """Which numbers are read as float64, because the model scales them, and how large each may be."""
+    modules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """The sizes of each recurrent module's states, where the model has several."""
 
     def within(self, limits: Limits) -> Expected:
         """The same, with the operator's bounds on what the client chooses."""

@@ -18,10 +18,11 @@ from gatescope.server.api import body, places, query, reply, selections, sequenc
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
+from gatescope.server.api.notes import notes_of
 from gatescope.server.api.schema.requests import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
 from gatescope.server.serving.deadline import Deadline
-from gatescope.server.serving.stored import StoredTrace
+from gatescope.server.serving.stored import Note, StoredTrace
 
 LARGEST = 8  # contributors that are named, per gate and kind
 
@@ -45,7 +46,8 @@ async def _of_sent(given: Fields, model: Model, here: Context, deadline: Deadlin
     point = selections.to_point(asked, model, unexplained)
     with places.in_body():
         answer = await here.engine.answer(model, replace(unexplained, explain=point), deadline)
-    return _explained(answer, model, sequences.tokens_of(asked, model))
+    tokens = sequences.tokens_of(asked, model)
+    return _explained(answer, model, tokens, notes_of(asked, model, tokens))
 
 
 async def _of_stored(given: Fields, stored: StoredTrace, here: Context, deadline: Deadline | None) -> Fields:
@@ -55,17 +57,26 @@ async def _of_stored(given: Fields, stored: StoredTrace, here: Context, deadline
     point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
     with places.in_body():
         answer = await stored.explain(here.engine, sequence, point, deadline)
-    return _explained(answer, model, stored.tokens and stored.tokens[sequence : sequence + 1])
+    tokens = stored.tokens and stored.tokens[sequence : sequence + 1]
+    return _explained(answer, model, tokens, ())  # what was assumed stands in the trace itself
 
 
-def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
-    """The reply as `ExplainReply` describes it; `tokens` is what a model of tokens read."""
+def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None, notes: Sequence[Note]) -> Fields:
+    """The reply as `ExplainReply` describes it.
+
+    Args:
+        answer: which has the explanation.
+        model: is explained.
+        tokens: what a model of tokens read.
+        notes: what was assumed when the request was read.
+    """
     explained = answer.explained
     if explained is None:
         raise TypeError("the answer explains nothing")
     point, decomposition = explained.point, explained.decomposition
     return {
         "model": {"name": model.name, "version": model.version},
+        **({"notes": notes} if notes else {}),
         "module": answer.module,
         "layer": point.layer,
         "direction": point.direction,
@@ -81,7 +92,7 @@ def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None) -> 
     }
 
 
-def _raw_features(answer: Answer, model: Model, point: Point) -> dict[str, np.float32] | None:
+def _raw_features(answer: Answer, model: Model, point: Point) -> dict[str, np.floating[Any]] | None:
     inputs = model.manifest.input
     if not answer.aligned or not isinstance(inputs, FeatureInputs):
         return None

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.heads import HeadConfig
 from gatescope.pipeline.model import Model
+from gatescope.pipeline.pipeline import predicts_next_step
 from gatescope.server.api import reply
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.schema.replies import (
     ExampleInfo,
+    HeadInfo,
     InputInfo,
     LSTMInfo,
     ModelInfo,
     ModelList,
+    ModuleInfo,
     NamedLSTMInfo,
+    NotComputedInfo,
     OutputInfo,
     SignalInfo,
+    StaticInfo,
+    VerifiedInfo,
 )
 from gatescope.server.repository.entry import Entry
 from gatescope.spec import Spec
@@ -55,14 +62,33 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "signals": _signals(model.spec),
         "lstm": LSTMInfo(**model.spec.arguments),
         "lstms": [_named(name, model.pipeline.spec_of(name)) for name in model.pipeline.lstms],
+        "modules": [_module(name, model.pipeline.spec_of(name)) for name in model.pipeline.lstms],
         "input": _input(model),
+        "static": None if model.manifest.static is None else StaticInfo(feature_names=model.manifest.static.names),
         "output": _output(model),
+        "verified": _verified(model),
+        "ignored": list(model.manifest.ignored),
+        "not_computed": [NotComputedInfo(**each.model_dump()) for each in model.manifest.not_computed],
         "examples": [ExampleInfo(**example) for example in model.examples],
     }
 
 
 def _named(name: str, spec: Spec) -> NamedLSTMInfo:
     return NamedLSTMInfo(name=name, cell=spec.cell.name, signals=_signals(spec), **spec.arguments)
+
+
+def _module(name: str, spec: Spec) -> ModuleInfo:
+    return ModuleInfo(
+        name=name,
+        cell=spec.cell.name,
+        spec=LSTMInfo(**spec.arguments),
+        states=list(spec.cell.states),
+        signals=_signals(spec),
+    )
+
+
+def _verified(model: Model) -> VerifiedInfo | None:
+    return None if model.verified is None else VerifiedInfo.model_validate(model.verified, from_attributes=True)
 
 
 def _signals(spec: Spec) -> list[SignalInfo]:
@@ -77,8 +103,25 @@ def _input(model: Model) -> InputInfo:
 
 
 def _output(model: Model) -> OutputInfo:
-    names, labels, task = model.manifest.output.names, model.labels, model.manifest.task
-    told = OutputInfo(kind=task or "output", names=list(names) or None, labels=list(labels) or None)
-    if task is not None and task != "classification":
-        told.predicts = "next_step" if model.pipeline.predicts_next_step else "same_step"
+    heads, head = [_head(config) for config in model.manifest.heads], model.manifest.head
+    if head is None:
+        return OutputInfo(kind="output", heads=heads)
+    first = heads[0].model_dump(include={"kind", "names", "predicts", "quantiles"})
+    labels = list(model.labels) or None  # those of a next-token head are the vocabulary
+    return OutputInfo(**first, labels=labels, heads=heads)
+
+
+def _head(config: HeadConfig) -> HeadInfo:
+    told = HeadInfo(
+        name=config.name,
+        kind=config.task,
+        names=list(config.names) or None,
+        labels=list(config.labels) or None,
+        quantiles=list(config.quantiles) or None,
+        units=list(config.units) or None,
+    )
+    if config.task in {"binary", "multi_label"}:
+        told.threshold = config.threshold
+    if config.task != "classification":
+        told.predicts = "next_step" if predicts_next_step(config) else "same_step"
     return told

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.server.api import body, negotiation, places, query, reply, selections, sequences
 from gatescope.server.api.codecs.codec import StreamWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
+from gatescope.server.api.notes import notes_of
 from gatescope.server.api.query_reader import QueryReader
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.serving import chunking
@@ -23,7 +22,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     asked = await _PREDICT.read(request, model)
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
-    return await reply.respond_to(reply.prediction, answer, model, asked.tokens, writer)
+    return await reply.respond_to(reply.prediction, answer, model, reply.of_request(asked, model), writer)
 
 
 async def trace(request: Request, name: str, version: str | None = None) -> Reply | StreamedReply:
@@ -40,7 +39,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
     asked = await _TRACE.read(request, model)
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
-    return await reply.respond_to(reply.trace, answer, model, asked.tokens, writer)
+    return await reply.respond_to(reply.trace, answer, model, reply.of_request(asked, model), writer)
 
 
 async def _streamed(request: Request, model: Model, writer: StreamWriter) -> StreamedReply:
@@ -51,12 +50,13 @@ async def _streamed(request: Request, model: Model, writer: StreamWriter) -> Str
     selection = selections.to_streamed_selection(asked, model, untraced, limits)
     with places.in_body():
         traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, request.deadline)
-        return await reply.stream(traced, sequences.tokens_of(asked, model), writer)
+        tokens = sequences.tokens_of(asked, model)
+        return await reply.stream(traced, reply.Said(tokens, notes_of(asked, model, tokens)), writer)
 
 
 def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
     untraced = query.to_query(asked, model, limits)
-    return replace(untraced, trace=selections.to_selection(asked, model, untraced, limits))
+    return query.traced(untraced, selections.to_selection(asked, model, untraced, limits), model)
 
 
 _PREDICT, _TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)

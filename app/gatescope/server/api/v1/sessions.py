@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.query import Answer
 from gatescope.server.api import body, negotiation, query, reply
 from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.query_reader import QueryReader, ReadQuery
-from gatescope.server.api.schema.replies import ModelName, SessionList, SessionReply, States
+from gatescope.server.api.schema.replies import ModelVersion, SessionList, SessionReply
 from gatescope.server.api.schema.requests import InitialState, SessionRequest, StepRequest
+from gatescope.server.api.static_inputs import require, static_inputs_of
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.session import Session
+from gatescope.server.serving.sessions import refusal
 
 _STEP = QueryReader(StepRequest, query.to_step)
 
@@ -27,8 +29,11 @@ async def open_session(request: Request) -> Reply:
     fields = await body.read_fields(request)
     model = model_named_in(fields, here)
     asked = body.validate(fields, SessionRequest, query.expected(model))
-    state = None if asked.initial_state is None else query.to_state(asked.initial_state, "initial_state")
-    session = await here.sessions.open(model, asked.session_id, state)
+    state = None if asked.initial_state is None else query.to_state(asked.initial_state, model, "initial_state")
+    static_inputs = static_inputs_of(asked.static_inputs, asked.static_columns, model, 1)
+    if refusal(model) is None:
+        require(static_inputs, model)
+    session = await here.sessions.open(model, asked.session_id, state, static_inputs)
     location = (b"location", f"/v1/sessions/{session.session_id}".encode())
     return reply.of_schema(told(session), HTTPStatus.CREATED, [location])
 
@@ -61,8 +66,10 @@ async def take_step(request: Request, session_id: str) -> Reply:
 
 async def get_state(request: Request, session_id: str) -> Reply:
     """Where a stream stands, each (layers, 1, unit)."""
-    state = await request.context.sessions.state(session_id)
-    return reply.of_schema(States(**{name: value.tolist() for name, value in state.named().items()}))
+    sessions = request.context.sessions
+    session = await sessions.get(session_id)
+    model = sessions.model(session)
+    return reply.of_json(reply.state(sessions.state_of(session, model), model))
 
 
 async def put_state(request: Request, session_id: str) -> Reply:
@@ -70,7 +77,7 @@ async def put_state(request: Request, session_id: str) -> Reply:
     sessions = request.context.sessions
     model = sessions.model(await sessions.get(session_id))
     given = await body.read(request, InitialState, query.expected(model))
-    return reply.of_schema(told(await sessions.set_state(session_id, query.to_state(given))))
+    return reply.of_schema(told(await sessions.set_state(session_id, query.to_state(given, model))))
 
 
 async def taken_of(
@@ -84,23 +91,23 @@ async def _taken(
     here: Context, seen: Session, model: Model, asked: ReadQuery[StepRequest], deadline: Deadline | None
 ) -> Fields:
     """The reply to a step of a session of this model, which was just read."""
-    session, answer = await here.sessions.step(
+    session, answer, begin = await here.sessions.step(
         seen.session_id, asked.query, deadline, step_number=asked.request.step_number, seen=seen
     )
-    return _reply(session, answer, model, asked.tokens)
-
-
-def _reply(session: Session, answer: Answer, model: Model, tokens: list[list[str]] | None) -> Fields:
-    told_of = {"session_id": session.session_id, "steps": session.steps}
-    traced = {} if answer.trace is None else {"trace": reply.inside(answer)}
-    return reply.prediction(answer, model, tokens) | told_of | traced
+    said = reply.of_request(asked._replace(query=asked.query.evolve(packed_state=begin)), model)
+    told_of: Fields = {"session_id": session.session_id, "steps": session.steps}
+    if answer.trace is not None:
+        told_of["trace"] = reply.inside(answer, model, said)
+        if "final_state" not in (asked.request.outputs or ()):
+            answer = replace(answer, final_state=None)  # computed for the trace
+    return reply.prediction(answer, model, said) | told_of
 
 
 def told(session: Session) -> SessionReply:
     """What a client may know of a session."""
     return SessionReply(
         session_id=session.session_id,
-        model=ModelName(name=session.model, version=session.version),
+        model=ModelVersion(name=session.model, version=session.version),
         steps=session.steps,
         time_steps=session.time_steps,
         created_at=session.created_at,

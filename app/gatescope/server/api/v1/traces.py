@@ -18,7 +18,7 @@ from gatescope.server.api.codecs.codec import Fields, StreamWriter
 from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.schema.replies import StoredTraceReply
+from gatescope.server.api.notes import notes_of
 from gatescope.server.api.schema.requests import PredictRequest, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.api.view import check_size, to_view
@@ -39,17 +39,18 @@ async def store_trace(request: Request) -> Reply:
     untraced, tokens = query.to_query(asked, model, here.limits), sequences.tokens_of(asked, model)
     with places.in_body():
         most = here.limits.max_trace_bytes
-        trace_id = await here.traces.record(here.engine, model, untraced, tokens, most, request.deadline)
+        notes = notes_of(asked, model, tokens)
+        trace_id = await here.traces.record(here.engine, model, untraced, tokens, most, request.deadline, notes)
     location = (b"location", f"/v1/traces/{trace_id}".encode())
-    return reply.of_schema(_kept(here.traces, trace_id), HTTPStatus.CREATED, [location])
+    kept = _kept(here.traces, trace_id) | ({"notes": notes} if notes else {})
+    return reply.of_json(kept, HTTPStatus.CREATED, [location])
 
 
 async def get_trace(request: Request, trace_id: str) -> Reply:
     """What was computed beside the signals: a trace reply without them."""
     traces = request.context.traces
     stored = traces.get(trace_id)
-    kept = _kept(traces, trace_id).model_dump()
-    return await reply.respond(kept | await asyncio.to_thread(_described, stored))
+    return await reply.respond(_kept(traces, trace_id) | await asyncio.to_thread(_described, stored))
 
 
 async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedReply:
@@ -115,34 +116,36 @@ def sequence_in(asked: int | None, stored: StoredTrace) -> int:
     return asked or 0
 
 
-def _kept(traces: Traces, trace_id: str) -> StoredTraceReply:
+def _kept(traces: Traces, trace_id: str) -> Fields:
+    """What `StoredTraceReply` describes, without the notes."""
     stored, expires_at = traces.get(trace_id), traces.expires_at(trace_id)
-    return StoredTraceReply(trace_id=trace_id, shape=list(stored.shape), bytes=stored.bytes, expires_at=expires_at)
+    return {"trace_id": trace_id, "shape": stored.shape, "bytes": stored.bytes, "expires_at": expires_at}
 
 
 def _described(stored: StoredTrace) -> Fields:
-    answered = reply.prediction(stored.answer, stored.model, stored.tokens)
+    answered = reply.prediction(stored.answer, stored.model, reply.Said(stored.tokens, stored.notes))
     return answered | _inputs(stored) | _around(stored.answer, stored, stored.everything, stored.initial_state)
 
 
 def _inputs(stored: StoredTrace) -> Fields:
-    """What a model of features read; nothing where the traced LSTM has time steps of its own."""
+    """What a model of features read; no `inputs` where the traced LSTM has time steps of its own."""
+    static = {} if stored.read.static_inputs is None else {"static_inputs": stored.read.static_inputs.numpy()}
     if stored.tokens is not None or not stored.answer.aligned:
-        return {}
-    return {"inputs": Ragged(stored.answer.inputs.numpy(), stored.lengths)}
+        return static
+    return {"inputs": Ragged(stored.answer.inputs.numpy(), stored.lengths)} | static
 
 
 def _seen(stored: StoredTrace, view: View) -> Fields:
     """The reply to a view without its signals."""
     answer, initial_state = stored.answer_of(view.rows), stored.initial_state_of(view.rows)
-    around = reply.prediction(answer, stored.model, None) | _around(answer, stored, view.selection, initial_state)
+    around = reply.prediction(answer, stored.model) | _around(answer, stored, view.selection, initial_state)
     binned = {} if view.reduce is None else {"bins": len(view.bins), "reduce": view.reduce}
     return around | binned | {"time_steps": view.bins.time_steps}
 
 
 def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_state: State) -> Fields:
     """A trace reply without its signals and without what a predict reply says."""
-    described = reply.description(selection, answer, initial_state)
+    described = reply.description(selection, answer, stored.model, initial_state)
     return described | {"residual": np.float32(stored.residual)}
 
 

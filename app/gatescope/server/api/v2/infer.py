@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -13,12 +13,15 @@ from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
 from gatescope.server.api import offload
 from gatescope.server.api.messages import Reply, Request
+from gatescope.server.api.notes import as_text, with_unverified
 from gatescope.server.api.v2 import message, question
 from gatescope.server.api.v2.message import Message
+from gatescope.server.api.v2.question import Question
 from gatescope.server.api.v2.schemas import InferParameters
 from gatescope.server.api.v2.sequence import Sequence
 from gatescope.server.api.v2.templates import MessageTemplates
 from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.stored import Note
 
 _MICROSECONDS = 1_000_000
 
@@ -39,7 +42,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Repl
     posed = _TEMPLATES.question(content, length, model) if model is not None and here.engine.ready else None
     if model is not None and posed is not None:
         answer = await here.engine.submit(model, posed.query, request.deadline)
-        return await message.respond(_told("", model, answer), posed.outputs(answer), accept_encoding)
+        return await message.respond(_told("", model, answer, posed), posed.outputs(answer), accept_encoding)
     if length == 0:
         asked = question.raw(content, here.engine.model(name, version))
     else:
@@ -70,7 +73,9 @@ async def _answer(
     if parameters.sequence_id:
         sequence = Sequence(here.engine, here.sessions, name, version, parameters)
         model = await sequence.model()
-        posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits)
+        posed = await offload.run(
+            asked.is_large, question.from_message, asked, model, here.limits, needs_static=parameters.sequence_start
+        )
         answer = await sequence.step(model, posed.query, deadline)
     else:
         _check_flags(parameters)
@@ -79,7 +84,7 @@ async def _answer(
         _TEMPLATES.learn(content, length, model, asked, posed)
         answer = await here.engine.answer(model, posed.query, deadline)
     of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()
-    told = _told(asked.request.id, model, answer, parameters.model_dump(include=of_sequence))
+    told = _told(asked.request.id, model, answer, posed, parameters.model_dump(include=of_sequence))
     return await message.respond(told, posed.outputs(answer), request.head.text(b"accept-encoding"))
 
 
@@ -98,7 +103,11 @@ def _check_flags(parameters: InferParameters) -> None:
 
 
 def _told(
-    request_id: str | None, model: Model, answer: Answer, of_sequence: Mapping[str, Any] = MappingProxyType({})
+    request_id: str | None,
+    model: Model,
+    answer: Answer,
+    posed: Question,
+    of_sequence: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The reply without its outputs."""
     told: dict[str, Any] = {"id": request_id} if request_id else {}
@@ -106,6 +115,11 @@ def _told(
     more = {**of_sequence}
     if answer.trace is not None:
         more["residual"] = np.float32(answer.trace.residual)
+    notes: Iterable[Note] = posed.notes
+    if model.verified is None and posed.predicts:
+        more["verified"], notes = False, with_unverified(posed.notes, model)
+    if notes:
+        more["notes"] = as_text(notes)
     if more:
         told["parameters"] = more
     return told

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import orjson
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.heads import FIRST
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
-from gatescope.server.api import body, query, selections
+from gatescope.server.api import body, query, selections, sequences
 from gatescope.server.api.limits import Limits
+from gatescope.server.api.notes import notes_of
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.api.schema.shapes import Loc, ShapeError
 from gatescope.server.api.v2 import signature, tensors
 from gatescope.server.api.v2.message import Message, Output
 from gatescope.server.api.v2.schemas import InferRequest, InputTensor
-from gatescope.server.api.v2.signature import FINAL_STATES, STATES, TensorInfo
+from gatescope.server.api.v2.signature import FINAL_STATES, OTHER_HEADS, STATES, TensorInfo
+from gatescope.server.serving.states import has_several_modules
+from gatescope.server.serving.stored import Note
 
-_OUTPUTS = {"prediction": "prediction", "output": "output"} | dict.fromkeys(FINAL_STATES, "final_state")
+_OUTPUTS = {FIRST: "prediction", "output": "output"} | dict.fromkeys(FINAL_STATES, "final_state")
 """What a predict request calls them."""
+
+_COLUMNS = ("columns", "static_columns")
+"""Parameters that are fields of a predict request."""
 
 _LONGEST_NAME = 64
 _FLOAT_BYTES, _ID_BYTES = 4, 8
@@ -36,14 +43,27 @@ class Question(NamedTuple):
     query: Query
     wanted: dict[str, bool]
     """The outputs in their order, and whether each is to be in binary."""
+    notes: tuple[Note, ...] = ()
+    """What was assumed when the message was read."""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether a prediction goes out."""
+        return any(name == FIRST or name.startswith(OTHER_HEADS) for name in self.wanted)
 
     def outputs(self, answer: Answer) -> list[Output]:
         """What of the answer goes out."""
         return [Output(name, _values(answer, name), binary) for name, binary in self.wanted.items()]
 
 
-def from_message(message: Message, model: Model, limits: Limits) -> Question:
+def from_message(message: Message, model: Model, limits: Limits, *, needs_static: bool = True) -> Question:
     """What a message asks of this model; every check of a predict or trace request holds here, too.
+
+    Args:
+        message: the request.
+        model: is asked.
+        limits: the operator's.
+        needs_static: whether static inputs must be there if the model takes them; a sequence has its own.
 
     Raises:
         InvalidInput: the model does not take or give such tensors; the tensor and the place in it are named.
@@ -52,15 +72,27 @@ def from_message(message: Message, model: Model, limits: Limits) -> Question:
     wanted = _wanted(message.request, model)
     fields = _fields(message, model, limits)
     expected = query.expected(model).within(limits)
-    plain = list(dict.fromkeys(_OUTPUTS[name] for name in wanted if name in _OUTPUTS))
-    if signals := [name for name in wanted if name in model.spec.cell.signal_names]:
-        traced = body.validate(fields | {"signals": signals}, TraceRequest, expected).model_copy(
-            update={"outputs": plain}
-        )
-        untraced = query.to_query(traced, model, limits)
-        return Question(replace(untraced, trace=selections.to_selection(traced, model, untraced, limits)), wanted)
-    asked = body.validate(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
-    return Question(query.to_query(asked, model, limits), wanted)
+    signals = [name for name in wanted if name in model.spec.cell.signal_names]
+    plain = list(dict.fromkeys(_field_of(name) for name in wanted if name not in signals))
+    if not signals:
+        asked = body.validate(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
+        stated = query.to_query(asked, model, limits, needs_static=needs_static)
+        return Question(stated, wanted, _notes_of(asked, model))
+    traced = body.validate(fields | {"signals": signals}, TraceRequest, expected).model_copy(update={"outputs": plain})
+    untraced = query.to_query(traced, model, limits, needs_static=needs_static)
+    selection = selections.to_selection(traced, model, untraced, limits)
+    return Question(query.traced(untraced, selection, model), wanted, _notes_of(traced, model))
+
+
+def _field_of(output: str) -> str:
+    """What a predict request calls an output that is no signal."""
+    return _OUTPUTS.get(output, _OUTPUTS[FIRST])
+
+
+def _notes_of(asked: PredictRequest, model: Model) -> tuple[Note, ...]:
+    """The notes, their places in the tensors."""
+    notes = notes_of(asked, model, sequences.tokens_of(asked, model))
+    return tuple({**note, "loc": _in_tensor(note["loc"])} if "loc" in note else note for note in notes)
 
 
 def raw(content: bytes, model: Model) -> Message:
@@ -103,8 +135,10 @@ def _of_one(tensor: InputTensor, content: memoryview | None) -> Message:
 
 def _values(answer: Answer, name: str) -> np.ndarray:
     """An output, (batch, …), NaN in the padding."""
-    if name == "prediction" and answer.prediction is not None:
+    if name == FIRST and answer.prediction is not None:
         return answer.prediction.values.numpy()
+    if name.startswith(OTHER_HEADS) and answer.heads is not None:
+        return answer.heads[name.removeprefix(OTHER_HEADS)].values.numpy()
     if name == "output" and answer.output is not None:
         return answer.output.numpy()
     if name in FINAL_STATES and answer.final_state is not None:
@@ -120,14 +154,11 @@ def _wanted(request: InferRequest, model: Model) -> dict[str, bool]:
     given = signature.outputs(model)
     binary = request.parameters is not None and request.parameters.binary_data_output
     if not request.outputs:
-        return {"prediction" if "prediction" in given else "output": binary}
+        return {FIRST if FIRST in given else "output": binary}
     wanted: dict[str, bool] = {}
     for output in request.outputs:
         if output.name not in given:
-            _refuse(
-                f"model '{model.name}' has no output '{output.name[:_LONGEST_NAME]}'; {_hint(output.name, given)}",
-                "outputs",
-            )
+            _refuse(_no_output(output.name, model, given), "outputs")
         if output.name in wanted:
             _refuse(f"'{output.name}' is asked for twice", "outputs")
         stated = output.parameters
@@ -144,16 +175,17 @@ def _fields(message: Message, model: Model, limits: Limits) -> dict[str, Any]:
     taken, fields = signature.inputs(model), dict[str, Any]()
     for tensor, content in zip(message.request.inputs, message.binary, strict=True):
         if (info := taken.get(tensor.name)) is None:
-            _refuse(
-                f"model '{model.name}' has no input '{tensor.name[:_LONGEST_NAME]}'; {_hint(tensor.name, taken)}",
-                "inputs",
-            )
+            _refuse(_no_input(tensor.name, model, taken), "inputs")
         if tensor.name in fields:
             _refuse("is given twice", tensor.name)
         _check(tensor, content, info, model, limits)
         fields[tensor.name] = _read(tensor, content)
     if "sequence_lengths" in fields:
         fields["sequence_lengths"] = fields["sequence_lengths"].tolist()
+    parameters = message.request.parameters
+    for name in _COLUMNS:
+        if parameters is not None and (text := getattr(parameters, name)) is not None:
+            fields[name] = _list_in(text, name)
     states = {part: fields.pop(name).swapaxes(0, 1) for name, part in STATES.items() if name in fields}
     return fields | ({"initial_state": states} if states else {})
 
@@ -199,6 +231,27 @@ def _in_tensor(loc: Loc) -> Loc:
         return loc
     name = next((name for name, part in STATES.items() if part == loc[1]), "initial_state")
     return (name, *loc[3:1:-1], *loc[4:])
+
+
+def _list_in(text: str, name: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        _refuse("must be a list of names in JSON", "parameters", name)
+
+
+def _no_output(name: str, model: Model, given: dict[str, TensorInfo]) -> str:
+    if name == FIRST and model.manifest.not_computed:
+        return query.no_prediction(model)
+    if name in FINAL_STATES and has_several_modules(model):
+        return f"model '{model.name}' has several recurrent modules: /v1 gives their states, by name"
+    return f"model '{model.name}' has no output '{name[:_LONGEST_NAME]}'; {_hint(name, given)}"
+
+
+def _no_input(name: str, model: Model, taken: dict[str, TensorInfo]) -> str:
+    if name in STATES and has_several_modules(model):
+        return f"model '{model.name}' has several recurrent modules: /v1 takes their states, by name"
+    return f"model '{model.name}' has no input '{name[:_LONGEST_NAME]}'; {_hint(name, taken)}"
 
 
 def _hint(name: str, known: dict[str, TensorInfo]) -> str:

@@ -108,6 +108,12 @@ class InferParameters(Schema):
     binary_data_output: bool = False
     """Whether outputs are wanted in binary."""
 
+    columns: str | None = None
+    """The names of the last axis of `inputs`, a list in JSON: exactly the model's features, in any order."""
+
+    static_columns: str | None = None
+    """The same of `static_inputs`."""
+
 
 class InferRequest(Schema):
     """Tensors that go in, and which ones are to come out."""
@@ -142,7 +148,9 @@ class InferReply(BaseModel):
     model_name: str
     model_version: str
     parameters: dict[str, Any] | None = Field(
-        default=None, description="of a sequence, its id; of a trace, its `residual`"
+        default=None,
+        description="of a sequence, its id; of a trace, its `residual`; `verified`: false beside a prediction of a "
+        "model that is not; `notes`, in JSON: what was assumed",
     )
     outputs: list[OutputTensor]
 

@@ -59,8 +59,11 @@ class Sequence:
         elif query.initial_state is not None:
             message = "goes with 'sequence_start': later steps begin where the one before ended"
             raise InvalidInput.at(Place(("initial_hidden_state",), message))
+        elif query.static_inputs is not None:
+            message = "goes with 'sequence_start': the later steps read what was given there"
+            raise InvalidInput.at(Place(("static_inputs",), message))
         try:
-            _, answer = await self._sessions.step(self._id, query, deadline)
+            answer = (await self._sessions.step(self._id, query, deadline)).answer
         except SessionNotFound:
             raise self._unknown() from None
         if self._ends:
@@ -74,7 +77,7 @@ class Sequence:
             self._check_owner(former, None)
             log.warning("a sequence that has not ended starts anew", sequence_id=self._id, model=model.name)
             await self._sessions.close(self._id)
-        await self._sessions.open(model, self._id, query.initial_state)
+        await self._sessions.open(model, self._id, query.initial_state, query.static_inputs)
 
     async def _session(self) -> Session:
         try:

@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.heads import FIRST
 from gatescope.pipeline.model import Model
+from gatescope.server.serving.states import has_several_modules
 
 ANY = -1
 """The size of an axis whose length the client chooses."""
 
 STATES = {"initial_hidden_state": "hidden_state", "initial_cell_state": "cell_state"}
 FINAL_STATES = {"final_hidden_state": "hidden_state", "final_cell_state": "cell_state"}
-"""What the protocol calls the parts of a `State`."""
+"""What the protocol calls the parts of a `State`; of several recurrent modules it has no state."""
+
+OTHER_HEADS = f"{FIRST}."
+"""What stands before the names of the heads behind the first."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,10 @@ def inputs(model: Model) -> dict[str, TensorInfo]:
     if model.reads_text:
         taken.append(TensorInfo("text", "BYTES", {"batch": ANY}, optional=True))
     taken.append(TensorInfo("sequence_lengths", "INT64", {"batch": ANY}, optional=True))
-    if model.pipeline.takes_initial_state:
+    if model.manifest.static is not None:
+        sizes_of_static = {"batch": ANY, "feature": len(model.manifest.static.features)}
+        taken.append(TensorInfo("static_inputs", "FP32", sizes_of_static))
+    if model.pipeline.takes_initial_state and not has_several_modules(model):
         sizes = dict(zip(spec.cell.states, spec.state_sizes, strict=True))
         taken += [_state(name, model, sizes[part], optional=True) for name, part in STATES.items() if part in sizes]
     return {tensor.name: tensor for tensor in taken}
@@ -63,11 +71,14 @@ def outputs(model: Model) -> dict[str, TensorInfo]:
     """What a model gives, each only when it is asked for."""
     spec = model.spec
     given = []
-    if (shape := model.pipeline.prediction_shape(ANY)) is not None:
+    for index, head in enumerate(model.pipeline.heads):
+        shape = model.pipeline.prediction_shape(ANY, head) or ()
         axes = ("time", "value") if len(shape) > 1 else ("value",)
-        given.append(TensorInfo("prediction", "FP32", {"batch": ANY, **dict(zip(axes, shape, strict=True))}))
+        name = f"{OTHER_HEADS}{head}" if index else FIRST
+        given.append(TensorInfo(name, "FP32", {"batch": ANY, **dict(zip(axes, shape, strict=True))}))
     given.append(TensorInfo("output", "FP32", {"batch": ANY, "time": ANY, "unit": spec.output_size}))
-    states = dict(zip(spec.cell.states, spec.state_sizes, strict=True))
+    sizes_of_states = zip(spec.cell.states, spec.state_sizes, strict=True)
+    states = {} if has_several_modules(model) else dict(sizes_of_states)
     given += [_state(name, model, states[part]) for name, part in FINAL_STATES.items() if part in states]
     for signal in spec.signal_names:
         sizes = {"batch": ANY, "layer": spec.num_layers, "direction": spec.num_directions, "time": ANY}

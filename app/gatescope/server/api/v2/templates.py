@@ -9,9 +9,11 @@ import orjson
 
 from gatescope.errors import AppError
 from gatescope.pipeline.model import Model
+from gatescope.server.api import query
 from gatescope.server.api.codecs import floats
 from gatescope.server.api.codecs.json import inputs
 from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates
+from gatescope.server.api.schema.elements import INPUTS
 from gatescope.server.api.v2 import message
 from gatescope.server.api.v2.message import Message
 from gatescope.server.api.v2.question import Question
@@ -38,10 +40,10 @@ class MessageTemplates:
         template = self._templates.get(model, parts.key) if parts.key else None
         if template is None:
             return None
-        numbers = _numbers(content, parts)
+        numbers = _numbers(content, parts, template.largest)
         if numbers is None or len(numbers) != template.numbers:
             return None
-        return Question(template.filled(numbers), template.kept.wanted)
+        return template.kept._replace(query=template.filled(numbers))
 
     def learn(self, content: bytes, json_length: int | None, model: Model, asked: Message, posed: Question) -> None:
         """Keep the template of this message, if others may differ from it in their numbers only."""
@@ -49,7 +51,8 @@ class MessageTemplates:
         if not parts.key or len(parts.key) > MAX_KEY_BYTES or not model.takes_any_numbers or posed.query.is_ragged:
             return
         if _has_inputs_alone(asked) and _has_numbers_alone(content, parts, asked):
-            self._templates.put(model, parts.key, Template.of(posed.query, posed))
+            largest = query.expected(model).doubles.get(INPUTS)
+            self._templates.put(model, parts.key, Template.of(posed.query, posed, largest))
 
 
 class _Parts(NamedTuple):
@@ -95,10 +98,12 @@ def _parts(content: bytes, json_length: int | None) -> _Parts:
     return _Parts(content[:begin] + content[end:] if end else b"", begin, end, is_binary=False)
 
 
-def _numbers(content: bytes, parts: _Parts) -> np.ndarray | None:
+def _numbers(content: bytes, parts: _Parts, largest: float | None) -> np.ndarray | None:
+    """The numbers, which are float32 as the message says, also where the model scales them in float64."""
     if parts.is_binary:
-        return floats.floats_behind(content, parts.begin)
-    return inputs.numbers_in(content[parts.begin : parts.end])
+        return floats.floats_behind(content, parts.begin, largest)
+    numbers = inputs.numbers_in(content[parts.begin : parts.end])
+    return numbers if numbers is None or largest is None else floats.finite(numbers, largest)
 
 
 def _data(content: bytes) -> tuple[int, int]:

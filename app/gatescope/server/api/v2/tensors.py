@@ -11,7 +11,7 @@ import numpy as np
 
 from gatescope.errors import Place
 from gatescope.server.api.messages import Content
-from gatescope.server.api.schema.elements import FLOATS
+from gatescope.server.api.schema.elements import Floats
 from gatescope.server.api.schema.nested_lists import Nested, shown
 from gatescope.server.api.schema.shapes import Expected, ShapeError
 
@@ -20,6 +20,8 @@ _INTEGERS = {
     f"{sign}INT{bits}": f"<{kind}{bits // 8}" for sign, kind in (("", "i"), ("U", "u")) for bits in (8, 16, 32, 64)
 }
 _NUMBERS = _FLOATS | _INTEGERS
+_DOUBLE = "double"
+_DOUBLES = {_DOUBLE: float(np.finfo(np.float64).max)}
 _LENGTH_BYTES = 4  # before each element of BYTES
 _COPIED_BYTES = 32 * 1024  # so many cost less to copy than to look at without a copy
 
@@ -56,7 +58,8 @@ def from_json(data: Any, datatype: str, shape: Sequence[int]) -> Array:
         raise _error("BF16 comes as binary data only")
     nested = Nested(_flat(data, shape), _lengths(shape))
     if datatype in _FLOATS:
-        return FLOATS.read(nested, Expected("")).reshape(shape)
+        expected = Expected("", doubles=_DOUBLES if datatype == "FP64" else {})
+        return Floats(role=_DOUBLE).read(nested, expected).reshape(shape)
     if datatype in _INTEGERS:
         _check(nested, _fits(datatype), f"must be a whole number of {datatype}")
         return _as_signed(np.array(nested.items, dtype=_INTEGERS[datatype]).reshape(shape))

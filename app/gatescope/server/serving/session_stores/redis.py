@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gatescope.errors import StoreUnavailable
-from gatescope.server.serving.session import LastStep, Session
+from gatescope.server.serving.session import SCHEMA, LastStep, Session
 from gatescope.server.serving.session_stores.store import exists, full, not_found
 
 _NAMESPACE = "{gatescope}"  # in braces: all keys lie on one node of a cluster, as scripts want it
@@ -175,10 +175,19 @@ def _to_hash(session: Session) -> dict[str, Any]:
         "state": session.state,
         "last_state": last.state,
         "last_digest": last.digest,
+        "schema": SCHEMA,
+        "static": session.static,
     }
 
 
 def _from_hash(session_id: str, kept: Mapping[str, bytes]) -> Session:
+    """The session in a hash of this schema or an earlier one; raises `StoreUnavailable` of a later one."""
+    schema = int(kept.get("schema", 1))
+    if schema > SCHEMA:
+        raise StoreUnavailable(
+            f"session '{session_id}' was written by a newer version of Gatescope, with schema {schema}; this one reads "
+            f"up to {SCHEMA}"
+        )
     digest = kept.get("last_digest", b"")
     return Session(
         session_id=session_id,
@@ -192,4 +201,5 @@ def _from_hash(session_id: str, kept: Mapping[str, bytes]) -> Session:
         state=kept.get("state", b""),
         last=LastStep(kept["last_state"], digest) if digest else None,
         revision=int(kept.get("revision", 0)),
+        static=kept.get("static", b""),
     )

@@ -36,9 +36,14 @@ class Json(BodyReader, ReplyWriter):
         """The body without its numbers and spaces."""
         return inputs.skeleton_of(content)
 
-    def template_numbers(self, content: bytes, key: bytes) -> np.ndarray | None:  # noqa: ARG002 - they stand everywhere
+    def template_numbers(
+        self,
+        content: bytes,
+        key: bytes,  # noqa: ARG002 - the numbers stand everywhere
+        largest: float | None,
+    ) -> np.ndarray | None:
         """All numbers of `inputs`."""
-        return inputs.numbers_of(content)
+        return inputs.numbers_of(content, largest)
 
     def is_template(self, key: bytes) -> bool:
         """Whether such a body has `inputs` alone."""

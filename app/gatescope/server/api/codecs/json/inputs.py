@@ -16,6 +16,7 @@ import simdjson
 from gatescope.server.api import offload
 from gatescope.server.api.codecs.floats import finite
 from gatescope.server.api.schema.arrays import Sequences
+from gatescope.server.api.schema.elements import INPUTS
 from gatescope.server.api.schema.shapes import Expected
 
 _NUMBERS = b"0123456789+-.eE \t\r\n"
@@ -38,7 +39,7 @@ def sequences(content: bytes, expected: Expected) -> Sequences | None:
     lengths = _lengths(array if is_single else array[1:-1], features)
     if lengths is None or not _within(lengths, expected):
         return None
-    numbers = numbers_of(content)
+    numbers = numbers_of(content, expected.doubles.get(INPUTS))
     if numbers is None or len(numbers) != sum(lengths) * features:
         return None
     rows = numbers.reshape(-1, features)
@@ -74,22 +75,22 @@ def _within(lengths: list[int], expected: Expected) -> bool:
     return (time is None or max(lengths) <= time) and (batch is None or sum(lengths) <= batch)
 
 
-def numbers_of(content: bytes) -> np.ndarray | None:
-    """All numbers of `inputs` as float32, flat; None where one is none, or too large."""
-    return _floats(content, lambda document: document["inputs"])
+def numbers_of(content: bytes, largest: float | None = None) -> np.ndarray | None:
+    """All numbers of `inputs`, flat, as `finite` gives them; None where one is none, or too large."""
+    return _floats(content, lambda document: document["inputs"], largest)
 
 
 def numbers_in(content: bytes) -> np.ndarray | None:
-    """The same of an array that stands alone."""
+    """All numbers of an array that stands alone, as float32."""
     return _floats(content, lambda document: document)
 
 
-def _floats(content: bytes, array_in: Callable[[Any], Any]) -> np.ndarray | None:
+def _floats(content: bytes, array_in: Callable[[Any], Any], largest: float | None = None) -> np.ndarray | None:
     try:
         flat = array_in(_parser(content).parse(content)).as_buffer(of_type="d")
     except (ValueError, TypeError, LookupError, RuntimeError, AttributeError):
         return None
-    return finite(np.frombuffer(flat, dtype=np.float64))
+    return finite(np.frombuffer(flat, dtype=np.float64), largest)
 
 
 def _parser(content: bytes) -> simdjson.Parser:
