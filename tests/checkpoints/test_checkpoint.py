@@ -1,8 +1,10 @@
 """What training scripts save, read as the weights of the module that was saved."""
 
 import argparse
+import io
 import os
 import pathlib
+import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,6 +59,14 @@ def assert_same(given, expected):
     for name, value in expected.items():
         assert torch.equal(given[name], value), name
         assert given[name].dtype == value.dtype
+
+
+def pickled_with_storage(saved):
+    """The pickle in an archive, whose storages are named from 0 on."""
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    with zipfile.ZipFile(buffer) as file:
+        return file.read(next(name for name in file.namelist() if name.endswith("data.pkl")))
 
 
 def refusal(path, **options):
@@ -125,11 +135,9 @@ class TestFormats:
 
     def test_files_are_read_side_by_side(self, save, module):
         path = save({"model": module.state_dict(), "args": argparse.Namespace(lr=0.1)})
-        before = set(torch.serialization.get_safe_globals())
         with ThreadPoolExecutor(8) as pool:
             for checkpoint in pool.map(read, [path] * 32):
                 assert_same(checkpoint.weights, floating(module))
-        assert set(torch.serialization.get_safe_globals()) == before
 
 
 class TestFinding:
@@ -155,7 +163,7 @@ class TestFinding:
         )
         assert_same(checkpoint.weights, floating(module))
         assert checkpoint.notes[0] == (
-            f"The weights are those under '{name}'; what stands beside them is not read: "
+            f"The weights are those under '{name}'; beside them: "
             "'epoch', 'optimizer_state_dict', 'opt_states', 'schedule', 'rng'."
         )
 
@@ -187,7 +195,7 @@ class TestFinding:
             {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
             | {f"decoder.{name}": value for name, value in decoder.state_dict().items()},
         )
-        assert checkpoint.notes == ("Not read, because these are no weights: 'epoch'.",)
+        assert checkpoint.notes == ("Beside the weights: 'epoch'.",)
 
     def test_a_tuple_of_state_dicts_is_looked_through(self, save, module):
         assert_same(read(save((7, module.state_dict(), stepped(module).state_dict()))).weights, floating(module))
@@ -202,7 +210,7 @@ class TestFinding:
     def test_a_file_without_weights_is_refused(self, save, saved, kind):
         assert "checkpoint.pt: it holds no weights by name" in refusal(save(saved, kind))
 
-    def test_plain_data_beside_the_weights_is_not_read(self, save, module):
+    def test_plain_data_beside_the_weights_is_kept(self, save, module):
         saved = {
             "model": module.state_dict(),
             "args": argparse.Namespace(lr=0.1, folder=pathlib.PurePosixPath("/data")),
@@ -220,7 +228,21 @@ class TestFinding:
         }
         checkpoint = read(save(saved))
         assert_same(checkpoint.weights, floating(module))
-        assert checkpoint.notes[0].startswith("Not read: objects of 'argparse.Namespace', 'pathlib.PurePosixPath', ")
+        assert checkpoint.notes[0] == "Not read: objects of 'pathlib.PurePosixPath'."
+        assert checkpoint.beside == {
+            "args": {"lr": 0.1},
+            "best": 0.5,
+            "curve": [0.0, 1.0, 2.0],
+            "history": {"loss": [1.0, 0.5]},
+            "counts": {"a": 2, "b": 1, "c": 1},
+            "version": str(torch.__version__),
+            "dtype": torch.float32,
+            "device": torch.device("cuda:0"),
+            "shape": torch.Size([3, 4]),
+            "blob": b"\x00\xff",
+            "nothing": (b"", []),
+            "sentences": {"x" * 1000: [1, 2]},
+        }
 
 
 class TestNames:
@@ -295,13 +317,53 @@ class TestReparametrized:
         [
             (parametrizations.spectral_norm, "parametrizations.weight.original"),
             (parametrizations.orthogonal, "parametrizations.weight.original"),
-            (lambda module: prune.random_unstructured(module, "weight", 0.5), "weight_orig"),
+            (nn.utils.spectral_norm, "weight_orig"),
         ],
     )
+    @pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
     def test_other_parts_of_weights_are_refused_by_name(self, save, wrap, part):
         assert f"'{part}' is a part of a reparametrized or pruned weight" in refusal(
             save(wrap(nn.Linear(4, 4)).state_dict())
         )
+
+    @pytest.mark.parametrize("kind", ["zip", "legacy"])
+    def test_a_pruned_weight_has_its_mask_applied(self, save, kind):
+        lstm = nn.LSTM(3, 4)
+        prune.random_unstructured(lstm, "weight_hh_l0", 0.5)
+        checkpoint = read(save(lstm.state_dict(), kind))
+        assert torch.equal(checkpoint.weights["weight_hh_l0"], lstm.weight_hh_l0.detach())
+        assert set(checkpoint.weights) == set(nn.LSTM(3, 4).state_dict())
+        assert checkpoint.notes == ("Pruned, their mask applied: 'weight_hh_l0'.",)
+
+    def test_a_mask_that_does_not_fit_is_refused(self, save):
+        saved = {"weight_orig": torch.ones(4, 2), "weight_mask": torch.ones(4, 1)}
+        assert "the original of 'weight' has shape [4, 2], its mask [4, 1]" in refusal(save(saved))
+
+    def test_a_pruned_weight_under_another_reparametrization_is_refused(self, save):
+        saved = {"weight_orig": torch.ones(4, 2), "weight_mask": torch.ones(4, 2), "weight_u": torch.ones(4)}
+        assert "'weight_orig' is a part of a reparametrized or pruned weight" in refusal(save(saved))
+
+    @pytest.mark.parametrize(
+        ("raw", "others", "expected"),
+        [
+            ("rnns.0.weight_hh_l0_raw", ["rnns.0.module.weight_hh_l0"], "rnns.0.module.weight_hh_l0"),
+            ("rnns.0.weight_hh_l0_raw", ["rnns.0.module.weight_ih_l0"], "rnns.0.module.weight_hh_l0"),
+            ("rnns.0.module.weight_hh_l0_raw", ["rnns.0.module.weight_ih_l0"], "rnns.0.module.weight_hh_l0"),
+            ("rnn.weight_hh_l0_raw", ["rnn.weight_hh_l0"], "rnn.weight_hh_l0"),
+            ("weight_hh_l1_reverse_raw", ["weight_ih_l0"], "weight_hh_l1_reverse"),
+            ("weight_hh_l0_raw", ["decoder.bias"], "weight_hh_l0"),
+        ],
+    )
+    def test_the_raw_weight_is_taken_and_not_its_masked_copy(self, save, raw, others, expected):
+        weight, saved = torch.randn(8, 2), {name: torch.zeros(8, 2) for name in others}
+        checkpoint = read(save({**saved, raw: weight}))
+        assert torch.equal(checkpoint.weights[expected], weight)
+        assert set(checkpoint.weights) == {*others, expected}
+        assert f"Taken from before weight drop masked them: '{expected}'." in checkpoint.notes
+
+    def test_a_raw_weight_of_another_shape_than_its_copy_is_refused(self, save):
+        saved = {"weight_hh_l0": torch.ones(4, 2), "weight_hh_l0_raw": torch.ones(4, 1)}
+        assert "'weight_hh_l0' has shape [4, 2], its raw weight [4, 1]" in refusal(save(saved))
 
 
 class TestValues:
@@ -313,6 +375,30 @@ class TestValues:
         refused = refusal(save({"lstm.weight_hh_l0": weight}, kind))
         assert "'lstm.weight_hh_l0' holds NaN or Infinity" in refused
         assert "in 2 of its 12 places, first at [1, 2]" in refused
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("place", [0, 7, 8, 63, 1_999_999, 2_500_000, -1])
+    @pytest.mark.parametrize("contiguous", [True, False])
+    def test_no_place_is_looked_past(self, save, dtype, place, contiguous):
+        weight = torch.ones(3_000_000 if contiguous else 3000, dtype=dtype)
+        weight[place if contiguous else place % 3000] = torch.nan
+        assert "holds NaN or Infinity" in refusal(save({"w": weight if contiguous else weight.view(30, 100).T}))
+
+    @pytest.mark.parametrize(("value", "fits"), [(3.4028235677973366e38, False), (3.4028235677973362e38, True)])
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_what_float32_rounds_to_its_largest_number_is_read(self, save, value, fits, sign):
+        weight = torch.tensor([sign * value], dtype=torch.float64)
+        assert bool(weight.float().isfinite()) is fits
+        path = save({"w": weight})
+        assert len(read(path).weights) == 1 if fits else refusal(path)
+
+    def test_big_endian_archives_are_read(self, tmp_path):
+        weight = torch.arange(4, dtype=torch.float32)
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as file:
+            file.writestr("a/data.pkl", pickled_with_storage({"weight": weight}))
+            file.writestr("a/byteorder", "big")
+            file.writestr("a/data/0", weight.numpy().astype(">f4").tobytes())
+        assert_same(read(tmp_path / "a.pt").weights, {"weight": weight})
 
     def test_a_weight_too_large_for_float32_is_refused(self, save):
         assert "'bias' holds" in refusal(save({"bias": torch.tensor([1.0, 1e300], dtype=torch.float64)}))

@@ -19,10 +19,11 @@ from torch import nn
 
 from gatescope.checkpoints.formats.archive import MOST_MEMBERS
 from gatescope.checkpoints.formats.checkpoint import read
-from gatescope.checkpoints.formats.legacy import BEGINS
-from gatescope.checkpoints.formats.pickled import MOST_INSTRUCTIONS, MOST_MARKS
+from gatescope.checkpoints.formats.unpickler import MOST_INSTRUCTIONS, MOST_MARKS
 from gatescope.errors import CheckpointError
 
+BEGINS = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
+"""The legacy format's first two pickles, by torch.save's own protocol."""
 SYSTEM = b"\x80\x02}q\x00."
 """The legacy format's third pickle."""
 FOUR = struct.pack("<q", 4) + bytes(16)
@@ -125,33 +126,41 @@ class State:
         self.x = 1
 
 
+NAMES = {os.system: "posix.system", builtins.eval: "builtins.eval", builtins.exec: "builtins.exec"}
+KINDS = [(new, protocol) for new in (True, False) for protocol in (2, 3, 4, 5)]
+
+
 class TestCode:
-    @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
-    @pytest.mark.parametrize(
-        ("function", "name"),
-        [(os.system, "posix.system"), (builtins.eval, "builtins.eval"), (builtins.exec, "builtins.exec")],
-    )
-    def test_a_call_is_refused_by_name_and_not_made(self, tmp_path, function, name, new):
+    @pytest.mark.parametrize(("new", "protocol"), KINDS)
+    @pytest.mark.parametrize("function", NAMES)
+    def test_a_call_is_set_aside_by_name_and_not_made(self, tmp_path, function, new, protocol):
         marker = tmp_path / "marker"
         command = f"touch {marker}" if function is os.system else f"open({str(marker)!r}, 'w').close()"
         path = tmp_path / "hostile.pt"
-        weights = nn.LSTM(3, 4).state_dict()
-        torch.save({"model": weights, "x": Call(function, command)}, path, _use_new_zipfile_serialization=new)
-        assert f"hostile.pt: its pickle names '{name}'" in refusal(path)
+        weights, options = nn.LSTM(3, 4).state_dict(), {"pickle_protocol": protocol}
+        calls = [Call(function, command), {3: Call(function, command)}, {Call(function, command)}]
+        saved = {"model": weights, "x": calls}
+        torch.save(saved, path, _use_new_zipfile_serialization=new, **options)
+        checkpoint = read(path)
         assert not marker.exists()
+        assert checkpoint.notes[0] == f"Not read: objects of '{NAMES[function]}'."
+        assert all(torch.equal(checkpoint.weights[name], value) for name, value in weights.items())
+        assert checkpoint.beside == {}
 
     @pytest.mark.parametrize(
         "function", [getattr, subprocess.Popen, shutil.rmtree, torch.hub.load, re.compile, print, open]
     )
-    def test_whatever_is_called_is_refused(self, tmp_path, function):
+    def test_whatever_is_called_is_no_weight(self, tmp_path, function):
+        torch.save({"lstm.weight": Call(function, "x")}, tmp_path / "hostile.pt")
+        assert f"{function.__name__}', which could run code and is not read" in refusal(tmp_path / "hostile.pt")
         torch.save({"x": Call(function, "x")}, tmp_path / "hostile.pt")
-        assert "which could run code and is not read" in refusal(tmp_path / "hostile.pt")
+        assert f"{function.__name__}')" in refusal(tmp_path / "hostile.pt")
 
-    def test_an_object_of_an_unknown_class_is_refused_by_its_name(self, tmp_path):
+    def test_an_object_of_an_unknown_class_is_named(self, tmp_path):
         torch.save({"model": nn.LSTM(3, 4).state_dict(), "config": State()}, tmp_path / "hostile.pt")
-        refused = refusal(tmp_path / "hostile.pt")
-        assert f"names '{State.__module__}.State'" in refused
-        assert 'torch.save(model.state_dict(), "weights.pt")' in refused
+        checkpoint = read(tmp_path / "hostile.pt")
+        assert checkpoint.notes[0] == f"Not read: objects of '{State.__module__}.State'."
+        assert (len(checkpoint.weights), checkpoint.beside) == (4, {})
 
     @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
     @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
@@ -167,23 +176,25 @@ class TestCode:
 
     @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
     @pytest.mark.parametrize(
-        "change",
+        ("change", "said"),
         [
-            lambda eye: eye.to_sparse(),
-            lambda eye: eye.to("meta"),
-            lambda eye: torch.quantize_per_tensor(eye, 0.1, 0, torch.qint8),
-            lambda eye: eye.to(torch.float8_e4m3fn),
+            (lambda eye: eye.to_sparse(), "'lstm.weight' is a sparse tensor"),
+            (lambda eye: eye.to("meta"), "'lstm.weight' is a tensor on the meta device"),
+            (lambda eye: torch.quantize_per_tensor(eye, 0.1, 0, torch.qint8), "it holds quantised weights"),
+            (lambda eye: eye.to(torch.float8_e4m3fn), "'lstm.weight' holds torch.float8_e4m3fn, a precision that"),
+            (lambda eye: eye.to(torch.uint16), "'lstm.weight' holds torch.uint16, not floating-point numbers"),
         ],
-        ids=["sparse", "meta", "quantized", "float8"],
+        ids=["sparse", "meta", "quantized", "float8", "uint16"],
     )
-    def test_tensors_that_are_not_plain_are_refused(self, tmp_path, change):
+    def test_tensors_that_are_not_plain_are_no_weights(self, tmp_path, change, said):
         torch.save({"lstm.weight": change(torch.eye(3))}, tmp_path / "a.pt")
-        assert "it holds tensors that are not plain and dense" in refusal(tmp_path / "a.pt")
+        assert said in refusal(tmp_path / "a.pt")
+        torch.save({"state_dict": nn.LSTM(3, 4).state_dict(), "y": change(torch.eye(3))}, tmp_path / "a.pt")
+        assert len(read(tmp_path / "a.pt").weights) == 4
 
-    @pytest.mark.parametrize("protocol", [3, 4, 5])
-    def test_another_protocol_is_refused(self, tmp_path, protocol):
-        torch.save({"weight": torch.ones(2)}, tmp_path / "a.pt", pickle_protocol=protocol)
-        assert f"it is pickled with protocol {protocol}" in refusal(tmp_path / "a.pt")
+    def test_a_protocol_before_2_is_refused(self, tmp_path):
+        torch.save({"weight": torch.ones(2)}, tmp_path / "a.pt", pickle_protocol=1)
+        assert "which torch.save does not write" in refusal(tmp_path / "a.pt")
 
 
 DEEP = b")" + b"\x85" * 200_000
@@ -192,42 +203,94 @@ DOUBLED = b")" + b"q\x00h\x00\x86" * 100
 """A tuple of 2¹⁰⁰ tuples."""
 MERSENNE = 2**61 - 1
 
+NO_WEIGHTS = "it holds no weights by name, only 'weight'"
+DAMAGED = "its pickle is damaged"
+
+
+def length(count):
+    return struct.pack("<Q", count)
+
+
 GREEDY = {
-    "bytes without end": (b"c__builtin__\nbytearray\n" + number(10**12) + b"\x85R", "names 'builtins.bytearray'"),
-    "a tensor by its class": (b"ctorch\nFloatTensor\n" + number(10**12) + b"\x85R", "names 'torch.FloatTensor'"),
+    "bytes without end": (b"c__builtin__\nbytearray\n" + number(10**12) + b"\x85R", "object of 'builtins.bytearray'"),
+    "a tensor by its class": (b"ctorch\nFloatTensor\n" + number(10**12) + b"\x85R", "object of 'torch.FloatTensor'"),
     "a storage by its class": (b"ctorch.storage\nUntypedStorage\n" + number(10**12) + b"\x85R", "UntypedStorage'"),
-    "a storage type called": (b"ctorch\nFloatStorage\n" + number(10**12) + b"\x85R", "calls 'torch.FloatStorage'"),
-    "another codec": (b"c_codecs\nencode\n" + text("x") + text("hex") + b"\x86R", "calls '_codecs.encode' in a way"),
+    "a storage type called": (b"ctorch\nFloatStorage\n" + number(10**12) + b"\x85R", "object of 'torch.FloatStorage'"),
+    "another codec": (b"c_codecs\nencode\n" + text("x") + text("hex") + b"\x86R", "object of '_codecs.encode'"),
     "copies of a text": (
         b"](" + text("x" * 2**20) + b"q\x00" + (b"c_codecs\nencode\nh\x00" + text("latin1") + b"\x86R") * 80 + b"e",
-        "its pickle copies more than",
+        "its pickle makes objects of more than",
     ),
-    "copies of a mapping": (
+    "copies of bytes": (
+        b"](B"
+        + struct.pack("<I", 2**20)
+        + bytes(2**20)
+        + b"q\x00"
+        + b"c__builtin__\nbytearray\nh\x00\x85R" * 80
+        + b"e",
+        "its pickle makes objects of more than",
+    ),
+    "empty containers": (b"](" + b"}" * 400_000 + b"e", "its pickle makes objects of more than"),
+    "copies of pairs": (
+        b"](](" + b"NN\x86" * 10_000 + b"eq\x00" + b"ccollections\nOrderedDict\nh\x00\x85R" * 100 + b"e",
+        "its pickle makes objects of more than",
+    ),
+    "one mapping many times": (
         b"](}("
         + b"".join(text(str(key)) + b"N" for key in range(10_000))
         + b"uq\x00"
         + b"ccollections\nCounter\nh\x00\x85R" * 100
         + b"e",
-        "its pickle copies more than",
+        NO_WEIGHTS,
     ),
-    "a key that hashes too deep": (b"}" + DEEP + b"Ns", "keys are neither text nor small numbers"),
-    "a key that hashes too long": (b"}" + DOUBLED + b"Ns", "keys are neither text nor small numbers"),
-    "keys that hash alike": (b"}" + number(MERSENNE) + b"Ns", "keys are neither text nor small numbers"),
-    "a set": (b"c__builtin__\nset\n](" + DOUBLED + b"e\x85R", "names 'builtins.set'"),
-    "an ordered copy": (b"ccollections\nOrderedDict\n]\x85R", "calls 'collections.OrderedDict' in a way"),
-    "arguments without end": (b"cargparse\nNamespace\n(" + b"N" * 1000 + b"tR", "calls 'argparse.Namespace' in a way"),
-    "a tensor as arguments": (b"cargparse\nNamespace\n" + tensor(storage()) + b"R", "in a way that torch.save"),
+    "a key that hashes too deep": (b"}" + DEEP + b"Ns", NO_WEIGHTS),
+    "a key that hashes too long": (b"}" + DOUBLED + b"Ns", NO_WEIGHTS),
+    "keys that hash alike": (
+        b"}(" + b"".join(number(MERSENNE * key) + b"N" for key in range(1, 50_000)) + b"u",
+        NO_WEIGHTS,
+    ),
+    "a set": (b"c__builtin__\nset\n](" + DOUBLED + b"e\x85R", NO_WEIGHTS),
+    "a new set": (b"\x8f(" + DOUBLED + b"\x90", NO_WEIGHTS),
+    "a frozen set": (b"(" + DOUBLED + b"\x91", NO_WEIGHTS),
+    "an integer without end": (b"\x8b" + struct.pack("<I", 2**20) + b"\x7f" * 2**20, "object of 'builtins.int'"),
+    "an integer that is not there": (b"\x8b" + struct.pack("<I", 2**31 - 1), DAMAGED),
+    "text that is not there": (b"\x8d" + length(2**62), DAMAGED),
+    "bytes that are not there": (b"\x8e" + length(2**40), DAMAGED),
+    "a bytearray that is not there": (b"\x96" + length(2**40), DAMAGED),
+    "a frame that is not there": (b"\x95" + length(2**40), DAMAGED),
+    "a memo without end": (b"Nr" + struct.pack("<I", 2**32 - 1), DAMAGED),
+    "a memo with gaps": (b"Nr" + struct.pack("<I", MOST_INSTRUCTIONS - 1) + b"h\x02", DAMAGED),
+    "a name without end": (
+        text("x" * 2**20) + b"q\x000](" + b"h\x00h\x00\x93" * 50_000 + b"e0" + b"h\x00h\x00\x93)R",
+        "object of 'xxxx",
+    ),
+    "a name that is no text": (b"NN\x93", DAMAGED),
+    "an array that is not there": (
+        b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01"
+        + number(10**12)
+        + b"\x85cnumpy\ndtype\n"
+        + text("f8")
+        + b"\x85R\x89C\x00tb",
+        NO_WEIGHTS,
+    ),
+    "an ordered copy": (b"ccollections\nOrderedDict\n]\x85R", NO_WEIGHTS),
+    "arguments without end": (b"cargparse\nNamespace\n(" + b"N" * 1000 + b"tR", NO_WEIGHTS),
+    "a tensor as arguments": (b"cargparse\nNamespace\n" + tensor(storage()) + b"R", DAMAGED),
+    "a call of what is no class": (b"N)R", DAMAGED),
+    "a registered extension": (b"\x82\x01", "has the instruction EXT1"),
+    "a buffer from elsewhere": (b"\x97", "has the instruction NEXT_BUFFER"),
     "a mark without end": (b"(" * (MOST_MARKS + 1), f"nested more than {MOST_MARKS} levels deep"),
     "instructions without end": (
         b"](" + b"N" * MOST_INSTRUCTIONS + b"e",
         f"more than {MOST_INSTRUCTIONS} instructions",
     ),
-    "a mapping that is a tensor": (tensor(storage()) + text("x") + b"Ns", "its pickle is damaged"),
-    "a state for a tensor": (tensor(storage()) + b"(" + storage() + b"tb", "its pickle is damaged"),
-    "a stack that is empty": (b"0", "POP"),
-    "a memo that is empty": (b"h\x09", "its pickle is damaged"),
-    "an unknown instruction": (b"\xff", "its pickle is damaged"),
+    "a mapping that is a tensor": (tensor(storage()) + text("x") + b"Ns", DAMAGED),
+    "a state for a tensor": (tensor(storage()) + b"(" + storage() + b"tb", DAMAGED),
+    "a stack that is empty": (b"000", DAMAGED),
+    "a memo that is empty": (b"h\x09", DAMAGED),
+    "an unknown instruction": (b"\xff", DAMAGED),
     "a persistent module": (b"(" + text("module") + b"NNNtQ", "holds a whole pickled module"),
+    "a protocol to come": (b"\x80\x06", "pickled with protocol 6"),
 }
 
 LYING = {
@@ -267,7 +330,7 @@ class TestPickles:
     def test_what_asks_for_too_much_is_refused_in_old_files_too(self, legacy, case):
         value, said = GREEDY[case]
         if "Storage\n" not in str(value):
-            assert said in refusal(legacy(saved("weight", value)))
+            assert said in refusal(legacy(saved("weight", value), keys=(), data=b""))
 
     @pytest.mark.timeout(20)
     @pytest.mark.parametrize(
@@ -294,8 +357,8 @@ class TestPickles:
         assert "its weights share memory" in refusal(path)
 
     def test_names_in_messages_are_printable_and_short(self, archive):
-        refused = refusal(archive(saved("x", b"c" + b"\x1b[31m" * 500 + b"\nname\n")))
-        assert "names '\\x1b[31m" in refused
+        refused = refusal(archive(saved("x", b"c" + b"\x1b[31m" * 500 + b"\nname\n)R")))
+        assert "objects of '\\x1b[31m" in refused
 
 
 class TestLegacy:

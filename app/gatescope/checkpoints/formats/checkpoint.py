@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from gatescope.checkpoints.formats import archive, legacy, placeholders, reparametrized, state_dict, wrappers
+from gatescope.checkpoints.formats import (
+    archive,
+    beside,
+    legacy,
+    reparametrized,
+    safetensors_header,
+    shards,
+    state_dict,
+    wrappers,
+)
 from gatescope.checkpoints.formats.names import RESAVE, listed, printable, quoted
+from gatescope.checkpoints.formats.plain import Entries
+from gatescope.checkpoints.formats.source import Source, opened
+from gatescope.checkpoints.formats.tensors import Loader, StoredTensor, is_finite
 from gatescope.errors import CheckpointError
 
 MOST_BYTES = 2 * 2**30
-MOST_HEADER_BYTES = 16 * 2**20
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
+FIRST_BYTES = 64
 GIT_LFS = b"version https://git-lfs"
-
-_loading = threading.Lock()
-"""`safe_globals` is the process's, not the thread's."""
 
 
 @dataclass(frozen=True)
@@ -35,118 +42,113 @@ class Checkpoint:
     weights: dict[str, Tensor]
     notes: tuple[str, ...]
     """What was unwrapped, put together or left out, one sentence each."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """The plain data that stood beside the weights at every level; of one name, the outermost. See `formats.beside`."""
+
+
+class _Saved(NamedTuple):
+    """What was saved, the texts of a safetensors file, and notes."""
+
+    content: Any
+    texts: Mapping[str, Any] = {}
+    notes: tuple[str, ...] = ()
 
 
 def read(path: Path, most_bytes: int = MOST_BYTES) -> Checkpoint:
-    """The weights in a file of `torch.save` (of any age) or safetensors; its content says which, not its name.
+    """The weights in a file of `torch.save` (of any age), in safetensors, or in the parts that an index names.
 
-    Nothing in it is executed, and what it declares is held against its length before memory is taken for it.
+    The content says what a file is, not its name. Nothing in it is executed or imported, and what it declares is held
+    against its length before memory is taken for it. Files that are read later may change: weights are copies.
 
     Raises:
         CheckpointError: it cannot be read, is larger than `most_bytes`, is not safe to read, or holds no weights.
     """
     try:
-        saved, set_aside = _saved(path, most_bytes)
-        found = state_dict.find(saved)
-        tensors, left_out = _floating(found.tensors)
-        whole, folded = reparametrized.fold(tensors)
-        names, unwrapped = wrappers.unwrap(whole)
-        _check_size(whole, most_bytes)
-        weights = {names[name]: _own(name, value) for name, value in whole.items()}
+        shards.refuse_part(path.name)
+        with ExitStack() as files:
+            return _weights(_saved(path, most_bytes, files), most_bytes)
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path.name or str(path))}: {error}") from None
-    return Checkpoint(weights, (*set_aside, *found.notes, *left_out, *folded, *unwrapped, *_precision(weights)))
-
-
-def _saved(path: Path, most_bytes: int) -> tuple[Any, tuple[str, ...]]:
-    """What was saved, and a note of the objects in it that were not read."""
-    try:
-        with open(path, "rb", opener=_at_once) as file:
-            return _content(path, file, _size(file, most_bytes))
     except OSError as error:
-        raise CheckpointError(f"it cannot be read: {error.strerror or error}") from None
-    except ValueError:  # a NUL in its name
-        raise CheckpointError("it cannot be read: this is no name of a file") from None
+        raise CheckpointError(f"{printable(path.name)}: it cannot be read: {error.strerror or error}") from None
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Open without waiting for somebody to write, as a named pipe would have it."""
-    return os.open(path, flags | os.O_NONBLOCK)
+def _weights(saved: _Saved, most_bytes: int) -> Checkpoint:
+    """Find, read, put together and rename them."""
+    found = state_dict.find(saved.content)
+    floating, left_out = _floating(found.tensors)
+    stored, unmasked = reparametrized.unmask(floating)
+    _check_size(stored, most_bytes)
+    loaded = _loaded(stored)
+    whole, folded = reparametrized.fold(loaded)
+    for name, value in whole.items():
+        if loaded.get(name) is not value and not is_finite(value):
+            raise _not_finite(name, value)
+    names, unwrapped = wrappers.unwrap(whole)
+    weights = {names[name]: value for name, value in whole.items()}
+    plain, too_large = beside.plain((*found.beside, *saved.texts.items()))
+    large = (f"Too large to be looked at: {listed(too_large)}.",) if too_large else ()
+    changed = (*left_out, *unmasked, *folded, *unwrapped)
+    return Checkpoint(weights, (*saved.notes, *found.notes, *large, *changed, *_precision(weights)), plain)
 
 
-def _size(file: BinaryIO, most_bytes: int) -> int:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("it is no regular file")
-    if status.st_size > most_bytes:
-        raise CheckpointError(
-            f"it has {status.st_size} bytes, and at most {most_bytes} are read; save the weights alone"
-        )
-    return status.st_size
+def _saved(path: Path, most_bytes: int, files: ExitStack) -> _Saved:
+    """What was saved; the files stay open for the weights to be read."""
+    source = files.enter_context(opened(path, most_bytes))
+    if shards.is_index(source.at(0, FIRST_BYTES)):
+        return _parts(path.parent, shards.read_index(source), most_bytes, files)
+    return _content(source)
 
 
-def _content(path: Path, file: BinaryIO, size: int) -> tuple[Any, tuple[str, ...]]:
-    begins = file.read(64)
-    for kind in (archive, legacy):
-        if begins.startswith(kind.BEGINS):
-            seen = kind.survey(file, size)
-            aside = (f"Not read: objects of {listed(list(seen.set_aside))}.",) if seen.set_aside else ()
-            return _unpickled(file), aside
+def _content(source: Source) -> _Saved:
+    begins = source.at(0, FIRST_BYTES)
+    if begins.startswith(archive.BEGINS):
+        return _Saved(archive.read(source))
+    if begins.startswith(legacy.BEGINS):
+        return _Saved(legacy.read(source))
     if begins[8:9] == b"{":
-        return _safetensors(path, int.from_bytes(begins[:8], "little"), size), ()
-    raise CheckpointError(_unknown(begins))
-
-
-def _unknown(begins: bytes) -> str:
+        return _Saved(*safetensors_header.read(source))
     known = "give a file of torch.save (.pt, .pth, .ckpt, .bin) or a .safetensors file"
     if not begins:
-        return f"it is empty; {known}"
+        raise CheckpointError(f"it is empty; {known}")
     if begins.startswith(GIT_LFS):
-        return "it is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
-    if begins.startswith(b"\x80"):
-        return f"it is a pickle that torch.save did not write, and is not read; {RESAVE}"
-    return f"it begins with {begins[:8]!r}, like no checkpoint; {known}"
+        raise CheckpointError("it is a pointer of Git LFS, not the file itself; fetch it with git lfs pull")
+    raise CheckpointError(f"it begins with {begins[:8]!r}, like no checkpoint; {known}")
 
 
-def _unpickled(file: BinaryIO) -> Any:
-    file.seek(0)
-    with _loading, torch.serialization.safe_globals(placeholders.safe_globals()):
+def _parts(folder: Path, parts: dict[str, list[str]], most_bytes: int, files: ExitStack) -> _Saved:
+    """The weights that an index names, from all of its parts."""
+    content = Entries()
+    texts: dict[str, Any] = {}
+    unnamed: list[str] = []
+    for part, names in parts.items():
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # noqa: BLE001 - a stranger's file: whatever is wrong with it is the file's fault
-            raise _unreadable(error) from None
+            source = files.enter_context(opened(folder / part, most_bytes))
+            saved = _content(source)
+        except CheckpointError as error:
+            raise CheckpointError(f"its part {quoted(part)}: {error}") from None
+        most_bytes -= source.size
+        held = saved.content.named if isinstance(saved.content, Entries) else {}
+        if missing := [name for name in names if name not in held]:
+            raise CheckpointError(f"its part {quoted(part)} does not hold {listed(missing)}, as the index says")
+        content.named |= {name: held[name] for name in names}
+        texts = {**saved.texts, **texts}
+        unnamed += held.keys() - set(names)
+    notes = (f"Not read, because the index does not name them: {listed(sorted(unnamed))}.",) if unnamed else ()
+    return _Saved(content, texts, (f"Read from {len(parts)} parts: {listed(list(parts))}.", *notes))
 
 
-def _safetensors(path: Path, header: int, size: int) -> dict[str, Tensor]:
-    if header > min(size - 8, MOST_HEADER_BYTES):
-        raise CheckpointError(f"its header says that it has {header} bytes, of {size} in all: it is cut off or damaged")
-    try:
-        return load_file(path)
-    except Exception as error:  # noqa: BLE001 - as above
-        raise _unreadable(error) from None
-
-
-def _unreadable(error: Exception) -> CheckpointError:
-    reason = next(iter(str(error).splitlines()), "")
-    return CheckpointError(f"it is damaged ({printable(reason) or type(error).__name__}); copy or save the file again")
-
-
-def _floating(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _floating(tensors: dict[str, StoredTensor]) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
     """The tensors that may be weights, and a note of the buffers that cannot."""
-    floating: dict[str, Tensor] = {}
+    floating: dict[str, StoredTensor] = {}
     others: list[str] = []
     for name, value in tensors.items():
         if not name.isprintable():
             raise CheckpointError(f"{quoted(name)} is no name of a weight; {RESAVE}")
-        if value.dtype in DTYPES and value.numel():
+        if value.dtype in DTYPES and value.numel:
             floating[name] = value
-        elif name.rpartition(".")[2].startswith(("weight", "bias")):
-            what = (
-                f"{value.dtype}, not floating-point numbers"
-                if value.numel()
-                else f"no numbers, its shape is {list(value.shape)}"
-            )
-            raise CheckpointError(f"{quoted(name)} holds {what}; save the module as it was trained, in float32")
+        elif state_dict.is_parameter(name):
+            raise CheckpointError(f"{quoted(name)} holds {_kind(value)}; save the module as it was trained, in float32")
         else:
             others.append(name)
     if not floating:
@@ -154,22 +156,37 @@ def _floating(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str,
     return floating, (f"Left out, because they are no floating-point numbers: {listed(others)}.",) if others else ()
 
 
-def _check_size(weights: dict[str, Tensor], most_bytes: int) -> None:
-    if sum(value.nbytes for value in weights.values()) > most_bytes:
+def _kind(value: StoredTensor) -> str:
+    if not value.numel:
+        return f"no numbers, its shape is {list(value.shape)}"
+    is_short = value.dtype.is_floating_point
+    return f"{value.dtype}, {'a precision that is not served' if is_short else 'not floating-point numbers'}"
+
+
+def _check_size(stored: dict[str, StoredTensor], most_bytes: int) -> None:
+    for value in stored.values():
+        value.check_expanded()
+    if sum(value.nbytes for value in stored.values()) > most_bytes:
         raise CheckpointError(f"its weights share memory, and have more than {most_bytes} bytes without; {RESAVE}")
 
 
-def _own(name: str, value: Tensor) -> Tensor:
-    """The values in memory of their own; once float32, each of them is a number."""
-    finite = torch.isfinite(value.float())
-    if not bool(finite.all()):
-        wrong = ~finite.flatten()
-        first = torch.unravel_index(wrong.view(torch.uint8).argmax(), value.shape)
-        raise CheckpointError(
-            f"{quoted(name)} holds NaN or Infinity, or what float32 cannot hold, in {int(wrong.sum())} of its "
-            f"{value.numel()} places, first at {[int(index) for index in first]}; save it from before training diverged"
-        )
-    return value.detach().clone(memory_format=torch.contiguous_format)
+def _loaded(stored: dict[str, StoredTensor]) -> dict[str, Tensor]:
+    loader = Loader()
+    loaded: dict[str, Tensor] = {}
+    for name, value in stored.items():
+        loaded[name], finite = loader.load(value)
+        if not finite:
+            raise _not_finite(name, loaded[name])
+    return loaded
+
+
+def _not_finite(name: str, value: Tensor) -> CheckpointError:
+    wrong = ~torch.isfinite(value.float()).flatten()
+    first = torch.unravel_index(wrong.view(torch.uint8).argmax(), value.shape)
+    return CheckpointError(
+        f"{quoted(name)} holds NaN or Infinity, or what float32 cannot hold, in {int(wrong.sum())} of its "
+        f"{value.numel()} places, first at {[int(index) for index in first]}; save it from before training diverged"
+    )
 
 
 def _precision(weights: dict[str, Tensor]) -> tuple[str, ...]:

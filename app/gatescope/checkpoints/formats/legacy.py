@@ -2,43 +2,75 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import BinaryIO
+from typing import Any
 
-from gatescope.checkpoints.formats.pickle_calls import Made
-from gatescope.checkpoints.formats.pickled import MOST_BYTES as MOST_PICKLE_BYTES
-from gatescope.checkpoints.formats.pickled import Survey
+from gatescope.checkpoints.formats.names import RESAVE
+from gatescope.checkpoints.formats.source import CUT_OFF, Source
+from gatescope.checkpoints.formats.storages import Storages
+from gatescope.checkpoints.formats.unpickler import MOST_BYTES as MOST_PICKLE_BYTES
+from gatescope.checkpoints.formats.unpickler import Unpickler
 from gatescope.errors import CheckpointError
 
-BEGINS = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
-"""The pickles of `torch.serialization`'s MAGIC_NUMBER and PROTOCOL_VERSION."""
+BEGINS = b"\x80"
 
-DAMAGED = "it is damaged or cut off; copy or save the file again"
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+PROTOCOL_VERSION = 1001
+"""The first and the second pickle, as `torch.serialization` has them."""
+FIRST_BYTES = 64
+"""More than these two take in any protocol."""
+
+NOT_TORCH = f"it is a pickle that torch.save did not write, and is not read; {RESAVE}"
 
 
-def survey(file: BinaryIO, size: int) -> Survey:
-    """What is in such a file, without having read a tensor of it.
+def read(source: Source) -> Any:
+    """What was saved in such a file; of tensors, where they are.
 
     Raises:
         CheckpointError: it is damaged, declares more than it is long, or its pickle asks for more than weights.
     """
-    file.seek(len(BEGINS))
-    pickles = BytesIO(file.read(MOST_PICKLE_BYTES))
-    Survey(pickles).run()  # of the system that saved it
-    seen = Survey(pickles)
-    seen.run()
-    keys = Survey(pickles).run()
-    # A storage that is declared and not in the file would be made of whatever lay in memory.
-    if not isinstance(keys, Made) or not all(isinstance(key, str) for key in keys.items):
-        raise CheckpointError(DAMAGED)
-    if sorted(keys.items) != sorted(seen.storages):
-        raise CheckpointError(DAMAGED)
-    offset = len(BEGINS) + pickles.tell()
-    for key in keys.items:
-        file.seek(offset)
-        if int.from_bytes(file.read(8), "little") != seen.storages[key].numel:
-            raise CheckpointError(DAMAGED)
-        offset += 8 + seen.storages[key].nbytes
-    if offset != size:
-        raise CheckpointError(DAMAGED)
-    return seen
+    start = _after_magic(source.at(0, FIRST_BYTES))
+    pickles = source.at(0, start + MOST_PICKLE_BYTES)
+    storages = Storages(source)
+    system = Unpickler(pickles, _nothing, start)
+    system.load()
+    saved = Unpickler(pickles, storages.persistent, system.position)
+    content = saved.load()
+    keys = Unpickler(pickles, _nothing, saved.position)
+    _locate(source, storages, keys.load(), keys.position)
+    return content
+
+
+def _after_magic(first: bytes) -> int:
+    """Where the third pickle begins."""
+    position = 0
+    for expected in (MAGIC_NUMBER, PROTOCOL_VERSION):
+        pickled = Unpickler(first, _nothing, position)
+        try:
+            found = pickled.load()
+        except CheckpointError:
+            raise CheckpointError(NOT_TORCH) from None
+        if type(found) is not int or found != expected:
+            raise CheckpointError(NOT_TORCH)
+        position = pickled.position
+    return position
+
+
+def _nothing(saved_id: Any) -> None:
+    """Refuse what only the pickle of the weights may keep outside itself."""
+    raise TypeError(saved_id)
+
+
+def _locate(source: Source, storages: Storages, keys: Any, offset: int) -> None:
+    """Give every storage its place in the file; each that is declared is there once, and nothing else."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise CheckpointError(CUT_OFF)
+    if sorted(keys) != sorted(storages.by_key):
+        raise CheckpointError(CUT_OFF)
+    for key in keys:
+        storage = storages.by_key[key]
+        if int.from_bytes(source.at(offset, 8), "little") != storage.numel:
+            raise CheckpointError(CUT_OFF)
+        storage.offset = offset + 8
+        offset += 8 + storage.nbytes
+    if offset != source.size:
+        raise CheckpointError(CUT_OFF)
