@@ -54,6 +54,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     with _connected(model, models, device, url, key) as (connection, info):
         body = _body(info, input_file, text, horizon)
         reply = connection.post(f"{_path(model)}/predict", body)
+    _warn(info)
     show(reply, lambda width: terminal.prediction(json.loads(reply), info, width))
 
 
@@ -78,6 +79,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     _check_plot(plot_file)
     with _connected(model, models, device, url, key) as (connection, info):
         body, path = _body(info, input_file, text, horizon), f"{_path(model)}/trace"
+        _warn(info)
         if out is not None:
             _write(connection.post(path, body, OUT_FORMATS[out.suffix]), info, out)
         if out is not None and plot_file is None:
@@ -106,6 +108,16 @@ def _connected(
         settings = options.settings(models_dir=models, device=device)
     with progress(f"asking {model}"), Connection(url, settings, key) as connection:
         yield connection, connection.get(_path(model))
+
+
+def _warn(info: Any) -> None:
+    """Say that what the model predicts was never compared with what the training code predicts."""
+    predicts = (info["output"] or {}).get("kind") != "output"
+    if predicts and "verified" in info and info["verified"] is None:
+        say(
+            f"the predictions of '{info['name']}' are not verified: nobody has compared them with numbers of the "
+            "training code. Import the model with --sample to have that done"
+        )
 
 
 def _path(model: str) -> str:

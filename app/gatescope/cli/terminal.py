@@ -33,9 +33,15 @@ def prediction(reply: Mapping[str, Any], info: Mapping[str, Any], width: int) ->
     """
     if "prediction" not in reply:
         rows = reply["output"][0]
-        return _tables("output", [f"unit {unit}" for unit in range(len(rows[0]))], rows, width)
-    parts = [_one(reply, info, row, width) for row in range(len(reply["sequence_lengths"]))]
-    return Group(*parts)
+        table = _tables("output", [f"unit {unit}" for unit in range(len(rows[0]))], rows, width)
+        return Group(table, *_notes(reply))
+    heads = {None: reply["prediction"]} | reply.get("heads", {})
+    parts = [
+        _one(said, name, reply, info, row, width)
+        for row in range(len(reply["sequence_lengths"]))
+        for name, said in heads.items()
+    ]
+    return Group(*parts, *_notes(reply))
 
 
 def trace(reply: Mapping[str, Any], info: Mapping[str, Any], width: int) -> RenderableType:
@@ -59,7 +65,7 @@ def trace(reply: Mapping[str, Any], info: Mapping[str, Any], width: int) -> Rend
                 parts.append(Panel(picture, title=title, title_align="left", subtitle=_scale(signal, limits)))
     model = reply["model"]
     parts.append(Text(f"{model['name']} version {model['version']}, residual {reply['residual']:.1e}"))
-    return Group(*parts)
+    return Group(*parts, *_notes(reply))
 
 
 def checkpoint(report: Mapping[str, Any]) -> RenderableType:
@@ -87,24 +93,59 @@ def _bullet(note: str) -> Text:
     return Text(f"- {note}")
 
 
-def _one(reply: Mapping[str, Any], info: Mapping[str, Any], row: int, width: int) -> RenderableType:
-    said = reply["prediction"]
-    title = f"sequence {row}"
+def _notes(reply: Mapping[str, Any]) -> list[Text]:
+    """What was assumed; that the predictions are not verified is said elsewhere."""
+    return [Text(f"note: {note['message']}") for note in reply.get("notes", ()) if note["code"] != "unverified"]
+
+
+def _one(
+    said: Mapping[str, Any], head: str | None, reply: Mapping[str, Any], info: Mapping[str, Any], row: int, width: int
+) -> RenderableType:
+    """What a head says of one sequence; None is the first one."""
+    title = f"sequence {row}" if head is None else f"sequence {row}, {head}"
     if "text" in said:
         return Panel(Text(said["text"][row]), title=title, title_align="left")
+    values = said["values"][row]
+    is_per_step = isinstance(values[0], list)
     if "labels" not in said:
-        values = said["values"][row]
-        names = info["output"]["names"]
-        return _tables(title, names, values if isinstance(values[0], list) else [values], width)
-    labels, probabilities = said["labels"][row], said["probabilities"][row]
-    if isinstance(labels, str):
-        labels, probabilities = [labels], [probabilities]
-    tokens = reply.get("tokens", [[""] * len(labels)])[row]
+        return _tables(title, _value_names(info, head), values if is_per_step else [values], width)
+    labels = said["labels"][row] if is_per_step else [said["labels"][row]]
+    probabilities = said["probabilities"][row] if "probabilities" in said else [None] * len(labels)
+    if not is_per_step and "probabilities" in said:
+        probabilities = [probabilities]
+    tokens = reply["tokens"][row] if "tokens" in reply else [""] * len(labels)
     columns = [Column(name, overflow="fold") for name in ("step", "token", "label", "probability")]
     table = Table(*columns, title=title, title_justify="left")
     for step, (token, label, scores) in enumerate(zip(tokens, labels, probabilities, strict=False)):
-        table.add_row(str(step), repr(token)[1:-1], repr(label)[1:-1], f"{max(scores):.3f}")
+        table.add_row(str(step), repr(token)[1:-1], *_labelled(label, scores, info, head))
     return table
+
+
+def _labelled(
+    label: str | list[str], scores: list[float] | None, info: Mapping[str, Any], head: str | None
+) -> list[str]:
+    """A label, or several, and their probabilities; a path through labels has none."""
+    several = [label] if isinstance(label, str) else label
+    shown = ", ".join(repr(each)[1:-1] for each in several)
+    if scores is None:
+        return [shown, ""]
+    if isinstance(label, str):
+        return [shown, f"{max(scores):.3f}"]
+    names = _head_info(info, head).get("labels") or []
+    return [shown, ", ".join(f"{scores[names.index(each)]:.3f}" for each in several)]
+
+
+def _value_names(info: Mapping[str, Any], head: str | None) -> list[str]:
+    """What the values of a regression are called; of quantiles each name several times."""
+    told = _head_info(info, head)
+    quantiles = told.get("quantiles")
+    return told["names"] if not quantiles else [f"{name} {each:g}" for name in told["names"] for each in quantiles]
+
+
+def _head_info(info: Mapping[str, Any], head: str | None) -> Mapping[str, Any]:
+    """What ModelInfo says of a head, None of the first."""
+    output: Mapping[str, Any] = info["output"]
+    return output if head is None else next(each for each in output["heads"] if each["name"] == head)
 
 
 def _tables(title: str, names: list[str], rows: list[list[float]], width: int) -> RenderableType:

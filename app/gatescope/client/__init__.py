@@ -2,13 +2,14 @@
 
 from gatescope.client._async import AsyncClient, AsyncSession
 from gatescope.client._sync import Client, Session
-from gatescope.client.prediction import Prediction, State, Step
+from gatescope.client.prediction import Head, Prediction, State, Step
 from gatescope.client.problem import ServiceError, Unreachable
 
 __all__ = [
     "AsyncClient",
     "AsyncSession",
     "Client",
+    "Head",
     "Prediction",
     "ServiceError",
     "Session",

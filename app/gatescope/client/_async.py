@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -125,10 +125,12 @@ class AsyncClient:
         *,
         version: str | None = None,
         session_id: str | None = None,
-        initial_state: tuple[Array, Array] | Mapping[str, Array] | None = None,
+        initial_state: tuple[Array, Array] | Mapping[str, Any] | None = None,
+        static_inputs: Array | None = None,
+        static_columns: Sequence[str] | None = None,
     ) -> AsyncSession:
         """A stateful stream, which begins with `async with` or `open` and ends with it or `close`."""
-        return AsyncSession(self, Stream(model, version, session_id, initial_state))
+        return AsyncSession(self, Stream(model, version, session_id, initial_state, static_inputs, static_columns))
 
     def resume(self, session_id: str) -> AsyncSession:
         """A stream that is there already; leaving its `async with` does not end it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -125,10 +125,12 @@ class Client:
         *,
         version: str | None = None,
         session_id: str | None = None,
-        initial_state: tuple[Array, Array] | Mapping[str, Array] | None = None,
+        initial_state: tuple[Array, Array] | Mapping[str, Any] | None = None,
+        static_inputs: Array | None = None,
+        static_columns: Sequence[str] | None = None,
     ) -> Session:
         """A stateful stream, which begins with `with` or `open` and ends with it or `close`."""
-        return Session(self, Stream(model, version, session_id, initial_state))
+        return Session(self, Stream(model, version, session_id, initial_state, static_inputs, static_columns))
 
     def resume(self, session_id: str) -> Session:
         """A stream that is there already; leaving its `with` does not end it."""

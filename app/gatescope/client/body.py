@@ -13,7 +13,14 @@ from gatescope.errors import InvalidInput
 
 JSON, SAFETENSORS = "application/json", "application/vnd.safetensors"
 
-TENSORS = ("inputs", "sequence_lengths", "initial_state.hidden_state", "initial_state.cell_state", "future_inputs")
+TENSORS = (
+    "inputs",
+    "sequence_lengths",
+    "initial_state.hidden_state",
+    "initial_state.cell_state",
+    "future_inputs",
+    "static_inputs",
+)
 """What the API takes as a tensor; a dot leads into a field."""
 
 _DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float32, "int64": np.int64}

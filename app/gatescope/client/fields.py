@@ -16,6 +16,7 @@ class Chunk(TypedDict, total=False):
 
     text: str | Sequence[str] | None
     layout: Literal["batch_time_feature", "time_batch_feature"]
+    columns: Sequence[str] | None
     sequence_lengths: Array | None
     outputs: Sequence[Output] | None
     module: str | None
@@ -27,7 +28,9 @@ class Asked(Chunk, total=False):
     """The fields of a predict body, and the model's version."""
 
     version: str | None
-    initial_state: tuple[Array, Array] | Mapping[str, Array] | None
+    initial_state: tuple[Array, Array] | Mapping[str, Any] | None
+    static_inputs: Array | None
+    static_columns: Sequence[str] | None
 
 
 class Selected(TypedDict, total=False):
@@ -64,6 +67,15 @@ def written(given: Mapping[str, Any]) -> dict[str, Any]:
         told["units"] = ":".join("" if end is None else str(end) for end in ends)
     if isinstance(span, slice):
         told["time"] = {name: getattr(span, name) for name in ("start", "stop", "step")}
-    if isinstance(state, tuple | list):
-        told["initial_state"] = dict(zip(("hidden_state", "cell_state"), state, strict=True))
+    if state is not None:
+        told["initial_state"] = _named_state(state)
     return told
+
+
+def _named_state(state: Any) -> Any:
+    """A pair (h, c) under its names; pairs of several modules under theirs."""
+    if isinstance(state, tuple | list):
+        return dict(zip(("hidden_state", "cell_state"), state, strict=True))
+    if not isinstance(state, Mapping) or "modules" in state or {"hidden_state", "cell_state"} & state.keys():
+        return state
+    return {"modules": {name: _named_state(each) for name, each in state.items()}}

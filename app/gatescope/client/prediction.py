@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -17,6 +17,28 @@ class State(NamedTuple):
 
     hidden_state: np.ndarray
     cell_state: np.ndarray
+
+
+def state_of(said: Mapping[str, Any]) -> State | dict[str, State]:
+    """A state as a reply has it: of a lone recurrent module, or of several by their names."""
+    if "modules" in said:
+        return {name: State(**each) for name, each in said["modules"].items()}
+    return State(**said)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What a further head of the model said; its fields are those of `Prediction`."""
+
+    values: np.ndarray
+    labels: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Self:
+        """What the fields of a reply say."""
+        labels = _padded(said["labels"], said["values"]) if "labels" in said else None
+        return cls(said["values"], labels, said.get("probabilities"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +58,8 @@ class Prediction:
     """Float32 (batch, time, value), or (batch, value) where there is one prediction per sequence."""
 
     labels: np.ndarray | None = None
-    """(batch, time) or (batch): the likeliest label, or the token that was drawn."""
+    """(batch, time) or (batch): the likeliest label, or the token that was drawn. Of a multi-label task a tuple of
+    labels stands in each place."""
 
     probabilities: np.ndarray | None = None
     """Float32 (batch, time, label) or (batch, label)."""
@@ -50,8 +73,18 @@ class Prediction:
     output: np.ndarray | None = None
     """Float32 (batch, time, directions · unit): the top layer's."""
 
-    final_state: State | None = None
-    """Each sequence's state at its own last step; the `initial_state` of what comes next."""
+    final_state: State | dict[str, State] | None = None
+    """Each sequence's state at its own last step; the `initial_state` of what comes next. Of several recurrent modules
+    by name."""
+
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    """What the heads behind the first said, by name."""
+
+    verified: bool = True
+    """False beside a prediction of a model whose predictions were never compared with those of the training code."""
+
+    notes: Sequence[Mapping[str, Any]] = ()
+    """What was assumed for the request: `code`, `message` and, where there is one, `loc`."""
 
     @classmethod
     def of(cls, said: Mapping[str, Any], **more: Any) -> Self:
@@ -62,12 +95,15 @@ class Prediction:
             version=said["model"]["version"],
             sequence_lengths=np.asarray(said["sequence_lengths"], dtype=np.int64),
             values=prediction.get("values"),
-            labels=_padded(prediction["labels"]) if "labels" in prediction else None,
+            labels=_padded(prediction["labels"], prediction["values"]) if "labels" in prediction else None,
             probabilities=prediction.get("probabilities"),
             text=prediction.get("text"),
             tokens=said.get("tokens"),
             output=said.get("output"),
-            final_state=None if state is None else State(**state),
+            final_state=None if state is None else state_of(state),
+            heads={name: Head.of(each) for name, each in said.get("heads", {}).items()},
+            verified=said["model"].get("verified", True),
+            notes=said.get("notes", ()),
             **more,
         )
 
@@ -83,9 +119,23 @@ class Step(Prediction):
     """Where it was asked for."""
 
 
-def _padded(rows: Sequence[str | Sequence[str]]) -> np.ndarray:
-    """(batch, time), as long as the longest row, or (batch)."""
-    if not rows or isinstance(rows[0], str):
-        return np.array(rows, dtype=np.str_)
-    longest = max(map(len, rows))
-    return np.array([[*row, *[""] * (longest - len(row))] for row in rows], dtype=np.str_)
+_PER_STEP = 3  # axes of values: (batch, time, value)
+
+
+def _padded(rows: Sequence[Any], values: Any) -> np.ndarray:
+    """(batch, time), as long as the longest row, or (batch); several labels in one place are a tuple.
+
+    Args:
+        rows: the labels as a reply has them.
+        values: what stands beside them, (batch, time, value) or (batch, value).
+    """
+    is_per_step = np.ndim(values) == _PER_STEP
+    places = [[*row] for row in rows] if is_per_step else [[row] for row in rows]
+    is_text = isinstance(places[0][0], str)
+    made = np.full((len(places), max(map(len, places))), "", dtype=object)
+    for row, labels in enumerate(places):
+        for step in range(made.shape[1]):
+            given = labels[step] if step < len(labels) else ""
+            made[row, step] = given if is_text else tuple(given)
+    padded = made.astype(np.str_) if is_text else made
+    return padded if is_per_step else padded[:, 0]

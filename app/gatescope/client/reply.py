@@ -29,12 +29,20 @@ def fields(reply: httpx.Response) -> dict[str, Any]:
     arrays, metadata = safetensors_file.read(bytearray(reply.content))  # so that the arrays can be written to
     said = {name: loads(text) for name, text in metadata.items()}
     for name, array in arrays.items():
-        _put(said, name.split("."), array)
+        _put(said, _path_of(name), array)
     return said
 
 
 def nothing(_: httpx.Response) -> None:
     """For replies that say no more than that it is done."""
+
+
+def _path_of(name: str) -> list[str]:
+    """The fields that an array stands in; the names of modules may have dots."""
+    before, is_of_module, rest = name.partition(".modules.")
+    if not is_of_module:
+        return name.split(".")
+    return [*before.split("."), "modules", *rest.rsplit(".", 1)]
 
 
 def _put(fields: dict[str, Any], path: list[str], value: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -14,7 +14,7 @@ from gatescope import dataset
 from gatescope.client.body import SAFETENSORS, encode
 from gatescope.client.call import Call, path
 from gatescope.client.fields import Array, Chunk, Selected, written
-from gatescope.client.prediction import State, Step
+from gatescope.client.prediction import State, Step, state_of
 from gatescope.client.reply import fields, json, nothing
 from gatescope.errors import SessionExists, SessionNotFound
 
@@ -27,7 +27,9 @@ class Stream:
     """None for a session that is there already."""
     version: str | None = None
     session_id: str | None = None
-    initial_state: tuple[Array, Array] | Mapping[str, Array] | None = None
+    initial_state: tuple[Array, Array] | Mapping[str, Any] | None = None
+    static_inputs: Array | None = None
+    static_columns: Sequence[str] | None = None
     steps: int | None = field(default=None, init=False)
     """How many were taken; None before it is open, and after its end."""
 
@@ -46,7 +48,8 @@ class Stream:
             return Call("GET", self._path(), self._found)
         own, self.session_id = self.session_id is None, self.session_id or uuid.uuid4().hex
         named = {"model": self.model, "version": self.version, "session_id": self.session_id}
-        body = encode(named | written({"initial_state": self.initial_state}))
+        static = {"static_inputs": self.static_inputs, "static_columns": self.static_columns}
+        body = encode(named | static | written({"initial_state": self.initial_state}))
         return Call("POST", path("sessions"), self._begin, body, done_if=SessionExists if own else None)
 
     def to_step(
@@ -80,15 +83,15 @@ class Stream:
         """
         return Call("GET", self._path(), self._looked)
 
-    def to_read_state(self) -> Call[State]:
-        """Where it stands, each (layers · directions, 1, unit).
+    def to_read_state(self) -> Call[State | dict[str, State]]:
+        """Where it stands, each (layers · directions, 1, unit); of several recurrent modules by name.
 
         Raises:
             SessionNotFound: it was ended, or idle for too long.
         """
         return Call("GET", self._path("state"), _state)
 
-    def to_write_state(self, state: tuple[Array, Array] | Mapping[str, Array]) -> Call[None]:
+    def to_write_state(self, state: tuple[Array, Array] | Mapping[str, Any]) -> Call[None]:
         """Go on from another state, each (layers · directions, 1, unit).
 
         Raises:
@@ -146,5 +149,12 @@ def _with_trace(said: dict[str, Any], info: dict[str, Any]) -> Step:
     return Step.of(said, steps=int(said["steps"]), trace=traced)
 
 
-def _state(reply: httpx.Response) -> State:
-    return State(**{name: np.array(value, dtype=np.float32) for name, value in json(reply).items()})
+def _state(reply: httpx.Response) -> State | dict[str, State]:
+    return state_of(_arrays(json(reply)))
+
+
+def _arrays(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _arrays(value) if isinstance(value, dict) else np.array(value, dtype=np.float32)
+        for name, value in said.items()
+    }

@@ -28,7 +28,7 @@ _WHOLE: dict[str, Any] = {"type": "integer"}
 UPLOAD = {
     "version": "The version's name; the next whole number by default.",
     "layers": "All layers from the inputs to the prediction, in the notation of imports.",
-    "prefix": "The path of the LSTM inside the checkpoint, or of several, stacked in this order unless `join` says more.",
+    "prefix": "The path of the LSTM inside the checkpoint, or of several, stacked unless `join` says otherwise.",
     "join": "How several LSTMs are joined: `stacked`, `residual`, `parallel` or `parallel=add`.",
     "embedding": "The path of the embedding, or `none`.",
     "head": "The paths of the head's linear layers, or `none` to serve the LSTM alone.",

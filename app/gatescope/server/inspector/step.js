@@ -71,7 +71,8 @@ async function at(trace, where, time) {
 }
 
 function initial(trace, { sequence, layer, direction, unit }) {
-  const { initial_state: state, directions } = trace.meta;
+  const { initialState: state } = trace;
+  const { directions } = trace.meta;
   const entry = layer * directions.length + directions.indexOf(direction);
   return { c: state.cell_state[entry][sequence][unit], h: state.hidden_state[entry][sequence][unit] ?? NaN };
 }

@@ -45,6 +45,8 @@ export class Trace {
     this.request = body;
     /** What a model of features read: [sequence][time][feature]; null for tokens, and where the LSTM has steps of its own. */
     this.inputs = meta.inputs ?? null;
+    /** The states that it began with, by name; those of the module that is traced where the model has several. */
+    this.initialState = meta.initial_state.modules?.[meta.module] ?? meta.initial_state;
   }
 
   /** @returns {number} how many time steps a sequence has, those of the horizon included */
@@ -54,12 +56,12 @@ export class Trace {
 
   /** @returns {number} how many units a signal has: a projected hidden state has fewer than the cell */
   width(name) {
-    return this.meta.initial_state[name]?.[0][0].length ?? this.meta.units.length;
+    return this.initialState[name]?.[0][0].length ?? this.meta.units.length;
   }
 
   /** @returns {boolean} whether a signal is a state, which the next step begins with */
   isState({ name }) {
-    return name in this.meta.initial_state;
+    return name in this.initialState;
   }
 
   /** What the units remember: the first of the cell's states. @returns {import("./signals.js").Signal} */

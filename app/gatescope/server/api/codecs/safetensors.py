@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,8 +16,18 @@ from gatescope.server.api.codecs import arrays, floats
 from gatescope.server.api.codecs.codec import BodyReader, Fields, ReplyKind, ReplyWriter
 from gatescope.server.api.codecs.json import writing
 
-TENSORS = ("inputs", "sequence_lengths", "initial_state.hidden_state", "initial_state.cell_state", "future_inputs")
+TENSORS = (
+    "inputs",
+    "sequence_lengths",
+    "initial_state.hidden_state",
+    "initial_state.cell_state",
+    "future_inputs",
+    "static_inputs",
+)
 """What may come as a tensor; a dot leads into a field."""
+
+_MODULE_STATE = re.compile(r"initial_state\.modules\.(.+)\.(hidden_state|cell_state)")
+"""Of a model with several recurrent modules, whose names may have dots, too."""
 
 _METADATA = "__metadata__"  # not the name of a tensor
 _LENGTH_BYTES = 8
@@ -62,9 +73,10 @@ def _fields_of(content: bytes) -> Fields:
         raise _refused(f"the body is no safetensors file: {error}") from None
     fields = _metadata(content)
     for name, described in tensors:
-        if name not in TENSORS:
+        path = _path_of(name)
+        if path is None:
             raise _refused(f"the file holds a tensor '{name[:64]}'; a request has {', '.join(TENSORS)}")
-        _put(fields, name, _array(name, described))
+        _put(fields, path, _array(name, described))
     return fields
 
 
@@ -100,9 +112,17 @@ def _metadata(content: bytes) -> dict[str, Any]:
     return fields
 
 
-def _put(fields: dict[str, Any], name: str, value: object) -> None:
-    *path, last = name.split(".")
-    for part in path:
+def _path_of(name: str) -> list[str] | None:
+    """The fields that a tensor stands in; None of one that no request has."""
+    if name in TENSORS:
+        return name.split(".")
+    found = _MODULE_STATE.fullmatch(name)
+    return None if found is None else ["initial_state", "modules", *found.groups()]
+
+
+def _put(fields: dict[str, Any], path: list[str], value: object) -> None:
+    *before, last = path
+    for part in before:
         inner = fields.setdefault(part, {})
         if not isinstance(inner, dict):
             raise _refused(f"'{part}' stands in the metadata and as a tensor, too")
