@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gatescope.checkpoints.formats.checkpoint import read
-from gatescope.checkpoints.formats.shards import index_in
 from gatescope.errors import CheckpointError
 
 
@@ -135,44 +134,3 @@ def test_other_json_files_are_refused(tmp_path, content):
 def test_an_index_of_too_many_parts_is_refused(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"weight_map": {f"w{part}": f"{part}.bin" for part in range(501)}}))
     assert "names 501 parts, and at most 500" in refusal(tmp_path / "a.json")
-
-
-class TestFolders:
-    def test_the_index_is_found(self, index):
-        assert index_in(index.parent) == index
-
-    @pytest.mark.parametrize(
-        ("files", "found"),
-        [
-            (["model.safetensors", "config.json", "optimizer.pt", "rng_state.pth", ".hidden.pt"], "model.safetensors"),
-            (["pytorch_model.bin", "training_args.bin"], "pytorch_model.bin"),
-            (["model_epoch030.pt", "other.pt"], "model_epoch030.pt"),
-            (["model-00001-of-00001.safetensors"], "model-00001-of-00001.safetensors"),
-            (["mine.ckpt", "README.md"], "mine.ckpt"),
-            (["config.json"], None),
-            ([], None),
-        ],
-    )
-    def test_the_one_file_of_weights_is_found(self, tmp_path, files, found):
-        for name in files:
-            (tmp_path / name).touch()
-        (tmp_path / "folder.pt").mkdir()
-        assert index_in(tmp_path) == (tmp_path / found if found else None)
-
-    @pytest.mark.parametrize(
-        "files", [["model.safetensors", "pytorch_model.bin"], ["a.pt", "b.pt"], ["model_1.pt", "model_2.pt"]]
-    )
-    def test_several_that_fit_are_named(self, tmp_path, files):
-        for name in files:
-            (tmp_path / name).touch()
-        with pytest.raises(CheckpointError, match=f"several files fit, '{files[0]}', '{files[1]}'; give one of them"):
-            index_in(tmp_path)
-
-    def test_parts_without_an_index_are_refused(self, index):
-        index.unlink()
-        with pytest.raises(CheckpointError, match=r"has parts of a checkpoint, .* but no index"):
-            index_in(index.parent)
-
-    def test_a_folder_that_is_none_is_refused(self, tmp_path):
-        with pytest.raises(CheckpointError, match="nowhere: it cannot be read: No such file"):
-            index_in(tmp_path / "nowhere")

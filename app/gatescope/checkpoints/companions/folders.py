@@ -10,13 +10,13 @@ from typing import Any
 
 from gatescope.checkpoints.companions import plain
 from gatescope.checkpoints.companions.hints import Hints, names_of, read_hints
-from gatescope.checkpoints.companions.plain import Unreadable, listed, shown
+from gatescope.checkpoints.companions.plain import Unreadable, listed
 from gatescope.checkpoints.companions.vocabulary import find_labels, find_vocabulary, read_vocabulary
+from gatescope.checkpoints.formats.shards import INDEX_SUFFIX, PART
 from gatescope.errors import InvalidInput, Place
 
 HPARAMS = "hparams.yaml"
 CONFIG = "config.json"
-INDEX = ".index.json"
 HUGGING_FACE = (
     *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
@@ -25,14 +25,12 @@ HUGGING_FACE = (
 VOCABULARIES = ("vocab.txt", "vocab.json", "tokenizer.json")
 TOKENIZER = "tokenizer_config.json"
 SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors", ".bin", ".pth.tar", ".onnx", ".pt2", ".keras", ".h5")
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.(?:safetensors|bin))")
 _NOT_WEIGHTS = re.compile(r"(?:optimizer|scheduler|training_args|rng_state|scaler)\b.*|optimizer_state.*")
 _TASKS = {
     "single_label_classification": "classification",
     "multi_label_classification": "multi_label",
     "regression": "regression",
 }
-_MOST_INDEX_BYTES = 32 * 2**20
 _MOST_FILES = 10_000
 
 
@@ -53,31 +51,23 @@ def find(path: Path) -> Found:
     one that is called best is taken, else the one called last. Nothing is read but plain data.
 
     Raises:
-        InvalidInput: the folder has no checkpoint or several, or is a part of one; the files are named.
+        InvalidInput: the folder has no checkpoint or several; the files are named.
     """
     try:
-        weights, notes = _weights(path) if path.is_dir() else _file(path)
+        weights, notes = _weights(path) if path.is_dir() else (path, [])
         said, more = _beside(weights)
     except Unreadable as error:
         raise InvalidInput.at(Place(("checkpoint",), f"{path.name or path}: {error}")) from None
     return Found(weights, said, (*notes, *more))
 
 
-def _file(path: Path) -> tuple[Path, list[str]]:
-    shard = _SHARD.fullmatch(path.name)
-    if shard and int(shard[3]) > 1:
-        index = f"{shard[1]}{shard[4]}{INDEX}"
-        raise Unreadable(f"is part {int(shard[2])} of {int(shard[3])} of a checkpoint: give its folder, or {index}")
-    return path, _check_index(path)
-
-
 def _weights(folder: Path) -> tuple[Path, list[str]]:
     for name in HUGGING_FACE:
         if (folder / name).is_file():
-            return _file(folder / name)
-    indexes = [path for path in _listing(folder) if path.name.endswith(INDEX)]
+            return folder / name, []
+    indexes = [path for path in _listing(folder) if path.name.endswith(INDEX_SUFFIX)]
     if len(indexes) == 1:
-        return _file(indexes[0])
+        return indexes[0], []
     versions = _versions(folder)
     if versions:
         return _weights(versions)
@@ -100,7 +90,7 @@ def _versions(folder: Path) -> Path | None:
 
 
 def _one_of(found: list[Path]) -> tuple[Path, list[str]]:
-    shards = [path for path in found if _SHARD.fullmatch(path.name)]
+    shards = [path for path in found if PART.search(path.name)]
     if shards:
         raise Unreadable(
             f"has parts of a checkpoint ({listed(path.name for path in shards)}) without their index: add it"
@@ -135,24 +125,6 @@ def _listing(folder: Path) -> list[Path]:
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}") from None
     return found
-
-
-def _check_index(path: Path) -> list[str]:
-    """Refuse an index whose parts are not all there."""
-    if not path.name.endswith(INDEX):
-        return []
-    index = plain.load(path, _MOST_INDEX_BYTES)
-    places = index.get("weight_map") if isinstance(index, Mapping) else None
-    if not isinstance(places, Mapping) or not places or not all(isinstance(name, str) for name in places.values()):
-        raise Unreadable(f"{path.name} has no weight_map of names to files")
-    parts = sorted(set(places.values()))
-    for name in parts:
-        if Path(name).name != name:
-            raise Unreadable(f"{path.name} names the part {shown(name)}, which is no file beside it")
-    missing = [name for name in parts if not (path.parent / name).is_file()]
-    if missing:
-        raise Unreadable(f"lacks {listed(missing)}, of the {len(parts)} parts that {path.name} names: add them")
-    return [f"Weights: {len(parts)} parts, as {path.name} says."]
 
 
 def _beside(weights: Path) -> tuple[Hints, list[str]]:

@@ -24,8 +24,9 @@ from gatescope.checkpoints.formats import (
 from gatescope.checkpoints.formats.names import RESAVE, listed, printable, quoted
 from gatescope.checkpoints.formats.plain import Entries
 from gatescope.checkpoints.formats.source import Source, opened
-from gatescope.checkpoints.formats.tensors import Loader, StoredTensor, is_finite
+from gatescope.checkpoints.formats.tensors import Loader, StoredTensor
 from gatescope.errors import CheckpointError
+from gatescope.pipeline.finite import is_finite
 
 MOST_BYTES = 2 * 2**30
 

@@ -1,13 +1,12 @@
-"""Checkpoints in several files: the index that says which weight is in which part, and the files of a folder."""
+"""Checkpoints in several files: the index that says which weight is in which part."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-from gatescope.checkpoints.formats.names import listed, printable, quoted
+from gatescope.checkpoints.formats.names import quoted
 from gatescope.checkpoints.formats.source import Source
 from gatescope.errors import CheckpointError
 
@@ -17,11 +16,6 @@ MOST_PARTS = 500
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.")
 
 INDEX_SUFFIX = ".index.json"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-USUAL = re.compile(r"(model|pytorch_model|weights|checkpoint|state_dict)([._-].*)?", re.IGNORECASE)
-"""What files of weights are called, before their suffix."""
-OTHER = re.compile(r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)([._-].*)?", re.IGNORECASE)
-"""What training scripts write beside them."""
 
 
 def refuse_part(name: str) -> None:
@@ -71,32 +65,3 @@ def _file_name(part: Any) -> str:
     if not isinstance(part, str) or part in {"", ".", ".."} or not part.isprintable() or "/" in part or "\\" in part:
         raise CheckpointError(f"its weight_map names {quoted(part)}, which is no file in the same folder")
     return part
-
-
-def index_in(folder: Path) -> Path | None:
-    """The file to read in a folder: an index, or the one file of weights; None if there is none.
-
-    Files with a usual name (`model.safetensors`, `pytorch_model.bin`, `model_best.pt`) and indexes go before others.
-
-    Raises:
-        CheckpointError: several files fit, there are parts without an index, or the folder cannot be read.
-    """
-    try:
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
-    except OSError as error:
-        raise CheckpointError(f"{printable(folder.name)}: it cannot be read: {error.strerror or error}") from None
-    files = [name for name in names if name.endswith(SUFFIXES) and not OTHER.fullmatch(Path(name).stem)]
-    parts = [name for name in files if (match := PART.search(name)) and int(match[2]) > 1]
-    whole = [name for name in files if name not in parts]
-    indexes = [
-        name for name in names if name.endswith(INDEX_SUFFIX) and name.removesuffix(INDEX_SUFFIX).endswith(SUFFIXES)
-    ]
-    usual = [*indexes, *(name for name in whole if USUAL.fullmatch(Path(name).stem))]
-    fitting = usual or whole
-    if len(fitting) > 1:
-        raise CheckpointError(f"{printable(folder.name)}: several files fit, {listed(fitting)}; give one of them")
-    if not fitting and parts:
-        raise CheckpointError(
-            f"{printable(folder.name)}: it has parts of a checkpoint, {listed(parts)}, but no index of them"
-        )
-    return folder / fitting[0] if fitting else None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gatescope.checkpoints.formats.source import Source
 from gatescope.errors import CheckpointError
+from gatescope.pipeline.finite import is_finite
 
 MOST_DIMENSIONS = 16
 MOST_COUNT = 2**63 - 1
@@ -27,13 +28,6 @@ LARGE_BYTES = 4 * 2**20
 """From here on NumPy's memory has pages of 2 MiB: ten tensors of 40 MB are read in 80 ms, into PyTorch's in 205 ms."""
 ALIGNMENT_BYTES = 64
 """Of the memory that PyTorch allocates."""
-
-LARGEST = 2.0**128 - 2.0**103
-"""The smallest number that float32 rounds to Infinity."""
-
-SIGNLESS = np.int16(0x7FFF)
-HALF_EXPONENTS = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
-"""Of NaN and Infinity, in the bits of numbers of two bytes; NumPy has no bfloat16 and is slow with float16."""
 
 QUANTISED_DTYPES = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
 
@@ -181,21 +175,6 @@ class Loader:
         strides = [stride if size > 1 else 0 for size, stride in zip(stored.shape, stored.strides, strict=True)]
         view = numbers.as_strided(stored.shape, strides, stored.offset)
         return view.clone(memory_format=torch.contiguous_format)
-
-
-def is_finite(numbers: Tensor) -> bool:
-    """Whether float32 can hold each of these floating-point numbers, which are contiguous.
-
-    NumPy computes this in one thread. PyTorch would share each block among several, and wait for the last of them:
-    where other processes keep the processors busy, ten times as long.
-    """
-    flat = numbers.view(-1)
-    if not flat.numel():
-        return True
-    if exponent := HALF_EXPONENTS.get(flat.dtype):
-        return bool((flat.view(torch.int16).numpy() & SIGNLESS).max() < exponent)
-    values = flat.numpy()
-    return float(values.min()) > -LARGEST and float(values.max()) < LARGEST  # NaN fails both
 
 
 def _empty(numel: int, dtype: torch.dtype) -> Tensor:
