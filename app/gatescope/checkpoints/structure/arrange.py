@@ -108,12 +108,18 @@ class Arranger:
             WeightsError: there is no recurrent layer.
         """
         lstms = self._lstms()
-        found = [each for join in self._joins(lstms) for each in self._of(lstms, join, in_any_order=in_any_order)]
-        complete = [each for each in found if each.is_complete]
+        joins = self._joins(lstms)
+        complete: list[Arrangement] = []
+        if self.contents.ordered and not in_any_order:
+            found = [each for join in joins for each in self._of(lstms, join, in_any_order=False)]
+            complete = [each for each in found if each.is_complete]
+        if not complete:
+            found = [each for join in joins for each in self._of(lstms, join, in_any_order=True)]
+            complete = [each for each in found if each.is_complete]
         return complete or [min(found, key=lambda each: len(each.left))]
 
     def _of(self, lstms: Sequence[FoundLSTM], join: str, *, in_any_order: bool) -> Iterator[Arrangement]:
-        learned, states = self._learned(lstms)
+        learned, states = self.learned(lstms)
         known = {*lstms, *states}
         rest = [part for part in self.contents.parts if part not in known and not self._is_aside(part)]
         placed = [part for part in rest if isinstance(part, Placed)]
@@ -160,13 +166,10 @@ class Arranger:
     def _orders(
         self, lstms: Sequence[FoundLSTM], join: str, placed: Sequence[Placed], width: int | None, *, in_any_order: bool
     ) -> Iterator[_Order]:
-        """The orders in which all parts fit: that of the file, or else every one."""
-        found = False
+        """The orders in which all parts fit: that of the file, or every one."""
         if self.contents.ordered:
-            for order in self._fitting(lstms, join, self._split(lstms, placed), width, in_file_order=not in_any_order):
-                found = True
-                yield order
-        if (found and not in_any_order) or len(placed) > MAX_PERMUTED:
+            yield from self._fitting(lstms, join, self._split(lstms, placed), width, in_file_order=not in_any_order)
+        if not in_any_order or len(placed) > MAX_PERMUTED:
             return
         for split in _splits(placed, self._head(placed)):
             yield from self._fitting(lstms, join, split, width, in_file_order=False)
@@ -241,7 +244,7 @@ class Arranger:
         names = [part.path] if part.path or not isinstance(part, Other) else list(part.shapes)
         return all(any(_is_below(name, ignored) for ignored in self.options.ignore) for name in names)
 
-    def _learned(self, lstms: Sequence[FoundLSTM]) -> tuple[dict[str, dict[str, str]], list[Part]]:
+    def learned(self, lstms: Sequence[FoundLSTM]) -> tuple[dict[str, dict[str, str]], list[Part]]:
         """The learned initial states of the recurrent layers, and the parts that are nothing else."""
         learned: dict[str, dict[str, str]] = {}
         taken: list[Part] = []

@@ -48,7 +48,7 @@ def inputs_of(contents: Contents, options: Options, beside: Mapping[str, Any], s
     Raises:
         InvalidInput: an option does not fit the weights.
     """
-    first, width = _first(contents, options)
+    first, width = _first(contents, options, sample)
     scaler = _scaler(options)
     if isinstance(first, Embedding) or _says_tokens(options):
         rows = first.num_embeddings if isinstance(first, Embedding) else width
@@ -121,8 +121,8 @@ def with_labels(contents: Contents, options: Options, beside: Mapping[str, Any])
     return replace(options, labels=found.entries), (note, *found.notes)
 
 
-def _first(contents: Contents, options: Options) -> tuple[Part, int]:
-    """The first layer that reads the inputs, and how many numbers it takes."""
+def _first(contents: Contents, options: Options, sample: GivenSample | None) -> tuple[Part, int]:
+    """The first layer that reads the inputs, and how many numbers it takes; of several that may, one that fits."""
     if options.layers:
         named = {part.path: part for part in contents.parts}
         words = [token.partition("=")[0] for token in options.layers]
@@ -135,7 +135,13 @@ def _first(contents: Contents, options: Options) -> tuple[Part, int]:
         if first is None:
             refuse("layers", "names no layer of the checkpoint")
         return first, _width(first)
-    arrangement: Arrangement = Arranger(contents, options).arrangements()[0]
+    found = [_reader(each) for each in Arranger(contents, options).arrangements()]
+    given = None if sample is None or sample.inputs is None else np.shape(sample.inputs[0])[-1:]
+    fitting = [(part, width) for part, width in found if given == (width - len(options.static),)]
+    return (fitting or found)[0]
+
+
+def _reader(arrangement: Arrangement) -> tuple[Part, int]:
     before: Sequence[Part] = (*arrangement.before, *arrangement.lstms)
     return arrangement.embedding or before[0], _width(before[0])
 

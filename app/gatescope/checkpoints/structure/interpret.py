@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gatescope.checkpoints.formats.names import listed, quoted
@@ -16,13 +17,25 @@ from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundL
 from gatescope.checkpoints.structure.notation import Layer, Unreadable, expand
 from gatescope.checkpoints.structure.options import NONE, Options
 from gatescope.checkpoints.structure.questions import Asked, questions, telling
-from gatescope.checkpoints.structure.readings import Open, Tokens, core, readings, start_of
-from gatescope.checkpoints.structure.search import Evaluator, Found, Match, Question, distinct, one_thread, search
+from gatescope.checkpoints.structure.readings import LOOKS, Open, Readings, Tokens, core, start_of
+from gatescope.checkpoints.structure.search import (
+    Evaluator,
+    Found,
+    Inputs,
+    Match,
+    Question,
+    distinct,
+    impossible,
+    one_thread,
+    search,
+)
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.sample import DEFAULT_TOLERANCE
 
 SHOWN = 6
 """Readings that are named where several fit."""
+
+_LEAST = 2_000  # readings of one arrangement that are looked at, however many arrangements there are
 
 
 class AmbiguousSample(InvalidInput):
@@ -86,9 +99,11 @@ class _Reader:
         if not lstms:
             refuse("layers", "names no LSTM of the checkpoint")
         embedding = next((part for part in named if isinstance(part, Embedding)), None)
-        arrangement = Arrangement(embedding, (), lstms, "stacked", ())
+        learned, states = Arranger(self.contents, self.options).learned(lstms)
+        arrangement = Arrangement(embedding, (), lstms, "stacked", (), learned=learned)
         layers = self._expanded(self.options.layers, arrangement)
-        left = [name for part in self.contents.parts if part not in named for name in names_of(part)]
+        used = {*named, *states}
+        left = [name for part in self.contents.parts if part not in used for name in names_of(part)]
         notes = [f"Left out, as --layers does not name it: {listed(left)}."] if left else []
         made = Interpretation(tuple(layers), arrangement, True, None, tuple(notes), tuple(left))
         if self.asked.sample is None:
@@ -113,7 +128,7 @@ class _Reader:
             return self._recurrent_alone(first, unsure, ())
         if not first.behind:
             return self._recurrent_alone(first, (), ())
-        chain = readings(first, self.options, self._open(first, functions=False))[0]
+        chain = Readings(first, self.options, self._open(first, functions=False)).simplest(1)[0]
         return self._made(chain, first)
 
     def _verified(self, arrangements: Sequence[Arrangement]) -> Interpretation:
@@ -140,7 +155,10 @@ class _Reader:
         question = matches[0].question
         same_question = [match for match in matches if match.question is question]
         arrangement = owner[matches[0].tokens]
-        others = ((self._evaluator(inputs, arrangement), given) for inputs, given in telling(self.asked, question))
+        others = (
+            (self._evaluator(inputs, arrangement, torch.float64), given)
+            for inputs, given in telling(self.asked, question)
+        )
         with one_thread():
             kinds, inputs = distinct(same_question, others)
         if len(kinds) > 1:
@@ -157,16 +175,29 @@ class _Reader:
         """What all arrangements' readings give, and whose they are."""
         owner: dict[Tokens, Arrangement] = {}
         whole = Found()
-        for arrangement in arrangements:
-            found_open = self._open(arrangement)
-            chains = [chain for chain in readings(arrangement, self.options, found_open) if chain not in owner]
-            owner |= dict.fromkeys(chains, arrangement)
-            found = self._searched(chains, arrangement)
-            whole.matches += found.matches
-            whole.tried += found.tried
-            if found.nearest and (whole.nearest is None or found.nearest.error < whole.nearest.error):
-                whole.nearest = found.nearest
+        every = [(each, Readings(each, self.options, self._open(each))) for each in arrangements]
+        for most in LOOKS:
+            each_most = max(_LEAST, most // (len(arrangements) * max(1, len(self._questions))))
+            for arrangement, readings in every:
+                found = self._look(readings.simplest(each_most), arrangement, owner, whole)
+                for match in found.matches[:SHOWN]:  # what is as simple is known, but not what is less so
+                    self._look(readings.near(match.tokens), arrangement, owner, whole)
+            if whole.matches:
+                break
         return whole, owner
+
+    def _look(
+        self, chains: Sequence[Tokens], arrangement: Arrangement, owner: dict[Tokens, Arrangement], whole: Found
+    ) -> Found:
+        """What those chains give that nobody has looked at yet; it is put to the whole."""
+        chains = [chain for chain in chains if chain not in owner]
+        owner |= dict.fromkeys(chains, arrangement)
+        found = self._searched(chains, arrangement)
+        whole.matches += found.matches
+        whole.tried += found.tried
+        if found.nearest and (whole.nearest is None or found.nearest.error < whole.nearest.error):
+            whole.nearest = found.nearest
+        return found
 
     def _searched(self, chains: Sequence[Tokens], arrangement: Arrangement) -> Found:
         """What chains of one arrangement give."""
@@ -183,9 +214,9 @@ class _Reader:
         """The ways to take the sample."""
         return questions(self.asked)
 
-    def _evaluator(self, inputs: object, arrangement: Arrangement) -> Evaluator:
+    def _evaluator(self, inputs: Inputs, arrangement: Arrangement, dtype: torch.dtype = torch.float32) -> Evaluator:
         parts = {part.path: part for part in self.contents.parts if not isinstance(part, Other)}
-        return Evaluator(self.weights, parts, arrangement.learned, inputs)  # type: ignore[arg-type]
+        return Evaluator(self.weights, parts, arrangement.learned, inputs, dtype)
 
     def _open(self, arrangement: Arrangement, *, functions: bool = True) -> Open:
         per_step: bool | None = {
@@ -195,7 +226,9 @@ class _Reader:
         }.get(self.options.task or "")
         if self.asked.sample is not None and functions:
             per_step = self._expects_steps(width_of(arrangement))
-        elif self.options.steps is None and per_step is None:
+            unfit = impossible(self._questions, self._tolerance)
+            return Open(per_step, self.asked.reads_tokens, bool(self.options.static), functions, unfit)
+        if self.options.steps is None and per_step is None:
             per_step = not self._is_classification(arrangement)
         return Open(per_step, self.asked.reads_tokens, bool(self.options.static), functions)
 

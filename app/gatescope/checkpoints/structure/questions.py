@@ -21,7 +21,10 @@ from gatescope.pipeline.vocabulary import UnknownToken, Vocabulary
 from gatescope.state import State
 
 _BATCH = 3  # axes of a batch of features; of ids one less
-_SCALES = (1.0, -1.0, 3.0, 0.3, 10.0)
+_SCALES = (1.0, 3.0, 0.3, 10.0, 100.0, 1000.0)
+"""Parts of the sample's spread; of the largest, gates are shut or open."""
+_ROWS = 6
+_LEAST = 1e-3  # of a feature that does not vary in the sample
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,18 @@ def telling(asked: Asked, question: Question) -> Iterator[tuple[Inputs, np.ndarr
     if sample is None or sequences is None:
         return
     longest = max(len(each) for each in sequences)
+    joined = np.concatenate(sequences)
     for scale, time in product(_SCALES, (longest, 2 * longest + 1, max(1, longest // 2))):
         if asked.reads_tokens:
-            made = random.integers(0, asked.vocabulary_size or 1, (3, time))
+            made = random.integers(0, asked.vocabulary_size or 1, (_ROWS, time))
         else:
-            joined = np.concatenate(sequences)
-            made = joined.mean(0) + scale * (joined.std(0) + 1e-3) * random.standard_normal((3, time, joined.shape[1]))
-        static = None if sample.static is None else np.resize(sample.static, (3, sample.static.shape[1]))
+            drawn = random.standard_normal((_ROWS, time, joined.shape[1]))
+            drawn[::2] += random.standard_normal((len(drawn[::2]), 1, joined.shape[1]))  # far off for a whole sequence
+            made = joined.mean(0) + scale * (joined.std(0) + _LEAST * (1 + np.abs(joined.mean(0)))) * drawn
+        static = None
+        if sample.static is not None:
+            static = np.resize(sample.static, (_ROWS, sample.static.shape[1]))
+            static = static + scale * (sample.static.std(0) + _LEAST) * random.standard_normal(static.shape)
         given = GivenSample(made, None, None, None, static, made)
         inputs = _inputs(asked, given, [*made], is_raw=question.scaled_inputs)
         yield inputs, made.swapaxes(0, 1) if question.time_first else made

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise, product
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise, product
+from typing import Any
+
+import numpy as np
 
 from gatescope.checkpoints.structure.arrange import Arrangement
 from gatescope.checkpoints.structure.kinds import CRF, FoundLSTM, Linear, Norm, Part
 from gatescope.checkpoints.structure.notation import ONE_HOT, STATIC
 from gatescope.checkpoints.structure.options import NONE, Options
 
-INNER = ("relu", "tanh", "gelu", "leaky_relu", "elu", "silu", "sigmoid", "selu", "softplus", "mish", "hardtanh")
+INNER = ("relu", "tanh", "gelu", "leaky_relu", "elu", "silu", "sigmoid", "selu", "softplus", "mish")
 """Functions between layers, the most used first."""
 
 OUTER = ("relu", "sigmoid", "tanh", "softplus", "exp", "softmax", "log_softmax", "l2_norm", "elu", "leaky_relu", "gelu")
@@ -22,7 +25,29 @@ POOLED = ("last", "final", "mean", "max", "sum", "first")
 MAX_MIXED_GAPS = 3
 """Gaps between linear layers in which different functions are tried; in more, one function is tried in all."""
 
-_COSTS = {name: 1 + index / 100 for names in (INNER, OUTER) for index, name in enumerate(names)}
+LOOKS = (40_000, 400_000)
+"""Readings that are looked at, all arrangements together: the simplest first, more where none of them fits."""
+
+_COSTS = {
+    "relu": 1.0,
+    "tanh": 1.01,
+    "sigmoid": 1.02,
+    "softmax": 1.03,
+    "log_softmax": 1.04,
+    "softplus": 1.05,
+    "gelu": 1.3,
+    "leaky_relu": 1.31,
+    "exp": 1.32,
+    "l2_norm": 1.33,
+    "elu": 1.5,
+    "silu": 1.51,
+    "selu": 1.7,
+    "mish": 1.71,
+}
+"""How unusual a function is."""
+
+_EXPECTED = 1.5
+"""A relu between linear layers costs so much less: most have one."""
 _POOL_COSTS = {name: 0.1 * index for index, name in enumerate(POOLED)}
 _MERGES = ("swap", "sum", "mean", "forward", "reverse", "max")
 
@@ -41,27 +66,83 @@ class Open:
     functions: bool = True
     """Whether functions without weights may stand where they are not stated."""
 
+    impossible: frozenset[str] = frozenset()
+    """Functions that cannot be the last one, as they give no such values as the sample expects."""
 
-def readings(arrangement: Arrangement, options: Options, found: Open) -> list[Tokens]:
-    """The chains, each a line of tokens of `notation`; the simplest first.
+
+class Readings:
+    """The chains of an arrangement, each a line of tokens of `notation`.
 
     Args:
         arrangement: of the parts.
         options: what is stated.
         found: what else is known.
     """
-    chains = {
-        before + recurrent + behind: cost_before + cost_recurrent + cost_behind
-        for before, cost_before in _before(arrangement, options, found)
-        for recurrent, cost_recurrent in _recurrent(arrangement, options, found)
-        for behind, cost_behind in _behind(arrangement, options, found)
-    }
-    return sorted(chains, key=lambda chain: chains[chain])
+
+    def __init__(self, arrangement: Arrangement, options: Options, found: Open) -> None:
+        weighted = [part for part in arrangement.behind if not isinstance(part, CRF)]
+        self._count = len(weighted)
+        self._slots: list[Sequence[tuple[Any, float]]] = [
+            _inner(weighted, options, found),
+            _firsts(weighted, options, found),
+            _ends(arrangement, options, found, len(weighted)),
+            _lasts(options, found),
+            [(core(arrangement, function), _cost(function)) for function in _between(arrangement, options, found)],
+            *_slots_before(arrangement, options, found),
+            *(_variants(part) for part in weighted),
+        ]
+        self._start = _start(arrangement, found)
+        self._crf = tuple(token_of(part) for part in arrangement.behind if isinstance(part, CRF))
+        self._picks: dict[Tokens, tuple[int, ...]] = {}
+
+    def simplest(self, most: int) -> list[Tokens]:
+        """So many chains, the simplest first."""
+        for pick in cheapest([[cost for _, cost in slot] for slot in self._slots], most):
+            self._picks.setdefault(self._chain(pick), pick)
+        return [*self._picks]
+
+    def near(self, tokens: Tokens) -> list[Tokens]:
+        """The chains that differ in one choice from one of `simplest`."""
+        pick = self._picks[tokens]
+        for place, slot in enumerate(self._slots):
+            for choice in range(len(slot)):
+                other = (*pick[:place], choice, *pick[place + 1 :])
+                self._picks.setdefault(self._chain(other), other)
+        return [*self._picks]
+
+    def _chain(self, pick: Sequence[int]) -> Tokens:
+        chosen = [slot[choice][0] for slot, choice in zip(self._slots, pick, strict=True)]
+        inner, (place_of_first, first), (merge, how, position), last, recurrent, *rest = chosen
+        before, variants = rest[: len(rest) - self._count], rest[len(rest) - self._count :]
+        functions: list[str | None] = [None] * (self._count + 1)
+        for place, function in inner:
+            functions[place] = function
+        functions[-1] = last
+        if self._count:
+            functions[place_of_first] = first
+        behind = _line(variants, functions, how, position)
+        return (*self._start, *chain.from_iterable(before), *recurrent, *merge, *behind, *self._crf)
+
+
+def cheapest(slots: Sequence[Sequence[float]], most: int) -> list[tuple[int, ...]]:
+    """The choice made in each slot, in every way, the cheapest ways first.
+
+    Args:
+        slots: what each choice costs.
+        most: how many ways; no more are held at once, times the choices of one slot.
+    """
+    costs, picks = np.zeros(1), np.zeros((1, 0), dtype=np.int32)
+    for slot in slots:
+        total = (costs[:, None] + np.array(slot)).reshape(-1)
+        order = np.argsort(total, kind="stable")[:most]
+        costs, picks = total[order], np.column_stack([picks[order // len(slot)], order % len(slot)])
+    return [tuple(row) for row in picks.tolist()]
 
 
 def start_of(arrangement: Arrangement, found: Open) -> Tokens:
     """What stands before the recurrent layers where nothing is missing there, without functions between."""
-    return next(_before(arrangement, Options(), Open(found.per_step, found.reads_tokens, found.has_static, False)))[0]
+    before = _slots_before(arrangement, Options(), replace(found, functions=False))
+    return (*_start(arrangement, found), *chain.from_iterable(tokens for ((tokens, _), *_) in before))
 
 
 def token_of(part: Part, variant: str = "") -> str:
@@ -87,63 +168,56 @@ def _with_residual(part: FoundLSTM | Norm) -> str:
     return f"residual({token_of(part)})" if fits else token_of(part)
 
 
-def _before(arrangement: Arrangement, options: Options, found: Open) -> Iterator[tuple[Tokens, float]]:
+def _start(arrangement: Arrangement, found: Open) -> Tokens:
+    """What makes numbers of the inputs."""
     start: Tokens = ()
     if arrangement.embedding is not None:
         start = (token_of(arrangement.embedding),)
     elif found.reads_tokens:
         start = (ONE_HOT,)
-    if found.has_static:
-        start = (*start, STATIC)
-    slots: list[list[tuple[Tokens, float]]] = []
-    for part in arrangement.before:
-        functions: list[str | None] = [None, *(INNER if found.functions and not options.activation else ())]
-        slots.append(
-            [
-                ((token, *((function,) if function else ())), cost + _cost(function))
-                for token, cost in _variants(part)
-                for function in functions
-            ]
-        )
-    for chosen in product(*slots):
-        yield start + tuple(token for tokens, _ in chosen for token in tokens), sum(cost for _, cost in chosen)
+    return (*start, STATIC) if found.has_static else start
 
 
-def _recurrent(arrangement: Arrangement, options: Options, found: Open) -> Iterator[tuple[Tokens, float]]:
+def _slots_before(arrangement: Arrangement, options: Options, found: Open) -> list[list[tuple[Tokens, float]]]:
+    """For each part before the recurrent layers: it, in any of its types, and what function stands behind it."""
+    some = INNER if len(arrangement.before) <= MAX_MIXED_GAPS else INNER[:2]
+    functions: list[str | None] = [None, *(some if found.functions and not options.activation else ())]
+    return [
+        [
+            ((token, *((function,) if function else ())), cost + _cost(function))
+            for token, cost in _variants(part)
+            for function in functions
+        ]
+        for part in arrangement.before
+    ]
+
+
+def _between(arrangement: Arrangement, options: Options, found: Open) -> list[str | None]:
+    """The function between recurrent layers."""
     several = len(arrangement.lstms) > 1 and not arrangement.join.startswith("parallel")
-    functions = [None, *(INNER[:2] if several and found.functions and options.join is None else ())]
-    for function in functions:
-        yield core(arrangement, function), _cost(function)
+    return [None, *(INNER[:2] if several and found.functions and options.join is None else ())]
 
 
-def _behind(arrangement: Arrangement, options: Options, found: Open) -> Iterator[tuple[Tokens, float]]:
-    """Pools, merges of directions and functions among the layers behind the recurrent ones."""
-    parts = arrangement.behind
-    crf = [token_of(part) for part in parts if isinstance(part, CRF)]
-    weighted = [part for part in parts if not isinstance(part, CRF)]
-    for merge, merge_cost in _merges(arrangement, found):
-        for how, position, pool_cost in _pools(arrangement, options, found, len(weighted), merge):
-            for functions, cost in _functions(weighted, options, found):
-                line = _line(weighted, functions, how, position)
-                for tokens, variant_cost in line:
-                    whole = (*merge, *tokens, *crf)
-                    yield whole, cost + merge_cost + pool_cost + variant_cost
-
-
-def _line(
-    parts: Sequence[Part], functions: Sequence[str | None], how: str | None, position: int
-) -> Iterator[tuple[Tokens, float]]:
+def _line(parts: Sequence[str], functions: Sequence[str | None], how: str | None, position: int) -> Iterator[str]:
     """The parts with the function before each, and behind the last; and the pool before one of them."""
-    for variants in product(*(_variants(part) for part in parts)):
-        tokens: list[str] = []
-        for index in range(len(parts) + 1):
-            if how is not None and index == position:
-                tokens.append(how)
-            if (function := functions[index]) is not None:
-                tokens.append(function)
-            if index < len(parts):
-                tokens.append(variants[index][0])
-        yield tuple(tokens), sum(cost for _, cost in variants)
+    for index in range(len(parts) + 1):
+        if how is not None and index == position:
+            yield how
+        if (function := functions[index]) is not None:
+            yield function
+        if index < len(parts):
+            yield parts[index]
+
+
+def _ends(
+    arrangement: Arrangement, options: Options, found: Open, count: int
+) -> list[tuple[tuple[Tokens, str | None, int], float]]:
+    """What is made of the directions and of the steps."""
+    return [
+        ((merge, how, position), merge_cost + pool_cost)
+        for merge, merge_cost in _merges(arrangement, found)
+        for how, position, pool_cost in _pools(arrangement, options, found, count, merge)
+    ]
 
 
 def _merges(arrangement: Arrangement, found: Open) -> Iterator[tuple[Tokens, float]]:
@@ -182,60 +256,46 @@ def _pools(
             yield how, position, _POOL_COSTS[how] + position / 100
 
 
-def _functions(parts: Sequence[Part], options: Options, found: Open) -> Iterator[tuple[tuple[str | None, ...], float]]:
-    """A function, or None, before each part and behind the last."""
-    count = len(parts)
+def _firsts(parts: Sequence[Part], options: Options, found: Open) -> list[tuple[tuple[int, str | None], float]]:
+    """The function before the first linear layer, and its place among the parts before that."""
     linear = [index for index, part in enumerate(parts) if isinstance(part, Linear)]
-    gaps = [range(first + 1, second + 1) for first, second in pairwise(linear)]
-    firsts = [None, *(INNER if found.functions and count and options.activation is None else ())]
-    lasts = _lasts(options, found)
-    starts = range(linear[0] + 1) if linear and found.functions else range(1)
-    for (place_of_first, first), (inner, places), last in product(
-        [(start, each) for each in firsts for start in (starts if each else (0,))],
-        _inner(gaps, options, found),
-        lasts,
-    ):
-        functions: list[str | None] = [None] * (count + 1)
-        for place, function in zip(places, inner, strict=True):
-            functions[place] = function
-        functions[count] = last
-        if count:
-            functions[place_of_first] = first
-        chosen = [function for function in functions if function is not None]
-        kinds = len(set(inner)) - 1 if inner else 0
-        expected = sum(1 for function in inner if function == "relu")
-        yield tuple(functions), sum(map(_cost, chosen)) - 1.5 * expected + max(0, kinds)
+    places = range(linear[0] + 1) if linear and found.functions else range(1)
+    functions = INNER if found.functions and parts and options.activation is None else ()
+    made: list[tuple[tuple[int, str | None], float]] = [((0, None), 0.0)]
+    return [*made, *(((place, function), _cost(function)) for place in places for function in functions)]
 
 
 def _inner(
-    gaps: Sequence[range], options: Options, found: Open
-) -> Iterator[tuple[tuple[str | None, ...], tuple[int, ...]]]:
-    """The functions in the gaps between linear layers, and their places: in every gap the same one, then any."""
+    parts: Sequence[Part], options: Options, found: Open
+) -> list[tuple[tuple[tuple[int, str | None], ...], float]]:
+    """The functions between linear layers, each with its place: in every gap the same one, then any."""
+    linear = [index for index, part in enumerate(parts) if isinstance(part, Linear)]
+    gaps = [range(first + 1, second + 1) for first, second in pairwise(linear)]
     if not gaps:
-        yield (), ()
-        return
-    if options.activation is not None:
-        stated = None if options.activation == NONE else options.activation
-        yield (stated,) * len(gaps), tuple(gap[-1] for gap in gaps)
-        return
-    if not found.functions:
-        yield ("relu",) * len(gaps), tuple(gap[-1] for gap in gaps)
-        return
-    depth = max(len(gap) for gap in gaps)
-    for offset in range(depth):  # before the norm, or behind it
+        return [((), 0.0)]
+    at_the_end = tuple(gap[-1] for gap in gaps)
+    if options.activation is not None or not found.functions:
+        stated = "relu" if options.activation is None else options.activation
+        return [(tuple((place, None if stated == NONE else stated) for place in at_the_end), 0.0)]
+    mixed: list[tuple[str | None, ...]] = [(function,) * len(gaps) for function in (None, *INNER)]
+    if 1 < len(gaps) <= MAX_MIXED_GAPS:
+        some = (None, *INNER[: 5 if len(gaps) < MAX_MIXED_GAPS else 2])
+        mixed += [each for each in product(some, repeat=len(gaps)) if len(set(each)) > 1]
+    made = []
+    for offset in range(max(len(gap) for gap in gaps)):  # before the norm, or behind it
         places = tuple(gap[max(0, len(gap) - 1 - offset)] for gap in gaps)
-        for function in (*INNER[:1], None, *INNER[1:]):
-            yield (function,) * len(gaps), places
-        if 1 < len(gaps) <= MAX_MIXED_GAPS:
-            for mixed in product((None, *INNER[: 5 if len(gaps) < MAX_MIXED_GAPS else 2]), repeat=len(gaps)):
-                if len(set(mixed)) > 1:
-                    yield mixed, places
+        for functions in mixed:
+            cost = sum(map(_cost, functions)) - _EXPECTED * functions.count("relu") + len(set(functions)) - 1
+            made.append((tuple(zip(places, functions, strict=True)), cost))
+    return made
 
 
-def _lasts(options: Options, found: Open) -> tuple[str | None, ...]:
+def _lasts(options: Options, found: Open) -> list[tuple[str | None, float]]:
+    """The function behind the last layer."""
     if options.output_activation is not None:
-        return (None if options.output_activation == NONE else options.output_activation,)
-    return (None, *(OUTER if found.functions else ()))
+        return [(None if options.output_activation == NONE else options.output_activation, 0.0)]
+    possible = [function for function in OUTER if found.functions and function not in found.impossible]
+    return [(function, _cost(function)) for function in (None, *possible)]
 
 
 def _variants(part: Part) -> list[tuple[str, float]]:

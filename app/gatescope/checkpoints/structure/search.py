@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -14,24 +15,37 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from gatescope.checkpoints.structure.kinds import Part
-from gatescope.checkpoints.structure.notation import FUNCTIONS, Unreadable, expand_one
+from gatescope.checkpoints.structure.notation import Unreadable, expand_one
 from gatescope.checkpoints.structure.readings import Tokens
 from gatescope.errors import AppError
 from gatescope.forward import forward
 from gatescope.pipeline.graph import INPUTS
 from gatescope.pipeline.layers import LayerConfig
-from gatescope.pipeline.layers.activation import FUNCTIONS as COMPUTED
 from gatescope.pipeline.layers.layer import Layer, Shape, Steps, Weights
 from gatescope.pipeline.layers.recurrent import Recurrent
 from gatescope.state import State
 
-MAX_READINGS = 400_000
-"""Chains that are tried; what is stated by options makes them fewer."""
+MAX_NUMBERS = 2_000_000
+"""Of the values that are held at once behind one layer."""
 
 _CONFIG: TypeAdapter[LayerConfig] = TypeAdapter(LayerConfig)
 _SEQUENCE = 3  # axes: (batch, time, width)
-_SAME = 1e-6  # part of the largest value: what the order of sums does in float32 stays below
-_TRIES = 12
+_SAME = 1e-9  # part of the largest value: what the order of sums does in float64 stays below
+_TRIES = 24
+_KINDS = 40  # readings that differ, of which no more are looked for
+_GIVES = {
+    "relu": (0.0, np.inf),
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "softplus": (0.0, np.inf),
+    "exp": (0.0, np.inf),
+    "softmax": (0.0, 1.0),
+    "log_softmax": (-np.inf, 0.0),
+    "l2_norm": (-1.0, 1.0),
+    "elu": (-1.0, np.inf),
+    "gelu": (-0.17, np.inf),
+}
+_BEFORE = "(before)"  # what a token reads
 
 
 @dataclass(frozen=True)
@@ -83,13 +97,14 @@ class Found:
 
 
 class Evaluator:
-    """Computes chains of layers over one batch; what chains have in common is computed once.
+    """Computes chains of layers over one batch: what chains have in common once, and like layers of many at once.
 
     Args:
         weights: of the checkpoint.
         parts: by path.
         learned: initial states, as `notation.expand` takes them.
         inputs: the batch.
+        dtype: in which is computed; float64 shows that chains are the same but for the order of their sums.
     """
 
     def __init__(
@@ -98,110 +113,155 @@ class Evaluator:
         parts: Mapping[str, Part],
         learned: Mapping[str, Mapping[str, str]],
         inputs: Inputs,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._weights, self._parts, self._learned, self._inputs = weights, parts, learned, inputs
-        self._memo: dict[Tokens, _Chain | None] = {(): _Chain((), dict(inputs.values), INPUTS)}
-        self._layers: dict[tuple[str, tuple[Shape, ...], str, str], Layer] = {}
+        self._dtype = dtype
+        self._layers: dict[tuple[str, Shape, bool], list[_Built] | None] = {}
+        self._steps: dict[int, Steps] = {}
 
-    def value(self, tokens: Tokens) -> Tensor | None:
-        """What the last layer gives, (batch, time, width) or (batch, width); None where the chain cannot be."""
+    def values(self, chains: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
+        """What the last layers give: which chains, and their values (chain, batch, …); of those that can be."""
+        root = _Node()
+        for index, tokens in enumerate(chains):
+            node = root
+            for token in tokens:
+                node = node.then.setdefault(token, _Node())
+            node.chains.append(index)
+        shape, value = self._inputs.values[INPUTS]
+        value = value.to(self._dtype) if value.is_floating_point() else value
         with torch.no_grad():
-            chain = self._chain(tokens)
-        return None if chain is None else chain.values[chain.last][1]
+            yield from self._descend([root], shape, value[None], is_start=True)
 
-    def _chain(self, tokens: Tokens) -> _Chain | None:
-        if tokens in self._memo:
-            return self._memo[tokens]
-        before = self._chain(tokens[:-1])
-        made = None
-        if before is not None:
-            try:
-                made = self._extended(before, tokens[-1])
-            except (AppError, Unreadable):
-                made = None
-        self._memo[tokens] = made
-        return made
+    def _descend(
+        self, nodes: Sequence[_Node], shape: Shape, values: Tensor, *, is_start: bool = False
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """What follows on nodes of one shape, whose values are (node, batch, …)."""
+        ends = [(index, row) for row, node in enumerate(nodes) for index in node.chains]
+        if ends:
+            yield [index for index, _ in ends], values[[row for _, row in ends]]
+        rows: dict[str, list[int]] = {}
+        for row, node in enumerate(nodes):
+            for token in node.then:
+                rows.setdefault(token, []).append(row)
+        made: dict[Shape, tuple[list[_Node], list[Tensor]]] = {}
+        for token, own in rows.items():
+            layers = self._built(token, shape, is_start=is_start)
+            if layers is not None:
+                given = values if len(own) == len(nodes) else values[own]
+                after, tensors = made.setdefault(layers[-1].layer.shape, ([], []))
+                after += [nodes[row].then[token] for row in own]
+                tensors.append(self._applied(layers, given))
+        for shape_after, (after, tensors) in made.items():
+            together = torch.cat(tensors)
+            most = max(1, MAX_NUMBERS // max(1, together[0].numel()))
+            for start in range(0, len(after), most):
+                yield from self._descend(after[start : start + most], shape_after, together[start : start + most])
 
-    def _extended(self, before: _Chain, token: str) -> _Chain | None:
-        shape, value = before.values[before.last]
-        if token in FUNCTIONS and token not in self._parts:
-            if shape.is_ids:
-                return None
-            return before.with_layer({"name": f"{token} {len(before.layers)}"}, shape, COMPUTED[token](value))
-        chain = before
-        for config in expand_one(token, before.layers, self._parts, self._learned):
-            given = [chain.values[name] for name in config.get("inputs", (chain.last,))]
-            layer = self._layer(token, config, [each for each, _ in given])
-            chain = chain.with_layer(config, layer.shape, self._run(layer, [each for _, each in given]))
-        return chain
-
-    def _layer(self, token: str, config: dict[str, Any], shapes: Sequence[Shape]) -> Layer:
-        key = (token, tuple(shapes), config["type"], config.get("weights", config["name"]))
+    def _built(self, token: str, shape: Shape, *, is_start: bool) -> list[_Built] | None:
+        """The layers that a token means behind values of this shape; None where they cannot be."""
+        key = (token, shape, is_start)
         if key not in self._layers:
-            made = _CONFIG.validate_python(config)
-            prefix = made.name if made.weights is None else made.weights
-            self._layers[key] = made.build(Weights(self._weights, set(), made.name, prefix), shapes)
+            try:
+                self._layers[key] = self._build(token, shape, [] if is_start else [{"name": _BEFORE}])
+            except (AppError, Unreadable):
+                self._layers[key] = None
         return self._layers[key]
 
-    def _run(self, layer: Layer, values: Sequence[Tensor]) -> Tensor:
-        steps = self._inputs.steps
+    def _build(self, token: str, shape: Shape, before: list[dict[str, Any]]) -> list[_Built]:
+        shapes = {name: given for name, (given, _) in self._inputs.values.items()}
+        shapes[before[-1]["name"] if before else INPUTS] = shape
+        built, last = [], before[-1]["name"] if before else INPUTS
+        for config in expand_one(token, before, self._parts, self._learned):
+            made = _CONFIG.validate_python(config)
+            reads = made.inputs or (last,)
+            prefix = made.name if made.weights is None else made.weights
+            layer = made.build(Weights(self._weights, set(), made.name, prefix), [shapes[name] for name in reads])
+            layer.to(self._dtype)
+            layer.shape = replace(layer.shape, names=None)  # shapes without names compare faster
+            built.append(_Built(made.name, reads, layer))
+            shapes[made.name], last = layer.shape, made.name
+        return built
+
+    def _applied(self, layers: Sequence[_Built], values: Tensor) -> Tensor:
+        """(chain, batch, …) -> (chain, batch, …), all chains as one batch."""
+        count, batch = values.shape[:2]
+        known = {
+            name: given.to(self._dtype).repeat(count, *(1,) * (given.dim() - 1)) for name, (_, given) in self._others
+        }
+        value = known[_BEFORE] = known[INPUTS] = values.flatten(0, 1)
+        for built in layers:
+            value = known[built.name] = self._run(built.layer, [known[name] for name in built.reads], count)
+        return value.reshape(count, batch, *value.shape[1:])
+
+    @cached_property
+    def _others(self) -> list[tuple[str, tuple[Shape, Tensor]]]:
+        """What the batch has beside its inputs."""
+        return [(name, given) for name, given in self._inputs.values.items() if name != INPUTS]
+
+    def _run(self, layer: Layer, values: Sequence[Tensor], count: int) -> Tensor:
+        if count not in self._steps:
+            given = self._inputs.steps
+            self._steps[count] = Steps(given.lengths.repeat(count), given.time, ragged=given.ragged)
+        steps = self._steps[count]
         if not isinstance(layer, Recurrent):
-            return layer(*values, steps=steps)  # type: ignore[no-any-return]
-        state = self._inputs.state or layer.initial_state(len(values[0]))
-        if state is None:
-            state = State.zeros(layer.spec, len(values[0]), values[0])
+            return layer(*values, steps=steps).to(self._dtype)  # type: ignore[no-any-return]
+        rows, state = len(values[0]), self._inputs.state
+        if state is not None:
+            begin = State(*(each.to(self._dtype).repeat(1, count, 1) for each in state))
+        else:
+            begin = layer.initial_state(rows) or State.zeros(layer.spec, rows, values[0])
         output, _ = forward(
-            layer.module, values[0], steps.lengths, state, ragged=steps.ragged, with_state=False, with_padding=False
+            layer.module, values[0], steps.lengths, begin, ragged=steps.ragged, with_state=False, with_padding=False
         )
         return output
 
 
+@dataclass
+class _Node:
+    """Where chains have been the same so far."""
+
+    then: dict[str, _Node] = field(default_factory=dict)
+    chains: list[int] = field(default_factory=list)
+    """Those that end here."""
+
+
 @dataclass(frozen=True)
-class _Chain:
-    """The values of a chain of layers."""
+class _Built:
+    """A layer and what it reads."""
 
-    layers: tuple[dict[str, Any], ...]
-    values: Mapping[str, tuple[Shape, Tensor]]
-    last: str = INPUTS
-
-    def with_layer(self, config: dict[str, Any], shape: Shape, value: Tensor) -> _Chain:
-        """The chain with one more layer; shapes without names compare faster."""
-        name = config["name"]
-        shape = shape if shape.names is None else replace(shape, names=None)
-        return _Chain((*self.layers, config), {**self.values, name: (shape, value)}, name)
+    name: str
+    reads: tuple[str, ...]
+    layer: Layer
 
 
 def search(
-    chains: Iterable[Tokens],
+    chains: Sequence[Tokens],
     evaluators: Sequence[tuple[Question, Evaluator]],
     tolerance: float,
 ) -> Found:
-    """Try chains on a sample, in the given order.
+    """Try chains on a sample.
 
     Args:
-        chains: to try; at most `MAX_READINGS`.
+        chains: to try, the likeliest first; so are the matches.
         evaluators: the ways to take the sample.
         tolerance: how far a prediction may be from what is expected.
     """
     found = Found()
+    matches: list[tuple[int, int, Match]] = []
     with one_thread():
-        for tokens in islice(chains, MAX_READINGS):
-            _try(tokens, evaluators, tolerance, found)
+        for place, (question, evaluator) in enumerate(evaluators):
+            for indices, values in evaluator.values(chains):
+                errors = errors_of(values, question)
+                found.tried += len(indices)
+                for row in np.flatnonzero(errors <= tolerance).tolist():
+                    match = Match(chains[indices[row]], question, float(errors[row]))
+                    matches.append((indices[row], place, match))
+                row = int(errors.argmin())
+                if errors[row] < (np.inf if found.nearest is None else found.nearest.error):
+                    found.nearest = Match(chains[indices[row]], question, float(errors[row]))
+    found.matches = [match for _, _, match in sorted(matches, key=lambda each: each[:2])]
     return found
-
-
-def _try(tokens: Tokens, evaluators: Sequence[tuple[Question, Evaluator]], tolerance: float, found: Found) -> None:
-    """Put what a chain gives into what was found."""
-    for question, evaluator in evaluators:
-        found.tried += 1
-        value = evaluator.value(tokens)
-        if value is None:
-            continue
-        match = Match(tokens, question, error_of(value, question))
-        if match.error <= tolerance:
-            found.matches.append(match)
-        if match.error < (np.inf if found.nearest is None else found.nearest.error):
-            found.nearest = match
 
 
 @contextmanager
@@ -215,19 +275,42 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def error_of(value: Tensor, question: Question) -> float:
-    """The largest difference, divided by the largest expected value; infinite where the shapes differ."""
+def errors_of(values: Tensor, question: Question) -> np.ndarray:
+    """Of each chain (chain, batch, …) the largest difference, divided by the largest expected value.
+
+    It is infinite where the shapes differ, or the chain gives NaN.
+    """
     lengths = question.inputs.steps.lengths.tolist()
-    given = value.double().numpy()
-    expected = _fitted(question, given.shape, lengths)
+    expected = _fitted(question, tuple(values.shape[1:]), lengths)
     if expected is None:
-        return np.inf
-    rows = (
-        [row[:length] for row, length in zip(given, lengths, strict=True)] if given.ndim == _SEQUENCE else list(given)
+        return np.full(len(values), np.inf)
+    given = values.double().numpy()
+    differences, largest = np.zeros(len(values)), 0.0
+    for row, other in enumerate(expected):
+        own = given[:, row, : len(other)] if given.ndim > _SEQUENCE else given[:, row]
+        apart = np.abs(own - other).reshape(len(values), -1).max(axis=1, initial=0.0)
+        differences = np.maximum(differences, apart)  # NaN stays NaN
+        largest = max(largest, float(np.abs(other).max(initial=0.0)))
+    differences = np.where(np.isnan(differences), np.inf, differences)
+    return differences / largest if largest else np.where(differences == 0, 0.0, np.inf)
+
+
+def impossible(questions: Sequence[Question], tolerance: float) -> frozenset[str]:
+    """The functions that cannot be the last one: the expected values lie beyond what they give."""
+    ranges = [_range(question.expected) for question in questions]
+    return frozenset(
+        name
+        for name, (least, most) in _GIVES.items()
+        if not any(
+            low >= least - tolerance * max(abs(low), abs(high)) and high <= most + tolerance * max(abs(low), abs(high))
+            for low, high in ranges
+        )
     )
-    difference = max(float(np.abs(row - other).max(initial=0.0)) for row, other in zip(rows, expected, strict=True))
-    largest = max(float(np.abs(each).max(initial=0.0)) for each in expected)
-    return difference / largest if largest else (0.0 if difference == 0 else np.inf)
+
+
+def _range(expected: Sequence[np.ndarray] | np.ndarray) -> tuple[float, float]:
+    values = np.concatenate([np.ravel(each) for each in expected])
+    return float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
 
 
 def _fitted(question: Question, shape: tuple[int, ...], lengths: Sequence[int]) -> list[np.ndarray] | None:
@@ -290,14 +373,16 @@ def distinct(
 
 def _apart(matches: Sequence[Match], evaluator: Evaluator) -> list[Match]:
     """The first match of each group whose predictions are the same."""
-    kept: list[tuple[Match, Tensor]] = []
-    for match in matches:
-        value = evaluator.value(match.tokens)
-        if value is None:
-            continue
-        if not any(_is_same(value, other) for _, other in kept):
-            kept.append((match, value))
-    return [match for match, _ in kept]
+    values = dict[int, Tensor]()
+    for indices, block in evaluator.values([match.tokens for match in matches]):
+        values |= dict(zip(indices, block, strict=True))
+    kept: list[int] = []
+    left = sorted(values)
+    while left and len(kept) < _KINDS:
+        first, *others = left
+        kept.append(first)
+        left = [index for index in others if not _is_same(values[index], values[first])]
+    return [matches[index] for index in kept]
 
 
 def _is_same(value: Tensor, other: Tensor) -> bool:
