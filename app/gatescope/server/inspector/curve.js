@@ -1,4 +1,4 @@
-// A predicted quantity over time, beside what was observed of it.
+// A predicted quantity over time, or its quantiles, beside what was observed of it.
 
 import { html, svg } from "./dom.js";
 import { short } from "./number.js";
@@ -44,7 +44,7 @@ export class Curve {
     this.outcome = outcome;
     this.width = this.slider.clientWidth;
     if (!this.width) return; // drawn when it is laid out
-    this.offer(this.page.info.output.names ?? outcome.values[0].map((_, index) => `value ${index}`));
+    this.offer(outcome.head.names ?? outcome.values[0].map((_, index) => `value ${index}`));
     this.length = Math.max(this.page.trace.length(sequence), outcome.first + outcome.values.length);
     this.from = from ?? 0;
     this.to = Math.max(Math.min(to ?? this.length, this.length), this.from + 2);
@@ -55,9 +55,10 @@ export class Curve {
     this.drawing.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
     this.still.replaceChildren(
       ...this.ground(seen),
-      ...this.series.map(({ name, at }) => svg("path", { class: `line ${name}`, d: this.path(at) })),
+      ...this.band(),
+      ...this.series.map(({ kind, at }) => svg("path", { class: `line ${kind}`, d: this.path(at) })),
     );
-    this.key.replaceChildren(...this.series.map(({ name }) => html("span", { class: `key ${name}` }, name)));
+    this.key.replaceChildren(...this.series.map(({ name, kind }) => html("span", { class: `key ${kind}` }, name)));
     this.slider.setAttribute("aria-valuemax", this.length - 1);
     this.slider.setAttribute("aria-label", `${this.name} over time`);
     this.move();
@@ -71,7 +72,7 @@ export class Curve {
     const seen = time >= this.from && time < this.to;
     const dots = this.series
       .filter(({ at }) => Number.isFinite(at(time)))
-      .map(({ name, at }) => svg("circle", { class: `dot ${name}`, cx: x, cy: this.y(at(time)), r: 3.5 }));
+      .map(({ kind, at }) => svg("circle", { class: `dot ${kind}`, cx: x, cy: this.y(at(time)), r: 3.5 }));
     this.moving.replaceChildren(
       ...(seen ? [svg("line", { class: "cursor", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }), ...dots] : []),
     );
@@ -87,7 +88,7 @@ export class Curve {
     const rows = steps.map((time) => [time, ...this.series.map(({ at }) => at(time))]);
     return {
       svg: this.drawing,
-      data: { columns: ["time_step", ...this.series.map(({ name }) => `${name} ${this.name}`)], rows },
+      data: { columns: ["time_step", ...this.series.map(({ column }) => column)], rows },
       name: "prediction",
     };
   }
@@ -105,13 +106,40 @@ export class Curve {
 
   /** What was observed, where the quantity is an input too, and what was predicted, by time step. */
   gathered(sequence) {
-    const { values, first, read } = this.outcome;
+    const { head, values, first, read } = this.outcome;
     const index = this.output.selectedIndex;
     const feature = this.page.info.input.feature_names?.indexOf(this.name) ?? -1;
     const inputs = this.page.trace.inputs?.[sequence];
-    const observed = { name: "observed", at: (time) => (time < read ? (inputs[time]?.[feature] ?? NaN) : NaN) };
-    const prediction = { name: "predicted", at: (time) => values[time - first]?.[index] ?? NaN };
-    return feature >= 0 && inputs ? [observed, prediction] : [prediction];
+    const observed = {
+      name: "observed",
+      kind: "observed",
+      column: `observed ${this.name}`,
+      at: (time) => (time < read ? (inputs[time]?.[feature] ?? NaN) : NaN),
+    };
+    const value = (place) => (time) => values[time - first]?.[place] ?? NaN;
+    const quantiles = head.quantiles?.map((quantile, place, all) => ({
+      name: `${quantile}-quantile`,
+      kind: `predicted ${side(quantile)}`,
+      column: `${this.name} ${quantile}`,
+      at: value(index * all.length + place),
+    }));
+    const predicted = quantiles ?? [{ name: "predicted", kind: "predicted", column: `predicted ${this.name}`, at: value(index) }];
+    return feature >= 0 && inputs ? [observed, ...predicted] : predicted;
+  }
+
+  /** What lies between the least and the largest quantile. */
+  band() {
+    const quantiles = this.outcome.head.quantiles ? this.series.filter(({ kind }) => kind !== "observed") : [];
+    if (quantiles.length < 2) return [];
+    const [low, high] = [quantiles[0].at, quantiles.at(-1).at];
+    const corners = this.spans().map(([from, to]) => {
+      const [least] = extremes(low, from, to);
+      const [, largest] = extremes(high, from, to);
+      return { x: this.x(from).toFixed(1), least, largest };
+    });
+    const known = corners.filter(({ least, largest }) => Number.isFinite(least) && Number.isFinite(largest));
+    const ends = [...known.map(({ x, largest }) => [x, largest]), ...known.reverse().map(({ x, least }) => [x, least])];
+    return ends.length > 0 ? [svg("path", { class: "band", d: `M${ends.map(([x, value]) => `${x} ${this.y(value).toFixed(1)}`).join("L")}Z` })] : [];
   }
 
   ground(seen) {
@@ -141,16 +169,23 @@ export class Curve {
   /** The line through all values; where several fall on one pixel, through the first, least, largest and last of them. */
   path(at) {
     const parts = [];
-    const width = Math.max(1, (this.to - this.from) / (this.width - MARGIN.left - MARGIN.right));
     let open = false;
-    for (let start = this.from; start < this.to; start += width) {
-      for (const time of outline(at, Math.ceil(start), Math.min(Math.ceil(start + width), this.to))) {
+    for (const [from, to] of this.spans()) {
+      for (const time of outline(at, from, to)) {
         parts.push(`${open ? "L" : "M"}${this.x(time).toFixed(1)} ${this.y(at(time)).toFixed(1)}`);
         open = true;
       }
-      if (!Number.isFinite(at(Math.ceil(start)))) open = false;
+      if (!Number.isFinite(at(from))) open = false;
     }
     return parts.join("");
+  }
+
+  /** The visible steps, those of one pixel together: the first one, and the one behind the last. */
+  spans() {
+    const spans = [];
+    const width = Math.max(1, (this.to - this.from) / (this.width - MARGIN.left - MARGIN.right));
+    for (let start = this.from; start < this.to; start += width) spans.push([Math.ceil(start), Math.min(Math.ceil(start + width), this.to)]);
+    return spans;
   }
 
   point(event) {
@@ -182,15 +217,26 @@ function outline(at, from, to) {
   return [...new Set(kept.values())].sort((one, other) => one - other);
 }
 
-function extent(series, from, to) {
+/** The least and the largest value of a few steps; the least is the larger one where there is none. */
+function extremes(at, from, to) {
   let [low, high] = [Infinity, -Infinity];
-  for (const { at } of series) {
-    for (let time = from; time < to; time += 1) {
-      const value = at(time);
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
+  for (let time = from; time < to; time += 1) {
+    const value = at(time);
+    if (value < low) low = value;
+    if (value > high) high = value;
   }
+  return [low, high];
+}
+
+/** Where a quantile stands: its line is dotted below the median, and dashed above. */
+function side(quantile) {
+  if (quantile === 0.5) return "median";
+  return quantile < 0.5 ? "below" : "above";
+}
+
+function extent(series, from, to) {
+  const seen = series.map(({ at }) => extremes(at, from, to));
+  const [low, high] = [Math.min(...seen.map(([least]) => least)), Math.max(...seen.map(([, largest]) => largest))];
   if (low > high) return [0, 1];
   const room = low === high ? 0.5 : 0.04 * (high - low);
   return [low - room, high + room];

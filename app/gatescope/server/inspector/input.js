@@ -2,8 +2,9 @@
 
 import { html } from "./dom.js";
 import { Problem } from "./api.js";
-import { ReadingError, fromFile, fromText, sliced } from "./reading.js";
-import { asText, ofSequence, replaced } from "./sequence.js";
+import { ReadingError, fromFile, fromText, numbersOf, sliced } from "./reading.js";
+import { asText, ofSequence, replaced, staticOf, withStatic } from "./sequence.js";
+import { leftOut, noteOf, verification } from "./verified.js";
 
 const EDITABLE = 200_000; // characters that a text field can take without getting slow
 
@@ -22,6 +23,7 @@ export function mount(element, page) {
 class Input {
   #page;
   #file = null; // what was read from a file, where it is too long to be edited
+  #isLong = false; // whether what is traced is too long to stand in the field, and nothing was typed in its place
 
   constructor(page) {
     this.#page = page;
@@ -30,6 +32,9 @@ class Input {
     this.version = html("select", { onchange: () => this.#choose({ model: page.info.name, version: this.version.value || null }) });
     this.example = html("select", { onchange: () => this.#useExample() });
     this.about = html("p", { class: "hint" });
+    this.notes = html("div", { class: "notes" });
+    this.static = html("input", { type: "text", id: "static", spellcheck: "false", autocomplete: "off", oninput: () => this.#say(""), onkeydown: (event) => this.#key(event) });
+    this.staticLabel = html("label", { for: "static" });
     this.area = html("textarea", { id: "values", spellcheck: "false", autocomplete: "off", oninput: () => this.#edited(), onkeydown: (event) => this.#key(event) });
     this.areaLabel = html("label", { for: "values" }, "Input");
     this.steps = html("input", { type: "text", placeholder: "all", size: 10, pattern: "\\s*-?\\d*\\s*:\\s*-?\\d*\\s*", title: "a slice such as 0:500", onkeydown: (event) => this.#key(event) });
@@ -41,8 +46,10 @@ class Input {
       { class: "input", ondragover: (event) => this.#drag(event, true), ondragleave: (event) => this.#drag(event, false), ondrop: (event) => this.#drop(event) },
       html("div", { class: "row" }, html("label", {}, "Model ", this.model), html("label", {}, "Version ", this.version)),
       this.about,
+      this.notes,
       html("label", {}, "Example ", this.example),
       html("div", { class: "field" }, this.areaLabel, this.area),
+      html("div", { class: "field" }, this.staticLabel, this.static),
       html("div", { class: "row" }, html("label", {}, "Steps of it ", this.steps), this.run),
       this.wrong,
       html("div", { class: "drop" }, html("label", { for: "file" }, "Drop a .csv, .json, .npy or .txt file, or choose one"), this.file),
@@ -60,10 +67,15 @@ class Input {
     this.version.value = state.get().version ?? "";
     this.version.parentElement.hidden = info.versions.length < 2;
     this.about.textContent = info.description ?? "";
+    const notes = [verification(info), ...leftOut(info)].filter(Boolean);
+    this.notes.replaceChildren(...notes.map(noteOf));
+    this.notes.hidden = notes.length === 0;
     this.example.replaceChildren(option("", "your own"), ...info.examples.map(({ title }, index) => option(index, title)));
     this.example.parentElement.hidden = info.examples.length === 0;
     this.area.classList.toggle("words", info.input.text);
     this.areaLabel.textContent = this.#wanted();
+    this.static.parentElement.hidden = !info.static;
+    this.staticLabel.textContent = `Once for the sequence: ${info.static?.feature_names.join(", ")}`;
     document.title = `${info.name} · Gatescope`;
   }
 
@@ -81,31 +93,35 @@ class Input {
     const { request, sequence, trace } = state.get();
     this.example.value = request && !("example" in request) ? "" : (request?.example ?? (trace ? "" : 0));
     const body = this.#body();
+    this.#isLong = false;
+    this.static.value = (body ? staticOf(body, sequence, info) : (this.#page.trace?.meta.static_inputs?.[sequence] ?? [])).join(", ");
     if (!body) {
       this.area.value = "";
       this.area.placeholder = trace ? "The link names a stored trace. What you type or paste here replaces it." : "";
       return;
     }
     const text = asText(ofSequence(body, sequence, info), info);
-    this.area.value = text.length <= EDITABLE ? text : "";
-    this.area.placeholder = text.length <= EDITABLE ? "" : `${this.#page.trace?.length(sequence).toLocaleString("en") ?? "Many"} steps: too many to be edited here. What you type or paste replaces them.`;
+    this.#isLong = text.length > EDITABLE;
+    this.area.value = this.#isLong ? "" : text;
+    this.area.placeholder = !this.#isLong ? "" : `${this.#page.trace?.length(sequence).toLocaleString("en") ?? "Many"} steps: too many to be edited here. What you type or paste replaces them.`;
     this.#say("");
   }
 
   /** Read what stands in the field, and have it traced. */
   apply() {
     this.#attempt(() => {
-      const { info } = this.#page;
+      const { info, state } = this.#page;
       const typed = this.area.value;
-      const given = typed === "" && this.#file ? this.#file : fromText(typed, info);
-      this.#use(given);
+      if (typed === "" && this.#file) this.#use(this.#file);
+      else this.#use(this.#isLong ? { sequence: ofSequence(this.#body(), state.get().sequence, info) } : fromText(typed, info));
     });
   }
 
   #use(given) {
     const { info, state } = this.#page;
     const cut = sliced(given, this.steps.value, info);
-    const request = cut.body ?? replaced(this.#body(), state.get().sequence, cut.sequence, info);
+    const vector = info.static ? numbersOf(this.static.value, info.static.feature_names) : [];
+    const request = cut.body ? withStatic(cut.body, vector, info) : replaced(this.#body(), state.get().sequence, cut.sequence, vector, info);
     state.set({ request, horizon: null, trace: null, from: 0, to: null });
   }
 
@@ -128,6 +144,7 @@ class Input {
 
   #edited() {
     this.#file = null;
+    this.#isLong = false;
     this.#say("");
   }
 

@@ -1,13 +1,11 @@
-// What the model makes of it: a curve, class probabilities, tags under the words, text written on.
+// What the model makes of it: what each of its heads says, text written on, and how far that can be trusted.
 
-import { Curve } from "./curve.js";
+import { HeadView } from "./head.js";
 import { html } from "./dom.js";
-import { short } from "./number.js";
-import { after, likeliest, predicted } from "./predicted.js";
-import { visible } from "./token.js";
+import { predicted, predictedBeside } from "./predicted.js";
+import { noteOf, nothingPredicted, verification } from "./verified.js";
 
-const LIKELIEST = 8;
-const TAGS = 256; // words that stand on the page at once
+const SAID_ELSEWHERE = ["unverified", "unknown_token"]; // what ModelInfo says, too, and what stands under the text
 
 /**
  * @param {HTMLElement} element
@@ -36,12 +34,21 @@ class PredictionView {
       onchange: () => page.state.set({ horizon: Number(this.horizon.value) }),
     });
     this.further = html("label", { class: "further", hidden: true }, "Further steps ", this.horizon);
-    this.curve = new Curve(page);
-    this.none = html("p", { class: "none" }, "This model has no head: it predicts nothing.");
+    this.none = html("p", { class: "none" });
+    this.notes = html("div", { class: "notes" });
     this.written = html("p", { class: "written", role: "region", tabindex: 0, "aria-label": "Text that was given and written on" });
-    this.tags = html("div", { class: "tags", role: "group", "aria-label": "Tag of each time step" });
-    this.classes = html("table", { class: "classes" });
-    this.element = html("div", { class: "prediction" }, this.none, this.curve.element, this.written, this.tags, this.classes);
+    this.first = new HeadView(page);
+    this.beside = []; // a view of each other head
+    this.others = html("div", { class: "others" });
+    this.element = html(
+      "div",
+      { class: "prediction" },
+      this.none,
+      this.notes,
+      this.written,
+      this.first.element,
+      this.others,
+    );
   }
 
   draw() {
@@ -49,26 +56,48 @@ class PredictionView {
     this.element.hidden = !trace;
     if (!trace) return;
     const { sequence } = state.get();
-    this.outcome = predicted(trace.meta, info, sequence, trace.length(sequence));
+    const length = trace.length(sequence);
+    this.outcome = predicted(trace.meta, info, sequence, length);
+    const others = this.outcome ? predictedBeside(trace.meta, info, sequence, length) : [];
     const kind = this.outcome?.kind;
     this.further.hidden = !["regression", "next_token"].includes(kind) || this.outcome.whole;
-    this.horizon.value = this.outcome ? trace.length(sequence) - this.outcome.read : 0;
+    this.horizon.value = this.outcome ? length - this.outcome.read : 0;
     this.none.hidden = Boolean(kind);
+    this.none.textContent = nothingPredicted(info);
+    this.drawNotes();
     this.written.hidden = kind !== "next_token" || !this.outcome.text;
-    this.tags.hidden = kind !== "tagging";
-    this.curve.element.hidden = kind !== "regression" || this.outcome.whole;
-    if (!this.curve.element.hidden) this.curve.draw(this.outcome);
-    this.move();
+    this.first.element.hidden = !kind;
+    if (kind) this.first.draw(this.outcome, others.length > 0 ? this.outcome.head.name : "");
+    this.drawOthers(others);
+    this.moveWritten();
+  }
+
+  /** Whether it is verified, and what was assumed. */
+  drawNotes() {
+    const { trace, info } = this.page;
+    const assumed = (trace.meta.notes ?? []).filter(({ code }) => !SAID_ELSEWHERE.includes(code));
+    const notes = [this.outcome && verification(info), ...assumed.map(({ message }) => ({ text: message, isWarning: false }))].filter(Boolean);
+    this.notes.replaceChildren(...notes.map(noteOf));
+    this.notes.hidden = notes.length === 0;
+  }
+
+  drawOthers(outcomes) {
+    if (this.beside.length !== outcomes.length) this.beside = outcomes.map(() => new HeadView(this.page));
+    this.others.replaceChildren(...this.beside.map(({ element }) => element));
+    this.others.hidden = outcomes.length === 0;
+    for (const [index, view] of this.beside.entries()) view.draw(outcomes[index], outcomes[index].head.name);
   }
 
   /** What depends on the cursor. */
   move() {
-    if (!this.page.trace) return;
+    if (!this.page.trace || !this.outcome) return;
+    this.moveWritten();
+    for (const view of [this.first, ...this.beside]) view.move();
+  }
+
+  moveWritten() {
     const { sequence, time } = this.page.state.get();
-    if (!this.curve.element.hidden) this.curve.move();
     if (!this.written.hidden) this.drawWritten(sequence, time);
-    if (!this.tags.hidden) this.drawTags(sequence, time);
-    this.drawClasses(sequence, time);
   }
 
   /** What was given and what the model wrote on, with the cursor in it. */
@@ -85,74 +114,7 @@ class PredictionView {
     this.written.replaceChildren(...parts.map(([some, kind]) => html(kind === "now" ? "mark" : "span", { class: kind }, some.join(""))));
   }
 
-  drawTags(sequence, time) {
-    const tokens = this.page.trace.meta.tokens?.[sequence] ?? this.outcome.labels.map((_, step) => String(step));
-    const first = Math.floor(time / TAGS) * TAGS;
-    if (this.tagged !== this.outcome.labels || this.firstTag !== first) {
-      [this.tagged, this.firstTag] = [this.outcome.labels, first];
-      this.tags.replaceChildren(...tokens.slice(first, first + TAGS).map((token, index) => this.tag(token, first + index)));
-    }
-    this.tags.querySelector("[aria-current]")?.removeAttribute("aria-current");
-    this.tags.children[time - first]?.setAttribute("aria-current", "true");
-  }
-
-  tag(token, time) {
-    const label = this.outcome.labels[time];
-    const probability = Math.max(...this.outcome.probabilities[time]);
-    const title = `step ${time}: ${label}, ${percent(probability)}`;
-    const onclick = () => this.page.state.set({ time });
-    const words = [html("span", { class: "word" }, visible(token)), html("span", { class: "label" }, label)];
-    const made = html("button", { type: "button", class: "tag", title, onclick }, ...words);
-    made.style.setProperty("--likely", percent(probability));
-    return made;
-  }
-
-  /** The likeliest labels here, or the values of one prediction for the whole sequence. */
-  drawClasses(sequence, time) {
-    const probabilities = this.outcome && after(this.outcome, time);
-    const best = probabilities && likeliest(probabilities, this.page.info.output.labels, LIKELIEST);
-    const rows = best ? best.map(({ label, probability }) => classRow(visible(label), probability)) : this.wholeRows();
-    this.classes.hidden = !rows.length;
-    const columns = best ? ["Label", "Probability"] : ["Quantity", "Prediction"];
-    const head = html("tr", {}, ...columns.map((name) => html("th", { scope: "col" }, name)));
-    this.classes.replaceChildren(html("caption", {}, this.caption(sequence, time)), html("thead", {}, head), html("tbody", {}, ...rows));
-  }
-
-  wholeRows() {
-    if (this.outcome?.kind !== "regression" || !this.outcome.whole) return [];
-    const { names } = this.page.info.output;
-    return this.outcome.values.map((value, index) =>
-      html("tr", {}, html("th", { scope: "row" }, names?.[index] ?? index), html("td", {}, short(value))),
-    );
-  }
-
-  caption(sequence, time) {
-    if (this.outcome?.whole) return "For the whole sequence";
-    const token = this.page.trace.meta.tokens?.[sequence]?.[time];
-    const at = `step ${time}` + (token === undefined ? "" : `, “${visible(token)}”`);
-    return this.outcome?.kind === "next_token" ? `Expected after ${at}` : `At ${at}`;
-  }
-
   chart() {
-    if (!this.curve.element.hidden) return this.curve.chart();
-    return { element: this.element, data: this.outcome ? this.data() : { columns: [], rows: [] }, name: "prediction" };
+    return this.outcome ? this.first.chart(this.element) : { element: this.element, data: { columns: [], rows: [] }, name: "prediction" };
   }
-
-  data() {
-    const { labels, names } = this.page.info.output;
-    const { whole, first, probabilities, values } = this.outcome;
-    if (whole) return { columns: labels ?? names, rows: [probabilities ?? values] };
-    return { columns: ["time_step", ...labels], rows: probabilities.map((step, index) => [first + index, ...step]) };
-  }
-}
-
-function classRow(label, probability) {
-  const bar = html("span", { class: "bar", "aria-hidden": "true" });
-  bar.style.setProperty("--share", probability);
-  return html("tr", {}, html("th", { scope: "row" }, label), html("td", {}, bar, html("span", {}, percent(probability))));
-}
-
-function percent(share) {
-  if (share > 0 && share < 0.0001) return "<0.01%";
-  return `${(100 * share).toFixed(share > 0 && share < 0.01 ? 2 : 1)}%`;
 }

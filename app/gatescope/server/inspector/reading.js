@@ -37,6 +37,16 @@ export function fromText(text, info) {
 }
 
 /**
+ * @param {string} text numbers side by side
+ * @param {string[]} names what they stand for
+ * @returns {number[]} as many as there are; the server says where that is wrong
+ */
+export function numbersOf(text, names) {
+  const cells = text.split(/[\s,;]+/).filter((cell) => cell !== "");
+  return cells.map((cell, index) => number(cell, names[index] ?? `number ${index + 1}`));
+}
+
+/**
  * A part of the time of what was given.
  * @param {Given} given
  * @param {string} slice as Python writes it, such as "0:500"; empty for all

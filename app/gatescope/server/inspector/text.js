@@ -34,10 +34,12 @@ class TextView {
     this.later = html("button", { type: "button", onclick: () => this.turn(1) }, "Later");
     this.range = html("span", { class: "text-range" });
     this.pages = html("div", { class: "text-pages" }, this.earlier, this.range, this.later);
+    this.unknown = html("ul", {});
+    this.notes = html("div", { class: "note text-notes", role: "note" }, html("p", {}, "Not in the model's vocabulary:"), this.unknown);
     this.guess = html("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.guessing = html("label", { class: "text-guessing" }, this.guess, `${GUESSES} likeliest next tokens`);
     this.legend = html("p", { class: "text-legend" });
-    this.element = html("div", { class: "text" }, html("div", { class: "text-bar" }, this.legend, this.guessing), this.text, this.pages);
+    this.element = html("div", { class: "text" }, html("div", { class: "text-bar" }, this.legend, this.guessing), this.text, this.pages, this.notes);
   }
 
   async draw() {
@@ -53,6 +55,7 @@ class TextView {
     const block = await blockAt(trace, where, first);
     if (drawn !== this.drawn) return;
     const outcome = predicted(trace.meta, info, where.sequence, length);
+    this.drawNotes(where.sequence);
     this.guessing.hidden = outcome?.kind !== "next_token";
     this.tokens = tokens
       .slice(first, first + PAGE)
@@ -73,6 +76,15 @@ class TextView {
     [this.earlier.disabled, this.later.disabled] = [first === 0, first + PAGE >= length];
     this.current = null;
     this.move();
+  }
+
+  /** Which tokens of this sequence the model does not know, and what they were read as. */
+  drawNotes(sequence) {
+    const notes = (this.page.trace.meta.notes ?? []).filter(({ code }) => code === "unknown_token").map(({ message, loc }) => ({ message, ...place(loc) }));
+    const own = notes.filter(({ row }) => row === null || row === sequence);
+    this.readAs = new Map(own.filter(({ row }) => row !== null).map(({ step, message }) => [step, message]));
+    this.unknown.replaceChildren(...own.map(({ step, message }) => html("li", {}, step === null ? message : `step ${step}: ${message}`)));
+    this.notes.hidden = own.length === 0;
   }
 
   move() {
@@ -107,14 +119,15 @@ class TextView {
     glyph.style.color = this.page.colours.on(glyph.style.background);
     const expected = outcome && after(outcome, time);
     const guesses = expected ? likeliest(expected, this.page.info.output.labels, GUESSES) : [];
+    const unknown = this.readAs.get(time);
     const told = guesses.map(({ label, probability }) => `${visible(label)} ${short(probability)}`).join(", ");
     return html(
       "button",
       {
         type: "button",
-        class: token === "\n" ? "token line-end" : "token",
+        class: `token${token === "\n" ? " line-end" : ""}${unknown ? " unknown" : ""}`,
         tabindex: -1,
-        title: `step ${time}: ${this.read(value)}${told && `\nnext: ${told}`}`,
+        title: `step ${time}: ${this.read(value)}${told && `\nnext: ${told}`}${unknown ? `\n${unknown}` : ""}`,
         onclick: () => this.page.state.set({ time }),
       },
       glyph,
@@ -158,4 +171,10 @@ class TextView {
     const columns = ["time_step", "token", name, ...(low === null ? [this.named(name)] : [])];
     return { element: this.text, data: { columns, rows }, name: "text" };
   }
+}
+
+/** Which token of which sequence a note is about, by its place in the body: of a lone text, or of one of several. */
+function place(loc) {
+  const [row, step] = loc?.length === 4 ? loc.slice(2) : [loc ? 0 : null, loc?.[2] ?? null];
+  return { row, step };
 }

@@ -83,6 +83,7 @@ async def assemble(query: Query, made: AsyncIterator[tuple[Slot, Answer]]) -> An
     """The answer to the whole query, from the answers to its chunks."""
     whole = Answer(query.sequence_lengths, query.inputs)
     async for slot, part in made:
+        whole = replace(whole, module=part.module)
         if part.trace is None:
             whole = ANSWER.merge(whole, part, slot)
         else:
@@ -179,7 +180,8 @@ class ChunkedTrace:
         predicted: Answer | None = None,
     ) -> None:
         self.model, self.selection = model, selection
-        self.answer = predicted or Answer(query.sequence_lengths, query.inputs)
+        module = query.module or next(iter(model.pipeline.lstms))
+        self.answer = predicted or Answer(query.sequence_lengths, query.inputs, module=module)
         """All but the signals, as far as the chunks have come."""
         self.residual = 0.0
         """The largest of all chunks so far."""
