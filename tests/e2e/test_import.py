@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -58,7 +59,8 @@ def test_inspect_into_a_pipe_is_json(trained, run):
     assert found["linear_layers"] == [{"path": "fc", "in_features": 4, "out_features": 2, "bias": True}]
     assert [(part["path"], part["kind"], part["reason"]) for part in found["others"]] == [("extra", "nn.GRU", None)]
     assert found["others"][0]["shapes"]["weight_ih_l0"] == [27, 9]
-    assert found["import"]["unused"] == ["fc", "extra"]
+    assert [layer["name"] for layer in found["import"]["layers"]] == ["embed", "lstm"]
+    assert [part["name"] for part in found["import"]["not_computed"]] == ["extra"]
     assert run("inspect", "last.ckpt", "--json")[1] == out
     assert list(Path().iterdir()) == [Path("last.ckpt")]
 
@@ -73,7 +75,7 @@ def test_inspect_on_a_terminal_is_a_table(trained):
         "nn.Embedding",
         "nn.GRU",
         "weight_ih_l0=[27, 9]",
-        "No head: ",
+        "No prediction: 'extra'",
     ):
         assert said in drawn
 
@@ -90,9 +92,11 @@ def test_what_cannot_be_imported_as_it_is_is_still_inspected(trained, run):
 
 
 def test_the_commands_that_an_import_prints_give_the_models_answer(trained, imported, run):
-    out = imported("last.ckpt", "--name", "mine", "--head", "fc", "--task", "tagging", "--labels", "a, b")
+    flags = ("--head", "fc", "--task", "tagging", "--labels", "a, b", "--ignore", "extra")
+    out = imported("last.ckpt", "--name", "mine", *flags)
     predict, curl = (shlex.split(line) for line in out.splitlines()[-2:])
-    assert "- Embedding: 'embed' (7 × 3)" in out
+    assert "- Layers: embed,lstm,fc (" in out
+    assert "NOT VERIFIED" in out
     status, reply, err = run(*predict[1:])
     assert status == 0, err
     request = json.loads(curl[curl.index("-d") + 1])
@@ -145,12 +149,22 @@ def test_a_vocabulary_is_a_file_of_lines(trained, imported, content):
     ("arguments", "message"),
     [
         (["last.ckpt", "--name", "../up"], "--name: must be letters, digits"),
-        (["last.ckpt", "--name", "mine", "--task", "tagging"], "--task: is about a head, but there is none"),
+        (
+            ["last.ckpt", "--name", "mine", "--task", "tagging"],
+            "--task: is about a prediction, but there is none: No prediction: 'extra'",
+        ),
         (["last.ckpt", "--name", "a b", "--version", "c/d"], "--name: .*; --version: "),
         (["missing.pt", "--name", "mine"], "missing.pt: it cannot be read: No such file"),
-        (["last.ckpt", "--name", "mine", "--vocabulary", "none.txt"], "none.txt: No such file"),
-        (["last.ckpt", "--name", "mine", "--vocabulary", "last.ckpt"], "--vocabulary last.ckpt is not UTF-8"),
+        (
+            ["last.ckpt", "--name", "mine", "--vocabulary", "none.txt"],
+            "--vocabulary: none.txt: cannot be read: No such file",
+        ),
+        (["last.ckpt", "--name", "mine", "--vocabulary", "last.ckpt"], "--vocabulary: last.ckpt: is a pickle"),
         (["last.ckpt", "--name", "mine", "--models", "no/such/place"], "no/such/place: No such file"),
+        (["last.ckpt", "--name", "mine", "--sample", "none.npz"], "none.npz: No such file"),
+        (["last.ckpt", "--name", "mine", "--sample", "last.ckpt"], "--sample: last.ckpt has "),
+        (["last.ckpt", "--name", "mine", "--scaler", "last.ckpt"], "--scaler: last.ckpt: is a pickle"),
+        (["last.ckpt", "--name", "mine", "--layers", "embed,lstm,nothing"], "--layers: 'nothing' is neither a layer"),
     ],
 )
 def test_what_is_refused_is_one_line_and_nothing_is_written(trained, run, arguments, message):
@@ -158,6 +172,72 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(trained, run, argume
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert re.match(f"gatescope: {message}", err)
     assert list(Path().iterdir()) == [Path("last.ckpt")]
+
+
+class Forecaster(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(2, 5, batch_first=True)
+        self.fc = nn.Linear(5, 1)
+
+    def forward(self, inputs):
+        return self.fc(self.lstm(inputs)[0].sum(dim=1))
+
+
+def sample_of(module: nn.Module, inputs: torch.Tensor, file: str) -> None:
+    with torch.no_grad():
+        np.savez(file, inputs=inputs, expected=module(inputs))
+
+
+def test_a_sample_verifies_the_predictions(imported, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    module, inputs = Forecaster().eval(), torch.randn(8, 6, 2)
+    with torch.no_grad():
+        module.fc.bias.sub_(0.45)  # predictions of both signs
+    torch.save(module.state_dict(), "level.pt")
+    sample_of(module, inputs, "sample.npz")
+    out = imported("level.pt", "--name", "level", "--sample", "sample.npz")
+    assert "- Verified: lstm,sum,fc gives what the sample expects" in out
+    assert "NOT VERIFIED" not in out
+    predict = next(shlex.split(line) for line in out.splitlines() if line.startswith("  gatescope predict"))
+    status, reply, err = run(*predict[1:])
+    assert (status, err) == (0, "")
+    values = torch.tensor(json.loads(reply)["prediction"]["values"])
+    torch.testing.assert_close(values, module(inputs).detach(), rtol=0, atol=1e-5)
+    models = json.loads(run("list")[1])["models"]
+    assert [(model["name"], model["verified"]["by"]) for model in models] == [("level", "sample")]
+
+
+def test_an_ambiguous_sample_is_refused_with_inputs_that_tell(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    module = Forecaster().eval()
+    with torch.no_grad():
+        module.fc.bias.fill_(1.0)  # all predictions of small inputs are positive: there may be a relu behind them
+    torch.save(module.state_dict(), "level.pt")
+    sample_of(module, torch.randn(3, 4, 2) / 10, "sample.npz")
+    status, out, err = run("import", "level.pt", "--name", "level", "--sample", "sample.npz")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "lstm,sum,fc; lstm,sum,fc,relu" in err
+    assert not Path("models").exists()
+    inputs = torch.from_numpy(np.load("level-inputs.npz")["inputs"]).float()
+    sample_of(module, inputs, "telling.npz")
+    assert run("import", "level.pt", "--name", "level", "--sample", "telling.npz")[0] == 0
+
+
+def test_force_replaces_a_model(imported, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(nn.LSTM(2, 3).state_dict(), "first.pt")
+    torch.save(nn.LSTM(4, 3).state_dict(), "second.pt")
+    imported("first.pt", "--name", "mine")
+    imported("first.pt", "--name", "mine")
+    status, _, err = run("import", "second.pt", "--name", "mine")
+    assert (status, err.count("\n")) == (1, 1)
+    assert imported("second.pt", "--name", "mine", "--force").startswith("version 1 of 'mine'")
+    assert [path.name for path in sorted(Path("models").iterdir())] == ["mine"]
+    assert not Path("models/mine/2").exists()
+    assert json.loads(run("list")[1])["models"][0]["lstm"]["input_size"] == 4
 
 
 def test_a_checkpoint_that_cannot_be_read_is_not_inspected(trained, run):
