@@ -202,6 +202,13 @@ class LayerConfig(Config):
         return self.inputs[0] if self.inputs else "the layer before it"
 
 
+ALIGNMENT_BYTES = 64
+"""Where PyTorch's own memory begins, and what its kernels are fastest with."""
+
+
 def parameter(value: Tensor) -> nn.Parameter:
-    """A trained weight, which nothing here trains any further."""
-    return nn.Parameter(value.detach().clone(memory_format=torch.contiguous_format), requires_grad=False)
+    """A trained weight, which nothing here trains any further, in aligned memory; copied only where it is not yet."""
+    value = value.detach().contiguous()
+    if value.data_ptr() % ALIGNMENT_BYTES:
+        value = value.clone()
+    return nn.Parameter(value, requires_grad=False)
