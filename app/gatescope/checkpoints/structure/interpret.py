@@ -352,7 +352,7 @@ def _only_before(left: Sequence[tuple[Part, str]]) -> tuple[tuple[Part, str], ..
 def _unsure(arrangements: Sequence[Arrangement]) -> tuple[tuple[Part, str], ...]:
     """The parts whose place or type the file does not tell, each with the place that it may have."""
     first = arrangements[0]
-    undetermined = [part for part in (*first.before, *first.behind) if isinstance(part, Norm) and len(part.types) > 1]
+    undetermined = [part for part in (*first.before, *first.behind) if _is_undetermined(part)]
     places = [(each.before, each.behind, each.embedding) for each in arrangements]
     moved = {
         part
@@ -364,6 +364,11 @@ def _unsure(arrangements: Sequence[Arrangement]) -> tuple[tuple[Part, str], ...]
         return ((first.embedding, "before"),)
     unsure = [part for part in (*first.before, *first.behind) if part in moved or part in undetermined]
     return tuple((part, "before" if any(part in each.before for each in arrangements) else "behind") for part in unsure)
+
+
+def _is_undetermined(part: Part) -> bool:
+    """Whether the weights do not tell what a part computes: its type, or a convolution's padding and stride."""
+    return isinstance(part, Conv1d) or (isinstance(part, Norm) and len(part.types) > 1)
 
 
 def _not_computed(names: Sequence[str], place: str) -> str:

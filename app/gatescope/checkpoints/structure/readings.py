@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.checkpoints.structure.arrange import Arrangement
-from gatescope.checkpoints.structure.kinds import CRF, FoundLSTM, Linear, Norm, Part
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, FoundLSTM, Linear, Norm, Part
 from gatescope.checkpoints.structure.notation import ONE_HOT, STATIC
 from gatescope.checkpoints.structure.options import NONE, Options
 
@@ -25,7 +25,7 @@ POOLED = ("last", "final", "mean", "max", "sum", "first")
 MAX_MIXED_GAPS = 3
 """Gaps between linear layers in which different functions are tried; in more, one function is tried in all."""
 
-LOOKS = (40_000, 400_000)
+LOOKS = (40_000, 200_000)
 """Readings that are looked at, all arrangements together: the simplest first, more where none of them fits."""
 
 _COSTS = {
@@ -300,10 +300,12 @@ def _lasts(options: Options, found: Open) -> list[tuple[str | None, float]]:
 
 def _variants(part: Part) -> list[tuple[str, float]]:
     """The part in the notation, in each of the types that it may be of."""
-    types = part.types if isinstance(part, Norm) else ("",)
-    if len(types) == 1:
-        return [(token_of(part), 0.0)]
-    return [(token_of(part, kind), index / 2) for index, kind in enumerate(types)]
+    variants: tuple[str, ...] = part.types if isinstance(part, Norm) else ()
+    if isinstance(part, Conv1d):
+        variants = ("same", "causal") if part.kernel % 2 else ("causal",)  # an even kernel is not centred on a step
+    if len(variants) > 1 or isinstance(part, Conv1d):
+        return [(token_of(part, kind), index / 2) for index, kind in enumerate(variants)]
+    return [(token_of(part), 0.0)]
 
 
 def _cost(function: str | None) -> float:

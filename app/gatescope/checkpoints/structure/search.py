@@ -96,6 +96,29 @@ class Found:
     tried: int = 0
 
 
+@dataclass(slots=True)
+class Node:
+    """Where chains have been the same so far."""
+
+    then: dict[str, Node] = field(default_factory=dict)
+    chains: list[int] = field(default_factory=list)
+    """The numbers of those that end here."""
+
+
+def tree(chains: Sequence[Tokens]) -> Node:
+    """The root of a tree of chains, which are known by their place in the sequence."""
+    root = Node()
+    for index, tokens in enumerate(chains):
+        node = root
+        for token in tokens:
+            below = node.then.get(token)
+            if below is None:
+                below = node.then[token] = Node()
+            node = below
+        node.chains.append(index)
+    return root
+
+
 class Evaluator:
     """Computes chains of layers over one batch: what chains have in common once, and like layers of many at once.
 
@@ -120,21 +143,18 @@ class Evaluator:
         self._layers: dict[tuple[str, Shape, bool], list[_Built] | None] = {}
         self._steps: dict[int, Steps] = {}
 
-    def values(self, chains: Sequence[Tokens]) -> Iterator[tuple[list[int], Tensor]]:
-        """What the last layers give: which chains, and their values (chain, batch, …); of those that can be."""
-        root = _Node()
-        for index, tokens in enumerate(chains):
-            node = root
-            for token in tokens:
-                node = node.then.setdefault(token, _Node())
-            node.chains.append(index)
+    def values(self, root: Node) -> Iterator[tuple[list[int], Tensor]]:
+        """What the last layers of a tree give: which chains, and their values (chain, batch, …).
+
+        Chains that cannot be are left out.
+        """
         shape, value = self._inputs.values[INPUTS]
         value = value.to(self._dtype) if value.is_floating_point() else value
         with torch.no_grad():
             yield from self._descend([root], shape, value[None], is_start=True)
 
     def _descend(
-        self, nodes: Sequence[_Node], shape: Shape, values: Tensor, *, is_start: bool = False
+        self, nodes: Sequence[Node], shape: Shape, values: Tensor, *, is_start: bool = False
     ) -> Iterator[tuple[list[int], Tensor]]:
         """What follows on nodes of one shape, whose values are (node, batch, …)."""
         ends = [(index, row) for row, node in enumerate(nodes) for index in node.chains]
@@ -144,7 +164,7 @@ class Evaluator:
         for row, node in enumerate(nodes):
             for token in node.then:
                 rows.setdefault(token, []).append(row)
-        made: dict[Shape, tuple[list[_Node], list[Tensor]]] = {}
+        made: dict[Shape, tuple[list[Node], list[Tensor]]] = {}
         for token, own in rows.items():
             layers = self._built(token, shape, is_start=is_start)
             if layers is not None:
@@ -217,15 +237,6 @@ class Evaluator:
         return output
 
 
-@dataclass
-class _Node:
-    """Where chains have been the same so far."""
-
-    then: dict[str, _Node] = field(default_factory=dict)
-    chains: list[int] = field(default_factory=list)
-    """Those that end here."""
-
-
 @dataclass(frozen=True)
 class _Built:
     """A layer and what it reads."""
@@ -249,9 +260,10 @@ def search(
     """
     found = Found()
     matches: list[tuple[int, int, Match]] = []
+    root = tree(chains)
     with one_thread():
         for place, (question, evaluator) in enumerate(evaluators):
-            for indices, values in evaluator.values(chains):
+            for indices, values in evaluator.values(root):
                 errors = errors_of(values, question)
                 found.tried += len(indices)
                 for row in np.flatnonzero(errors <= tolerance).tolist():
@@ -374,7 +386,7 @@ def distinct(
 def _apart(matches: Sequence[Match], evaluator: Evaluator) -> list[Match]:
     """The first match of each group whose predictions are the same."""
     values = dict[int, Tensor]()
-    for indices, block in evaluator.values([match.tokens for match in matches]):
+    for indices, block in evaluator.values(tree([match.tokens for match in matches])):
         values |= dict(zip(indices, block, strict=True))
     kept: list[int] = []
     left = sorted(values)
