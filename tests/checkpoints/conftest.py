@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -37,6 +38,11 @@ class Brought:
     def ask(self, sequences: list[Tensor], **wanted: Any) -> Answer:
         return self.model.pipeline.answer(Query(*pad(sequences), **wanted))
 
+    @property
+    def layers(self) -> str:
+        """The layers' names, in a line."""
+        return ",".join(layer.name for layer in self.manifest.layers)
+
     def predicts(self, sequences: list[Tensor], expected: list[Tensor]) -> None:
         """Every sequence of the batch gets what the original module gives it alone."""
         prediction = self.ask(sequences).prediction
@@ -45,19 +51,24 @@ class Brought:
             cut = values if prediction.steps is None else values[: len(sequence)]
             torch.testing.assert_close(cut.double(), own.double(), rtol=0, atol=1e-5)
 
-    def traces(self, lstms: list[nn.LSTM], fed: Tensor, given: Tensor | None = None) -> None:
-        """The trace over `given` is the oracle's, of these LSTMs one on top of the other, over what they are fed."""
-        trace = self.ask([fed if given is None else given], trace=Selection()).trace
-        signals: dict[str, list[Tensor]] = {name: [] for name in LSTM.signal_names}
-        for lstm in lstms:
-            by_equations = reference.run(lstm, fed.double())
-            fed = by_equations["output"]
-            for name in LSTM.signal_names:
-                signals[name].append(by_equations[name])
-        for name in LSTM.signal_names:
-            expected = torch.cat(signals[name])  # (layer, direction, time, unit)
-            torch.testing.assert_close(trace.signals[name][0].double(), expected, rtol=0, atol=1e-5)
-        torch.testing.assert_close(trace.output[0].double(), fed, rtol=0, atol=1e-5)
+    def traces(self, lstms: dict[str, nn.LSTM], inputs: Tensor, fed: dict[str, Tensor] | None = None) -> None:
+        """The trace of each recurrent layer over `inputs` is the oracle's, over what that layer is fed.
+
+        Args:
+            lstms: the modules, by the layers' names.
+            inputs: of one sequence, as the model takes them.
+            fed: what each is called with, (time, feature); where it is not given, the output of the one before it.
+        """
+        assert list(self.model.pipeline.lstms) == list(lstms)
+        below = inputs
+        for name, lstm in lstms.items():
+            by_equations = reference.run(lstm, (below if fed is None else fed[name]).double())
+            answer = self.ask([inputs], trace=Selection(), module=name)
+            for signal in LSTM.signal_names:
+                traced = answer.trace.signals[signal][0].double()  # (layer, direction, time, unit)
+                torch.testing.assert_close(traced, by_equations[signal], rtol=0, atol=1e-5)
+            below = by_equations["output"]
+            torch.testing.assert_close(answer.trace.output[0].double(), below, rtol=0, atol=1e-5)
 
 
 @pytest.fixture
@@ -82,12 +93,23 @@ def saved(tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def bring(models, saved) -> Callable[..., Brought]:
-    """Import a module, or what was saved of it, as `models/mine`."""
+def bring(models, saved, tmp_path) -> Callable[..., Brought]:
+    """Import a module, or what was saved of it, as `models/mine`; `sample` is a file, or what a .npz of it holds."""
 
-    def import_(content: Any, *, file: str = "weights.pt", name: str = "mine", **options: Any) -> Brought:
+    def import_(
+        content: Any,
+        *,
+        file: str = "weights.pt",
+        name: str = "mine",
+        sample: Path | dict[str, Any] | None = None,
+        tolerance: float = 1e-5,
+        **options: Any,
+    ) -> Brought:
         path = content if isinstance(content, Path) else saved(content, file)
-        imported = import_checkpoint(path, models, name, Options(**options))
+        if isinstance(sample, dict):
+            np.savez(tmp_path / "sample.npz", **{key: np.asarray(value) for key, value in sample.items()})
+            sample = tmp_path / "sample.npz"
+        imported = import_checkpoint(path, models, name, Options(**options), sample=sample, tolerance=tolerance)
         return Brought(imported, Model.load(imported.folder, imported.version, torch.device("cpu")))
 
     return import_

@@ -32,10 +32,13 @@ def test_it_is_inspected(silero):
         }
     ]
     assert {part["path"]: part["kind"] for part in found["others"]} == dict.fromkeys(
-        ("stft_conv", "conv1", "conv2", "conv3", "conv4", "final_conv"), "an nn.Conv1d"
+        ("stft_conv", "conv1", "conv2", "conv3", "conv4"), "nn.Conv1d"
     )
-    assert (found["embeddings"], found["linear_layers"]) == ([], [])
-    assert found["import"]["lstm"] == ["lstm_cell"]
+    (head,) = found["linear_layers"]
+    assert (head["path"], head["in_features"], head["out_features"]) == ("final_conv", 128, 1)
+    assert found["embeddings"] == []
+    assert found["import"]["layers"] == [{"name": "lstm_cell", "type": "lstm"}]
+    assert {each["name"] for each in found["import"]["not_computed"]} >= {"stft_conv", "conv1"}
     assert found["parameters"] == 309_633
 
 
@@ -47,11 +50,14 @@ def test_its_lstm_is_served_as_the_cell_computes_and_traced_as_the_equations_do(
     lstm.load_state_dict({f"{name}_l0": value for name, value in own.items()})
     frames = torch.randn(50, 128, generator=random).relu()  # the encoder ends in a ReLU
     brought = bring(silero)
-    brought.traces([lstm], frames)
+    brought.traces({"lstm_cell": lstm}, frames)
     state, hidden = None, []
     with torch.no_grad():
         for frame in frames:
             state = cell(frame[None], state)
             hidden.append(state[0][0])
     torch.testing.assert_close(brought.ask([frames], output=True).output[0], torch.stack(hidden), rtol=0, atol=1e-5)
-    assert "Left out: 'stft_conv'" in brought.notes
+    assert brought.manifest.heads == ()
+    assert brought.manifest.input.names[0] == "lstm_input_0"
+    assert "Not computed before the LSTM" in brought.notes
+    assert "'stft_conv'" in brought.notes

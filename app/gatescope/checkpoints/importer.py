@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -189,7 +190,10 @@ def _proven(
 
 def _save(weights: Mapping[str, Tensor], version: Path) -> None:
     path = version / FILE
-    save_file(dict(weights), path)
+    try:
+        save_file(dict(weights), path)
+    except SafetensorError as error:  # as a full disk is told
+        raise OSError(f"{path.name} cannot be written: {error}") from error
     path.chmod(0o644)  # save_file writes for its owner alone, but a container serves as another user
     with path.open("rb+") as file:
         os.fsync(file.fileno())

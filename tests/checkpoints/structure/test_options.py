@@ -43,9 +43,14 @@ def test_a_path_or_what_no_url_holds_is_no_name(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "translation"}, "task: must be regression, classification, tagging, next_token, not 'translation'"),
-        ({"steps": "first"}, "steps: must be all, last, final, mean, max, not 'first'"),
-        ({"activation": "gelu"}, "activation: must be relu, tanh, not 'gelu'"),
+        (
+            {"task": "translation"},
+            "task: must be regression, quantile, classification, tagging, binary, multi_label, next_token, not",
+        ),
+        ({"steps": "middle"}, "steps: must be all, last, first, final, mean, max, sum, not 'middle'"),
+        ({"activation": "swish"}, "activation: must be none, relu, leaky_relu"),
+        ({"output_activation": "swish"}, "output_activation: must be none, relu, leaky_relu"),
+        ({"join": "tower"}, "join: must be stacked, residual, parallel, parallel=add, not 'tower'"),
         ({"features": ("a", "b", "a")}, "features: has 'a' twice"),
         ({"features": ("a", "")}, "features: must be printable and not empty"),
         ({"outputs": ("a\x1b[31m",)}, "outputs: must be printable"),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gatescope.checkpoints.structure.contents import Contents
-from gatescope.checkpoints.structure.kinds import Embedding, FoundLSTM, Linear, Other
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundLSTM, Linear, Norm, Other
 
 
 def contents(module, **more):
@@ -39,19 +39,53 @@ def test_an_lstm_at_the_top_has_an_empty_path():
     assert (lstm.path, str(lstm)) == ("", "the checkpoint itself")
 
 
-def test_everything_else_is_told_by_what_it_looks_like():
+def test_what_can_be_computed_is_told_by_its_shapes():
+    module = nn.ModuleDict(
+        {
+            "fc": nn.Linear(4, 2),
+            "point": nn.Conv1d(4, 2, 1),
+            "conv": nn.Conv1d(4, 2, 3),
+            "depthwise": nn.Conv1d(4, 4, 3, groups=4),
+            "batch": nn.BatchNorm1d(4),
+            "plain_batch": nn.BatchNorm1d(4, affine=False),
+            "layer": nn.LayerNorm(4),
+            "layer_without_bias": nn.LayerNorm(4, bias=False),
+            "rms": nn.RMSNorm(4),
+        }
+    )
+    crf = {"crf.transitions": torch.zeros(3, 3), "crf.start_transitions": torch.zeros(3)}
+    found = contents(module, **crf, **{"crf.end_transitions": torch.zeros(3)})
+    assert list(found.parts) == [
+        Linear("fc", 4, 2, True),
+        Linear("point", 4, 2, True),
+        Conv1d("conv", 4, 2, 3),
+        Conv1d("depthwise", 1, 4, 3),
+        Norm("batch", 4, ("batch_norm",)),
+        Norm("plain_batch", 4, ("batch_norm",)),
+        Norm("layer", 4, ("layer_norm",)),
+        Norm("layer_without_bias", 4, ("layer_norm", "rms_norm", "prelu")),
+        Norm("rms", 4, ("layer_norm", "rms_norm", "prelu")),
+        CRF("crf", 3),
+    ]
+
+
+@pytest.mark.parametrize("name", ["gn", "gn1", "group_norm", "instance_norm", "in1"])
+def test_a_group_norm_is_not_taken_for_a_layer_norm(name):
+    (part,) = contents(nn.ModuleDict({name: nn.GroupNorm(2, 4)})).parts
+    assert isinstance(part, Other)
+    assert part.kind == "a norm"
+
+
+def test_what_cannot_be_computed_is_told_by_what_it_looks_like():
     found = contents(
         nn.ModuleDict(
             {
                 "gru": nn.GRU(3, 4),
                 "rnn": nn.RNN(3, 4),
                 "cell": nn.GRUCell(3, 4),
-                "conv": nn.Conv1d(3, 4, 5),
                 "picture": nn.Conv2d(3, 4, 5),
-                "batch": nn.BatchNorm1d(4),
-                "layer": nn.LayerNorm(4),
                 "attention": nn.MultiheadAttention(4, 2),
-                "mix": nn.Bilinear(2, 3, 4),
+                "criterion": nn.CrossEntropyLoss(weight=torch.ones(2)),
             }
         ),
         scale=torch.ones(3),
@@ -60,12 +94,9 @@ def test_everything_else_is_told_by_what_it_looks_like():
         "gru": "nn.GRU",
         "rnn": "nn.RNN",
         "cell": "nn.GRUCell",
-        "conv": "an nn.Conv1d",
         "picture": "an nn.Conv2d",
-        "batch": "a batch norm",
-        "layer": "a norm",
         "attention": "an nn.MultiheadAttention",
-        "mix": "an nn.Conv1d",
+        "criterion": "of a loss",
         "": "unknown",
     }
     assert kinds(found)["attention.out_proj"] is Linear
@@ -128,5 +159,4 @@ def test_a_matrix_named_like_one_is_an_embedding(path):
 
 def test_a_name_that_would_write_on_the_terminal_is_escaped():
     (part,) = Contents.of({"\x1b[31mred.weight": torch.zeros(3)}).parts
-    assert isinstance(part, Other)
     assert "\x1b" not in str(part)
