@@ -59,11 +59,11 @@ class Cells(nn.Module):
         return torch.stack(outputs, dim=1)
 
     def as_lstms(self):
-        lstms = []
-        for cell in self.cells:
+        lstms = {}
+        for index, cell in enumerate(self.cells):
             lstm = nn.LSTM(cell.input_size, cell.hidden_size, bias=cell.bias)
             lstm.load_state_dict({f"{name}_l0": value for name, value in cell.state_dict().items()})
-            lstms.append(lstm)
+            lstms[f"cells.{index}"] = lstm
         return lstms
 
 
@@ -114,7 +114,7 @@ def test_every_form_of_checkpoint_is_served_as_it_was_trained(bring, sequences, 
     brought = bring(content, file=file, steps="last")
     rows = sequences(3)
     brought.predicts(rows, forward(module.eval(), rows))
-    brought.traces([module.lstm], rows[0])
+    brought.traces({"lstm": module.lstm}, rows[0])
 
 
 @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
@@ -133,9 +133,10 @@ def test_every_kind_of_lstm_is(bring, sequences, arguments, file):
     brought = bring(module, file=file)
     rows = sequences(3)
     brought.predicts(rows, forward(module, rows))
-    brought.traces([module.lstm], rows[2])
+    brought.traces({"lstm": module.lstm}, rows[2])
     assert brought.manifest.task == "regression"
-    assert "--steps" in brought.notes
+    assert brought.model.verified is None
+    assert "--sample" in brought.notes
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -154,10 +155,11 @@ def test_an_embedding_an_lstm_and_an_mlp_are_found_by_shape_and_name(bring, sequ
     brought = bring(module, file=file, steps="final")
     rows = sequences(11, ids=True)
     brought.predicts(rows, forward(module, rows))
-    brought.traces([module.rnn], module.embedding(rows[0]).detach(), rows[0])
+    brought.traces({"rnn": module.rnn}, rows[0], {"rnn": module.embedding(rows[0]).detach()})
     assert brought.manifest.task == "classification"
-    assert brought.manifest.output.labels == ("0", "1", "2")
-    for said in ("'embedding' (11 × 5)", "'fc1' (8 → 7) → 'fc2' (7 → 3)", "relu", "--activation", "--task", "--labels"):
+    assert brought.manifest.head.labels == ("0", "1", "2")
+    assert brought.layers == "embedding,rnn,final,fc1,relu,fc2"
+    for said in ("embedding,rnn,final,fc1,relu,fc2", "--layers", "--sample", "--task", "--labels"):
         assert said in brought.notes
 
 
@@ -168,7 +170,8 @@ def test_an_mlp_has_the_activation_that_is_named(bring, sequences, activation, l
     brought = bring(module.eval(), activation=activation)
     rows = sequences(3)
     brought.predicts(rows, forward(module, rows))
-    assert "--activation" not in brought.notes
+    functions = [layer.function for layer in brought.manifest.layers if layer.type == "activation"]
+    assert functions == [activation, activation]
 
 
 @pytest.mark.parametrize("steps", ["mean", "max"])
@@ -217,8 +220,8 @@ class TestCells:
     @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
     def test_cells_on_top_of_each_other_are_layers_in_the_order_of_their_numbers(self, bring, sequences, file):
         module = Cells(6, *[6] * 11).eval()  # cells.10 comes after cells.9, and every other order would fit as well
-        brought = bring(module, file=file)
-        assert brought.model.spec.num_layers == 11
+        brought = bring(module, file=file, join="stacked")
+        assert list(brought.model.pipeline.lstms) == [f"cells.{index}" for index in range(11)]
         rows = sequences(6)
         brought.predicts(rows, forward(module, rows))
         brought.traces(module.as_lstms(), rows[0])
@@ -240,56 +243,106 @@ class Stacked(nn.Module):
 class TestSeveral:
     @pytest.mark.parametrize("arguments", [{}, {"bidirectional": True, "bias": False, "num_layers": 2}], ids=str)
     @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
-    def test_lstms_that_feed_each_other_are_one(self, bring, sequences, arguments, file):
+    def test_lstms_that_are_said_to_be_stacked_feed_each_other(self, bring, sequences, arguments, file):
         width = 8 if arguments else 4
         module = Stacked(nn.LSTM(3, 4, **arguments), nn.LSTM(width, 4, **arguments)).eval()
-        brought = bring(module, file=file)
+        brought = bring(module, file=file, join="stacked")
         rows = sequences(3)
         brought.predicts(rows, forward(module, rows))
-        assert "'lstm1', 'lstm2' are one nn.LSTM" in brought.notes
-        assert "--prefix" in brought.notes
+        brought.traces({"lstm1": module.lstm1, "lstm2": module.lstm2}, rows[0])
 
-    def test_the_names_of_projected_ones_are_lifted_too(self, bring, sequences):
+    def test_projected_ones_do_too(self, bring, sequences):
         module = Stacked(nn.LSTM(3, 4, proj_size=2), nn.LSTM(2, 4, proj_size=2))
         module.fc = nn.Linear(2, 1)
-        brought = bring(module.eval())
+        brought = bring(module.eval(), prefix=("lstm1", "lstm2"))
         rows = sequences(3)
         brought.predicts(rows, forward(module, rows))
-        brought.traces([module.lstm1, module.lstm2], rows[0])
+        brought.traces({"lstm1": module.lstm1, "lstm2": module.lstm2}, rows[0])
 
-    def test_those_of_different_sizes_are_told_apart(self, bring):
-        with pytest.raises(InvalidInput, match=r"prefix: 'lstm1' and 'lstm2' differ in hidden_size"):
-            bring(Stacked(nn.LSTM(3, 4), nn.LSTM(4, 5)))
+    def test_widths_that_allow_one_join_alone_need_no_word(self, bring, sequences):
+        module = Stacked(nn.LSTM(3, 4), nn.LSTM(4, 5)).eval()
+        brought = bring(module)
+        rows = sequences(3)
+        brought.predicts(rows, forward(module, rows))
+        brought.traces({"lstm1": module.lstm1, "lstm2": module.lstm2}, rows[0])
+
+    @pytest.mark.parametrize(
+        ("lstms", "joins"),
+        [
+            ((nn.LSTM(4, 4), nn.LSTM(4, 4)), "stacked, residual, parallel=add"),
+            ((nn.LSTM(3, 4), nn.LSTM(4, 4)), "stacked, residual"),
+        ],
+        ids=["all widths the same", "the second as wide as it is fed"],
+    )
+    @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
+    def test_widths_that_allow_several_joins_are_refused_with_all_of_them(self, bring, lstms, joins, file):
+        with pytest.raises(
+            InvalidInput, match=r"join: .* whose widths do not tell .*--prefix, or give a --sample"
+        ) as said:
+            bring(Stacked(*lstms), file=file)
+        assert f"state {joins}, name one" in str(said.value)
+
+    @pytest.mark.parametrize("join", ["stacked", "residual", "parallel=add"])
+    def test_a_join_that_is_stated_is_served(self, bring, sequences, join):
+        module = Stacked(nn.LSTM(4, 4), nn.LSTM(4, 4)).eval()
+        brought = bring(module, join=join)
+        (row, *_) = sequences(4)
+        with torch.no_grad():
+            first = module.lstm1(row)[0]
+            expected = {
+                "stacked": lambda: module.lstm2(first)[0],
+                "residual": lambda: row + first + module.lstm2(row + first)[0],
+                "parallel=add": lambda: first + module.lstm2(row)[0],
+            }[join]()
+            brought.predicts([row], [module.fc(expected)])
+
+    def test_towers_of_one_width_are_side_by_side(self, bring, sequences):
+        module = Stacked(nn.LSTM(3, 4), nn.LSTM(3, 5))
+        module.fc = nn.Linear(9, 1)
+        brought = bring(module.eval())
+        (row, *_) = sequences(3)
+        with torch.no_grad():
+            brought.predicts([row], [module.fc(torch.cat([module.lstm1(row)[0], module.lstm2(row)[0]], -1))])
+
+    def test_a_join_that_the_widths_do_not_allow_is_refused(self, bring):
+        with pytest.raises(InvalidInput, match=r"join: .*do not allow 'parallel'"):
+            bring(Stacked(nn.LSTM(3, 4), nn.LSTM(4, 5)), join="parallel")
         with pytest.raises(InvalidInput, match=r"prefix: 'lstm1' gives 4 values, but 'lstm2' takes 3"):
-            bring(Stacked(nn.LSTM(3, 4), nn.LSTM(3, 4)))
+            bring(Stacked(nn.LSTM(3, 4), nn.LSTM(3, 4)), prefix=("lstm1", "lstm2"))
 
     @pytest.mark.parametrize("prefix", ["lstm2", "lstm2."])
-    def test_one_of_them_is_served_where_it_is_named(self, bring, sequences, prefix):
+    def test_the_upper_alone_is_served_on_its_own_inputs_without_a_prediction(self, bring, sequences, prefix):
         module = Stacked(nn.LSTM(3, 4), nn.LSTM(4, 5)).eval()
         brought = bring(module, prefix=(prefix,))
+        assert (brought.manifest.heads, brought.manifest.input.names[0]) == ((), "lstm_input_0")
+        assert "Not computed before the LSTM: 'lstm1'" in brought.notes
+        brought.traces({"lstm2": module.lstm2}, sequences(4)[0])
+
+    def test_the_upper_alone_predicts_where_the_lower_is_ignored(self, bring, sequences):
+        module = Stacked(nn.LSTM(3, 4), nn.LSTM(4, 5)).eval()
+        brought = bring(module, prefix=("lstm2",), ignore=("lstm1",))
         rows = sequences(4)
         with torch.no_grad():
             brought.predicts(rows, [module.fc(module.lstm2(row)[0]) for row in rows])
-        brought.traces([module.lstm2], rows[0])
 
     def test_the_lower_one_does_not_get_the_head_of_the_upper(self, bring):
         brought = bring(Stacked(nn.LSTM(3, 5), nn.LSTM(5, 5)), prefix=("lstm1",))
         assert brought.manifest.task is None
-        assert "'lstm2' (nn.LSTM) may stand between the LSTM and 'fc' (5 → 1)" in brought.notes
+        assert "No prediction: 'lstm2'" in brought.notes
 
     def test_an_encoder_and_a_decoder_are_no_stack_unless_somebody_says_so(self, bring, sequences):
         module = nn.ModuleDict({"encoder": nn.LSTM(3, 4), "decoder": nn.LSTM(4, 4)})
         with pytest.raises(InvalidInput, match=r"holds 2 LSTMs, 'encoder' \(3 → 4\), 'decoder' \(4 → 4\)"):
             bring(module)
         brought = bring(module, prefix=("encoder", "decoder"))
-        brought.traces([module["encoder"], module["decoder"]], sequences(3)[0])
+        brought.traces({"encoder": module["encoder"], "decoder": module["decoder"]}, sequences(3)[0])
 
-    def test_layers_between_them_keep_them_apart(self, bring):
+    def test_a_layer_between_them_is_not_moved_behind_them(self, bring):
         module = nn.Module()
         module.lstm1, module.middle, module.lstm2 = nn.LSTM(3, 4), nn.Linear(4, 4), nn.LSTM(4, 4)
-        for file in ("weights.pt", "weights.safetensors"):
-            with pytest.raises(InvalidInput, match="name the one to serve"):
-                bring(module, file=file)
+        brought = bring(module, join="stacked")
+        assert brought.manifest.heads == ()
+        assert "No prediction: 'middle'" in brought.notes
 
 
 def test_the_weights_of_an_lstm_alone_are_served_as_its_output(bring, sequences):
@@ -297,7 +350,7 @@ def test_the_weights_of_an_lstm_alone_are_served_as_its_output(bring, sequences)
     brought = bring(module)
     rows = sequences(3)
     assert (brought.manifest.task, brought.manifest.input.names) == (None, ["feature_0", "feature_1", "feature_2"])
-    brought.traces([module], rows[0])
+    brought.traces({"lstm": module}, rows[0])
     answer = brought.ask(rows, output=True)
     torch.testing.assert_close(answer.output[1, :3], module(rows[1])[0], rtol=0, atol=1e-5)
 

@@ -124,12 +124,22 @@ class _Reader:
         self._refuse_open_joins(arrangements)
         if not first.is_complete:
             return self._recurrent_alone(first, first.left, ())
-        if unsure := _unsure(arrangements):
+        if unsure := _unsure(arrangements) or self._out_of_order(first):
             return self._recurrent_alone(first, unsure, ())
         if not first.behind:
             return self._recurrent_alone(first, (), ())
         chain = Readings(first, self.options, self._open(first, functions=False)).simplest(1)[0]
         return self._made(chain, first)
+
+    def _out_of_order(self, arrangement: Arrangement) -> tuple[tuple[Part, str], ...]:
+        """The parts that the file has elsewhere: that they fit there alone proves little."""
+        lstms = [part for part in self.contents.parts if part in arrangement.lstms]
+        first, last = arrangement.lstms[0], lstms[-1]
+        late = [part for part in arrangement.before if not self.contents.may_precede(part, first)]
+        early = [part for part in arrangement.behind if not self.contents.may_follow(part, last)]
+        if self.options.head:  # is stated, wherever the file has it
+            early = [part for part in early if not isinstance(part, Linear)]
+        return (*((part, "before") for part in late), *((part, "behind") for part in early))
 
     def _verified(self, arrangements: Sequence[Arrangement]) -> Interpretation:
         found, owner = self._search_all(arrangements)
