@@ -31,7 +31,7 @@ from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
 
-from normalise import Recorded
+from normalise import LENGTH, Recorded
 
 COMPUTED = re.compile(r'"(?:[^"\\]|\\.)*"|#')
 
@@ -76,6 +76,8 @@ class Difference:
     """How the body ends: `none`, `length`, `chunks` or `the end`."""
     interim: tuple[str, ...] | None = None
     """Heads of interim replies."""
+    digits: str | None = None
+    """How many digits the numbers have, as it is recorded; empty for those of float32."""
     body: str | None = None
     """The whole text of the body, in which `#` stands for no number, and `<<origin>>` for the group of this name."""
     text: tuple[tuple[str, str], ...] = ()
@@ -86,6 +88,8 @@ class Difference:
     """What was computed instead, as many numbers as the text has places for."""
     json: Callable[[Any], Any] | None = None
     """Makes the wanted JSON of the recorded; numbers that were computed are numbers in it."""
+    change: Callable[[str], str] | None = None
+    """Makes the wanted text of the recorded, whatever the format."""
 
     def fits(self, name: str, recorded: Recorded) -> bool:
         """Whether it is of this reply."""
@@ -105,6 +109,9 @@ class Difference:
             if (value := getattr(self, part)) is not None:
                 wanted[part] = value
         self._change_headers(wanted)
+        if self.digits is not None:
+            wanted.pop("digits", None)
+            wanted |= {"digits": self.digits} if self.digits else {}
         if self.closes is not None:
             wanted.pop("closes", None)
             wanted |= {} if self.closes == "no" else {"closes": self.closes}
@@ -123,6 +130,8 @@ class Difference:
             wanted["text"], count = re.subn(expression, instead, wanted.get("text", ""))
             if not count:
                 raise Inapplicable(f"{expression!r} is not in {wanted['text'][:200]!r}")
+        if self.change is not None:
+            wanted["text"] = self.change(wanted["text"])
         if self.without is not None:
             _cut(wanted, self.without)
         if self.json is not None:
@@ -182,6 +191,160 @@ def _with_cells(value: Any) -> Any:
         told |= _cell(each) if name == "lstm" else {}
         told[name] = [lstm | _cell(lstm) for lstm in each] if name == "lstms" else _with_cells(each)
     return told
+
+
+_FIELDS = re.compile(r"known are ((?:[\w.]+, )*future_inputs(?:, [\w.]+)*)")
+_NEW_FIELDS = ("columns", "static_columns", "static_inputs")
+
+
+def _with_new_fields(text: str) -> str:
+    """A refusal of an unknown field that lists the new ones among the known."""
+    return _FIELDS.sub(lambda found: f"known are {', '.join(sorted([*found[1].split(', '), *_NEW_FIELDS]))}", text)
+
+
+_OPTIONS = re.compile(r"known are ((?:\w+, )*activation(?:, \w+)*)")
+_NEW_OPTIONS = (
+    *("ignore", "join", "layers", "lowercase", "output_activation", "predicts", "quantiles"),
+    *("scaler", "static", "tokens"),
+)
+
+
+def _with_new_options(text: str) -> str:
+    """A refusal of an unknown parameter of an upload that lists the new ones among the known."""
+    return _OPTIONS.sub(lambda found: f"known are {', '.join(sorted([*found[1].split(', '), *_NEW_OPTIONS]))}", text)
+
+
+FUNCTIONS = (
+    "none, relu, leaky_relu, elu, selu, gelu, silu, mish, hardtanh, tanh, sigmoid, softplus, softsign, exp, softmax, "
+    "log_softmax, l2_norm"
+)
+NO_SIGMOID = '"What has no weights, as a sigmoid at the end, cannot be seen in a checkpoint and is not computed."'
+LAYERS = "(--layers to state others, --sample FILE to verify them)."
+HEAD = r'"Head: \'head.0\' \(4 → 2\), the only one that fits the LSTM\'s output \(--head PATH, or none\)\.",'
+NOT_COMPUTED = '"not_computed":[{"name":"head.0","kind":"a matrix with a bias that does not fit it","place":"behind"}]'
+NO_PREDICTION = (
+    "No prediction: 'head.0' stands behind the LSTM and is not computed. The LSTM alone is served: give a --sample, "
+    "state --layers, or --ignore NAME if the prediction does not depend on it."
+)
+
+
+def _choices(parameter: str, old: str, new: str) -> Difference:
+    """A parameter of an upload that may say more than before."""
+    return Difference(
+        why=f"uploads have more to say of {parameter}",
+        matching=rf"administered/refused uploads/query {parameter}=\w+",
+        text=((f"must be {old}, not", f"must be {new}, not"),),
+    )
+
+
+_LSTM = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")
+
+
+def _with_heads(value: Any) -> Any:
+    """The same JSON, in which each ModelInfo tells of heads, modules, static inputs and verification."""
+    if isinstance(value, list):
+        return [_with_heads(each) for each in value]
+    if not isinstance(value, dict) or "lstms" not in value:
+        return {name: _with_heads(each) for name, each in value.items()} if isinstance(value, dict) else value
+    told: dict[str, Any] = {}
+    for name, each in value.items():
+        if name == "input":
+            told["modules"] = [_module(lstm) for lstm in value["lstms"]]
+        if name == "output":
+            told["static"] = None
+        if name == "examples":
+            told |= {"verified": None, "ignored": [], "not_computed": []}
+        told[name] = _output(each) if name == "output" and each is not None else each
+    return told
+
+
+def _module(lstm: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": lstm["name"],
+        "cell": "lstm",
+        "spec": {name: lstm[name] for name in _LSTM},
+        "states": ["hidden_state", "cell_state"],
+        "signals": lstm["signals"],
+    }
+
+
+def _output(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the only head, whose labels are left out where they are the vocabulary."""
+    head = {"name": "prediction", "kind": told["kind"], "names": told["names"], "labels": told["labels"]}
+    head |= {"labels": None} if told["kind"] == "next_token" else {}
+    head |= {"quantiles": None, "threshold": None, "units": None, "predicts": told["predicts"]}
+    return {**told, "quantiles": None, "heads": [] if told["kind"] == "output" else [head]}
+
+
+UNVERIFIED = {
+    "code": "unverified",
+    "message": "the predictions were never compared with numbers of the training code: import the model with --sample",
+}
+PREDICTS = "|".join(
+    (
+        r'"prediction":\{',
+        r"^prediction\.values F32",
+        r'^\{(?:"id":"(?:[^"\\]|\\.)*",)?"model_name".*?"outputs":\[.*?"name":"prediction"',
+    )
+)
+"""In a reply with a prediction, in whatever format."""
+
+_MODEL = re.compile(r'("model":\{"name":"[^"]*","version":"[^"]*")\}([,\n]?)')
+_OUTPUTS = re.compile(r'(?:"parameters":\{([^}]*)\},)?"outputs":\[')
+
+
+def _unverified(text: str) -> str:
+    """A reply that says of its prediction that it is not verified."""
+    return _noted(text, UNVERIFIED, is_unverified=True)
+
+
+def _noted(text: str, *notes: Mapping[str, Any], is_unverified: bool = False) -> str:
+    """A reply with notes: behind its model, as a line of metadata in safetensors, or among the parameters of /v2."""
+    told = json_.dumps(notes, separators=(",", ":"), ensure_ascii=False)
+    if text.startswith(('{"model_name"', '{"id"')):
+        said = (['"verified":false'] if is_unverified else []) + [f'"notes":{json_.dumps(told, ensure_ascii=False)}']
+
+        def parameters(found: re.Match[str]) -> str:
+            return f'"parameters":{{{",".join(([found[1]] if found[1] else []) + said)}}},"outputs":['
+
+        return _OUTPUTS.sub(parameters, text, count=1)
+    verified = ',"verified":false' if is_unverified else ""
+
+    def model(found: re.Match[str]) -> str:
+        return f'{found[1]}{verified}}}{found[2] or chr(10)}"notes":{told}{found[2]}'
+
+    changed, count = _MODEL.subn(model, text, count=1)
+    if not count:
+        raise Inapplicable(f"there is no model in {text[:200]!r}")
+    return changed
+
+
+def _unknown(matching: str, token: str, *loc: int) -> Difference:
+    """A note, first among the notes, behind the model or at the end, that a token was read as another."""
+    message = f"'{token}' is not in the model's vocabulary; it was read as '<unknown>'"
+    note = {"code": "unknown_token", "message": message, "loc": ["body", "text", *loc]}
+
+    def noted(text: str) -> str:
+        told = json_.dumps(note, separators=(",", ":"), ensure_ascii=False)
+        if '"notes":[' in text:
+            return text.replace('"notes":[', f'"notes":[{told},', 1)
+        return _noted(text, note) if '"model":{' in text else f'{text[:-1]},"notes":[{told}]}}'
+
+    return Difference(why=f"a token that is read as another is told: {token}", matching=matching, change=noted)
+
+
+BYTES = {
+    "17352": "17424",
+    "17136": "17176",
+    "16692": "16708",
+    "16704": "16728",
+    "20020": "20200",
+    "18328": "18508",
+    "18784": "18964",
+    "19900": "20080",
+    "18484": "18664",
+}
+"""How large stored traces are whose inputs are kept as float64, by how large they were."""
 
 
 INSTEAD: Mapping[str, str | list[str] | None] = {"allow": None, "transfer-encoding": None, "www-authenticate": None}
@@ -427,6 +590,141 @@ WANTED: tuple[Difference, ...] = (
         json=_with_cells,
     ),
     Difference(
+        why="ModelInfo tells of every head and module, of static inputs and of verification",
+        has_text=r'"lstms":\[',
+        json=_with_heads,
+    ),
+    Difference(
+        why="a predict body has columns and static inputs",
+        has_text=_FIELDS.pattern,
+        change=_with_new_fields,
+    ),
+    Difference(
+        why="a layer says what it is given",
+        has_text="the manifest's inputs fill",
+        text=(("the manifest's inputs fill", "layer 'lstm' is given"),),
+    ),
+    Difference(
+        why="a reply with a prediction says that it is not verified, and which remedy there is",
+        matching="(?!modules/shipped/)(?s:.*)",  # those are verified
+        has_text=f"(?ms){PREDICTS}",
+        change=_unverified,
+    ),
+    _unknown("plain/predict/tokens/mood texts(#2)?", "s", 1, 0),
+    _unknown("plain/predict/tokens/mood unknown token(#2)?", "zebra", 0),
+    _unknown("plain/predict/tokens/mood unknown token in a list(#2)?", "abz", 1, 0),
+    _unknown("plain/predict/tokens/mood letters of others(#2)?", "日本", 0),
+    _unknown("plain/explain/fields/mood(#2| versioned)?", "wet", 2),
+    _unknown("plain/traces/stored/mood( described)?", "snow", 1, 0),
+    Difference(
+        why="raw inputs that are scaled are kept as float64",
+        has_text=f'"bytes":({"|".join(BYTES)}),',
+        change=lambda text: re.sub(r'"bytes":(\d+)', lambda found: f'"bytes":{BYTES[found[1]]}', text),
+    ),
+    Difference(
+        why="and told with their digits, those fed back too",
+        names="plain/traces/stored/forecaster described",
+        digits="of float64",
+    ),
+    Difference(
+        why="the state of a session has the digits of float32, as every state",
+        matching="plain/sessions/steps/.* state",
+        has_text='^{"hidden_state":',
+        digits="",
+    ),
+    Difference(
+        why="static inputs may come as a tensor",
+        has_text="initial_state.cell_state, future_inputs",
+        text=(("initial_state.cell_state, future_inputs", "initial_state.cell_state, future_inputs, static_inputs"),),
+    ),
+    Difference(
+        why="a session has static inputs, which is like `inputs`",
+        names="plain/sessions/openings/inputs",
+        text=(("known are initial_state, model, session_id, version", "did you mean 'static_inputs'?"),),
+    ),
+    _choices(
+        "task",
+        "regression, classification, tagging, next_token",
+        "regression, quantile, classification, tagging, binary, multi_label, next_token",
+    ),
+    _choices("steps", "all, last, final, mean, max", "all, last, first, final, mean, max, sum"),
+    _choices("activation", "relu, tanh", FUNCTIONS),
+    Difference(
+        why="an upload may say more of a checkpoint",
+        has_text=_OPTIONS.pattern,
+        change=_with_new_options,
+    ),
+    Difference(
+        why="a model that is there may be made anew by an import",
+        has_text="leave this out, or change its model.toml",
+        text=(("leave this out, or change its model.toml", "leave this out, change its model.toml, or --force"),),
+    ),
+    Difference(
+        why="an upload tells the layers that it found",
+        names="administered/uploads/*",
+        has_text=f"nn\\.Linear 4 → 2.*{HEAD}",
+        text=(
+            (r"nn\.LSTM\(3, 4\), nn\.Linear 4 → 2", "nn.LSTM(3, 4): lstm → head.0"),
+            (f"{HEAD}{NO_SIGMOID}", f'"Layers: lstm,head.0 {LAYERS}"'),
+        ),
+    ),
+    Difference(
+        why="what the last of all steps is need not be told",
+        names="administered/uploads/*",
+        has_text='"Steps: a prediction at each',
+        text=(('"Steps: a prediction at each[^"]*",', ""),),
+    ),
+    Difference(
+        why="an upload tells the layers that it found: of letters, whose names are those of the checkpoint",
+        names="administered/uploads/letters",
+        text=(
+            (r"nn\.Embedding, nn\.LSTM\(3, 5\), nn\.Linear 5 → 4", "nn.LSTM(3, 5): emb → rnn → out"),
+            ('"Embedding: .*is not computed."', f'"Layers: emb,rnn,out {LAYERS}"'),
+            ('"name":"lstm","cell"', '"name":"rnn","cell"'),
+        ),
+    ),
+    Difference(
+        why="an upload into a model tells which layers its weights are of",
+        names="administered/uploads/*",
+        has_text=f'"notes":\\[{HEAD}{NO_SIGMOID},"Added',
+        text=((f"{HEAD}{NO_SIGMOID}", '"Layers: lstm as lstm, head.0 as head.0."'),),
+    ),
+    Difference(
+        why="that a head is left out is told",
+        names="administered/uploads/an LSTM alone",
+        text=(('"notes":\\[', '"notes":["No head: the head is left out. The LSTM alone is served.",'),),
+    ),
+    Difference(
+        why="a model tells which weights it does not compute",
+        matching="administered/(refused uploads/(parts that do not fit|nothing is new)|uploads/(info|into what is unloaded))",
+        text=((r'"not_computed":\[\]', NOT_COMPUTED),),
+    ),
+    Difference(
+        why="an upload tells why a model predicts nothing",
+        has_text='"No head: no linear layer',
+        text=(('No head: no linear[^"]*","Left out: \'head.0\'\\.', NO_PREDICTION),),
+    ),
+    Difference(
+        why="and says it once",
+        names="administered/uploads/into what is unloaded",
+        text=((r"\"Left out: 'head\.0'\.\",", ""),),
+    ),
+    Difference(
+        why="what is damaged in a safetensors file is said in other words",
+        names="administered/refused uploads/half a safetensors",
+        text=(
+            (
+                r"Error while deserializing header: incomplete metadata, file not fully covered",
+                "its tensors do not lie one behind the other up to its end",
+            ),
+        ),
+    ),
+    Difference(
+        why="a convolution keeps a trace from being made in parts, too",
+        has_text="because the model reads both ways or is a custom module",
+        text=(("reads both ways or is", "reads both ways, reads neighbouring steps or is"),),
+    ),
+    Difference(
         why="a body in safetensors is read in its own layout, whatever body of this shape came before",
         matching="plain/formats/arrays/time first(#2)?",
         numbers=TIME_FIRST,
@@ -536,6 +834,11 @@ def _put_body(wanted: Recorded, text: str) -> None:
 def _state_length(wanted: Recorded, recorded: Recorded) -> None:
     """The length of a body follows from it, where it was recorded and is the same in each run."""
     headers = wanted.get("headers", {})
+    if headers.get(LENGTH, [""])[0].isdigit():  # of JSON, before bytes that are as they were
+        more = len(wanted["text"].encode()) - len(recorded["text"].encode())
+        for name in (LENGTH, "content-length"):
+            headers[name] = [str(int(headers[name][0]) + more)]
+        return
     if wanted.get("text") == recorded.get("text") or headers.get("content-length", [""])[0] in ("", "<content-length>"):
         return
     headers["content-length"] = [str(len(wanted["text"].encode()))]
