@@ -35,7 +35,7 @@ class TextView {
     this.range = html("span", { class: "text-range" });
     this.pages = html("div", { class: "text-pages" }, this.earlier, this.range, this.later);
     this.unknown = html("ul", {});
-    this.notes = html("div", { class: "note text-notes", role: "note" }, html("p", {}, "Not in the model's vocabulary:"), this.unknown);
+    this.notes = html("div", { class: "note text-notes", role: "note" }, html("p", {}, "Tokens that the model does not know:"), this.unknown);
     this.guess = html("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.guessing = html("label", { class: "text-guessing" }, this.guess, `${GUESSES} likeliest next tokens`);
     this.legend = html("p", { class: "text-legend" });
