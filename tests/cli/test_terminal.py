@@ -95,3 +95,57 @@ def test_a_table_that_is_too_wide_is_folded_into_several(width):
     for value in range(40):
         assert f"quantity {value} " in said
         assert f" {1000 + value} " in said
+
+
+HEADS = {
+    "output": {
+        "names": ["level"],
+        "labels": None,
+        "heads": [
+            {"name": "prediction", "names": ["level"], "labels": None, "quantiles": None},
+            {"name": "spread", "names": ["low", "high"], "labels": None, "quantiles": [0.1, 0.9]},
+            {"name": "kinds", "names": None, "labels": ["rain", "snow", "hail"], "quantiles": None},
+            {"name": "flood", "names": None, "labels": ["dry", "wet"], "quantiles": None},
+        ],
+    }
+}
+
+
+def test_every_head_has_a_table():
+    reply = {
+        "model": {"name": "own", "version": "1"},
+        "sequence_lengths": [2],
+        "notes": [
+            {"code": "unverified", "message": "said elsewhere"},
+            {"code": "unknown_token", "message": "as another"},
+        ],
+        "prediction": {"values": [[[1.5], [2.5]]]},
+        "heads": {
+            "spread": {"values": [[[1, 2, 3, 4], [5, 6, 7, 8]]]},
+            "kinds": {
+                "values": [[[0, 0, 0]] * 2],
+                "labels": [[["rain", "hail"], []]],
+                "probabilities": [[[0.9, 0.1, 0.6]] * 2],
+            },
+            "flood": {"values": [[0.3]], "labels": ["wet"], "probabilities": [[0.4, 0.6]]},
+        },
+    }
+    text = "\n".join(texts_of(terminal.prediction(reply, HEADS, 100), 100))
+    for shown in (
+        "sequence 0, spread",
+        "low 0.1",
+        "high 0.9",
+        "rain, hail",
+        "0.900, 0.600",
+        "0.600",
+        "note: as another",
+    ):
+        assert shown in text
+    assert "said elsewhere" not in text
+
+
+def test_a_path_has_labels_without_probabilities():
+    reply = {"sequence_lengths": [2], "prediction": {"values": [[[1, 2], [3, 4]]], "labels": [["X", "Y"]]}}
+    lines = texts_of(terminal.prediction(reply, HEADS, 80))
+    assert any("X" in line for line in lines)
+    assert any("Y" in line for line in lines)

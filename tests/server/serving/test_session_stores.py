@@ -191,3 +191,50 @@ class TestRedis:
             return str(refused.value)
 
         assert "secret" not in asyncio.run(scenario())
+
+
+def test_static_inputs_are_kept(within):
+    kept = session(static=b"\x00\x00\x00\x00\x00\x00\xf0?" * 3)
+
+    async def scenario(store):
+        await store.create(kept)
+        return await store.read("s")
+
+    assert within(scenario).static_inputs.tolist() == [[1.0, 1.0, 1.0]]
+    assert session().static_inputs is None
+
+
+class TestSchema:
+    """Records of several versions of Gatescope lie in one Redis while servers are replaced one after another."""
+
+    @pytest.fixture
+    def written(self, redis_server):
+        """`written(change)`: what is read of a record that was changed in the Redis."""
+
+        def read(change):
+            async def main():
+                store = RedisStore(redis_server.url, 10, 60)
+                try:
+                    await store.create(session(steps=2, static=b"12345678"))
+                    await change(store._redis, "{gatescope}:session:s")
+                    return await store.read("s")
+                finally:
+                    await store.close()
+
+            return asyncio.run(main())
+
+        return read
+
+    def test_a_record_of_the_first_schema_has_no_static_inputs(self, written):
+        async def change(redis, key):
+            await redis.hdel(key, "schema", "static")
+
+        read = written(change)
+        assert (read.steps, read.static, read.static_inputs) == (2, b"", None)
+
+    def test_one_of_a_later_schema_is_refused_with_the_reason(self, written):
+        async def change(redis, key):
+            await redis.hset(key, "schema", 99)
+
+        with pytest.raises(StoreUnavailable, match="newer version of Gatescope, with schema 99; this"):
+            written(change)
