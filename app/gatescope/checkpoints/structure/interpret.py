@@ -111,7 +111,7 @@ class _Reader:
         found = self._searched([self.options.layers], arrangement)
         if not found.matches:
             refuse("layers", f"these layers do not give what the sample expects: {_distance(found, self._tolerance)}")
-        return replace(made, match=found.matches[0])
+        return self._with(made, found.matches[0])
 
     def guessed(self) -> Interpretation:
         """The layers that the names and shapes of the weights leave open, held against the sample."""
@@ -153,10 +153,12 @@ class _Reader:
         kinds = self._kinds(found.matches, owner)
         match = kinds[0]
         arrangement = owner[match.tokens]
-        verified = (
-            f"Verified: {shown(match.tokens)} gives what the sample expects, to {match.error:.2g} of its largest value."
-        )
-        return replace(self._made(match.tokens, arrangement), match=match, notes=(verified, *self._of_question(match)))
+        return self._with(self._made(match.tokens, arrangement), match)
+
+    def _with(self, made: Interpretation, match: Match) -> Interpretation:
+        """What a sample has verified."""
+        said = f"{shown(match.tokens)} gives what the sample expects, to {match.error:.2g} of its largest value"
+        return replace(made, match=match, notes=(f"Verified: {said}.", *made.notes, *self._of_question(match)))
 
     def _kinds(self, matches: Sequence[Match], owner: Mapping[Tokens, Arrangement]) -> list[Match]:
         """The one reading that fits, or what is the same as it; raises `AmbiguousSample` where several differ."""
