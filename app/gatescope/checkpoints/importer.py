@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +119,8 @@ def _create(source: Source, folder: Path, options: Options, given: GivenSample |
             _write(staged / str(each.file), json.dumps(request).encode())
         (staged / version).mkdir()
         weights = weights_of(meant.manifest, contents, read.weights)
-        _save(weights, staged / version)
-        stored = meant.sample
-        if meant.unchecked is not None:
-            unchecked = Model.load(staged, version, _CPU)
-            stored = stored_sample(unchecked, meant.unchecked)
-        model = _proven(staged, version, weights, stored, allow_code=False)
+        with _saved(weights, staged / version):
+            model = _proven(staged, version, weights, meant.sample or meant.unchecked, allow_code=False)
         _write(staged / CARD, card.write(model, notes).encode())
         _publish(staged, folder, staging / "replaced" if force else None)
     return _imported(model, version, folder, notes, model.examples[0]["request"])
@@ -143,12 +141,8 @@ def _add(
     with hidden(folder) as staging:
         staged = staging / version
         staged.mkdir()
-        _save(weights, staged)
-        relative = str(staged.relative_to(folder))
-        stored = None
-        if given is not None:
-            stored = stored_sample(Model.load(folder, relative, _CPU, allow_code=allow_code), given)
-        model = _proven(folder, relative, weights, stored, allow_code=allow_code)
+        with _saved(weights, staged):
+            model = _proven(folder, str(staged.relative_to(folder)), weights, given, allow_code=allow_code)
         _publish(staged, folder / version, staging / "replaced" if force else None)
     added = f"Added as version {version} of '{folder.name}', under its manifest."
     request = model.examples[0]["request"] if model.examples else example.request(model.manifest, model.vocabulary)
@@ -160,36 +154,48 @@ def _imported(model: Model, version: str, folder: Path, notes: tuple[str, ...], 
 
 
 def _proven(
-    folder: Path, version: str, saved: Mapping[str, Tensor], stored: dict[str, Any] | None, *, allow_code: bool
+    folder: Path,
+    version: str,
+    saved: Mapping[str, Tensor],
+    sample: dict[str, Any] | GivenSample | None,
+    *,
+    allow_code: bool,
 ) -> Model:
-    """The model with the weights that were saved, asked once; with a sample, its predictions are that one's.
+    """The model with the weights that are saved, asked once; with a sample, its predictions are that one's.
 
     Raises:
-        WeightsError: it answers NaN or Infinity, or not what the sample expects.
+        InvalidInput: it answers not what the sample expects.
+        WeightsError: it answers NaN or Infinity.
     """
     weights = {name: value.float() if value.is_floating_point() else value for name, value in saved.items()}
-    if stored is not None:
-        model = Model.load(folder, version, _CPU, allow_code=allow_code, weights=weights)
-        taken = Sample.model_validate(stored)
-        found = verify(taken, model.pipeline, model.vocabulary)
-        if found.max_error > taken.tolerance:
-            raise InvalidInput.at(
-                Place(
-                    ("sample",),
-                    f"the model's predictions are off by {found.max_error:.2g} of the largest value that it expects; "
-                    f"{taken.tolerance:g} is allowed",
-                )
-            )
-        taken = taken.model_copy(update={"max_error": found.max_error})
-        _write(folder / version / sample_file.FILE, taken.model_dump_json(indent=1).encode())
     model = Model.load(folder, version, _CPU, allow_code=allow_code, weights=weights)
-    if stored is None:
+    if sample is None:
         example.prove(model, example.request(model.manifest, model.vocabulary))
-    return model
+        return model
+    stored = stored_sample(model, sample) if isinstance(sample, GivenSample) else sample
+    taken = Sample.model_validate(stored)
+    found = verify(taken, model.pipeline, model.vocabulary)
+    if found.max_error > taken.tolerance:
+        message = (
+            f"the model's predictions are off by {found.max_error:.2g} of the largest value that it expects; "
+            f"{taken.tolerance:g} is allowed"
+        )
+        raise InvalidInput.at(Place(("sample",), message))
+    taken = taken.model_copy(update={"max_error": found.max_error})
+    _write(folder / version / sample_file.FILE, taken.model_dump_json(indent=1).encode())
+    return replace(model, verified=found, examples=[*model.examples, taken.example])
 
 
-def _save(weights: Mapping[str, Tensor], version: Path) -> None:
-    path = version / FILE
+@contextmanager
+def _saved(weights: Mapping[str, Tensor], version: Path) -> Iterator[None]:
+    """Write the weights on another thread meanwhile; at the end they are on the disk."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        saving = thread.submit(_save, weights, version / FILE)
+        yield
+        saving.result()
+
+
+def _save(weights: Mapping[str, Tensor], path: Path) -> None:
     try:
         save_file(dict(weights), path)
     except SafetensorError as error:  # as a full disk is told

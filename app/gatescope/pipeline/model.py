@@ -158,7 +158,7 @@ class Model:
         sample, verified = Sample.read(folder / version), None
         if sample is not None:
             verified = verify(sample, pipeline, vocabulary)
-            examples.append({"title": sample.title, "request": sample.request})  # behind those that were chosen
+            examples.append(sample.example)  # behind those that were chosen
         return cls(folder.name, version, manifest, vocabulary, examples, pipeline, verified)
 
 

@@ -52,6 +52,11 @@ class Sample(Config):
     max_error: float | None = Field(default=None, ge=0)
     """How far apart they were when it was taken."""
 
+    @property
+    def example(self) -> dict[str, Any]:
+        """It as one of the model's examples."""
+        return {"title": self.title, "request": self.request}
+
     @classmethod
     def read(cls, version: Path) -> Sample | None:
         """The sample in a version's folder, None where there is none.
