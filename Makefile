@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 
-.PHONY: install install-all run test test-package check format bench bench-peers train clean
+.PHONY: install install-all run test test-package test-random test-all check format bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -33,6 +33,12 @@ test: install
 # build the wheel, install it, and use it without what it must not need
 test-package: install
 	$(BIN)/pytest -m packaging
+
+# two hundred random modules, imported with a sample and without; `make test` has twenty of them
+test-random: install
+	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py
+
+test-all: test test-package test-random
 
 check: install
 	$(BIN)/ruff format --check .
