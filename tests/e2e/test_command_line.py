@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from gatescope import plot, tables
@@ -199,3 +200,21 @@ def test_the_command_itself_ends_with_status_1_and_nothing_on_standard_output():
     result = gatescope("predict", "rivers", "--text", "x")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("gatescope: ModelNotFound")
+
+
+@pytest.mark.parametrize("command", ["predict", "trace"])
+def test_that_predictions_are_not_verified_is_said_on_standard_error(run, model_folder, command, tmp_path):
+    folder = model_folder("mine")
+    (tmp_path / "rows.json").write_text(json.dumps([[1.0, 2.0, 3.0]]))
+    asked = (command, "mine", "--models", folder.models_dir, "--input", tmp_path / "rows.json")
+    status, out, err = run(*asked)
+    assert (status, json.loads(out)["model"]["verified"]) == (0, False)
+    assert "the predictions of 'mine' are not verified" in err
+    assert "--sample" in err
+    inputs = torch.tensor([[[1.0, 2.0, 3.0]]])
+    expected = folder.module((inputs - torch.tensor([1.0, 0, 0])) / torch.tensor([2.0, 1, 1])).tolist()
+    sample = {"request": {"inputs": inputs.tolist()}, "expected": expected}
+    (folder.path / "1" / "sample.json").write_text(json.dumps(sample))
+    status, out, err = run(*asked)
+    assert (status, json.loads(out)["model"]) == (0, {"name": "mine", "version": "1"})
+    assert "not verified" not in err
