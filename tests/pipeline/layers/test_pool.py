@@ -53,7 +53,7 @@ def test_final_is_h_n_of_the_top_layer(made, steps, seeded_lstm, random, layers,
         expected.append(torch.cat(list(h_n[-directions:, 0])))
     layer = made({"type": "pool", "how": "final"}, {}, Shape(4 * directions, directions=directions))
     torch.testing.assert_close(layer(padded, steps=steps), torch.stack(expected), rtol=0, atol=1e-6)
-    assert layer.shape.directions == 1
+    assert layer.shape.directions == directions
 
 
 def test_each_step_can_be_taken_for_the_last(made, random):

@@ -136,9 +136,15 @@ def _first(contents: Contents, options: Options, sample: GivenSample | None) -> 
             refuse("layers", "names no layer of the checkpoint")
         return first, _width(first)
     found = [_reader(each) for each in Arranger(contents, options).arrangements()]
-    given = None if sample is None or sample.inputs is None else np.shape(sample.inputs[0])[-1:]
-    fitting = [(part, width) for part, width in found if given == (width - len(options.static),)]
+    shape = () if sample is None or sample.inputs is None else np.shape(sample.inputs[0])[-1:]
+    given = sum(shape) + len(options.static)
+    fitting = [(part, given) for part, width in found if shape and _may_take(part, width, given)]
     return (fitting or found)[0]
+
+
+def _may_take(part: Part, width: int, given: int) -> bool:
+    """Whether a part reads so many numbers; those of a convolution's weights are of one group."""
+    return given > 0 and given % width == 0 if isinstance(part, Conv1d) else given == width
 
 
 def _reader(arrangement: Arrangement) -> tuple[Part, int]:

@@ -35,7 +35,9 @@ from gatescope.pipeline.sample import DEFAULT_TOLERANCE
 SHOWN = 6
 """Readings that are named where several fit."""
 
-_LEAST = 2_000  # readings of one arrangement that are looked at, however many arrangements there are
+_MATCHES = 500  # readings that give what the sample expects and are held against each other: the simplest
+_USUAL_LAYERS = 12  # of longer chains fewer are looked at: what they take grows with their length
+_LEAST = 500  # readings of one arrangement that are looked at, however many arrangements there are
 
 
 class AmbiguousSample(InvalidInput):
@@ -124,6 +126,13 @@ class _Reader:
         self._refuse_open_joins(arrangements)
         if not first.is_complete:
             return self._recurrent_alone(first, first.left, ())
+        if norms := [part for part in first.recurrent if isinstance(part, Norm) and _is_undetermined(part)]:
+            refuse(
+                "layers",
+                f"the weights of {listed([norm.path for norm in norms])} do not tell of which type they are: state "
+                f"--layers {shown(core(first))}, each norm with its type (PATH={'|'.join(norms[0].types)}), or give a "
+                "--sample",
+            )
         if unsure := _unsure(arrangements) or self._out_of_order(first):
             return self._recurrent_alone(first, unsure, ())
         if not first.behind:
@@ -148,8 +157,10 @@ class _Reader:
         if not found.matches:
             said = _distance(found, self._tolerance)
             note = f"No prediction: of {found.tried:,} readings none gives what the sample expects; {said}."
-            behind = tuple((part, "behind") for part in arrangements[0].behind)
-            return self._recurrent_alone(arrangements[0], behind, (note,))
+            self._refuse_open_joins(arrangements, note)
+            first = arrangements[0]
+            left = (*((part, "before") for part in first.before), *((part, "behind") for part in first.behind))
+            return self._recurrent_alone(first, left, (note,))
         kinds = self._kinds(found.matches, owner)
         match = kinds[0]
         arrangement = owner[match.tokens]
@@ -165,7 +176,7 @@ class _Reader:
         if len(matches) == 1:
             return [*matches]
         question = matches[0].question
-        same_question = [match for match in matches if match.question is question]
+        same_question = [match for match in matches if match.question is question][:_MATCHES]
         arrangement = owner[matches[0].tokens]
         others = (
             (self._evaluator(inputs, arrangement, torch.float64), given)
@@ -189,9 +200,10 @@ class _Reader:
         whole = Found()
         every = [(each, Readings(each, self.options, self._open(each))) for each in arrangements]
         for most in LOOKS:
-            each_most = max(_LEAST, most // (len(arrangements) * max(1, len(self._questions))))
             for arrangement, readings in every:
-                found = self._look(readings.simplest(each_most), arrangement, owner, whole)
+                share = most // (len(arrangements) * max(1, len(self._questions)))
+                share = max(_LEAST, share * _USUAL_LAYERS // max(_USUAL_LAYERS, readings.length))
+                found = self._look(readings.simplest(share), arrangement, owner, whole)
                 for match in found.matches[:SHOWN]:  # what is as simple is known, but not what is less so
                     self._look(readings.near(match.tokens), arrangement, owner, whole)
             if whole.matches:
@@ -270,10 +282,11 @@ class _Reader:
         notes = [*_of_cells(arrangement)]
         if self.asked.sample is None:
             notes.append(f"Layers: {shown(tokens)} (--layers to state others, --sample FILE to verify them).")
+        is_bare = tokens == (*start_of(arrangement, self._open(arrangement)), *core(arrangement))
         return Interpretation(
             tuple(layers),
             arrangement,
-            tokens != (*start_of(arrangement, self._open(arrangement)), *core(arrangement)),
+            not is_bare or len(arrangement.lstms) > 1,  # of several, the last one's values are no layer's own output
             None,
             tuple(notes),
             self.options.ignore,
@@ -302,14 +315,21 @@ class _Reader:
         layers = self._expanded(tokens, arrangement)
         return Interpretation(tuple(layers), arrangement, False, None, tuple(said), self.options.ignore, missing)
 
-    def _refuse_open_joins(self, arrangements: Sequence[Arrangement]) -> None:
+    def _refuse_open_joins(self, arrangements: Sequence[Arrangement], note: str = "") -> None:
+        """Refuse recurrent layers of which neither the widths nor a sample tell how they are joined.
+
+        Args:
+            arrangements: of the parts.
+            note: what the sample told, where there is one.
+        """
         joins = list(dict.fromkeys(each.join for each in arrangements))
         if len(joins) > 1:
-            paths = listed([lstm.path for lstm in arrangements[0].lstms])
+            paths = [lstm.path for lstm in arrangements[0].lstms]
             refuse(
                 "join",
-                f"the checkpoint holds {len(arrangements[0].lstms)} LSTMs, {paths}, whose widths do not tell how they "
-                f"are joined: state {', '.join(joins)}, name one with --prefix, or give a --sample",
+                f"{note} The checkpoint holds {len(paths)} LSTMs, {listed(paths)}, whose widths do not tell how they "
+                f"are joined: state {', '.join(joins)}, name one with --prefix, or give "
+                f"{'another' if note else 'a'} --sample".strip(),
             )
 
     def _expanded(self, tokens: Tokens, arrangement: Arrangement) -> list[Layer]:

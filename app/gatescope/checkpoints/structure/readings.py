@@ -87,13 +87,22 @@ class Readings:
             _firsts(weighted, options, found),
             _ends(arrangement, options, found, len(weighted)),
             _lasts(options, found),
-            [(core(arrangement, function), _cost(function)) for function in _between(arrangement, options, found)],
+            [
+                (core(arrangement, function, kind), _cost(function) + kind / 2)
+                for function in _between(arrangement, options, found)
+                for kind in range(max((len(_variants(part)) for part in arrangement.recurrent), default=1))
+            ],
             *_slots_before(arrangement, options, found),
             *(_variants(part) for part in weighted),
         ]
         self._start = _start(arrangement, found)
         self._crf = tuple(token_of(part) for part in arrangement.behind if isinstance(part, CRF))
         self._picks: dict[Tokens, tuple[int, ...]] = {}
+
+    @property
+    def length(self) -> int:
+        """About how many tokens a chain has."""
+        return 2 * len(self._slots)
 
     def simplest(self, most: int) -> list[Tokens]:
         """So many chains, the simplest first."""
@@ -120,6 +129,8 @@ class Readings:
         functions[-1] = last
         if self._count:
             functions[place_of_first] = first
+        if how == "final":  # goes by the directions, which are then still apart
+            merge, how = (how, *merge), None
         behind = _line(variants, functions, how, position)
         return (*self._start, *chain.from_iterable(before), *recurrent, *merge, *behind, *self._crf)
 
@@ -150,8 +161,8 @@ def token_of(part: Part, variant: str = "") -> str:
     return (part.path or "(top)") + (f"={variant}" if variant else "")
 
 
-def core(arrangement: Arrangement, between: str | None = None) -> Tokens:
-    """The recurrent layers as they are joined, with a function between them."""
+def core(arrangement: Arrangement, between: str | None = None, kind: int = 0) -> Tokens:
+    """The recurrent layers as they are joined, with a function between them; `kind` is that of the norms there."""
     paths = [token_of(lstm) for lstm in arrangement.lstms]
     if arrangement.join.startswith("parallel"):
         return (f"parallel({'|'.join(paths)})" + ("=add" if arrangement.join.endswith("add") else ""),)
@@ -159,13 +170,15 @@ def core(arrangement: Arrangement, between: str | None = None) -> Tokens:
     for part in arrangement.recurrent:
         if isinstance(part, FoundLSTM) and between is not None and tokens:
             tokens.append(between)
-        tokens.append(_with_residual(part) if arrangement.join == "residual" else token_of(part))
+        variants = _variants(part)
+        token = variants[min(kind, len(variants) - 1)][0]
+        tokens.append(_with_residual(part, token) if arrangement.join == "residual" else token)
     return tuple(tokens)
 
 
-def _with_residual(part: FoundLSTM | Norm) -> str:
+def _with_residual(part: FoundLSTM | Norm, token: str) -> str:
     fits = isinstance(part, FoundLSTM) and part.spec.input_size == part.spec.output_size
-    return f"residual({token_of(part)})" if fits else token_of(part)
+    return f"residual({token})" if fits else token
 
 
 def _start(arrangement: Arrangement, found: Open) -> Tokens:

@@ -31,7 +31,7 @@ class PoolConfig(LayerConfig):
         shape = self.only(given, sequence=True)
         sums_up = shape.sums_up or self.how in ("first", "mean", "max", "sum")
         is_probability = shape.is_probability and self.how != "sum"
-        pooled = replace(shape, is_sequence=False, directions=1, sums_up=sums_up, is_probability=is_probability)
+        pooled = replace(shape, is_sequence=False, sums_up=sums_up, is_probability=is_probability)
         return Pool(self.how, pooled, shape.directions)
 
 
