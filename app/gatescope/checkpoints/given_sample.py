@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
 from zipfile import BadZipFile
@@ -82,7 +83,7 @@ def read(path: Path, tolerance: float = DEFAULT_TOLERANCE) -> GivenSample:
 def _contents(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     if content.startswith(b"PK"):
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     if content[8:9] == b"{":
         read = safetensors_file.read(content)

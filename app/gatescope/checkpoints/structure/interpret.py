@@ -110,6 +110,7 @@ class _Reader:
         made = Interpretation(tuple(layers), arrangement, True, None, tuple(notes), tuple(left))
         if self.asked.sample is None:
             return made
+        self._check_state(lstms)
         found = self._searched([self.options.layers], arrangement)
         if not found.matches:
             refuse("layers", f"these layers do not give what the sample expects: {_distance(found, self._tolerance)}")
@@ -151,6 +152,7 @@ class _Reader:
         return (*((part, "before") for part in late), *((part, "behind") for part in early))
 
     def _verified(self, arrangements: Sequence[Arrangement]) -> Interpretation:
+        self._check_state(arrangements[0].lstms)
         found, owner = self._search_all(arrangements)
         if not found.matches and self.contents.ordered:
             found, owner = self._search_all(Arranger(self.contents, self.options).arrangements(in_any_order=True))
@@ -237,6 +239,19 @@ class _Reader:
     def _questions(self) -> list[Question]:
         """The ways to take the sample."""
         return questions(self.asked)
+
+    def _check_state(self, lstms: Sequence[FoundLSTM]) -> None:
+        """Refuse a sample whose states are not those of the LSTM."""
+        states = None if self.asked.sample is None else self.asked.sample.state
+        if states is None:
+            return
+        if len(lstms) > 1:
+            refuse("sample", f"it begins with a state, but there are {len(lstms)} LSTMs: give one that begins at zero")
+        for name, wanted in lstms[0].spec.state_shapes(1).items():
+            given = states[name].shape
+            if len(given) != len(wanted) or (given[0], given[2]) != (wanted[0], wanted[2]):
+                shape = f"({wanted[0]}, batch, {wanted[2]})"
+                refuse("sample", f"its {name} has shape {list(given)}, but that of {lstms[0]} has {shape}")
 
     def _evaluator(self, inputs: Inputs, arrangement: Arrangement, dtype: torch.dtype = torch.float32) -> Evaluator:
         parts = {part.path: part for part in self.contents.parts if not isinstance(part, Other)}

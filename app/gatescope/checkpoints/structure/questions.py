@@ -79,13 +79,21 @@ def questions(asked: Asked) -> list[Question]:
     out_scales = (True, False) if asked.output_scaler is not None else (True,)
     for time_first, scaled_inputs, scaled_outputs in product((False, True), in_scales, out_scales):
         sequences = sequences_of(asked, sample, time_first=time_first)
-        if sequences is None:
+        if sequences is None or not _is_of_state(sample, len(sequences)):
             continue
         inputs = _inputs(asked, sample, sequences, is_raw=scaled_inputs)
         made.append(
             Question(inputs, _expected(asked, sample, is_raw=scaled_outputs), time_first, scaled_inputs, scaled_outputs)
         )
+    if not made:
+        _refuse("its states are not of as many sequences as its inputs")
     return made
+
+
+def _is_of_state(sample: GivenSample, rows: int) -> bool:
+    """Whether the states that a sample begins with, if any, are of so many sequences."""
+    states = sample.state or {}
+    return all(each.ndim == _BATCH and each.shape[1] == rows for each in states.values())
 
 
 def sequences_of(asked: Asked, sample: GivenSample, *, time_first: bool) -> list[np.ndarray] | None:
@@ -142,7 +150,8 @@ def _inputs(asked: Asked, sample: GivenSample, sequences: Sequence[np.ndarray], 
         shape = Shape(asked.vocabulary_size or 1, is_ids=True)
     else:
         scaled = [asked.scaler.scaled(each) if asked.scaler is not None and is_raw else each for each in sequences]
-        tensors = [torch.from_numpy(np.ascontiguousarray(each, dtype=np.float32)) for each in scaled]
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and no reading gives what is expected
+            tensors = [torch.from_numpy(np.ascontiguousarray(each, dtype=np.float32)) for each in scaled]
         shape = Shape(tensors[0].shape[1])
     values, lengths = padding.pad(tensors)
     ragged = len(set(lengths.tolist())) > 1
