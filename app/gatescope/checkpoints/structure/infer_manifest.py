@@ -121,6 +121,11 @@ class _Guess:
                 refuse("quantiles", f"has {count} entries, but the model gives {width} values")
             head["names"] = self._names("outputs", lambda: _numbered("output", width // count), width // count)
             head |= self._scale(width // count)
+        elif self.asked.output_scaler is not None:
+            refuse(
+                "scaler",
+                f"scales outputs, but a {task} gives scores: leave the outputs out, or state --task regression",
+            )
         if self.options.quantiles:
             head["quantiles"] = [_number(each) for each in self.options.quantiles]
         if task == "binary":
