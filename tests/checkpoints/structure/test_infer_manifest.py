@@ -151,7 +151,7 @@ class TestVocabulary:
         (model(vocabulary=9), {"features": ("a", "b", "c")}, "features", "reads tokens"),
         (model(vocabulary=9), {"characters": "abc"}, "characters", "has 3 entries, but the embedding has 9"),
         (model(), {"characters": "abcd"}, "characters", "but the LSTM's one-hot input has 3"),
-        (model(vocabulary=99), {"vocabulary": ("a",)}, "vocabulary", "has 1 entries, but the embedding has 99"),
+        (model(vocabulary=9), {"vocabulary": ("a",)}, "vocabulary", "has 1 entries, but the embedding has 9"),
         (model(1), {"task": "classification"}, "task", "the head gives one value: regression or binary"),
         (model(), {"task": "tagging", "steps": "last"}, "task", "a prediction per sequence, which is no tagging"),
         (model(), {"task": "classification", "steps": "all"}, "task", "per time step, which is no classification"),

@@ -214,7 +214,7 @@ def _of_entries(
     options: Options, entries: tuple[str, ...], rows: int, owner: str, notes: tuple[str, ...]
 ) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
     spare = rows - len(entries)
-    if spare < 0 or spare > max(MOST_SPARE, len(entries) // 8):
+    if spare < 0 or spare > min(MOST_SPARE, len(entries)):
         refuse("vocabulary", f"has {len(entries)} entries, but {owner} has {rows}")
     kind = kind_of(entries)
     chosen = options.tokens or kind.kind
