@@ -360,3 +360,14 @@ def test_a_checkpoint_without_an_lstm_says_what_is_there(bring):
         bring(nn.ModuleDict({"rnn": nn.GRU(3, 4), "fc": nn.Linear(4, 1)}))
     with pytest.raises(WeightsError, match=r"no nn\.LSTM in the checkpoint; it has '0', '2'"):
         bring(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)))
+
+
+def test_a_head_that_the_file_has_before_the_lstm_is_not_guessed(bring, sequences):
+    module = nn.ModuleDict({"fc": nn.Linear(4, 1), "lstm": nn.LSTM(3, 4)})
+    brought = bring(module)
+    assert brought.manifest.heads == ()
+    assert "The file has 'fc' on the other side of the LSTM from where its width fits." in brought.notes
+    stated = bring(module, name="stated", head=("fc",))
+    rows = sequences(3)
+    with torch.no_grad():
+        stated.predicts(rows, [module["fc"](module["lstm"](row)[0]) for row in rows])

@@ -126,7 +126,8 @@ class _Reader:
             return self._verified(arrangements)
         self._refuse_open_joins(arrangements)
         if not first.is_complete:
-            return self._recurrent_alone(first, first.left, ())
+            notes = () if self.asked.sample is None else ("The sample is not used: parts of the model have no place.",)
+            return self._recurrent_alone(first, first.left, notes)
         if norms := [part for part in first.recurrent if isinstance(part, Norm) and _is_undetermined(part)]:
             refuse(
                 "layers",
@@ -134,8 +135,12 @@ class _Reader:
                 f"--layers {shown(core(first))}, each norm with its type (PATH={'|'.join(norms[0].types)}), or give a "
                 "--sample",
             )
-        if unsure := _unsure(arrangements) or self._out_of_order(first):
+        if unsure := _unsure(arrangements):
             return self._recurrent_alone(first, unsure, ())
+        if moved := self._out_of_order(first):
+            names = listed([name for part, _ in moved for name in names_of(part)])
+            note = f"The file has {names} on the other side of the LSTM from where its width fits."
+            return self._recurrent_alone(first, moved, (note,))
         if not first.behind:
             return self._recurrent_alone(first, (), ())
         chain = Readings(first, self.options, self._open(first, functions=False)).simplest(1)[0]
@@ -321,7 +326,7 @@ class _Reader:
         for place in ("before", "behind"):
             names = [name for name, _, where in missing if where == place]
             if names:
-                said.append(_not_computed(names, place))
+                said.append(_not_computed(names, place, has_sample=self.asked.sample is not None))
         if not missing and not notes:
             reason = "the head is left out" if self.options.head == (NONE,) else "no layer stands behind the LSTM"
             said.append(f"No head: {reason}. The LSTM alone is served.")
@@ -338,7 +343,8 @@ class _Reader:
             note: what the sample told, where there is one.
         """
         joins = list(dict.fromkeys(each.join for each in arrangements))
-        if len(joins) > 1:
+        is_stated = self.options.join is not None or self.options.prefix
+        if len(joins) > 1 or (note and len(arrangements[0].lstms) > 1 and not is_stated):
             paths = [lstm.path for lstm in arrangements[0].lstms]
             refuse(
                 "join",
@@ -418,15 +424,17 @@ def _is_undetermined(part: Part) -> bool:
     return isinstance(part, Conv1d) or (isinstance(part, Norm) and len(part.types) > 1)
 
 
-def _not_computed(names: Sequence[str], place: str) -> str:
+def _not_computed(names: Sequence[str], place: str, *, has_sample: bool) -> str:
+    remedy = "state --layers" if has_sample else "give a --sample, state --layers"
     if place == "before":
         return (
             f"Not computed before the LSTM: {listed(names)}. The model takes the LSTM's own inputs, and no prediction: "
-            "give a --sample, state --layers, or --ignore NAME if nothing depends on it."
+            f"{remedy}, or --ignore NAME if nothing depends on it."
         )
+    stands = "stands behind the LSTM and is" if len(names) == 1 else "stand behind the LSTM and are"
     return (
-        f"No prediction: {listed(names)} stands behind the LSTM and is not computed. The LSTM alone is served: give a "
-        "--sample, state --layers, or --ignore NAME if the prediction does not depend on it."
+        f"No prediction: {listed(names)} {stands} not computed. The LSTM alone is served: {remedy}, or --ignore NAME "
+        "if the prediction does not depend on it."
     )
 
 
