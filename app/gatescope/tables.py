@@ -16,7 +16,8 @@ def read_request(path: Path, feature_names: list[str] | None) -> dict[str, Any]:
     """The predict body that this file holds or stands for.
 
     Args:
-        path: .json holds a whole body, its `inputs`, or is a model's sample.json; .npy an array of (batch, time, feature) or (time, feature);
+        path: .json holds a whole body, its `inputs`, or is a model's sample.json; .npy an array of (batch, time,
+            feature) or (time, feature);
             .csv one sequence, a time step a line, with the features' names in its first line or without.
         feature_names: the model's features in their order, None for a model of tokens.
 
