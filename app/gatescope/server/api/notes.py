@@ -18,10 +18,11 @@ MAX_NOTES = 20
 
 _LONGEST_TOKEN = 50
 
-UNVERIFIED = "unverified"
-UNVERIFIED_MESSAGE = (
-    "the predictions were never compared with numbers of the training code: import the model with --sample"
-)
+UNVERIFIED: Note = {
+    "code": "unverified",
+    "message": "the predictions were never compared with numbers of the training code: import the model with --sample",
+}
+_UNVERIFIED_ALONE = [UNVERIFIED]  # most replies of such a model have no other note
 
 
 def notes_of(request: PredictRequest, model: Model, tokens: Sequence[Sequence[str]] | None) -> tuple[Note, ...]:
@@ -41,7 +42,9 @@ def notes_of(request: PredictRequest, model: Model, tokens: Sequence[Sequence[st
 
 def with_unverified(notes: Sequence[Note], model: Model) -> Sequence[Note]:
     """The notes beside a prediction of this model."""
-    return notes if model.verified is not None else [*notes, {"code": UNVERIFIED, "message": UNVERIFIED_MESSAGE}]
+    if model.verified is not None:
+        return notes
+    return [*notes, UNVERIFIED] if notes else _UNVERIFIED_ALONE
 
 
 def as_text(notes: Iterable[Note]) -> str:
