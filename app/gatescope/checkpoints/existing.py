@@ -16,6 +16,7 @@ from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundL
 from gatescope.checkpoints.structure.options import Options
 from gatescope.checkpoints.structure.questions import Asked, questions, sequences_of
 from gatescope.checkpoints.understand import weights_of
+from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_v1 import ManifestV1
 from gatescope.pipeline.model import Model
@@ -57,6 +58,7 @@ def stored_sample(model: Model, given: GivenSample) -> dict[str, Any]:
     request: dict[str, Any] = {"text": list(given.texts)} if given.texts is not None else {}
     rows = sequences_of(asked, given, time_first=False) or []
     if given.texts is None:
+        _check_width(model, rows)
         request["inputs"] = [each.tolist() for each in rows]
     if given.static is not None:
         request["static_inputs"] = given.static.tolist()
@@ -70,6 +72,13 @@ def stored_sample(model: Model, given: GivenSample) -> dict[str, Any]:
         given_shape = np.shape(given.expected) if isinstance(given.expected, np.ndarray) else len(given.expected)
         refuse("sample", f"its expected values have shape {given_shape}, but the model predicts {width} values")
     return {"request": request, "expected": [each.tolist() for each in expected], "tolerance": given.tolerance}
+
+
+def _check_width(model: Model, rows: Sequence[np.ndarray]) -> None:
+    if isinstance(model.manifest.input, FeatureInputs):
+        names = model.manifest.input.names
+        if surplus := {row.shape[1] for row in rows} - {len(names)}:
+            refuse("sample", f"its inputs have {min(surplus)} features a time step, but the model takes {len(names)}")
 
 
 def _served(found: Arrangement, stated: Manifest | ManifestV1) -> list[Part]:
