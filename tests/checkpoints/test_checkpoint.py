@@ -94,6 +94,18 @@ class TestFormats:
             "Left out, because they are no floating-point numbers: 'norm.num_batches_tracked'.",
         )
 
+    @pytest.mark.parametrize("begins", [b"\x80\x02", b"\x80\x04", b"\x80\x05"])
+    def test_safetensors_whose_length_begins_like_a_pickle_are_read(self, tmp_path, begins):
+        path, length = tmp_path / "weights.safetensors", int.from_bytes(begins, "little")
+        module = nn.LSTM(2, 3)
+        save_file(module.state_dict(), path)
+        content = path.read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        header = content[8 : 8 + size].rstrip().ljust(length)
+        assert len(header) == length
+        path.write_bytes(length.to_bytes(8, "little") + header + content[8 + size :])
+        assert read(path).weights.keys() == module.state_dict().keys()
+
     def test_safetensors_are_read(self, save, module):
         given = read(save(module.state_dict(), "safetensors")).weights
         assert_same(dict(sorted(given.items())), dict(sorted(floating(module).items())))

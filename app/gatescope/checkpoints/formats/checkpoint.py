@@ -105,10 +105,10 @@ def _content(source: Source) -> _Saved:
     begins = source.at(0, FIRST_BYTES)
     if begins.startswith(archive.BEGINS):
         return _Saved(archive.read(source))
+    if begins[8:9] == b"{":  # the length before it may begin like a pickle
+        return _Saved(*safetensors_header.read(source))
     if begins.startswith(legacy.BEGINS):
         return _Saved(legacy.read(source))
-    if begins[8:9] == b"{":
-        return _Saved(*safetensors_header.read(source))
     known = "give a file of torch.save (.pt, .pth, .ckpt, .bin) or a .safetensors file"
     if not begins:
         raise CheckpointError(f"it is empty; {known}")
