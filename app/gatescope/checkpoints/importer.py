@@ -131,7 +131,7 @@ def _add(
     source: Source, folder: Path, options: Options, given: GivenSample | None, *, allow_code: bool, force: bool
 ) -> Imported:
     for field in options_given(options, DESCRIBING):
-        message = f"model '{folder.name}' is there already: leave this out, change its {manifest_file.FILE}, or --force"
+        message = f"model '{folder.name}' is there already: leave this out, or change its {manifest_file.FILE}"
         raise InvalidInput.at(Place((field,), message))
     stated = read_manifest(folder)
     version = options.version or _next_version(folder)

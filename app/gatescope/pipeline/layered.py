@@ -95,6 +95,15 @@ class LayeredPipeline(Pipeline):
         (read,) = self.graph.reads[self._module(module)]
         return ModuleInputs(True, self.graph.shapes[read].names)
 
+    def initial_state(self, sequences: int) -> State:
+        """Zeros, or what the model has learned."""
+        like = torch.empty(0)
+        states = {}
+        for name, layer in self.graph.recurrent.items():
+            learned = layer.initial_state(sequences)
+            states[name] = State.zeros(layer.spec, sequences, like) if learned is None else learned.to(like)
+        return self.join_states(states)
+
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
         """The recurrent layers' states are carried, so each further row costs one step."""
         steps = Steps(query.sequence_lengths, query.inputs.shape[1], ragged=query.is_ragged)

@@ -157,6 +157,10 @@ class Pipeline(nn.Module, ABC):
         """The state to carry, of the states of the modules by name."""
         return _joined([states[name] for name in self.state_modules])
 
+    def initial_state(self, sequences: int) -> State:
+        """The state to carry from which so many sequences begin that state none."""
+        return State.zeros(self.state_spec, sequences, torch.empty(0))
+
     @property
     def state_modules(self) -> Mapping[str, Spec]:
         """The modules whose states are carried."""

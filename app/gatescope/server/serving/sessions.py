@@ -14,7 +14,6 @@ from gatescope.errors import InvalidInput, ModelReplaced, Place, SessionBusy
 from gatescope.pipeline.custom.module import CustomPipeline
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
-from gatescope.server.serving import states
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.keyed_lock import KeyedLock
@@ -95,7 +94,7 @@ class Sessions:
             time_steps=0,
             created_at=now,
             expires_at=now + self._idle_timeout_s,
-            state=_packed(initial_state or states.initial_state(model, 1)),
+            state=_packed(initial_state or model.pipeline.initial_state(1)),
             static=b"" if static_inputs is None else static_inputs.double().numpy().tobytes(),
         )
         await self._store.create(session)
