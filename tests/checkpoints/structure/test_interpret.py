@@ -151,7 +151,9 @@ class TestNorms:
 
 
 class TestInFront:
-    @pytest.mark.parametrize("function", [None, torch.relu, torch.tanh, functional.gelu], ids=str)
+    @pytest.mark.parametrize(
+        "function", [None, torch.relu, torch.tanh, functional.gelu], ids=["none", "relu", "tanh", "gelu"]
+    )
     def test_a_projection_is_computed(self, verified, function):
         steps = {"act": function} if function else {}
         verified(Chain(proj=nn.Linear(WIDTH, 6), **steps, lstm=lstm(6), fc=nn.Linear(5, 2)))
