@@ -208,7 +208,7 @@ class _Reader:
         every = [(each, Readings(each, self.options, self._open(each))) for each in arrangements]
         for most in LOOKS:
             for arrangement, readings in every:
-                share = most // (len(arrangements) * max(1, len(self._questions)))
+                share = most // (len(arrangements) * max(1, len(self._fitting(arrangement))))
                 share = max(_LEAST, share * _USUAL_LAYERS // max(_USUAL_LAYERS, readings.length))
                 found = self._look(readings.simplest(share), arrangement, owner, whole)
                 for match in found.matches[:SHOWN]:  # what is as simple is known, but not what is less so
@@ -232,7 +232,7 @@ class _Reader:
 
     def _searched(self, chains: Sequence[Tokens], arrangement: Arrangement) -> Found:
         """What chains of one arrangement give."""
-        evaluators = [(each, self._evaluator(each.inputs, arrangement)) for each in self._questions]
+        evaluators = [(each, self._evaluator(each.inputs, arrangement)) for each in self._fitting(arrangement)]
         return search(chains, evaluators, self._tolerance)
 
     @property
@@ -244,6 +244,16 @@ class _Reader:
     def _questions(self) -> list[Question]:
         """The ways to take the sample."""
         return questions(self.asked)
+
+    def _fitting(self, arrangement: Arrangement) -> list[Question]:
+        """The ways to take the sample in which it expects as many values as the arrangement gives; else all."""
+        width = width_of(arrangement)
+        fitting = [
+            each
+            for each in self._questions
+            if any(each.rows(width, per_step=per_step) is not None for per_step in (True, False))
+        ]
+        return fitting or self._questions
 
     def _check_state(self, lstms: Sequence[FoundLSTM]) -> None:
         """Refuse a sample whose states are not those of the LSTM."""

@@ -25,7 +25,7 @@ POOLED = ("last", "final", "mean", "max", "sum", "first")
 MAX_MIXED_GAPS = 3
 """Gaps between linear layers in which different functions are tried; in more, one function is tried in all."""
 
-LOOKS = (40_000, 200_000)
+LOOKS = (40_000, 300_000)
 """Readings that are looked at, all arrangements together: the simplest first, more where none of them fits."""
 
 _COSTS = {
