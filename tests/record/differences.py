@@ -652,11 +652,6 @@ WANTED: tuple[Difference, ...] = (
         change=_with_new_options,
     ),
     Difference(
-        why="a model that is there may be made anew by an import",
-        has_text="leave this out, or change its model.toml",
-        text=(("leave this out, or change its model.toml", "leave this out, change its model.toml, or --force"),),
-    ),
-    Difference(
         why="an upload tells the layers that it found",
         names="administered/uploads/*",
         has_text=f"nn\\.Linear 4 → 2.*{HEAD}",
