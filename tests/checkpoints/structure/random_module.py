@@ -74,7 +74,7 @@ class Plan:
         plan.first = random.choice((None, None, "relu", "tanh")) if plan.linear else None
         plan.inner = random.choice(("relu", "relu", "tanh", "gelu", "leaky_relu", None))
         plan.inner_norm = plan.linear > 1 and random.random() < 0.2
-        plan.outputs = random.randint(1, 3)
+        plan.outputs = random.randint(1, 4)
         lasts = (None, None, None, "relu", "sigmoid", "tanh", "softplus", "exp", "softmax", "log_softmax", "l2_norm")
         plan.last = random.choice(lasts)
         if plan.linear and plan.outputs == 1 and plan.last in {"softmax", "log_softmax", "l2_norm"}:
