@@ -9,6 +9,7 @@ from gatescope.pipeline.layers.layer import Shape
 
 OVER_A_STEP = {
     "exp": torch.exp,
+    "gelu_tanh": lambda values: functional.gelu(values, approximate="tanh"),
     "softmax": lambda values: functional.softmax(values, dim=-1),
     "log_softmax": lambda values: functional.log_softmax(values, dim=-1),
     "l2_norm": lambda values: values / values.norm(dim=-1, keepdim=True).clamp(min=1e-12),
@@ -19,6 +20,8 @@ MODULES = {
     "elu": nn.ELU,
     "selu": nn.SELU,
     "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu6": nn.ReLU6,
     "silu": nn.SiLU,
     "mish": nn.Mish,
     "hardtanh": nn.Hardtanh,

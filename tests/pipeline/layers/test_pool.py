@@ -97,3 +97,11 @@ def test_directions_are_merged_at_every_step(made, ragged, steps, assert_rows, h
 def test_one_direction_cannot_be_merged(made):
     with pytest.raises(ManifestError, match="'it' reads the two directions of a recurrent layer, but there is one"):
         made({"type": "directions", "how": "sum"}, {}, Shape(6))
+
+
+@pytest.mark.parametrize("how", ["swap", "sum", "reverse"])
+def test_what_ends_cannot_be_read_of_merged_directions(made, how):
+    merged = made({"type": "directions", "how": how}, {}, Shape(4, directions=2)).shape
+    with pytest.raises(ManifestError, match="pool first, then `directions`"):
+        made({"type": "pool", "how": "final"}, {}, merged)
+    assert made({"type": "pool", "how": "last"}, {}, merged).shape.width == merged.width

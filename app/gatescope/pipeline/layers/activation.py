@@ -14,10 +14,12 @@ from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, We
 
 Function = Literal[
     "relu",
+    "relu6",
     "leaky_relu",
     "elu",
     "selu",
     "gelu",
+    "gelu_tanh",
     "silu",
     "mish",
     "hardtanh",
@@ -33,10 +35,12 @@ Function = Literal[
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
+    "relu6": functional.relu6,
     "leaky_relu": functional.leaky_relu,
     "elu": functional.elu,
     "selu": functional.selu,
     "gelu": functional.gelu,
+    "gelu_tanh": lambda values: functional.gelu(values, approximate="tanh"),
     "silu": functional.silu,
     "mish": functional.mish,
     "hardtanh": functional.hardtanh,

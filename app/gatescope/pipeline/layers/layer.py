@@ -35,6 +35,9 @@ class Shape:
     directions: int = 1
     """How many directions of a recurrent layer stand side by side in it."""
 
+    is_merged: bool = False
+    """Whether a `directions` layer has changed which direction stands where, so that h_n cannot be read any more."""
+
     is_local: bool = True
     """Whether a step needs nothing of other steps but recurrent states, so that it can be computed part by part."""
 
@@ -50,7 +53,8 @@ class Shape:
     def numbered(self, name: str, width: int, **changes: Any) -> Shape:
         """The same with other numbers, named after the layer that makes them."""
         names = tuple(f"{name} {index}" for index in range(width))
-        return replace(self, width=width, is_ids=False, names=names, directions=1, is_probability=False, **changes)
+        fresh = {"is_ids": False, "directions": 1, "is_merged": False, "is_probability": False}
+        return replace(self, width=width, names=names, **{**fresh, **changes})
 
 
 class Steps:

@@ -29,6 +29,11 @@ class PoolConfig(LayerConfig):
     def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
         """The layer."""
         shape = self.only(given, sequence=True)
+        if self.how == "final" and shape.is_merged:
+            raise ManifestError(
+                f"layer '{self.name}' reads where each direction came to its end, but the directions are merged or "
+                "swapped before it: pool first, then `directions`"
+            )
         sums_up = shape.sums_up or self.how in ("first", "mean", "max", "sum")
         is_probability = shape.is_probability and self.how != "sum"
         pooled = replace(shape, is_sequence=False, sums_up=sums_up, is_probability=is_probability)
@@ -50,8 +55,9 @@ class DirectionsConfig(LayerConfig):
         if shape.directions != _BOTH:
             raise ManifestError(f"layer '{self.name}' reads the two directions of a recurrent layer, but there is one")
         if self.how == "swap":
-            return Directions(self.how, replace(shape, names=None if shape.names is None else _swapped(shape.names)))
-        return Directions(self.how, shape.numbered(self.name, shape.width // _BOTH))
+            names = None if shape.names is None else _swapped(shape.names)
+            return Directions(self.how, replace(shape, names=names, is_merged=True))
+        return Directions(self.how, shape.numbered(self.name, shape.width // _BOTH, is_merged=True))
 
 
 class Pool(Layer):
