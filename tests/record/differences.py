@@ -215,8 +215,8 @@ def _with_new_options(text: str) -> str:
 
 
 FUNCTIONS = (
-    "none, relu, relu6, leaky_relu, elu, selu, gelu, gelu_tanh, silu, mish, hardtanh, tanh, sigmoid, softplus, softsign, exp, softmax, "
-    "log_softmax, l2_norm"
+    "none, relu, relu6, leaky_relu, elu, selu, gelu, gelu_tanh, silu, mish, hardtanh, tanh, sigmoid, softplus, "
+    "softsign, exp, softmax, log_softmax, l2_norm"
 )
 NO_SIGMOID = '"What has no weights, as a sigmoid at the end, cannot be seen in a checkpoint and is not computed."'
 LAYERS = "(--layers to state others, --sample FILE to verify them)."
