@@ -110,7 +110,7 @@ class TestVersions:
             (forecaster(features=2), {}, ManifestError, "is given 3 values a time step, but .* input_size 2"),
             (forecaster(outputs=2), {}, ManifestError, "gives 2 values, but head 'prediction' has 1 names"),
             (nn.LSTM(3, 4), {}, InvalidInput, "the manifest has the layers lstm, linear, but the checkpoint has lstm"),
-            (nn.GRU(3, 4), {}, WeightsError, "no nn.LSTM"),
+            (nn.GRU(3, 4), {}, InvalidInput, "the manifest has the layers lstm, linear, but the checkpoint has gru"),
             (forecaster(), {"task": "tagging"}, InvalidInput, "task: model 'mine' is there already"),
             (forecaster(), {"features": ("a", "b", "c")}, InvalidInput, "features: model 'mine' is there already"),
             (forecaster(), {"description": "x"}, InvalidInput, "description: model 'mine' is there already"),

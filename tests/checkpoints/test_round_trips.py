@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import relu
 
 from gatescope.errors import InvalidInput, WeightsError
+from gatescope.selection import Selection
 
 
 class Forecaster(nn.Module):
@@ -355,10 +356,8 @@ def test_the_weights_of_an_lstm_alone_are_served_as_its_output(bring, sequences)
     torch.testing.assert_close(answer.output[1, :3], module(rows[1])[0], rtol=0, atol=1e-5)
 
 
-def test_a_checkpoint_without_an_lstm_says_what_is_there(bring):
-    with pytest.raises(WeightsError, match=r"no nn\.LSTM in the checkpoint; 'rnn' is an nn\.GRU"):
-        bring(nn.ModuleDict({"rnn": nn.GRU(3, 4), "fc": nn.Linear(4, 1)}))
-    with pytest.raises(WeightsError, match=r"no nn\.LSTM in the checkpoint; it has '0', '2'"):
+def test_a_checkpoint_without_a_recurrent_module_says_what_is_there(bring):
+    with pytest.raises(WeightsError, match=r"no nn\.LSTM, nn\.GRU or nn\.RNN in the checkpoint; it has '0', '2'"):
         bring(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)))
 
 
@@ -371,3 +370,26 @@ def test_a_head_that_the_file_has_before_the_lstm_is_not_guessed(bring, sequence
     rows = sequences(3)
     with torch.no_grad():
         stated.predicts(rows, [module["fc"](module["lstm"](row)[0]) for row in rows])
+
+
+class Reader(nn.Module):
+    def __init__(self, kind, **arguments):
+        super().__init__()
+        self.emb = nn.Embedding(11, 4)
+        self.rnn = kind(4, 6, 2, batch_first=True, **arguments)
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, ids):
+        return self.fc(self.rnn(self.emb(ids))[0].mean(dim=1))
+
+
+@pytest.mark.parametrize(("kind", "arguments"), [(nn.GRU, {}), (nn.RNN, {}), (nn.RNN, {"nonlinearity": "relu"})])
+def test_grus_and_plain_rnns_are_imported_and_verified(bring, random, kind, arguments):
+    module, ids = Reader(kind, **arguments).eval(), torch.randint(0, 11, (5, 7), generator=random)
+    with torch.no_grad():
+        brought = bring(module, sample={"inputs": ids, "expected": module(ids)})
+        other = torch.randint(0, 11, (2, 9), generator=random)
+        assert brought.model.verified is not None
+        brought.predicts([*other], [*module(other)])
+    assert brought.model.spec.cell.nonlinearity == (module.rnn.nonlinearity if kind is nn.RNN else None)
+    assert brought.ask([*other], trace=Selection()).trace.residual < 1e-6

@@ -186,7 +186,7 @@ class TestRefused:
             ({"sequence_lengths": np.array([9, 9, 9])}, "it has lengths"),
             ({"sequence_lengths": np.array([9, 9, 9, 10])}, "it has lengths"),
             ({"sequence_lengths": np.array([9, 9, 9, 0])}, "it has lengths"),
-            ({"h0": np.zeros((1, 4, 6))}, "a state needs hidden_state and cell_state, both"),
+            ({"h0": np.zeros((1, 4, 6))}, "it begins with hidden_state, but 'lstm' has hidden_state, cell_state"),
             ({name: np.zeros((1, 4)) for name in ("h0", "c0")}, r"hidden_state has shape \[1, 4\], but that of"),
             ({name: np.zeros((1, 3, 6)) for name in ("h0", "c0")}, "its states are not of as many sequences"),
             ({name: np.zeros((1, 4, 7)) for name in ("h0", "c0")}, r"hidden_state has shape \[1, 4, 7\], but that"),

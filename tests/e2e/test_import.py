@@ -25,7 +25,7 @@ class Tagger(nn.Module):
         self.embed = nn.Embedding(7, 3)
         self.lstm = nn.LSTM(3, 4, 2)
         self.fc = nn.Linear(4, 2)
-        self.extra = nn.GRU(9, 9)
+        self.extra = nn.Conv2d(3, 4, 5)
 
     def forward(self, ids):
         return self.fc(self.lstm(self.embed(ids))[0])
@@ -57,8 +57,10 @@ def test_inspect_into_a_pipe_is_json(trained, run):
     assert found["lstms"][0]["num_layers"] == 2
     assert found["embeddings"] == [{"path": "embed", "num_embeddings": 7, "embedding_dim": 3}]
     assert found["linear_layers"] == [{"path": "fc", "in_features": 4, "out_features": 2, "bias": True}]
-    assert [(part["path"], part["kind"], part["reason"]) for part in found["others"]] == [("extra", "nn.GRU", None)]
-    assert found["others"][0]["shapes"]["weight_ih_l0"] == [27, 9]
+    assert [(part["path"], part["kind"], part["reason"]) for part in found["others"]] == [
+        ("extra", "an nn.Conv2d", None)
+    ]
+    assert found["others"][0]["shapes"]["weight"] == [4, 3, 5, 5]
     assert [layer["name"] for layer in found["import"]["layers"]] == ["embed", "lstm"]
     assert [part["name"] for part in found["import"]["not_computed"]] == ["extra"]
     assert run("inspect", "last.ckpt", "--json")[1] == out
@@ -73,8 +75,8 @@ def test_inspect_on_a_terminal_is_a_table(trained):
         "nn.LSTM",
         "input_size=3, hidden_size=4, num_layers=2",
         "nn.Embedding",
-        "nn.GRU",
-        "weight_ih_l0=[27, 9]",
+        "an nn.Conv2d",
+        "weight=[4, 3, 5, 5]",
         "No prediction: 'extra'",
     ):
         assert said in drawn

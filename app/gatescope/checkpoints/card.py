@@ -87,4 +87,5 @@ def _arguments(spec: Spec) -> str:
     more["proj_size"] = spec.proj_size
     default = Spec(0, 0)
     said = [f"{name}={value}" for name, value in more.items() if value != getattr(default, name)]
-    return f"nn.LSTM({', '.join([str(spec.input_size), str(spec.hidden_size), *said])})"
+    said += [f"nonlinearity={spec.cell.nonlinearity!r}"] if spec.cell.nonlinearity == "relu" else []
+    return f"nn.{spec.cell.module.__name__}({', '.join([str(spec.input_size), str(spec.hidden_size), *said])})"

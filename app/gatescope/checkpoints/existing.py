@@ -12,7 +12,8 @@ from gatescope.checkpoints.formats.checkpoint import Checkpoint
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.structure.arrange import Arrangement, Arranger, refuse
 from gatescope.checkpoints.structure.contents import Contents
-from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundLSTM, Linear, Norm, Part
+from gatescope.checkpoints.structure.kinds import Embedding, FoundRecurrent, Linear, Part
+from gatescope.checkpoints.structure.notation import type_of
 from gatescope.checkpoints.structure.options import Options
 from gatescope.checkpoints.structure.questions import Asked, questions, sequences_of
 from gatescope.checkpoints.understand import weights_of
@@ -21,7 +22,9 @@ from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_v1 import ManifestV1
 from gatescope.pipeline.model import Model
 
-_WEIGHTED = {Embedding: "embedding", Linear: "linear", Conv1d: "conv1d", FoundLSTM: "lstm", CRF: "crf"}
+_WEIGHTED = frozenset(
+    {"embedding", "linear", "conv1d", "crf", "batch_norm", "layer_norm", "rms_norm", "prelu", "lstm", "gru", "rnn"}
+)
 
 
 def under(
@@ -40,7 +43,7 @@ def under(
     contents = Contents.of(read.weights)
     if isinstance(stated, Manifest) and not any((options.prefix, options.head, options.embedding)):
         own = weights_of(stated, contents, read.weights)
-        if all(_prefix(layer) in _prefixes(own) for layer in stated.layers if layer.type in _WEIGHTED.values()):
+        if all(_prefix(layer) in _prefixes(own) for layer in stated.layers if layer.type in _WEIGHTED):
             return own, ()
     parts = _served(Arranger(contents, options).arrangements()[0], stated)
     return _renamed(parts, stated, read.weights)
@@ -100,7 +103,7 @@ def _renamed(
     parts: Sequence[Part], stated: Manifest | ManifestV1, weights: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     targets = _targets(stated, parts)
-    kinds = [_kind(part) for part in parts]
+    kinds = [type_of(part) or "" for part in parts]
     if kinds != [kind for kind, _ in targets]:
         refuse(
             "prefix",
@@ -109,7 +112,7 @@ def _renamed(
         )
     renamed: dict[str, Tensor] = {}
     for part, (_, prefix) in zip(parts, targets, strict=True):
-        own = part.names if isinstance(part, FoundLSTM) else _own(part, weights)
+        own = part.names if isinstance(part, FoundRecurrent) else _own(part, weights)
         renamed |= {f"{prefix}.{name}" if prefix else name: weights[full] for name, full in own.items()}
     taken = ", ".join(f"{part.path or '(top)'} as {prefix}" for part, (_, prefix) in zip(parts, targets, strict=True))
     return renamed, (f"Layers: {taken}.",)
@@ -118,8 +121,7 @@ def _renamed(
 def _targets(stated: Manifest | ManifestV1, parts: Sequence[Part]) -> list[tuple[str, str]]:
     """Type and prefix of each layer with weights."""
     if isinstance(stated, Manifest):
-        weighted = {*_WEIGHTED.values(), "batch_norm", "layer_norm", "rms_norm", "prelu"}
-        return [(layer.type, _prefix(layer)) for layer in stated.layers if layer.type in weighted]
+        return [(layer.type, _prefix(layer)) for layer in stated.layers if layer.type in _WEIGHTED]
     head = [part for part in parts if isinstance(part, Linear)]
     targets = [("embedding", "embedding")] if any(isinstance(part, Embedding) for part in parts) else []
     return [*targets, ("lstm", "lstm"), *(("linear", f"head.{2 * index}") for index in range(len(head)))]
@@ -130,10 +132,6 @@ def _own(part: Part, weights: Mapping[str, Tensor]) -> dict[str, str]:
     start = f"{part.path}." if part.path else ""
     own = {name.removeprefix(start): name for name in weights if name.startswith(start)}
     return {short: name for short, name in own.items() if "." not in short}
-
-
-def _kind(part: Part) -> str:
-    return part.types[0] if isinstance(part, Norm) else _WEIGHTED[type(part)]
 
 
 def _prefix(layer: Any) -> str:

@@ -123,9 +123,9 @@ def _state(found: dict[str, Any]) -> dict[str, np.ndarray] | None:
     given = {state: _first({**found, **stated}, names) for state, names in _STATES.items()}
     if all(value is None for value in given.values()):
         return None
-    if any(value is None for value in given.values()):
-        _refuse("a state needs hidden_state and cell_state, both")
-    return {state: np.asarray(value, dtype=np.float32) for state, value in given.items()}
+    if given["hidden_state"] is None:
+        _refuse("a state needs hidden_state, and of an LSTM cell_state")
+    return {state: np.asarray(value, dtype=np.float32) for state, value in given.items() if value is not None}
 
 
 def _arrays(what: str, value: Any) -> Sequence[np.ndarray] | np.ndarray:

@@ -17,12 +17,13 @@ from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.infer_manifest import Shapes
 from gatescope.checkpoints.structure.inputs import Inputs, inputs_of, with_hints, with_labels
 from gatescope.checkpoints.structure.interpret import Interpretation, interpret
-from gatescope.checkpoints.structure.kinds import FoundLSTM
+from gatescope.checkpoints.structure.kinds import FoundRecurrent
 from gatescope.checkpoints.structure.options import Options
 from gatescope.checkpoints.structure.questions import sequences_of
 from gatescope.checkpoints.structure.search import Match
 from gatescope.pipeline.graph import INPUTS, STATIC, Graph
 from gatescope.pipeline.layers.layer import Shape
+from gatescope.pipeline.layers.recurrent import RecurrentConfig
 from gatescope.pipeline.manifest import Manifest
 
 _OWN = (
@@ -89,13 +90,13 @@ def understand(
 
 def weights_of(manifest: Manifest, contents: Contents, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a checkpoint that the layers of a manifest use."""
-    recurrent = {part.path: part for part in contents.parts if isinstance(part, FoundLSTM)}
+    recurrent = {part.path: part for part in contents.parts if isinstance(part, FoundRecurrent)}
     names: set[str] = set()
     for layer in manifest.layers:
         prefix = layer.name if layer.weights is None else layer.weights
-        if layer.type == "lstm" and prefix in recurrent:
+        if isinstance(layer, RecurrentConfig) and prefix in recurrent:
             names |= set(recurrent[prefix].names.values())
-            names |= {name for name in (layer.initial_hidden_state, layer.initial_cell_state) if name is not None}
+            names |= {name for name in layer.learned_states.values() if name is not None}
         else:
             names |= {f"{prefix}.{name}" if prefix else name for name in _OWN}
     return {name: value for name, value in weights.items() if name in names}

@@ -72,7 +72,7 @@ class TestHead:
         assert {part.path for part in found.missing("behind")} == missing
         assert not found.is_complete
 
-    @pytest.mark.parametrize("part", [nn.GRU(4, 4), nn.MultiheadAttention(4, 2), nn.Conv2d(3, 4, 5)])
+    @pytest.mark.parametrize("part", [nn.MultiheadAttention(4, 2), nn.Conv2d(3, 4, 5)])
     def test_what_cannot_be_computed_is_left_though_the_rest_fits(self, part):
         (found,) = arrangements(modules(lstm=nn.LSTM(3, 4), odd=part, fc=nn.Linear(4, 1)))
         assert "odd" in {each.path for each in found.missing("behind")}
@@ -185,19 +185,19 @@ class TestLearnedStates:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("gru",), "'gru' is nn.GRU; the checkpoint has 'lstm'"),
+        (("picture",), "'picture' is an nn.Conv2d; the checkpoint has 'lstm'"),
         (("broken",), "'bias_hh_l0' is missing; the checkpoint has 'lstm'"),
         (("decoder",), "'decoder' is not in it; the checkpoint has 'lstm'"),
     ],
 )
 def test_a_prefix_without_a_whole_lstm_is_refused_with_the_reason(given, message):
-    module = modules(lstm=nn.LSTM(3, 4), gru=nn.GRU(3, 4), broken=nn.LSTM(3, 4))
+    module = modules(lstm=nn.LSTM(3, 4), picture=nn.Conv2d(3, 4, 5), broken=nn.LSTM(3, 4))
     del module["broken"].bias_hh_l0
     option, said = refusal(module, prefix=given)
     assert option == "prefix"
     assert message in said
 
 
-def test_without_an_lstm_what_is_there_is_told():
-    with pytest.raises(WeightsError, match=r"no nn\.LSTM in the checkpoint; it has 'fc'"):
+def test_without_a_recurrent_module_what_is_there_is_told():
+    with pytest.raises(WeightsError, match=r"no nn\.LSTM, nn\.GRU or nn\.RNN in the checkpoint; it has 'fc'"):
         arrangements(modules(fc=nn.Linear(3, 4)))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gatescope.checkpoints.structure.contents import Contents
-from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundLSTM, Linear, Norm, Other
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundRecurrent, Linear, Norm, Other
 
 
 def contents(module, **more):
@@ -80,9 +80,6 @@ def test_what_cannot_be_computed_is_told_by_what_it_looks_like():
     found = contents(
         nn.ModuleDict(
             {
-                "gru": nn.GRU(3, 4),
-                "rnn": nn.RNN(3, 4),
-                "cell": nn.GRUCell(3, 4),
                 "picture": nn.Conv2d(3, 4, 5),
                 "attention": nn.MultiheadAttention(4, 2),
                 "criterion": nn.CrossEntropyLoss(weight=torch.ones(2)),
@@ -91,15 +88,21 @@ def test_what_cannot_be_computed_is_told_by_what_it_looks_like():
         scale=torch.ones(3),
     )
     assert {part.path: part.kind for part in found.others} == {
-        "gru": "nn.GRU",
-        "rnn": "nn.RNN",
-        "cell": "nn.GRUCell",
         "picture": "an nn.Conv2d",
         "attention": "an nn.MultiheadAttention",
         "criterion": "of a loss",
         "": "unknown",
     }
     assert kinds(found)["attention.out_proj"] is Linear
+
+
+@pytest.mark.parametrize(
+    "module", [nn.LSTM(3, 4), nn.GRU(3, 4), nn.RNN(3, 4), nn.LSTMCell(3, 4), nn.GRUCell(3, 4), nn.RNNCell(3, 4)]
+)
+def test_recurrent_modules_are_told_apart_by_their_weights(module):
+    (found,) = contents(nn.ModuleDict({"it": module})).lstms
+    assert (found.path, found.kind) == ("it", f"nn.{type(module).__name__}")
+    assert (found.spec.input_size, found.spec.hidden_size) == (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_a_broken_lstm_is_reported_with_the_reason_beside_a_whole_one(harm, reas
     harm(weights)
     found = Contents.of(weights)
     (broken,) = found.others
-    assert (broken.path, broken.kind) == ("lstm", "a broken nn.LSTM")
+    assert (broken.path, broken.kind) == ("lstm", "a broken recurrent module")
     assert reason in broken.reason
     assert [lstm.path for lstm in found.lstms] == ["second"]
 
@@ -147,7 +150,7 @@ class TestOrder:
         assert not Contents.of({name: weights[name] for name in names}).ordered
 
     def test_a_matrix_ahead_of_the_lstm_that_is_as_wide_as_its_input_is_an_embedding(self):
-        assert kinds(contents(self.MODULE)) == {"table": Embedding, "lstm": FoundLSTM, "fc": Linear}
+        assert kinds(contents(self.MODULE)) == {"table": Embedding, "lstm": FoundRecurrent, "fc": Linear}
         assert contents(self.MODULE).embeddings[0].num_embeddings == 9
 
 

@@ -15,7 +15,7 @@ from gatescope.checkpoints.structure.kinds import (
     OF_A_LOSS,
     Conv1d,
     Embedding,
-    FoundLSTM,
+    FoundRecurrent,
     Linear,
     Norm,
     Other,
@@ -46,7 +46,7 @@ class Arrangement:
 
     embedding: Embedding | None
     before: tuple[Placed, ...]
-    recurrent: tuple[FoundLSTM | Norm, ...]
+    recurrent: tuple[FoundRecurrent | Norm, ...]
     """The recurrent layers, with the norms between them."""
     join: str
     """How several recurrent layers are joined: `stacked`, `residual`, `parallel`, `parallel=add`."""
@@ -57,9 +57,9 @@ class Arrangement:
     """Path of a recurrent layer -> its state -> the weight that is its learned initial value."""
 
     @property
-    def lstms(self) -> list[FoundLSTM]:
+    def lstms(self) -> list[FoundRecurrent]:
         """The recurrent layers."""
-        return [part for part in self.recurrent if isinstance(part, FoundLSTM)]
+        return [part for part in self.recurrent if isinstance(part, FoundRecurrent)]
 
     @property
     def input_width(self) -> int:
@@ -118,7 +118,7 @@ class Arranger:
             complete = [each for each in found if each.is_complete]
         return complete or [min(found, key=lambda each: len(each.left))]
 
-    def _of(self, lstms: Sequence[FoundLSTM], join: str, *, in_any_order: bool) -> Iterator[Arrangement]:
+    def _of(self, lstms: Sequence[FoundRecurrent], join: str, *, in_any_order: bool) -> Iterator[Arrangement]:
         learned, states = self.learned(lstms)
         known = {*lstms, *states}
         rest = [part for part in self.contents.parts if part not in known and not self._is_aside(part)]
@@ -132,7 +132,7 @@ class Arranger:
                 whole = (*order.left, *left)
                 yield Arrangement(embedding, order.before, order.recurrent, join, order.behind, whole, learned)
 
-    def _lstms(self) -> list[FoundLSTM]:
+    def _lstms(self) -> list[FoundRecurrent]:
         found = [lstm for lstm in self.contents.lstms if not self._is_aside(lstm)]
         if self.options.prefix:
             return self.named("prefix", self.options.prefix, found)  # type: ignore[return-value]
@@ -142,7 +142,7 @@ class Arranger:
             refuse("prefix", f"the checkpoint holds {len(found)} LSTMs, {_sizes(found)}: name the one to serve")
         return sorted(found, key=number)
 
-    def _joins(self, lstms: Sequence[FoundLSTM]) -> list[str]:
+    def _joins(self, lstms: Sequence[FoundRecurrent]) -> list[str]:
         """How several recurrent layers may be joined, by their widths, where it is not stated."""
         if len(lstms) == 1:
             return ["stacked"]
@@ -154,7 +154,7 @@ class Arranger:
             refuse("prefix", f"{_why_not(lstms, 'stacked')}: name the one LSTM to serve")
         return [stated] if stated else possible
 
-    def _embeddings(self, lstms: Sequence[FoundLSTM], rest: Sequence[Part]) -> list[Embedding | None]:
+    def _embeddings(self, lstms: Sequence[FoundRecurrent], rest: Sequence[Part]) -> list[Embedding | None]:
         found = [part for part in rest if isinstance(part, Embedding)]
         if self.options.embedding == NONE:
             return [None]
@@ -164,7 +164,13 @@ class Arranger:
         return [*fitting, *([] if fitting else [None])]
 
     def _orders(
-        self, lstms: Sequence[FoundLSTM], join: str, placed: Sequence[Placed], width: int | None, *, in_any_order: bool
+        self,
+        lstms: Sequence[FoundRecurrent],
+        join: str,
+        placed: Sequence[Placed],
+        width: int | None,
+        *,
+        in_any_order: bool,
     ) -> Iterator[_Order]:
         """The orders in which all parts fit: that of the file, or every one."""
         if self.contents.ordered:
@@ -174,7 +180,7 @@ class Arranger:
         for split in _splits(placed, self._head(placed)):
             yield from self._fitting(lstms, join, split, width, in_file_order=False)
 
-    def _split(self, lstms: Sequence[FoundLSTM], placed: Sequence[Placed]) -> _Split:
+    def _split(self, lstms: Sequence[FoundRecurrent], placed: Sequence[Placed]) -> _Split:
         """What stands before, between and behind the recurrent layers in the file; a stated head stands behind."""
         first, last = self._ends(lstms)
         head = self._head(placed)
@@ -186,13 +192,13 @@ class Arranger:
             behind = _merged(head, behind, self.contents)
         return _Split(before, between, behind)
 
-    def _ends(self, lstms: Sequence[FoundLSTM]) -> tuple[FoundLSTM, FoundLSTM]:
+    def _ends(self, lstms: Sequence[FoundRecurrent]) -> tuple[FoundRecurrent, FoundRecurrent]:
         """The first and the last of the recurrent layers in the file."""
-        order = [part for part in self.contents.parts if isinstance(part, FoundLSTM) and part in lstms]
+        order = [part for part in self.contents.parts if isinstance(part, FoundRecurrent) and part in lstms]
         return order[0], order[-1]
 
     def _fitting(
-        self, lstms: Sequence[FoundLSTM], join: str, split: _Split, width: int | None, *, in_file_order: bool
+        self, lstms: Sequence[FoundRecurrent], join: str, split: _Split, width: int | None, *, in_file_order: bool
     ) -> Iterator[_Order]:
         recurrent = _with_norms(lstms, split.between, join)
         if recurrent is None:
@@ -215,7 +221,7 @@ class Arranger:
 
     def _partial(
         self,
-        lstms: Sequence[FoundLSTM],
+        lstms: Sequence[FoundRecurrent],
         placed: Sequence[Placed],
         width: int | None,
         others: Sequence[tuple[Part, str]],
@@ -228,7 +234,7 @@ class Arranger:
             return _Order((), tuple(lstms), (), (*((part, "before") for part in before), *left))
         return _Order(chain, tuple(lstms), (), tuple(left))
 
-    def _place(self, part: Part, lstms: Sequence[FoundLSTM]) -> str:
+    def _place(self, part: Part, lstms: Sequence[FoundRecurrent]) -> str:
         """Where a part without a place would stand; where the file does not say, before: what comes in is not known."""
         first, last = self._ends(lstms)
         if self.contents.ordered:
@@ -244,7 +250,7 @@ class Arranger:
         names = [part.path] if part.path or not isinstance(part, Other) else list(part.shapes)
         return all(any(_is_below(name, ignored) for ignored in self.options.ignore) for name in names)
 
-    def learned(self, lstms: Sequence[FoundLSTM]) -> tuple[dict[str, dict[str, str]], list[Part]]:
+    def learned(self, lstms: Sequence[FoundRecurrent]) -> tuple[dict[str, dict[str, str]], list[Part]]:
         """The learned initial states of the recurrent layers, and the parts that are nothing else."""
         learned: dict[str, dict[str, str]] = {}
         taken: list[Part] = []
@@ -280,7 +286,7 @@ class Arranger:
 @dataclass(frozen=True)
 class _Order:
     before: tuple[Placed, ...]
-    recurrent: tuple[FoundLSTM | Norm, ...]
+    recurrent: tuple[FoundRecurrent | Norm, ...]
     behind: tuple[Placed, ...]
     left: tuple[tuple[Part, str], ...] = ()
 
@@ -302,20 +308,20 @@ def refuse(option: str, message: str) -> NoReturn:
     raise InvalidInput.at(Place((option,), message))
 
 
-def _fit(lstms: Sequence[FoundLSTM]) -> bool:
+def _fit(lstms: Sequence[FoundRecurrent]) -> bool:
     return all(below.spec.output_size == above.spec.input_size for below, above in pairwise(lstms))
 
 
-def _are_residual(lstms: Sequence[FoundLSTM]) -> bool:
+def _are_residual(lstms: Sequence[FoundRecurrent]) -> bool:
     """Whether the input of any of them could be added to its output."""
     return _fit(lstms) and any(lstm.spec.output_size == lstm.spec.input_size for lstm in lstms)
 
 
-def _are_parallel(lstms: Sequence[FoundLSTM]) -> bool:
+def _are_parallel(lstms: Sequence[FoundRecurrent]) -> bool:
     return len({lstm.spec.input_size for lstm in lstms}) == 1
 
 
-def _can_be_added(lstms: Sequence[FoundLSTM]) -> bool:
+def _can_be_added(lstms: Sequence[FoundRecurrent]) -> bool:
     return _are_parallel(lstms) and len({lstm.spec.output_size for lstm in lstms}) == 1
 
 
@@ -327,7 +333,7 @@ _JOINS = {
 }
 
 
-def _why_not(lstms: Sequence[FoundLSTM], join: str) -> str:
+def _why_not(lstms: Sequence[FoundRecurrent], join: str) -> str:
     for below, above in pairwise(lstms):
         gives, takes = below.spec.output_size, above.spec.input_size
         if join in {"stacked", "residual"} and gives != takes:
@@ -394,7 +400,9 @@ def _merged(head: Sequence[Placed], behind: Sequence[Placed], contents: Contents
     return merged
 
 
-def _with_norms(lstms: Sequence[FoundLSTM], between: Sequence[Placed], join: str) -> list[FoundLSTM | Norm] | None:
+def _with_norms(
+    lstms: Sequence[FoundRecurrent], between: Sequence[Placed], join: str
+) -> list[FoundRecurrent | Norm] | None:
     """The recurrent layers with a norm behind each but the last; None where something else stands between."""
     if not between:
         return [*lstms]
@@ -448,11 +456,9 @@ def _no_lstm(contents: Contents) -> str:
     broken = next((part.reason for part in contents.others if part.reason), None)
     if broken is not None:
         return broken
-    recurrent = next((part for part in contents.others if part.kind.startswith(("nn.GRU", "nn.RNN"))), None)
-    if recurrent is not None:
-        return f"there is no nn.LSTM in the checkpoint; {recurrent} is an {recurrent.kind}"
-    return f"there is no nn.LSTM in the checkpoint; it has {listed([part.path for part in contents.parts])}"
+    have = listed([part.path for part in contents.parts])
+    return f"there is no nn.LSTM, nn.GRU or nn.RNN in the checkpoint; it has {have}"
 
 
-def _sizes(lstms: Sequence[FoundLSTM]) -> str:
+def _sizes(lstms: Sequence[FoundRecurrent]) -> str:
     return ", ".join(f"{lstm} ({lstm.spec.input_size} → {lstm.spec.output_size})" for lstm in lstms)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from gatescope.checkpoints.structure.kinds import OF_A_LOSS, Embedding, FoundLSTM, Linear, Other, Part, recognise
+from gatescope.checkpoints.structure.kinds import OF_A_LOSS, Embedding, FoundRecurrent, Linear, Other, Part, recognise
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Contents:
     """Whether the file keeps the order in which the modules were made; safetensors files are sorted by name."""
 
     @property
-    def lstms(self) -> list[FoundLSTM]:
+    def lstms(self) -> list[FoundRecurrent]:
         """Every LSTM that is whole."""
-        return [part for part in self.parts if isinstance(part, FoundLSTM)]
+        return [part for part in self.parts if isinstance(part, FoundRecurrent)]
 
     @property
     def embeddings(self) -> list[Embedding]:
@@ -44,11 +44,11 @@ class Contents:
         """What may stand between the others: all but what belongs to a loss."""
         return [part for part in self.others if part.kind != OF_A_LOSS]
 
-    def may_precede(self, part: Part, lstm: FoundLSTM) -> bool:
+    def may_precede(self, part: Part, lstm: FoundRecurrent) -> bool:
         """Whether a part may stand between the input and the LSTM, going by the order of the file."""
         return not self.ordered or self.parts.index(part) < self.parts.index(lstm)
 
-    def may_follow(self, part: Part, lstm: FoundLSTM) -> bool:
+    def may_follow(self, part: Part, lstm: FoundRecurrent) -> bool:
         """Whether a part may stand behind the LSTM, going by the order of the file."""
         return not self.ordered or self.parts.index(part) > self.parts.index(lstm)
 
@@ -79,7 +79,7 @@ def _keeps_order(weights: Mapping[str, Tensor], modules: Mapping[str, object], p
         return False
     place = {name: index for index, name in enumerate(names)}
     for part in parts:
-        if isinstance(part, FoundLSTM):
+        if isinstance(part, FoundRecurrent):
             places = [place[name] for name in part.names.values()]
             if places != sorted(places):
                 return False
@@ -91,7 +91,7 @@ def _with_tables(parts: list[Part], *, ordered: bool) -> Iterator[Part]:
 
     In front of an LSTM a linear layer gives as many values as the LSTM takes; an embedding's rows are that wide.
     """
-    lstm = next((part for part in parts if isinstance(part, FoundLSTM)), None)
+    lstm = next((part for part in parts if isinstance(part, FoundRecurrent)), None)
     ahead = ordered and lstm is not None
     for part in parts:
         ahead = ahead and part is not lstm

@@ -13,7 +13,7 @@ from torch import Tensor
 from gatescope.checkpoints.formats.names import listed, quoted
 from gatescope.checkpoints.structure.arrange import Arrangement, Arranger, refuse
 from gatescope.checkpoints.structure.contents import Contents
-from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundLSTM, Linear, Norm, Other, Part
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundRecurrent, Linear, Norm, Other, Part
 from gatescope.checkpoints.structure.notation import Layer, Unreadable, expand
 from gatescope.checkpoints.structure.options import NONE, Options
 from gatescope.checkpoints.structure.questions import Asked, questions, telling
@@ -97,7 +97,7 @@ class _Reader:
     def stated(self) -> Interpretation:
         """The layers as `--layers` has them; what it does not name is left aside."""
         named = self._parts_of(self.options.layers)
-        lstms = tuple(part for part in named if isinstance(part, FoundLSTM))
+        lstms = tuple(part for part in named if isinstance(part, FoundRecurrent))
         if not lstms:
             refuse("layers", "names no LSTM of the checkpoint")
         embedding = next((part for part in named if isinstance(part, Embedding)), None)
@@ -255,14 +255,17 @@ class _Reader:
         ]
         return fitting or self._questions
 
-    def _check_state(self, lstms: Sequence[FoundLSTM]) -> None:
+    def _check_state(self, lstms: Sequence[FoundRecurrent]) -> None:
         """Refuse a sample whose states are not those of the LSTM."""
         states = None if self.asked.sample is None else self.asked.sample.state
         if states is None:
             return
         if len(lstms) > 1:
             refuse("sample", f"it begins with a state, but there are {len(lstms)} LSTMs: give one that begins at zero")
-        for name, wanted in lstms[0].spec.state_shapes(1).items():
+        shapes = lstms[0].spec.state_shapes(1)
+        if states.keys() != shapes.keys():
+            refuse("sample", f"it begins with {', '.join(states)}, but {lstms[0]} has {', '.join(shapes)}")
+        for name, wanted in shapes.items():
             given = states[name].shape
             if len(given) != len(wanted) or (given[0], given[2]) != (wanted[0], wanted[2]):
                 shape = f"({wanted[0]}, batch, {wanted[2]})"
@@ -309,7 +312,7 @@ class _Reader:
 
     def _made(self, tokens: Tokens, arrangement: Arrangement) -> Interpretation:
         layers = self._expanded(tokens, arrangement)
-        notes = [*_of_cells(arrangement)]
+        notes = [*_of_cells(arrangement, has_match=self.asked.sample is not None)]
         if self.asked.sample is None:
             notes.append(f"Layers: {shown(tokens)} (--layers to state others, --sample FILE to verify them).")
         is_bare = tokens == (*start_of(arrangement, self._open(arrangement)), *core(arrangement))
@@ -332,7 +335,7 @@ class _Reader:
         tokens = core(arrangement)
         if not is_bare:
             tokens = (*start_of(arrangement, self._open(arrangement, functions=False)), *tokens)
-        said = [*_of_cells(arrangement), *notes]
+        said = [*_of_cells(arrangement, has_match=False), *notes]
         for place in ("before", "behind"):
             names = [name for name, _, where in missing if where == place]
             if names:
@@ -448,12 +451,17 @@ def _not_computed(names: Sequence[str], place: str, *, has_sample: bool) -> str:
     )
 
 
-def _of_cells(arrangement: Arrangement) -> Iterator[str]:
-    if arrangement.lstms[0].kind == "nn.LSTMCell":
-        yield "LSTM: an nn.LSTMCell is read as an nn.LSTM of one layer, stepped from the first time step to the last."
+def _of_cells(arrangement: Arrangement, *, has_match: bool) -> Iterator[str]:
+    first = arrangement.lstms[0]
+    name = first.spec.cell.module.__name__
+    if first.kind.endswith("Cell"):
+        steps = "stepped from the first time step to the last"
+        yield f"{name}: an {first.kind} is read as an nn.{name} of one layer, {steps}."
+    if first.spec.cell.nonlinearity is not None and not has_match:
+        yield f"{name}: {first.spec.cell.nonlinearity} is assumed, as weights do not show it (--layers PATH=relu, …)."
     for lstm in arrangement.lstms:
         if not lstm.spec.bias:
-            yield f"LSTM: {lstm} has no biases (bias=False)."
+            yield f"{name}: {lstm} has no biases (bias=False)."
 
 
 def _distance(found: Found, tolerance: float) -> str:

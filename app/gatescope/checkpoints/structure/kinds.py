@@ -36,12 +36,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class FoundLSTM(Part):
-    """An `nn.LSTM`, or an `nn.LSTMCell` read as an `nn.LSTM` of one layer."""
+class FoundRecurrent(Part):
+    """An `nn.LSTM`, `nn.GRU` or `nn.RNN`, or an `nn.LSTMCell` and the like read as an `nn.LSTM` of one layer."""
 
-    kind: str  # nn.LSTM or nn.LSTMCell
+    kind: str  # nn.LSTM, nn.LSTMCell, …
     spec: Spec
-    names: Mapping[str, str] = field(hash=False)  # nn.LSTM's own name of a parameter -> its name in the checkpoint
+    names: Mapping[str, str] = field(hash=False)  # the module's own name of a parameter -> its name in the checkpoint
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class CRF(Part):
 
 @dataclass(frozen=True)
 class Other(Part):
-    """Something that the service has no place for; `kind` is what it looks like, `reason` why it is no LSTM."""
+    """Something that the service has no place for; `kind` is what it looks like, `reason` why it is no recurrent module."""
 
     kind: str
     shapes: Mapping[str, list[int]] = field(hash=False)
@@ -104,7 +104,7 @@ class Other(Part):
 
 
 def recognise(path: str, own: Mapping[str, Tensor]) -> Iterator[Part]:
-    """What a module is, by its own weights: one part, or two where an LSTM has others beside it."""
+    """What a module is, by its own weights: one part, or two where a recurrent module has others beside it."""
     recurrent = {name: value for name, value in own.items() if _RECURRENT.fullmatch(name)}
     rest = {name: value for name, value in own.items() if name not in recurrent}
     if recurrent:
@@ -117,24 +117,14 @@ def _recurrent(path: str, own: Mapping[str, Tensor]) -> Part:
     is_cell = not any("_l" in name for name in own)
     suffix = "_l0" if is_cell else ""
     renamed = {name + suffix: value for name, value in own.items()}
-    if other := _fewer_gates(renamed):
-        return Other(path, f"{other}Cell" if is_cell else other, _shapes(own))
     try:
         spec = Spec.from_state_dict(renamed)
     except WeightsError as error:
-        return Other(path, "a broken nn.LSTM", _shapes(own), str(error))
+        return Other(path, "a broken recurrent module", _shapes(own), str(error))
     prefix = f"{path}." if path else ""
     names = {name: prefix + name.removesuffix(suffix) for name in spec.parameter_shapes()}
-    return FoundLSTM(path, "nn.LSTMCell" if is_cell else "nn.LSTM", spec, names)
-
-
-def _fewer_gates(own: Mapping[str, Tensor]) -> str | None:
-    """What has fewer gates than an LSTM."""
-    recurrent = own.get("weight_hh_l0")
-    if recurrent is None or recurrent.dim() != _MATRIX:
-        return None
-    rows, hidden_size = recurrent.shape
-    return {3 * hidden_size: "nn.GRU", hidden_size: "nn.RNN"}.get(rows)
+    made = spec.cell.cell_module if is_cell else spec.cell.module
+    return FoundRecurrent(path, f"nn.{made.__name__}", spec, names)
 
 
 def _layer(path: str, own: Mapping[str, Tensor]) -> Part:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, get_args
 
-from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundLSTM, Linear, Norm, Part
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundRecurrent, Linear, Norm, Part
 from gatescope.pipeline.layers.activation import Function
 from gatescope.pipeline.layers.pool import How
 
@@ -23,10 +23,17 @@ MERGES = ("sum", "mean", "max", "forward", "reverse", "swap")
 ONE_HOT, STATIC = "one_hot", "static"
 
 _GROUP = re.compile(r"(residual|parallel)\((.*)\)(?:=(concat|add))?")
-_TYPES = {Embedding: "embedding", Linear: "linear", Conv1d: "conv1d", FoundLSTM: "lstm", CRF: "crf"}
+_TYPES = {Embedding: "embedding", Linear: "linear", Conv1d: "conv1d", CRF: "crf"}
 
 Layer = dict[str, Any]
 """One entry of `[[layers]]`."""
+
+
+def type_of(part: Part) -> str | None:
+    """The type of the layer that a part is, the first of several that it may be of; None of what is no layer."""
+    if isinstance(part, Norm):
+        return part.types[0]
+    return part.spec.cell.name if isinstance(part, FoundRecurrent) else _TYPES.get(type(part))
 
 
 class Unreadable(ValueError):
@@ -82,10 +89,12 @@ class _Expansion:
 
     def _group(self, kind: str, paths: list[str], join: str) -> list[Layer]:
         if kind == "residual":
-            inner = self._weighted(paths[0], "")
+            path, _, variant = paths[0].partition("=")
+            inner = self._weighted(path, variant)
             added = {"name": self._new("residual"), "type": "add", "inputs": [self._before, inner["name"]]}
             return [inner, added]
-        towers = [{**self._weighted(path, ""), "inputs": [self._before]} for path in paths]
+        split = [path.partition("=") for path in paths]
+        towers = [{**self._weighted(path, variant), "inputs": [self._before]} for path, _, variant in split]
         joined = {"name": self._new("parallel"), "type": join, "inputs": [tower["name"] for tower in towers]}
         return [*towers, joined]
 
@@ -93,18 +102,18 @@ class _Expansion:
         part = self._parts.get(path)
         if part is None:
             raise Unreadable(path)
-        kind = part.types[0] if isinstance(part, Norm) else _TYPES.get(type(part))
+        kind = type_of(part)
         if kind is None:
             raise Unreadable(path)
         name = self._new(path or kind)
         layer: Layer = {"name": name, "type": kind}
-        if isinstance(part, Norm) and variant:
+        if variant and isinstance(part, Norm):
             layer["type"] = variant
         elif variant:
-            layer["padding"] = variant
+            layer["nonlinearity" if isinstance(part, FoundRecurrent) else "padding"] = variant
         if name != path:
             layer["weights"] = path
-        if isinstance(part, FoundLSTM):
+        if isinstance(part, FoundRecurrent):
             layer |= {f"initial_{state}": weight for state, weight in self._learned.get(path, {}).items()}
         return layer
 

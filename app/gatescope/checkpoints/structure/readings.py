@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gatescope.cells import RNN_RELU
 from gatescope.checkpoints.structure.arrange import Arrangement
-from gatescope.checkpoints.structure.kinds import CRF, Conv1d, FoundLSTM, Linear, Norm, Part
+from gatescope.checkpoints.structure.kinds import CRF, Conv1d, FoundRecurrent, Linear, Norm, Part
 from gatescope.checkpoints.structure.notation import ONE_HOT, STATIC
 from gatescope.checkpoints.structure.options import NONE, Options
 
@@ -163,21 +164,22 @@ def token_of(part: Part, variant: str = "") -> str:
 
 def core(arrangement: Arrangement, between: str | None = None, kind: int = 0) -> Tokens:
     """The recurrent layers as they are joined, with a function between them; `kind` is that of the norms there."""
-    paths = [token_of(lstm) for lstm in arrangement.lstms]
+    variants = [_variants(lstm) for lstm in arrangement.lstms]
+    paths = [each[min(kind, len(each) - 1)][0] for each in variants]
     if arrangement.join.startswith("parallel"):
         return (f"parallel({'|'.join(paths)})" + ("=add" if arrangement.join.endswith("add") else ""),)
     tokens: list[str] = []
     for part in arrangement.recurrent:
-        if isinstance(part, FoundLSTM) and between is not None and tokens:
+        if isinstance(part, FoundRecurrent) and between is not None and tokens:
             tokens.append(between)
-        variants = _variants(part)
-        token = variants[min(kind, len(variants) - 1)][0]
+        possible = _variants(part)
+        token = possible[min(kind, len(possible) - 1)][0]
         tokens.append(_with_residual(part, token) if arrangement.join == "residual" else token)
     return tuple(tokens)
 
 
-def _with_residual(part: FoundLSTM | Norm, token: str) -> str:
-    fits = isinstance(part, FoundLSTM) and part.spec.input_size == part.spec.output_size
+def _with_residual(part: FoundRecurrent | Norm, token: str) -> str:
+    fits = isinstance(part, FoundRecurrent) and part.spec.input_size == part.spec.output_size
     return f"residual({token})" if fits else token
 
 
@@ -314,6 +316,8 @@ def _lasts(options: Options, found: Open) -> list[tuple[str | None, float]]:
 def _variants(part: Part) -> list[tuple[str, float]]:
     """The part in the notation, in each of the types that it may be of."""
     variants: tuple[str, ...] = part.types if isinstance(part, Norm) else ()
+    if isinstance(part, FoundRecurrent) and part.spec.cell.nonlinearity is not None:
+        return [(token_of(part), 0.0), (token_of(part, RNN_RELU.nonlinearity or ""), 0.5)]
     if isinstance(part, Conv1d):
         variants = ("same", "causal") if part.kernel % 2 else ("causal",)  # an even kernel is not centred on a step
     if len(variants) > 1 or isinstance(part, Conv1d):

@@ -57,6 +57,11 @@ class RecurrentConfig(LayerConfig, Stated):
         """Of the module."""
         raise NotImplementedError
 
+    @property
+    def learned_states(self) -> dict[str, str | None]:
+        """State -> the full name of the weight that is its learned initial value, None where that is zeros."""
+        return {state: getattr(self, f"initial_{state}") for state in self.cell.states}
+
     def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:
         """The layer."""
         shape = self.only(given, sequence=True)
@@ -92,7 +97,7 @@ class RecurrentConfig(LayerConfig, Stated):
         return replace(spec, cell=self.cell)
 
     def _learned(self, weights: Weights, spec: Spec, state: str) -> Tensor | None:
-        name = getattr(self, f"initial_{state}")
+        name = self.learned_states[state]
         if name is None:
             return None
         value = weights.anywhere(name)
