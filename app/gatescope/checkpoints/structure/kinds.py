@@ -96,7 +96,7 @@ class CRF(Part):
 
 @dataclass(frozen=True)
 class Other(Part):
-    """Something that the service has no place for; `kind` is what it looks like, `reason` why it is no recurrent module."""
+    """What the service has no place for; `kind` is what it looks like, `reason` why it is no recurrent module."""
 
     kind: str
     shapes: Mapping[str, list[int]] = field(hash=False)
