@@ -208,7 +208,7 @@ def test_a_forecast_is_drawn_where_it_was_run_on(inspector, asked):
     assert number(said.split()[-1].replace(",", "")) == pytest.approx(reply["prediction"]["values"][0][10][0], abs=0.51)
     page.locator(".curve-slider").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.curve-reading').textContent.startsWith('Step 347')")
+    page.wait_for_function("() => document.querySelector('.curve-reading').textContent.startsWith('Step 347')")
 
 
 def test_tags_stand_under_the_words_and_probabilities_beside(inspector, asked):

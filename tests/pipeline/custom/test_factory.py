@@ -130,6 +130,7 @@ class TestNotAllowed:
         assert allowed.entry("own").state(None) == "ready"
 
     def test_code_in_the_folder_of_models_is_not_taken(self, folder, monkeypatch):
+        before = set(sys.modules)
         made = folder("own_code:build")
         (made.models_dir / "own_code.py").write_text("raise SystemExit('this must not run')")
         monkeypatch.syspath_prepend(made.models_dir)
@@ -138,7 +139,7 @@ class TestNotAllowed:
         monkeypatch.syspath_prepend(made.models_dir.parent)
         made.edit("own_code:build", "models.own.code:build")
         assert "'models' lies in the folder of models" in refusal(made)
-        assert not {"own_code", "models", "models.own"} & sys.modules.keys()
+        assert not {"own_code", "models", "models.own"} & (sys.modules.keys() - before)
 
 
 class TestFactoriesThatFail:
