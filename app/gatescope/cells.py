@@ -7,7 +7,7 @@ ranges, and calls its functions. A further cell is one more value in `CELLS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -28,8 +28,14 @@ class Function:
     spelling: str  # such as "tanh({})"
 
 
+def _complement(value: Tensor) -> Tensor:
+    return 1 - value
+
+
 SIGMOID = Function("sigmoid", torch.sigmoid, "sigmoid({})")
 TANH = Function("tanh", torch.tanh, "tanh({})")
+RELU = Function("relu", torch.relu, "relu({})")
+COMPLEMENT = Function("complement", _complement, "(1 − {})")
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ class Cell:
 
     name: str
     module: type[nn.RNNBase]
+    cell_module: type[nn.RNNCellBase]  # the same, one step at a time
     states: tuple[str, ...]  # the hidden state first, as `module` returns them
     gates: tuple[Gate, ...]  # in the order of PyTorch's row blocks
     signals: tuple[Signal, ...]  # in the order in which they are shown
@@ -111,12 +118,13 @@ class Cell:
     replay: Callable[[Weights, Tensor, Tensors, Tensor], tuple[Tensors, Tensors]]
     residual: Callable[[Mapping[str, Tensor], Tensors, Tensor | None], Tensor]
     residual_reads_previous: bool = False
+    nonlinearity: str | None = None  # the argument of this name, which weights do not show
 
     def __hash__(self) -> int:
         return hash(self.name)
 
     def __repr__(self) -> str:
-        return f"Cell({self.name!r})"
+        return f"Cell({self.name!r})" if self.nonlinearity is None else f"Cell({self.name!r}, {self.nonlinearity!r})"
 
     @cached_property
     def signal_names(self) -> tuple[str, ...]:
@@ -200,9 +208,79 @@ def _tanh(values: Tensor) -> Tensor:
     return values.tanh()
 
 
+def _gru_step(x: Tensor, states: Tensors, weights: Weights) -> dict[str, Tensor]:
+    """The four equations of https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html."""
+    (h,) = states
+    r_x, z_x, n_x = _product(x, weights.weight_ih, weights.bias_ih).chunk(3, dim=-1)
+    r_h, z_h, n_h = _product(h, weights.weight_hh, weights.bias_hh).chunk(3, dim=-1)
+    r = torch.sigmoid(r_x + r_h)
+    z = torch.sigmoid(z_x + z_h)
+    n = torch.tanh(n_x + r * n_h)
+    h = (1 - z) * n + z * h
+    return {"reset_gate": r, "update_gate": z, "candidate": n, "recurrent_candidate": n_h, "hidden_state": h}
+
+
+def _gru_replay(weights: Weights, inputs: Tensor, initial: Tensors, hidden_state: Tensor) -> tuple[Tensors, Tensors]:
+    """With every h_{t−1} known, the gates of all steps are two matrix products."""
+    size = weights.hidden_size
+    previous = torch.cat((initial[0], hidden_state[:-1]))  # h_{t−1}: (time, batch, H)
+    gates = _product(inputs, weights.weight_ih, weights.bias_ih)  # (time, batch, 3H)
+    recurrent = _product(previous, weights.weight_hh, weights.bias_hh)
+    r_z, n = gates.split((2 * size, size), dim=-1)
+    r_z_h, n_h = recurrent.split((2 * size, size), dim=-1)
+    r_z.add_(r_z_h).sigmoid_()  # in place
+    n.addcmul_(r_z[..., :size], n_h).tanh_()
+    return (gates, n_h), (hidden_state,)
+
+
+def _gru_residual(signals: Mapping[str, Tensor], previous: Tensors, _: Tensor | None) -> Tensor:
+    """(1 − update_gate)·candidate + update_gate·hidden_state of the step before, minus hidden_state."""
+    hidden_state, candidate = signals["hidden_state"], signals["candidate"]
+    before = torch.cat((previous[0][None], hidden_state[:-1]))
+    return torch.lerp(candidate, before, signals["update_gate"]).sub_(hidden_state)
+
+
+def _rnn_step(function: Function, x: Tensor, states: Tensors, weights: Weights) -> dict[str, Tensor]:
+    """The equation of https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html."""
+    z = _product(x, weights.weight_ih, weights.bias_ih) + _product(states[0], weights.weight_hh, weights.bias_hh)
+    return {"pre_activation": z, "hidden_state": function.apply(z)}
+
+
+def _rnn_tanh_step(x: Tensor, states: Tensors, weights: Weights) -> dict[str, Tensor]:
+    return _rnn_step(TANH, x, states, weights)
+
+
+def _rnn_relu_step(x: Tensor, states: Tensors, weights: Weights) -> dict[str, Tensor]:
+    return _rnn_step(RELU, x, states, weights)
+
+
+def _rnn_replay(weights: Weights, inputs: Tensor, initial: Tensors, hidden_state: Tensor) -> tuple[Tensors, Tensors]:
+    """With every h_{t−1} known, what stands within the function is two matrix products."""
+    previous = torch.cat((initial[0], hidden_state[:-1]))  # h_{t−1}: (time, batch, H)
+    z = _product(inputs, weights.weight_ih, weights.bias)
+    z.flatten(0, 1).addmm_(previous.flatten(0, 1), weights.weight_hh.T)
+    return (z,), (hidden_state,)
+
+
+def _rnn_tanh_residual(signals: Mapping[str, Tensor], _: Tensors, __: Tensor | None) -> Tensor:
+    """tanh(pre_activation) minus hidden_state."""
+    return _tanh(signals["pre_activation"]).sub_(signals["hidden_state"])
+
+
+def _rnn_relu_residual(signals: Mapping[str, Tensor], _: Tensors, __: Tensor | None) -> Tensor:
+    """relu(pre_activation) minus hidden_state."""
+    return torch.relu(signals["pre_activation"]).sub_(signals["hidden_state"])
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x·Wᵀ + b: (…, in) -> (…, out)."""
+    return torch.nn.functional.linear(x, weight, bias)
+
+
 LSTM = Cell(
     name="lstm",
     module=nn.LSTM,
+    cell_module=nn.LSTMCell,
     states=("hidden_state", "cell_state"),
     gates=(
         Gate("input_gate", SIGMOID),
@@ -237,7 +315,90 @@ LSTM = Cell(
     residual=_lstm_residual,
 )
 
-CELLS: tuple[Cell, ...] = (LSTM,)
+GRU = Cell(
+    name="gru",
+    module=nn.GRU,
+    cell_module=nn.GRUCell,
+    states=("hidden_state",),
+    gates=(
+        Gate("reset_gate", SIGMOID),
+        Gate("update_gate", SIGMOID),
+        Gate("candidate", TANH, recurrent_scale="reset_gate"),
+    ),
+    signals=(
+        Signal("reset_gate", "r", 0, 1, "sequential", "how much of the previous hidden state enters the candidate"),
+        Signal("update_gate", "z", 0, 1, "sequential", "how much of the previous hidden state remains"),
+        Signal("candidate", "n", -1, 1, "diverging", "what replaces the rest of the hidden state"),
+        Signal(
+            "recurrent_candidate",
+            "W_hn·h + b_hn",
+            None,
+            None,
+            "diverging",
+            "the recurrent part of the candidate, before the reset gate scales it",
+            is_on_request=True,
+        ),
+        Signal("hidden_state", "h", None, None, "diverging", "the output: h_t = (1 − z_t)·n_t + z_t·h_{t−1}"),
+    ),
+    updates=(
+        Update(
+            "hidden_state",
+            (
+                Term("candidate_term", (Factor("update_gate", function=COMPLEMENT), Factor("candidate"))),
+                Term("carried_term", (Factor("update_gate"), Factor("hidden_state", is_previous=True))),
+            ),
+        ),
+    ),
+    blocks=(("reset_gate", "update_gate", "candidate"), ("recurrent_candidate",)),
+    residual_signals=("update_gate", "candidate", "hidden_state"),
+    backends=("replay", "loop"),
+    kernel=torch.gru,
+    step=_gru_step,
+    replay=_gru_replay,
+    residual=_gru_residual,
+    residual_reads_previous=True,
+)
+
+
+_PRE_ACTIVATION = Signal(
+    "pre_activation", "z", None, None, "diverging", "W_ih·x + b_ih + W_hh·h + b_hh, before the function", is_on_request=True
+)
+
+RNN = Cell(
+    name="rnn",
+    module=nn.RNN,
+    cell_module=nn.RNNCell,
+    states=("hidden_state",),
+    gates=(Gate("hidden_state", TANH),),
+    signals=(
+        _PRE_ACTIVATION,
+        Signal("hidden_state", "h", -1, 1, "diverging", "the output: h_t = tanh(z_t)"),
+    ),
+    updates=(),
+    blocks=(("pre_activation",),),
+    residual_signals=("pre_activation", "hidden_state"),
+    backends=("replay", "loop"),
+    kernel=torch.rnn_tanh,
+    step=_rnn_tanh_step,
+    replay=_rnn_replay,
+    residual=_rnn_tanh_residual,
+    nonlinearity="tanh",
+)
+
+RNN_RELU = replace(
+    RNN,
+    gates=(Gate("hidden_state", RELU),),
+    signals=(
+        _PRE_ACTIVATION,
+        Signal("hidden_state", "h", 0, None, "sequential", "the output: h_t = relu(z_t)"),
+    ),
+    kernel=torch.rnn_relu,
+    step=_rnn_relu_step,
+    residual=_rnn_relu_residual,
+    nonlinearity="relu",
+)
+
+CELLS: tuple[Cell, ...] = (LSTM, GRU, RNN, RNN_RELU)
 
 SIGNAL_NAMES = tuple(dict.fromkeys(name for cell in CELLS for name in cell.signal_names))
 """Every signal of any cell."""
@@ -250,7 +411,7 @@ def cell_of(module: nn.Module) -> Cell:
         TypeError: it is no module of a known cell.
     """
     for cell in CELLS:
-        if isinstance(module, cell.module):
+        if isinstance(module, cell.module) and cell.nonlinearity == getattr(module, "nonlinearity", None):
             return cell
-    known = " or ".join(f"nn.{cell.module.__name__}" for cell in CELLS)
+    known = " or ".join(dict.fromkeys(f"nn.{cell.module.__name__}" for cell in CELLS))
     raise TypeError(f"a recurrent module must be an {known}, not {type(module).__name__}")

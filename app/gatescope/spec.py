@@ -17,8 +17,7 @@ DIRECTIONS = ("forward", "reverse")
 
 _PARAMETER = re.compile(r"(weight|bias)_(ih|hh|hr)_l(\d+)(_reverse)?")
 _MATRIX = 2  # axes
-_MODULES = " or ".join(f"nn.{cell.module.__name__}" for cell in CELLS)
-_OTHER_MODULES = {3: "an nn.GRU (3 gates)", 1: "a plain nn.RNN (no gates)"}  # by row blocks; for messages
+_MODULES = " or ".join(dict.fromkeys(f"nn.{cell.module.__name__}" for cell in CELLS))
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,8 @@ class Spec:
         arguments = self.arguments
         if not self.proj_size:
             del arguments["proj_size"]  # PyTorch takes it for some cells only
+        if self.cell.nonlinearity is not None:
+            arguments["nonlinearity"] = self.cell.nonlinearity
         return self.cell.module(**arguments, batch_first=True).eval()
 
     @classmethod
@@ -194,17 +195,17 @@ class Spec:
 
 
 def _cell_of_rows(rows: int, hidden_size: int, prefix: str) -> Cell:
+    """The cell with so many row blocks; of several, the first: weights do not show a nonlinearity."""
     for cell in CELLS:
         if rows == len(cell.gates) * hidden_size:
             return cell
     expected = " or ".join(
-        f"an nn.{cell.module.__name__} of hidden size {hidden_size} has {len(cell.gates)} · {hidden_size} = "
-        f"{len(cell.gates) * hidden_size}"
-        for cell in CELLS
+        dict.fromkeys(
+            f"an nn.{cell.module.__name__} of hidden size {hidden_size} has {len(cell.gates) * hidden_size}"
+            for cell in CELLS
+        )
     )
-    other = next((name for gates, name in _OTHER_MODULES.items() if rows == gates * hidden_size), None)
-    looks_like = f": this looks like {other}" if other else ""
-    raise WeightsError(f"'{prefix}weight_ih_l0' has {rows} rows, but {expected}{looks_like}")
+    raise WeightsError(f"'{prefix}weight_ih_l0' has {rows} rows, but {expected}")
 
 
 def _compare(given: Mapping[str, tuple[int, ...]], spec: Spec, prefix: str) -> None:
