@@ -226,8 +226,8 @@ def _gru_replay(weights: Weights, inputs: Tensor, initial: Tensors, hidden_state
     previous = torch.cat((initial[0], hidden_state[:-1]))  # h_{t−1}: (time, batch, H)
     gates = _product(inputs, weights.weight_ih, weights.bias_ih)  # (time, batch, 3H)
     recurrent = _product(previous, weights.weight_hh, weights.bias_hh)
-    r_z, n = gates.split((2 * size, size), dim=-1)
-    r_z_h, n_h = recurrent.split((2 * size, size), dim=-1)
+    r_z, n = gates.split_with_sizes([2 * size, size], dim=-1)
+    r_z_h, n_h = recurrent.split_with_sizes([2 * size, size], dim=-1)
     r_z.add_(r_z_h).sigmoid_()  # in place
     n.addcmul_(r_z[..., :size], n_h).tanh_()
     return (gates, n_h), (hidden_state,)
@@ -361,7 +361,13 @@ GRU = Cell(
 
 
 _PRE_ACTIVATION = Signal(
-    "pre_activation", "z", None, None, "diverging", "W_ih·x + b_ih + W_hh·h + b_hh, before the function", is_on_request=True
+    "pre_activation",
+    "z",
+    None,
+    None,
+    "diverging",
+    "W_ih·x + b_ih + W_hh·h + b_hh, before the function",
+    is_on_request=True,
 )
 
 RNN = Cell(

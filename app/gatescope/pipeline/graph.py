@@ -92,7 +92,7 @@ class Graph(nn.Module):
         self.layers = nn.ModuleList(self._layers.values())
         self.recurrent = {name: layer for name, layer in self._layers.items() if isinstance(layer, Recurrent)}
         if not self.recurrent:
-            raise ManifestError("there is no recurrent layer: it needs one of type lstm")
+            raise ManifestError("there is no recurrent layer: it needs one of type lstm, gru or rnn")
         _refuse_surplus(weights, taken, ignored)
         self._needed = {name: self._ancestors(name) for name in self._layers}
         self._plans: dict[tuple[frozenset[str], bool], list[tuple[str, Layer, tuple[str, ...]]]] = {}

@@ -181,10 +181,15 @@ def predicts_next_step(config: HeadConfig) -> bool:
 
 
 def _joined(states: Sequence[State]) -> State:
-    """The states of several modules, (layers · directions, batch, size) each, as one of one entry, (1, batch, all)."""
+    """The states of several modules, (layers · directions, batch, size) each, as one of one entry, (1, batch, all).
+
+    A cell that lacks a state adds nothing to it.
+    """
     if len(states) == 1:
         return states[0]
-    return State(*(torch.cat([_flat(value) for value in values], dim=1)[None] for values in zip(*states, strict=True)))
+    count = max(map(len, states))
+    columns = ([_flat(state[index]) for state in states if index < len(state)] for index in range(count))
+    return State(*(torch.cat(column, dim=1)[None] for column in columns))
 
 
 def _flat(value: Tensor) -> Tensor:
@@ -194,25 +199,26 @@ def _flat(value: Tensor) -> Tensor:
 
 def _split(state: State, specs: Mapping[str, Spec]) -> dict[str, State]:
     """The reverse of `_joined`."""
-    columns: list[list[Tensor]] = []
+    parts: dict[str, list[Tensor]] = {name: [] for name in specs}
     for index, value in enumerate(state):
-        sizes = [spec.state_entries * spec.state_sizes[index] for spec in specs.values()]
-        parts = value[0].split_with_sizes(sizes, dim=1)
-        columns.append(
-            [
-                part.reshape(len(part), spec.state_entries, -1).transpose(0, 1).contiguous()
-                for part, spec in zip(parts, specs.values(), strict=True)
-            ]
-        )
-    return {name: State(*parts) for name, parts in zip(specs, zip(*columns, strict=True), strict=True)}
+        having = {name: spec for name, spec in specs.items() if index < len(spec.cell.states)}
+        sizes = [spec.state_entries * spec.state_sizes[index] for spec in having.values()]
+        for (name, spec), part in zip(having.items(), value[0].split_with_sizes(sizes, dim=1), strict=True):
+            parts[name].append(part.reshape(len(part), spec.state_entries, -1).transpose(0, 1).contiguous())
+    return {name: State(*values) for name, values in parts.items()}
 
 
 def joint_spec(specs: Sequence[Spec]) -> Spec:
     """A spec whose state is laid out like the states of all these modules in one entry."""
     if len(specs) == 1:
         return specs[0]
-    hidden, cell = (sum(spec.state_entries * spec.state_sizes[index] for spec in specs) for index in (0, -1))
-    return Spec(0, cell, proj_size=0 if hidden == cell else hidden, cell=specs[0].cell)
+    most = max((spec.cell for spec in specs), key=lambda cell: len(cell.states))
+    sizes = [
+        sum(spec.state_entries * spec.state_sizes[index] for spec in specs if index < len(spec.cell.states))
+        for index in range(len(most.states))
+    ]
+    hidden, widest = sizes[0], sizes[-1]
+    return Spec(0, widest, proj_size=0 if hidden == widest else hidden, cell=most)
 
 
 def _to_device(query: Query, like: Tensor) -> Query:

@@ -13,7 +13,7 @@ from gatescope.pipeline.layers.crf import CRFConfig
 from gatescope.pipeline.layers.linear import LinearConfig
 from gatescope.pipeline.layers.norm import BatchNormConfig, LayerNormConfig, RMSNormConfig
 from gatescope.pipeline.layers.pool import DirectionsConfig, PoolConfig
-from gatescope.pipeline.layers.recurrent import LSTMConfig
+from gatescope.pipeline.layers.recurrent import GRUConfig, LSTMConfig, RNNConfig
 from gatescope.pipeline.layers.tokens import EmbeddingConfig, OneHotConfig
 
 LayerConfig = Annotated[
@@ -25,6 +25,8 @@ LayerConfig = Annotated[
     | LayerNormConfig
     | RMSNormConfig
     | LSTMConfig
+    | GRUConfig
+    | RNNConfig
     | ActivationConfig
     | PReLUConfig
     | PoolConfig

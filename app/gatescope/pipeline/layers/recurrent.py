@@ -1,14 +1,15 @@
-"""`lstm`: a recurrent module, whose arguments are inferred from its weights."""
+"""`lstm`, `gru` and `rnn`: recurrent modules, whose arguments are inferred from their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from gatescope.cells import GRU, LSTM, RNN, RNN_RELU, Cell
 from gatescope.errors import ManifestError, WeightsError
 from gatescope.pipeline.config import Config
 from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights, parameter
@@ -45,27 +46,23 @@ class Stated(Config):
                 )
 
 
-class LSTMConfig(LayerConfig, Stated):
-    """`nn.LSTM`, or an `nn.LSTMCell` called at every step, of whatever arguments its weights show."""
-
-    type: Literal["lstm"]
-    """`lstm`."""
+class RecurrentConfig(LayerConfig, Stated):
+    """What every recurrent layer may state."""
 
     initial_hidden_state: str | None = None
     """The full name of the weight that is h_0, where it is learned: (layers · directions, 1, size); else zeros."""
 
-    initial_cell_state: str | None = None
-    """The full name of the weight that is c_0, where it is learned."""
+    @property
+    def cell(self) -> Cell:
+        """Of the module."""
+        raise NotImplementedError
 
     def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:
         """The layer."""
         shape = self.only(given, sequence=True)
-        own = {f"{name}_l0" if name in _CELL else name: value for name, value in weights.below().items()}
-        try:
-            spec = Spec.from_state_dict(own)
-        except WeightsError as error:
-            raise WeightsError(f"layer '{self.name}': {error}") from None
-        stored = {name.removesuffix("_l0") if _is_cell(weights) else name for name in spec.parameter_shapes()}
+        own = {f"{name}_l0" if name in _OF_A_STEP else name: value for name, value in weights.below().items()}
+        spec = self._spec(own)
+        stored = {name.removesuffix("_l0") if _is_stepped(weights) else name for name in spec.parameter_shapes()}
         for name in stored:
             weights.anywhere(weights.full(name))
         self.check(self.name, spec)
@@ -82,6 +79,18 @@ class LSTMConfig(LayerConfig, Stated):
         made = replace(shape.numbered(self.name, spec.output_size), directions=spec.num_directions)
         return Recurrent(module, spec, learned, made)
 
+    def _spec(self, own: Mapping[str, Tensor]) -> Spec:
+        try:
+            spec = Spec.from_state_dict(own)
+        except WeightsError as error:
+            raise WeightsError(f"layer '{self.name}': {error}") from None
+        if spec.cell.name != self.cell.name:
+            raise WeightsError(
+                f"layer '{self.name}' is of type {self.cell.name}, but its weights are those of an "
+                f"nn.{spec.cell.module.__name__}"
+            )
+        return replace(spec, cell=self.cell)
+
     def _learned(self, weights: Weights, spec: Spec, state: str) -> Tensor | None:
         name = getattr(self, f"initial_{state}")
         if name is None:
@@ -95,11 +104,53 @@ class LSTMConfig(LayerConfig, Stated):
         return value.reshape(shape)
 
 
-_CELL = frozenset({"weight_ih", "weight_hh", "bias_ih", "bias_hh"})
-"""The weights of an `nn.LSTMCell`, which is an `nn.LSTM` of one layer, stepped."""
+class LSTMConfig(RecurrentConfig):
+    """`nn.LSTM`, or an `nn.LSTMCell` called at every step, of whatever arguments its weights show."""
+
+    type: Literal["lstm"]
+    """`lstm`."""
+
+    initial_cell_state: str | None = None
+    """The full name of the weight that is c_0, where it is learned."""
+
+    @property
+    def cell(self) -> Cell:
+        """The LSTM."""
+        return LSTM
 
 
-def _is_cell(weights: Weights) -> bool:
+class GRUConfig(RecurrentConfig):
+    """`nn.GRU`, or an `nn.GRUCell` called at every step, of whatever arguments its weights show."""
+
+    type: Literal["gru"]
+    """`gru`."""
+
+    @property
+    def cell(self) -> Cell:
+        """The GRU."""
+        return GRU
+
+
+class RNNConfig(RecurrentConfig):
+    """`nn.RNN`, or an `nn.RNNCell` called at every step, of whatever arguments its weights show."""
+
+    type: Literal["rnn"]
+    """`rnn`."""
+
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    """Its function, which weights do not show."""
+
+    @property
+    def cell(self) -> Cell:
+        """The plain recurrent network with this function."""
+        return RNN if self.nonlinearity == "tanh" else RNN_RELU
+
+
+_OF_A_STEP = frozenset({"weight_ih", "weight_hh", "bias_ih", "bias_hh"})
+"""The weights of an `nn.LSTMCell` and the like, which is an `nn.LSTM` of one layer, stepped."""
+
+
+def _is_stepped(weights: Weights) -> bool:
     return "weight_ih" in weights.below()
 
 
