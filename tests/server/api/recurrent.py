@@ -1,5 +1,6 @@
 """Models of format 2 around `nn.GRU` and `nn.RNN`, and their equations in NumPy and float64."""
 
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,8 @@ type = "linear"
 task = "regression"
 names = ["x", "y"]
 """
+
+EXAMPLE = '[[examples]]\ntitle = "some steps"\nfile = "example.json"\n'
 
 LAYER = '[[layers]]\nname = "{name}"\ntype = "{type}"\n{more}'
 
@@ -104,11 +107,15 @@ def made():
     }
 
 
-def write(root, models):
-    """The folders of the models."""
+def write(root, models, example=None):
+    """The folders of the models; each with a request to try, where one is given."""
     for name, each in models.items():
         (root / name / "1").mkdir(parents=True)
-        (root / name / "model.toml").write_text(MANIFEST.format(name=name, layers="".join(each.layers())))
+        manifest = MANIFEST.format(name=name, layers="".join(each.layers()))
+        if example is not None:
+            manifest += EXAMPLE
+            (root / name / "example.json").write_text(json.dumps(example))
+        (root / name / "model.toml").write_text(manifest)
         save_file(each.weights(), root / name / "1" / "model.safetensors")
 
 
