@@ -37,11 +37,11 @@ class Trace:
 
     Each selected signal of the cell is also an attribute under its name: `t.input_gate`, `t.forget_gate`,
     `t.cell_candidate`, `t.output_gate`, `t.cell_state` and `t.hidden_state` of an LSTM. A signal that was not selected
-    is missing.
+    is missing; some are there only if they are selected by name, such as `recurrent_candidate` of a GRU.
 
     The axes are the same whatever axes the module takes: the batch comes first, and a sequence without a batch is a
     batch of one. Values of the reverse direction stand in input time: index t belongs to input t. `hidden_state` is the
-    fused kernel's own; with `proj_size` it is narrower than the rest. The tensors may share memory: clone one before
+    fused kernel's own, or where none ran that of the same operations; with `proj_size` it is narrower than the rest. The tensors may share memory: clone one before
     you write into it.
     """
 
@@ -66,7 +66,8 @@ class Trace:
         """Max |fused hidden_state − hidden_state of the equations|, over the whole trace.
 
         For an LSTM the latter is output_gate·tanh(cell_state), projected where `proj_size` is set. It is computed when
-        it is first asked for, if the signals are there: that takes as long as a copy of the trace.
+        it is first asked for, if the signals are there: that takes as long as a copy of the trace. Where no fused
+        kernel ran (`backend` is "stepwise" or "loop"), the former is the trace's own hidden_state.
         """
         return float(self._row_residuals.max())
 
@@ -79,16 +80,39 @@ class Trace:
         if self.row_residuals is not None:
             return self.row_residuals
         rows, time, _ = self.output.shape
-        flat = {  # (layer · direction · time, batch, unit)
-            name: self.signals[name].permute(1, 2, 3, 0, 4).flatten(0, 2) for name in self.spec.cell.residual_signals
-        }
-        steps = _step_residuals(self.spec.cell, flat).view(-1, time, rows).amax(dim=0)  # (time, batch)
+        cell = self.spec.cell
+        signals = {name: self.signals[name].permute(1, 2, 3, 0, 4) for name in cell.residual_signals}
+        if cell.residual_reads_previous:
+            steps = self._step_residuals_in_order(signals)
+        else:
+            flat = {name: values.flatten(0, 2) for name, values in signals.items()}
+            steps = _step_residuals(cell, flat).view(-1, time, rows).amax(dim=0)  # (time, batch)
         if min(self.sequence_lengths.tolist()) < time:  # then the padding is NaN
             steps.masked_fill_(~padding.is_valid(self.sequence_lengths, time).T.to(steps.device), 0)
         result = steps.amax(dim=0)
         if self.backend == "workspace":
             _disable_workspace_if_wrong(float(result.max()))
         return result
+
+    def _step_residuals_in_order(self, signals: Mapping[str, Tensor]) -> Tensor:
+        """(time, batch) the largest over layers and directions, each in the order in which it read its input.
+
+        Args:
+            signals: each (layer, direction, time, batch, unit).
+        """
+        time = self.output.shape[1]
+        layout = BatchLayout(self.sequence_lengths.tolist(), time, self.output.device)
+        found: list[Tensor] = []
+        for at_layer, layer in enumerate(self.selection.layers or ()):
+            for at_direction, direction in enumerate(self.selection.directions or ()):
+                entry = layer * self.spec.num_directions + self.spec.directions.index(direction)
+                own = {name: values[at_layer, at_direction] for name, values in signals.items()}
+                if direction == "reverse":
+                    own = {name: layout.reversed(values.contiguous()) for name, values in own.items()}
+                previous = tuple(state[entry] for state in self.initial_state)
+                steps = _step_residuals(self.spec.cell, own, previous)
+                found.append(layout.reversed(steps[..., None])[..., 0] if direction == "reverse" else steps)
+        return torch.stack(found).amax(dim=0)
 
 
 def trace(
@@ -103,7 +127,7 @@ def trace(
     The inputs and the initial state are what `module(inputs, initial_state)` takes. No gradients are recorded.
 
     Args:
-        module: any `nn.LSTM`; dropout between its layers is not applied.
+        module: any `nn.LSTM`, `nn.GRU` or `nn.RNN`; dropout between its layers is not applied.
         inputs: (time, batch, feature), or (batch, time, feature) if the module is `batch_first`; padded on the right.
             Or (time, feature) without a batch, a `PackedSequence`, or a list of (time, feature) tensors.
         sequence_lengths: (batch,) true lengths of padded `inputs`; the whole time axis when not given.
@@ -196,7 +220,7 @@ class _Run:
         weights, previous = self._weights[entry], self._initial[entry]
         read = layer_input if direction == "forward" else self._layout.reversed(layer_input)
         hidden = final = None
-        for chunk in backend(self._spec.cell, weights, read, previous):
+        for chunk in backend(self._spec.cell, weights, read, previous, on_request=self._buffer.reads_on_request):
             final = self._layout.last_state(chunk, final)
             if self._buffer.wants(layer, direction):
                 self._record(layer, direction, chunk, previous, weights)
