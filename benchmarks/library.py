@@ -31,6 +31,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "Query": ("gatescope.pipeline.query.Query", "app.pipeline.query.Query"),
     "Repository": ("gatescope.server.repository.repository.Repository", "app.repository.repository.Repository"),
     "SIGNALS": ("gatescope.cells.LSTM", "app.lstm.selection.SIGNALS"),
+    "Selection": ("gatescope.selection.Selection", "app.lstm.selection.Selection"),
     "Sessions": ("gatescope.server.serving.sessions.Sessions", "app.serving.sessions.Sessions"),
     "Spec": ("gatescope.spec.Spec", "app.lstm.spec.LSTMSpec"),
     "State": ("gatescope.state.State", "app.lstm.state.State"),
@@ -104,6 +105,11 @@ def signals() -> tuple[str, ...]:
     return tuple(getattr(found, "signal_names", found))
 
 
+def every_signal(module: nn.RNNBase) -> Any:
+    """The selection of all signals, also of those that a trace holds only on request."""
+    return find("Selection")(signals=find("Spec").from_module(module).cell.signal_names)
+
+
 def encoders(answer: dict[str, Any], lengths: list[int]) -> dict[str, Callable[[], object]]:
     """Each writes a trace's reply in one format.
 
@@ -155,7 +161,7 @@ def backends() -> tuple[str, ...]:
     return tuple(probe.BACKENDS if PACKAGE == "gatescope" else probe.METHODS)
 
 
-def backend_of(module: nn.LSTM) -> str:
+def backend_of(module: nn.RNNBase) -> str:
     """The backend that this module's traces take."""
     probe = find("probe")
     return str((probe.backend_of if PACKAGE == "gatescope" else probe.method_of)(module))

@@ -23,6 +23,7 @@ from benchmarks.wrk import Failed, Missing
 IN_PROCESS: dict[str, Callable[[], Table]] = {
     "memory": trace.memory,
     "trace": trace.padded,
+    "cells": trace.cells,
     "ragged": trace.ragged,
     "steps": trace.steps,
     "scaling": trace.scaling,

@@ -1,4 +1,4 @@
-"""What a full trace of all six signals costs beside the plain forward of the same `nn.LSTM`, and beside other ways."""
+"""What a trace costs beside the plain forward of the same module, and for an `nn.LSTM` beside other ways."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from rich.progress import track
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from benchmarks import library, others
 from benchmarks.interleaved import medians
 from benchmarks.library import trace
+
+M = TypeVar("M", bound=nn.RNNBase)
 
 OTHERS = ("cell loop", "gate loop", "BlockLSTMV2")
 
@@ -33,8 +35,12 @@ class Shape(NamedTuple):
 
     def module(self) -> nn.LSTM:
         """An `nn.LSTM` of this shape, its input as wide as its hidden state."""
+        return self.of(nn.LSTM)
+
+    def of(self, kind: Callable[..., M]) -> M:
+        """A recurrent module of this kind and shape."""
         bidirectional = self.directions == 2
-        return nn.LSTM(self.hidden, self.hidden, self.layers, batch_first=True, bidirectional=bidirectional).eval()
+        return kind(self.hidden, self.hidden, self.layers, batch_first=True, bidirectional=bidirectional).eval()
 
     def inputs(self) -> Tensor:
         """(batch, time, feature)."""
@@ -96,6 +102,45 @@ def padded() -> Table:
     missing = "" if find_spec("tensorflow") else "; TensorFlow, for BlockLSTMV2, is not installed"
     table.caption = f"median {statistics.median(ratios):.2f}, worst {max(ratios):.2f}{missing}"
     return table
+
+
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {
+    "nn.GRU": nn.GRU,
+    "nn.RNN": nn.RNN,
+    "nn.RNN, relu": partial(nn.RNN, nonlinearity="relu"),
+}
+
+
+def cells() -> Table:
+    """A trace over plain forward of `nn.GRU` and `nn.RNN`; and with every signal, and with its residual."""
+    names = ("module", "time", "batch", "hidden", "layers", "directions", "way")
+    wanted = ("trace", "residual", "every signal")
+    table = Table(*names, "forward, ms", *(f"{way} / forward" for way in wanted))
+    captions: list[str] = []
+    for name, kind in CELLS.items():
+        ratios: dict[str, list[float]] = {way: [] for way in wanted}
+        for shape in track(GRID, name):
+            torch.manual_seed(0)
+            module, inputs = shape.of(kind), shape.inputs()
+            seconds = medians(_cell_ways(module, inputs), rounds=25 if shape.time * shape.batch <= 400 else 9)
+            for way, found in ratios.items():
+                found.append(seconds[way] / seconds["forward"])
+            last = (f"{found[-1]:.2f}" for found in ratios.values())
+            table.add_row(name, *map(str, shape), library.backend_of(module), f"{seconds['forward'] * 1e3:.2f}", *last)
+        each = (f"{way} {statistics.median(found):.2f}, worst {max(found):.2f}" for way, found in ratios.items())
+        captions.append(f"{name}: median of {'; '.join(each)}")
+    table.caption = "\n".join(captions)
+    return table
+
+
+def _cell_ways(module: nn.RNNBase, inputs: Tensor) -> dict[str, Callable[[], object]]:
+    every = library.every_signal(module)
+    return {
+        "forward": lambda: _forward(module, inputs),
+        "trace": lambda: trace(module, inputs),
+        "residual": lambda: trace(module, inputs).residual,
+        "every signal": lambda: trace(module, inputs, selection=every),
+    }
 
 
 def ragged() -> Table:
@@ -193,5 +238,5 @@ def _peak() -> int:
 
 
 @torch.no_grad()
-def _forward(module: nn.LSTM, *given: object) -> object:
+def _forward(module: nn.RNNBase, *given: object) -> object:
     return module(*given)

@@ -1,4 +1,7 @@
-"""Calls of a recurrent module are captured whatever form they have."""
+"""Calls of a recurrent module, or of a cell in a loop, are captured whatever form they have."""
+
+import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,8 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 
 from gatescope.backends import reference
-from gatescope.capture import Run, capture_calls
-from gatescope.cells import LSTM
+from gatescope.capture import Run, capture_calls, over_time, recurrent_modules
 from gatescope.errors import InvalidInput
 from gatescope.selection import Selection
 from gatescope.spec import Spec
@@ -145,12 +147,13 @@ def refused(module, calls, rows=2):
 
 
 def assert_traced(run, module, rows, begin=None, tolerance=1e-5):
+    module = over_time(module)
     traced = run.traced(module, Selection())
     assert traced.residual < tolerance
     for index, row in enumerate(rows):
         own = None if begin is None else State(*(value[:, index : index + 1].double() for value in begin))
         oracle = reference.run(module, row.double(), own)
-        for name in LSTM.signal_names:
+        for name in Spec.from_module(module).signal_names:
             values = traced.signals[name][index, :, :, : len(row)].double()
             torch.testing.assert_close(values, oracle[name], rtol=0, atol=tolerance)
 
@@ -231,3 +234,189 @@ class TestRefusals:
 
     def test_no_call(self, seeded_lstm):
         assert "'it' did not run over these inputs" in refused(seeded_lstm(3, 4), [])
+
+
+KINDS_OF_CELLS = [
+    (nn.LSTMCell, {}),
+    (nn.LSTMCell, {"bias": False}),
+    (nn.GRUCell, {}),
+    (nn.GRUCell, {"bias": False}),
+    (nn.RNNCell, {}),
+    (nn.RNNCell, {"nonlinearity": "relu"}),
+]
+
+
+@pytest.fixture(params=KINDS_OF_CELLS, ids=str)
+def cell(request, random):
+    kind, arguments = request.param
+    made = kind(3, 4, **arguments)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.uniform_(-0.6, 0.6, generator=random)
+    return made.requires_grad_(False)
+
+
+def looped(cell, batch, state=None):
+    """Over (batch, time, feature): the states behind each step, the hidden state first."""
+    states = []
+    for step in batch.unbind(1):
+        state = cell(step, state)
+        states.append(state if isinstance(state, tuple) else (state,))
+    return states
+
+
+def cell_state(cell, batch, random):
+    shapes = Spec.from_module(over_time(cell)).state_shapes(batch)
+    return State(*(torch.randn(shape, generator=random) for shape in shapes.values()))
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "given state"])
+class TestCells:
+    def hx(self, state, dtype=torch.float32):
+        return State(*(value[0].to(dtype) for value in state)).hx
+
+    def test_calls_in_a_loop_make_one_run(self, cell, batch, random, given):
+        begin = cell_state(cell, 2, random) if given else None
+        with capture_calls({"it": cell}) as calls:
+            states = looped(cell, batch, self.hx(begin) if given else None)
+        assert len(calls["it"]) == 12
+        run = Run.of("it", cell, calls["it"], 2)
+        assert run.lengths.tolist() == [12, 12]
+        assert torch.equal(torch.stack(run.inputs), batch)
+        assert torch.equal(torch.stack(run.outputs), torch.stack([state[0] for state in states], dim=1))
+        for value, last in zip(run.final_state, states[-1], strict=True):
+            assert torch.equal(value, last[None])
+        assert_traced(run, cell, batch, begin)
+
+    def test_states_are_those_of_the_cell_in_float64(self, cell, batch, random, given):
+        begin = cell_state(cell, 2, random) if given else None
+        with capture_calls({"it": cell}) as calls:
+            looped(cell, batch, self.hx(begin) if given else None)
+        traced = Run.of("it", cell, calls["it"], 2).traced(cell, Selection())
+        exact = copy.deepcopy(cell).double()
+        states = looped(exact, batch.double(), self.hx(begin, torch.float64) if given else None)
+        for name, values in zip(traced.spec.cell.states, zip(*states, strict=True), strict=True):
+            expected = torch.stack(values, dim=1)[:, None, None]
+            torch.testing.assert_close(traced.signals[name].double(), expected, rtol=0, atol=1e-5)
+
+    def test_a_sequence_without_a_batch_is_a_batch_of_one(self, cell, batch, random, given):
+        begin = cell_state(cell, 1, random) if given else None
+        state = State(*(value[0, 0] for value in begin)).hx if given else None
+        with capture_calls({"it": cell}) as calls:
+            for step in batch[1]:
+                state = cell(step, state)
+        assert_traced(Run.of("it", cell, calls["it"], 1), cell, batch[1:], begin)
+
+
+class TestCallsOfCells:
+    def captured(self, cell, batch):
+        with capture_calls({"it": cell}) as calls:
+            states = looped(cell, batch)
+        return calls["it"], states
+
+    def test_captured_values_are_copies(self, cell, batch):
+        state, before = None, batch.clone()
+        with capture_calls({"it": cell}) as calls:
+            for step in batch.unbind(1):
+                state = cell(input=step, hx=state)
+                step.zero_()
+            for value in state if isinstance(state, tuple) else (state,):
+                value.zero_()
+        run = Run.of("it", cell, calls["it"], 2)
+        assert torch.equal(torch.stack(run.inputs), before)
+        assert all(value.any() for value in run.final_state)
+
+    def test_a_state_written_in_place_is_one_run(self, cell, batch):
+        state = None
+        with capture_calls({"it": cell}) as calls:
+            for step in batch.unbind(1):
+                made = cell(step, state)
+                if state is None:
+                    state = made
+                else:
+                    for ours, theirs in zip(*(v if isinstance(v, tuple) else (v,) for v in (state, made)), strict=True):
+                        ours.copy_(theirs)
+        assert_traced(Run.of("it", cell, calls["it"], 2), cell, batch)
+
+    def test_residual_covers_what_the_cell_gave(self, cell, batch):
+        calls, _ = self.captured(cell, batch)
+        changed = calls[3].output.clone()
+        changed[1, 0, 2] += 0.25
+        calls[3] = replace(calls[3], output=changed)
+        assert Run.of("it", cell, calls, 2).traced(cell, Selection(signals=())).residual == pytest.approx(
+            0.25, abs=1e-6
+        )
+
+    def test_an_altered_output_shows_in_the_residual(self, cell, batch):
+        inner = cell.forward
+        cell.forward = lambda step, hx=None: torch.utils._pytree.tree_map(lambda value: value + 0.125, inner(step, hx))
+        calls, _ = self.captured(cell, batch)
+        assert Run.of("it", cell, calls, 2).traced(cell, Selection(signals=())).residual > 0.05
+
+    @pytest.mark.parametrize("part", [0, -1], ids=["hidden state", "last state"])
+    def test_a_state_that_is_changed_in_between_is_refused(self, cell, batch, part):
+        state = None
+        with capture_calls({"it": cell}) as calls:
+            for index, step in enumerate(batch.unbind(1)):
+                state = cell(step, state)
+                if index == 6:
+                    (state if isinstance(state, tuple) else (state,))[part][0, 1] += 0.25
+        said = refused(cell, calls["it"])
+        assert "'it' is called 12 times, and call 7 does not begin in the state where call 6 ended" in said
+        assert "its state is changed in between, as by a mask" in said
+
+    def test_another_batch_is_refused(self, cell, batch):
+        with capture_calls({"it": cell}) as calls:
+            looped(cell, batch[:, :3])
+            looped(cell, batch[:1])
+        assert "calls 2 and 3 with batches of 2 and 1" in refused(cell, calls["it"])
+        assert "reads a batch of 2 where there are 5 sequences" in refused(cell, calls["it"][:3], rows=5)
+        assert "'it' did not run over these inputs" in refused(cell, [])
+
+
+class TestOverTime:
+    def test_it_has_the_cells_own_parameters(self, cell, batch):
+        made = over_time(cell)
+        assert not made.training
+        for name, parameter in cell.named_parameters():
+            assert getattr(made, f"{name}_l0") is parameter
+        cell.weight_hh.mul_(2)
+        expected = torch.stack([state[0] for state in looped(cell, batch)], dim=1)
+        torch.testing.assert_close(made(batch)[0], expected, rtol=0, atol=1e-6)
+
+    def test_it_draws_no_random_numbers(self, cell):
+        before = torch.random.get_rng_state()
+        over_time(cell)
+        assert torch.equal(before, torch.random.get_rng_state())
+
+    def test_a_weight_that_is_computed_is_taken_as_it_is(self, batch):
+        normed = nn.utils.parametrizations.weight_norm(nn.GRUCell(3, 4), "weight_hh").requires_grad_(False)
+        expected = torch.stack([state[0] for state in looped(normed, batch)], dim=1)
+        torch.testing.assert_close(over_time(normed)(batch)[0], expected, rtol=0, atol=1e-6)
+
+    def test_a_recurrent_module_is_itself(self, seeded_lstm):
+        module = seeded_lstm(3, 4)
+        assert over_time(module) is module
+
+    def test_an_unknown_cell_is_refused(self):
+        with pytest.raises(TypeError, match=r"must be an nn.LSTMCell, nn.GRUCell or nn.RNNCell, not RNNCellBase"):
+            over_time(nn.RNNCellBase(3, 4, bias=True, num_chunks=1))
+
+
+def test_recurrent_modules_are_found_by_name():
+    inner = nn.ModuleDict({"gru": nn.GRU(1, 1), "cells": nn.ModuleList([nn.LSTMCell(1, 1), nn.RNNCell(1, 1)])})
+    inner["own"] = nn.RNNCellBase(1, 1, bias=True, num_chunks=1)
+    assert list(recurrent_modules(inner)) == ["gru", "cells.0", "cells.1"]
+    for made, name in ((nn.LSTM(1, 1), "lstm"), (nn.GRUCell(1, 1), "gru"), (nn.RNN(1, 1), "rnn")):
+        assert recurrent_modules(made) == {name: made}
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.RNN])
+def test_modules_of_one_state_are_captured(kind, rows, random):
+    module = kind(3, 4, 2, bidirectional=True).requires_grad_(False)
+    begin = torch.randn(4, 3, 4, generator=random)
+    with capture_calls({"it": module}) as calls:
+        module(pack_sequence(rows, enforce_sorted=False), begin)
+    run = Run.of("it", module, calls["it"], 3)
+    assert torch.equal(run.initial_state.hidden_state, begin)
+    assert_traced(run, module, rows, State(begin))

@@ -100,18 +100,24 @@ def test_a_surplus_parameter_is_refused(weights, surplus, named):
 
 
 @pytest.mark.parametrize(
-    ("module", "looks_like"),
-    [
-        (nn.GRU(3, 4), r"an nn\.GRU"),
-        (nn.GRU(3, 4, 2, bidirectional=True), r"an nn\.GRU"),
-        (nn.RNN(3, 4), r"a plain nn\.RNN"),
-        (nn.RNN(3, 4, 2, bias=False, bidirectional=True), r"a plain nn\.RNN"),
-    ],
+    "module",
+    [nn.GRU(3, 4), nn.GRU(3, 4, 2, bidirectional=True), nn.RNN(3, 4), nn.RNN(3, 4, 2, bias=False, bidirectional=True)],
+    ids=str,
 )
-def test_weights_of_another_recurrent_network_are_named(module, looks_like):
-    with pytest.raises(WeightsError, match=looks_like) as refused:
-        Spec.from_state_dict(module.state_dict())
-    assert "4 · 4 = 16" in str(refused.value)
+def test_the_cell_is_read_from_the_rows_of_the_weights(module):
+    spec = Spec.from_state_dict(module.state_dict())
+    assert spec == Spec.from_module(module)
+    assert spec.cell.module is type(module)
+
+
+def test_weights_of_no_cell_are_refused_with_the_rows_of_each():
+    weights = {name: torch.zeros(8, value.shape[-1]) for name, value in nn.RNN(3, 4).state_dict().items()}
+    with pytest.raises(WeightsError) as refused:
+        Spec.from_state_dict(weights)
+    assert str(refused.value) == (
+        "'weight_ih_l0' has 8 rows, but an nn.LSTM of hidden size 4 has 16 or an nn.GRU of hidden size 4 has 12 or "
+        "an nn.RNN of hidden size 4 has 4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +160,7 @@ def test_a_projection_as_wide_as_the_cell_is_refused():
 
 @pytest.mark.parametrize("state_dict", [{}, {"head.0.weight": torch.zeros(2, 4)}])
 def test_no_lstm_at_all_is_refused_with_the_prefix(state_dict):
-    with pytest.raises(WeightsError, match=r"no nn\.LSTM stands under the prefix 'lstm\.'"):
+    with pytest.raises(WeightsError, match=r"no nn\.LSTM or nn\.GRU or nn\.RNN stands under the prefix 'lstm\.'"):
         Spec.from_state_dict(state_dict, "lstm.")
 
 

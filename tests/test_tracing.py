@@ -9,6 +9,7 @@ from gatescope.backends import probe, reference, replay
 from gatescope.cells import LSTM
 from gatescope.errors import InvalidInput
 from gatescope.padding import pad
+from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import _step_residuals, trace
@@ -423,3 +424,74 @@ class TestRefusals:
             trace(bidirectional, torch.zeros(2, 4, 3), initial_state=tuple(state.values()))
         assert refused.value.places[0].loc == ("initial_state", name)
         assert str(shape) in str(refused.value)
+
+
+class TestGradients:
+    """`trace(…, grad=True)` is differentiable, and equals the module and its gradients."""
+
+    MODULES = (
+        lambda **arguments: nn.LSTM(3, 4, **arguments),
+        lambda **arguments: nn.LSTM(3, 4, proj_size=2, **arguments),
+        lambda **arguments: nn.GRU(3, 4, **arguments),
+        lambda **arguments: nn.RNN(3, 4, **arguments),
+        lambda **arguments: nn.RNN(3, 4, nonlinearity="relu", **arguments),
+    )
+
+    @pytest.fixture(params=MODULES, ids=["LSTM", "projected LSTM", "GRU", "RNN", "RNN relu"])
+    def make(self, request):
+        return lambda **arguments: request.param(batch_first=True, **arguments).double()
+
+    @pytest.mark.parametrize("arguments", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
+    @pytest.mark.parametrize("lengths", [(5, 5), (5, 2, 3)], ids=str)
+    def test_gradients_equal_those_of_the_module(self, make, random, arguments, lengths):
+        module = make(**arguments)
+        inputs = torch.randn(len(lengths), 5, 3, generator=random, dtype=torch.float64, requires_grad=True)
+        state = State(*(value.double().requires_grad_() for value in random_state(module, len(lengths), random)))
+        given = (inputs, *state, *module.parameters())
+        packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        output, final = module(packed, state.hx)
+        output = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)[0]
+        final = (final,) if isinstance(final, torch.Tensor) else final
+        loss = (output**2).sum() + sum((value**3).sum() for value in final)
+        expected = torch.autograd.grad(loss, given)
+        traced = trace(module, inputs, lengths, state, grad=True)
+        mine = (traced.output.nan_to_num() ** 2).sum() + sum((value**3).sum() for value in traced.final_state)
+        torch.testing.assert_close(mine, loss, rtol=1e-12, atol=1e-12)
+        for gradient, right in zip(torch.autograd.grad(mine, given), expected, strict=True):
+            torch.testing.assert_close(gradient, right, rtol=0, atol=1e-10)
+        assert traced.residual <= 1e-12
+
+    @pytest.mark.parametrize(
+        "selection",
+        [None, Selection(layers=(1,), directions=("reverse",), units=(3, 0), time=slice(None, None, -2))],
+        ids=["everything", "a part"],
+    )
+    def test_numbers_equal_those_without_gradients(self, make, sequences, selection):
+        module = make(num_layers=2, bidirectional=True)
+        sequences = [sequence.double() for sequence in sequences]
+        traced = trace(module, sequences, selection=selection, grad=True)
+        assert_same(traced, trace(module, sequences, selection=selection), 1e-12)
+        assert all(values.requires_grad for values in traced.signals.values())
+
+    def test_every_signal_can_be_differentiated(self, make):
+        module = make()
+        selection = Selection(signals=Spec.from_module(module).cell.signal_names)
+        inputs = torch.randn(1, 3, 3, dtype=torch.float64, requires_grad=True)
+        for name in selection.signals:
+            assert torch.autograd.gradcheck(
+                lambda x, name=name: trace(module, x, selection=selection, grad=True).signals[name], inputs
+            )
+
+    def test_they_are_recorded_where_gradients_are_disabled(self, make):
+        with torch.no_grad():
+            assert trace(make(), torch.zeros(1, 2, 3), grad=True).output.requires_grad
+
+
+def test_its_repr_is_short(sequences):
+    traced = trace(nn.GRU(3, 5, 2, bidirectional=True), sequences)
+    module = "nn.GRU(input_size=3, hidden_size=5, num_layers=2, bidirectional=True)"
+    assert repr(traced) == f"Trace({module}; 3 × 7 steps; reset_gate, update_gate, candidate, hidden_state)"
+    html = traced._repr_html_()
+    assert html.count("<tr>") == 5
+    assert "<td>3 × 2 × 2 × 7 × 5</td>" in html
+    assert module in html

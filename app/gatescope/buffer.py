@@ -36,6 +36,8 @@ class SignalBuffer:
         self._moves: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
         self.has_residual = self._has_every_step and self._plan.has_residual
         """Whether the residual of the whole trace can be computed from what is kept."""
+        self.reads_on_request = self._plan.has_on_request or (self._plan.checks_on_request and not self.has_residual)
+        """Whether signals are read that a trace holds only on request."""
         self.only_chunk: Chunk | None = None
         """The chunk that is the whole trace and is kept as it is."""
 
@@ -118,6 +120,8 @@ class _Plan(NamedTuple):
 
     parts: list[_Part]
     has_residual: bool  # what is kept is enough to compute the residual
+    has_on_request: bool  # signals are kept that are on request
+    checks_on_request: bool  # the residual reads such
     keeps_chunk: bool  # every signal and unit of a module with one layer and direction is selected
 
 
@@ -125,10 +129,13 @@ class _Plan(NamedTuple):
 def _plan(selection: Selection, spec: Spec) -> _Plan:
     cell, signals = spec.cell, frozenset(selection.signals or ())
     has_every_unit = selection.units == tuple(range(spec.hidden_size))
-    can_wait = not spec.proj_size and not cell.residual_reads_previous  # else it is computed from each chunk
+    on_request = set(cell.signal_names).difference(cell.default_signal_names)
     return _Plan(
         _parts(signals, None if has_every_unit else selection.units or (), spec),
-        has_residual=has_every_unit and can_wait and signals >= set(cell.residual_signals),
+        # a projection's weights are there with each chunk only
+        has_residual=has_every_unit and not spec.proj_size and signals >= set(cell.residual_signals),
+        has_on_request=not signals.isdisjoint(on_request),
+        checks_on_request=not on_request.isdisjoint(cell.residual_signals),
         keeps_chunk=has_every_unit and signals >= set(spec.signal_names) and spec.state_entries == 1,
     )
 

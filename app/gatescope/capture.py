@@ -1,7 +1,7 @@
 """`capture_calls`: what each recurrent module inside a module is called with and returns.
 
-A call can be packed or padded, batch first or not, without a batch, with a state or without one. `Call` is the one form
-that the rest of the library reads.
+A call can be packed or padded, batch first or not, without a batch, with a state or without one. A call of an
+`nn.LSTMCell`, `nn.GRUCell` or `nn.RNNCell` is one time step. `Call` is the one form that the rest of the library reads.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_sequence
 
 from gatescope import padding
+from gatescope.cells import CELLS, Cell
 from gatescope.errors import InvalidInput, Place
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import Trace, trace
+
+RecurrentModule = nn.RNNBase | nn.RNNCellBase
+"""A recurrent module over time, or one step of one, which is called in a loop."""
 
 Calls = dict[str, list["Call"]]
 """The calls of each module that was called, in the order of the first ones."""
@@ -34,19 +38,69 @@ _Inputs = tuple[Tensor, Tensor, State]
 class Call:
     """One call of a recurrent module, in copies that nothing changes afterwards."""
 
-    inputs: Tensor  # (batch, time, feature), padded on the right
+    inputs: Tensor  # (batch, time, feature), padded on the right; one time step of a cell
     lengths: Tensor  # (batch,) on the CPU
     initial_state: State
     output: Tensor  # (batch, time, directions · unit)
     final_state: State
 
 
+def recurrent_modules(module: nn.Module) -> dict[str, RecurrentModule]:
+    """Every `nn.LSTM`, `nn.GRU`, `nn.RNN` and every cell of these inside a module, by name.
+
+    A module that is one itself is named after its cell, such as "lstm".
+    """
+    found: dict[str, RecurrentModule] = {}
+    for name, inner in module.named_modules():
+        if isinstance(inner, nn.RNNBase | nn.RNNCellBase) and (cell := _cell_of(inner)) is not None:
+            found[name or cell.name] = inner
+    return found
+
+
+def over_time(module: RecurrentModule) -> nn.RNNBase:
+    """The module itself, or for a cell the module of one layer and direction over the same weights.
+
+    Its parameters are the cell's own, so they change with them.
+
+    Raises:
+        TypeError: it is of no known cell.
+    """
+    if isinstance(module, nn.RNNBase):
+        return module
+    with torch.device("meta"):  # these weights are replaced: they need no memory and no random numbers
+        made = _spec_of(module).build()
+    for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if module.bias else ())):
+        value = getattr(module, name)
+        if not isinstance(value, nn.Parameter):  # one that is computed, as by a weight norm
+            value = nn.Parameter(value.detach(), requires_grad=False)
+        setattr(made, f"{name}_l0", value)
+    return made
+
+
+def _spec_of(module: RecurrentModule) -> Spec:
+    """That of `over_time`."""
+    if isinstance(module, nn.RNNBase):
+        return Spec.from_module(module)
+    cell = _cell_of(module)
+    if cell is None:
+        raise TypeError(f"a cell must be an nn.LSTMCell, nn.GRUCell or nn.RNNCell, not {type(module).__name__}")
+    return Spec(module.input_size, module.hidden_size, bias=module.bias, cell=cell)
+
+
+def _cell_of(module: RecurrentModule) -> Cell | None:
+    for cell in CELLS:
+        is_one = isinstance(module, cell.module | cell.cell_module)
+        if is_one and cell.nonlinearity == getattr(module, "nonlinearity", None):
+            return cell
+    return None
+
+
 @contextmanager
-def capture_calls(modules: Mapping[str, nn.RNNBase]) -> Iterator[Calls]:
+def capture_calls(modules: Mapping[str, RecurrentModule]) -> Iterator[Calls]:
     """Capture every call of these modules until the context is left, also by an exception.
 
     Args:
-        modules: recurrent modules by name.
+        modules: recurrent modules by name, as `recurrent_modules` finds them.
 
     Returns:
         The calls, filled as they happen.
@@ -55,19 +109,21 @@ def capture_calls(modules: Mapping[str, nn.RNNBase]) -> Iterator[Calls]:
     with ExitStack() as hooks:
         for name, module in modules.items():
             pending: list[_Inputs] = []
+            is_cell = isinstance(module, nn.RNNCellBase)
+            on_call = partial(_before_cell if is_cell else _before, pending, _spec_of(module))
+            on_return = partial(_after_cell if is_cell else _after, pending, partial(_record, calls, name))
             # other hooks may change values: this pre-hook runs after theirs, and this hook before them
-            before = module.register_forward_pre_hook(partial(_before, pending), with_kwargs=True)
-            hooks.callback(before.remove)
-            record = partial(_record, calls, name)
-            after = module.register_forward_hook(partial(_after, pending, record), prepend=True)
-            hooks.callback(after.remove)
+            hooks.callback(module.register_forward_pre_hook(on_call, with_kwargs=True).remove)
+            hooks.callback(module.register_forward_hook(on_return, prepend=True).remove)
         yield calls
 
 
-def _before(pending: list[_Inputs], module: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _before(
+    pending: list[_Inputs], spec: Spec, module: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
     inputs, lengths = _copied(given["input"], module)
-    spec, hx = Spec.from_module(module), given.get("hx")
+    hx = given.get("hx")
     pending.append((inputs, lengths, State.zeros(spec, len(inputs), inputs) if hx is None else _copied_state(hx)))
 
 
@@ -80,6 +136,26 @@ def _after(
 ) -> None:
     output, final = returned
     record(Call(*pending.pop(), _copied(output, module)[0], _copied_state(final)))
+
+
+def _before_cell(
+    pending: list[_Inputs], spec: Spec, _: nn.RNNCellBase, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
+    inputs, hx = _batched(given["input"].detach())[:, None].clone(), given.get("hx")  # (batch, 1, feature)
+    state = State.zeros(spec, len(inputs), inputs) if hx is None else _copied_cell_state(hx)
+    pending.append((inputs, torch.ones(len(inputs), dtype=torch.int64), state))
+
+
+def _after_cell(
+    pending: list[_Inputs],
+    record: Callable[[Call], None],
+    _: nn.RNNCellBase,
+    __: tuple[Any, ...],
+    returned: Tensor | tuple[Tensor, ...],
+) -> None:
+    final = _copied_cell_state(returned)
+    record(Call(*pending.pop(), final.hidden_state.transpose(0, 1), final))
 
 
 def _record(calls: Calls, name: str, call: Call) -> None:
@@ -99,6 +175,17 @@ def _copied_state(hx: Tensor | tuple[Tensor, ...]) -> State:
     return State(*(value.detach().clone() for value in State.from_hx(hx)))
 
 
+def _copied_cell_state(hx: Tensor | tuple[Tensor, ...]) -> State:
+    """Each (1, batch, size) from (batch, size), or from (size,) of a call without a batch."""
+    tensors = [hx] if isinstance(hx, Tensor) else hx
+    return State(*(_batched(value.detach())[None].clone() for value in tensors))
+
+
+def _batched(value: Tensor) -> Tensor:
+    """(batch, size) from that, or from (size,)."""
+    return value[None] if value.dim() == 1 else value
+
+
 @dataclass(frozen=True)
 class Run:
     """The steps of each row, and the states before and after them."""
@@ -109,7 +196,7 @@ class Run:
     final_state: State
 
     @classmethod
-    def of(cls, name: str, module: nn.RNNBase, calls: Sequence[Call], rows: int) -> Run:
+    def of(cls, name: str, module: RecurrentModule, calls: Sequence[Call], rows: int) -> Run:
         """One run from the calls of one forward, each of which starts in the state where the one before ended.
 
         Args:
@@ -123,7 +210,7 @@ class Run:
         """
         if not calls:
             raise _untraceable(f"'{name}' did not run over these inputs, so there is nothing to trace")
-        _check_continues(name, Spec.from_module(module), calls)
+        _check_continues(name, _spec_of(module), calls)
         if len(calls[0].inputs) != rows:
             raise _untraceable(
                 f"'{name}' reads a batch of {len(calls[0].inputs)} where there are {rows} sequences: its rows are not "
@@ -136,15 +223,15 @@ class Run:
     @classmethod
     def gathered(cls, parts: Sequence[tuple[Tensor, Run]]) -> Run:
         """The run of a batch, from row numbers (row,) and the run over these rows."""
-        order = torch.cat([rows for rows, _ in parts]).argsort()
-        places, runs = order.tolist(), [run for _, run in parts]
+        order, runs = torch.cat([rows for rows, _ in parts]).argsort(), [run for _, run in parts]
         inputs = [row for run in runs for row in run.inputs]
         outputs = [row for run in runs for row in run.outputs]
-        initial, final = (
-            State(*(torch.cat(values, dim=1)[:, order.to(values[0].device)] for values in zip(*states, strict=True)))
-            for states in ([run.initial_state for run in runs], [run.final_state for run in runs])
+        return cls(
+            [inputs[place] for place in order.tolist()],
+            [outputs[place] for place in order.tolist()],
+            gathered_state([(rows, run.initial_state) for rows, run in parts]),
+            gathered_state([(rows, run.final_state) for rows, run in parts]),
         )
-        return cls([inputs[place] for place in places], [outputs[place] for place in places], initial, final)
 
     @property
     def lengths(self) -> Tensor:
@@ -156,15 +243,24 @@ class Run:
         """(batch, time, directions · unit), NaN in the padding."""
         return pad_sequence(self.outputs, batch_first=True, padding_value=torch.nan)
 
-    def traced(self, module: nn.RNNBase, selection: Selection) -> Trace:
+    def traced(self, module: RecurrentModule, selection: Selection) -> Trace:
         """The trace of this run; its residual also covers its distance from what the calls returned."""
-        traced = trace(module, self.inputs, initial_state=self.initial_state, selection=selection).with_residual()
+        traced = trace(
+            over_time(module), self.inputs, initial_state=self.initial_state, selection=selection
+        ).with_residual()
         distances = torch.stack(
             [(traced.output[row, : len(given)] - given).abs().max() for row, given in enumerate(self.outputs)]
         )
         if traced.row_residuals is not None:
             distances = torch.maximum(traced.row_residuals, distances)
         return replace(traced, row_residuals=distances)
+
+
+def gathered_state(parts: Sequence[tuple[Tensor, State]]) -> State:
+    """The state of a batch, from row numbers (row,) and the state of these rows."""
+    order = torch.cat([rows for rows, _ in parts]).argsort()
+    tensors = zip(*(state for _, state in parts), strict=True)
+    return State(*(torch.cat(values, dim=1)[:, order.to(values[0].device)] for values in tensors))
 
 
 def _check_continues(name: str, spec: Spec, calls: Sequence[Call]) -> None:
@@ -180,12 +276,14 @@ def _check_continues(name: str, spec: Spec, calls: Sequence[Call]) -> None:
         if not all(torch.equal(*states) for states in zip(before, after, strict=True)):
             raise _untraceable(
                 f"'{name}' is called {len(calls)} times, and call {index} does not begin in the state where call "
-                f"{index - 1} ended: these are several runs, not one"
+                f"{index - 1} ended: these are several runs, not one, or its state is changed in between, as by a mask"
             )
 
 
 def _joined_rows(parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """The steps (time, …) of each row, those of all parts one after another."""
+    if all(int(lengths.min()) == values.shape[1] for values, lengths in parts):  # also of a cell's many calls
+        return list(torch.cat([values for values, _ in parts], dim=1).unbind())
     rows = zip(
         *([row[:length] for row, length in zip(values, lengths, strict=True)] for values, lengths in parts), strict=True
     )

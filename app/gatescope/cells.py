@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -98,6 +98,9 @@ class Cell:
     - `replay(weights, inputs, initial, hidden_state)` computes what the kernel hid: inputs (time, batch, feature),
       initial states (1, batch, unit) each, and the kernel's hidden_state (time, batch, unit). It returns the tensors
       of `blocks` and the states at every step (time, batch, unit).
+    - `stepwise(weights, inputs, initial, on_request)` computes the same without the kernel, step by step, each value
+      where the trace keeps it; None where there is a faster way. Without `on_request`, a block that holds only signals
+      on request may be empty, (time, batch, 0).
     - `residual(signals, previous, weight_hr)` returns the kernel's hidden_state minus the one that the equations give
       for these signals, (time, batch, unit). `previous` are the states (batch, unit) before the first of these steps;
       it is empty unless `residual_reads_previous`.
@@ -117,6 +120,7 @@ class Cell:
     step: Callable[[Tensor, Tensors, Weights], dict[str, Tensor]]
     replay: Callable[[Weights, Tensor, Tensors, Tensor], tuple[Tensors, Tensors]]
     residual: Callable[[Mapping[str, Tensor], Tensors, Tensor | None], Tensor]
+    stepwise: Callable[[Weights, Tensor, Tensors, bool], tuple[Tensors, Tensors]] | None = None
     residual_reads_previous: bool = False
     nonlinearity: str | None = None  # the argument of this name, which weights do not show
 
@@ -233,6 +237,35 @@ def _gru_replay(weights: Weights, inputs: Tensor, initial: Tensors, hidden_state
     return (gates, n_h), (hidden_state,)
 
 
+def _gru_stepwise(
+    weights: Weights,
+    inputs: Tensor,
+    initial: Tensors,
+    on_request: bool,  # noqa: FBT001 - as the cell's field has it
+) -> tuple[Tensors, Tensors]:
+    """The inputs' part of all gates is one matrix product; each step adds to it in place."""
+    (time, batch, _), size = inputs.shape, weights.hidden_size
+    gates = _product(inputs, weights.weight_ih, weights.bias_ih)  # (time, batch, 3H)
+    hidden_state, kept = (gates.new_empty(time, batch, width) for width in (size, size if on_request else 0))
+    recurrent = gates.new_empty(batch, 3 * size)  # of one step; it stays in the cache
+    r_z_h, n_h = recurrent.split_with_sizes([2 * size, size], dim=-1)
+    weight, bias, h = weights.weight_hh.T, weights.bias_hh, initial[0][0]
+    r_z, n = gates.split_with_sizes([2 * size, size], dim=-1)
+    r, z = r_z.chunk(2, dim=-1)
+    steps = zip(*(values.unbind() for values in (r_z, r, z, n, hidden_state, kept)), strict=True)
+    for r_z_t, r_t, z_t, n_t, h_t, kept_t in steps:
+        if bias is None:
+            torch.mm(h, weight, out=recurrent)
+        else:
+            torch.addmm(bias, h, weight, out=recurrent)
+        if on_request:
+            kept_t.copy_(n_h)
+        r_z_t.add_(r_z_h).sigmoid_()
+        n_t.addcmul_(r_t, n_h).tanh_()
+        h = torch.lerp(n_t, h, z_t, out=h_t)
+    return (gates, kept), (hidden_state,)
+
+
 def _gru_residual(signals: Mapping[str, Tensor], previous: Tensors, _: Tensor | None) -> Tensor:
     """(1 − update_gate)·candidate + update_gate·hidden_state of the step before, minus hidden_state."""
     hidden_state, candidate = signals["hidden_state"], signals["candidate"]
@@ -260,6 +293,36 @@ def _rnn_replay(weights: Weights, inputs: Tensor, initial: Tensors, hidden_state
     z = _product(inputs, weights.weight_ih, weights.bias)
     z.flatten(0, 1).addmm_(previous.flatten(0, 1), weights.weight_hh.T)
     return (z,), (hidden_state,)
+
+
+def _rnn_stepwise(
+    function: Callable[..., Tensor], weights: Weights, inputs: Tensor, initial: Tensors
+) -> tuple[Tensors, Tensors]:
+    """The inputs' part of all steps is one matrix product; each step adds to it in place."""
+    (time, batch, _), weight, h = inputs.shape, weights.weight_hh.T, initial[0][0]
+    z = _product(inputs, weights.weight_ih, weights.bias)  # (time, batch, H)
+    hidden_state = z.new_empty(time, batch, weights.hidden_size)
+    for z_t, h_t in zip(z.unbind(), hidden_state.unbind(), strict=True):
+        h = function(z_t.addmm_(h, weight), out=h_t)
+    return (z,), (hidden_state,)
+
+
+def _rnn_tanh_stepwise(
+    weights: Weights,
+    inputs: Tensor,
+    initial: Tensors,
+    _: bool,  # noqa: FBT001 - as the cell's field has it
+) -> tuple[Tensors, Tensors]:
+    return _rnn_stepwise(torch.tanh, weights, inputs, initial)
+
+
+def _rnn_relu_stepwise(
+    weights: Weights,
+    inputs: Tensor,
+    initial: Tensors,
+    _: bool,  # noqa: FBT001 - as the cell's field has it
+) -> tuple[Tensors, Tensors]:
+    return _rnn_stepwise(partial(torch.clamp_min, min=0), weights, inputs, initial)
 
 
 def _rnn_tanh_residual(signals: Mapping[str, Tensor], _: Tensors, __: Tensor | None) -> Tensor:
@@ -351,11 +414,12 @@ GRU = Cell(
     ),
     blocks=(("reset_gate", "update_gate", "candidate"), ("recurrent_candidate",)),
     residual_signals=("update_gate", "candidate", "hidden_state"),
-    backends=("replay", "loop"),
+    backends=("stepwise", "replay", "loop"),
     kernel=torch.gru,
     step=_gru_step,
     replay=_gru_replay,
     residual=_gru_residual,
+    stepwise=_gru_stepwise,
     residual_reads_previous=True,
 )
 
@@ -383,11 +447,12 @@ RNN = Cell(
     updates=(),
     blocks=(("pre_activation",),),
     residual_signals=("pre_activation", "hidden_state"),
-    backends=("replay", "loop"),
+    backends=("stepwise", "replay", "loop"),
     kernel=torch.rnn_tanh,
     step=_rnn_tanh_step,
     replay=_rnn_replay,
     residual=_rnn_tanh_residual,
+    stepwise=_rnn_tanh_stepwise,
     nonlinearity="tanh",
 )
 
@@ -401,6 +466,7 @@ RNN_RELU = replace(
     kernel=torch.rnn_relu,
     step=_rnn_relu_step,
     residual=_rnn_relu_residual,
+    stepwise=_rnn_relu_stepwise,
     nonlinearity="relu",
 )
 

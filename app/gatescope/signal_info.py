@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+_LEAST_SPAN = 1e-6
+"""From the first colour to the last of a signal without an upper bound."""
+
 
 @dataclass(frozen=True)
 class SignalInfo:
@@ -25,8 +28,10 @@ class SignalInfo:
 
     @property
     def range(self) -> str:
-        """Its bounds in words: "0 to 1", "-1 to 1" or "unbounded"."""
-        return "unbounded" if self.low is None or self.high is None else f"{self.low:g} to {self.high:g}"
+        """Its bounds in words: "0 to 1", "-1 to 1", "at least 0" or "unbounded"."""
+        if self.low is None:
+            return "unbounded"
+        return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
 
     @property
     def is_sequential(self) -> bool:
@@ -36,8 +41,8 @@ class SignalInfo:
     def limits(self, values: np.ndarray) -> tuple[float, float]:
         """The values with the first and the last colour.
 
-        A range gives them; a diverging one is made symmetric, so that 0 is in the middle. Without a range the largest
-        absolute value does.
+        A range gives them; a diverging one is made symmetric, so that 0 is in the middle. Without a range, or an upper
+        bound, the largest absolute value does.
 
         Args:
             values: all that are drawn on one scale; NaN is ignored.
@@ -45,7 +50,10 @@ class SignalInfo:
         if self.low is not None and self.high is not None:
             return (self.low, self.high) if self.is_sequential else _around_zero(max(-self.low, self.high))
         known = np.abs(values[np.isfinite(values)])
-        return _around_zero(float(known.max()) if known.size else 0.0)
+        most = float(known.max()) if known.size else 0.0
+        if self.low is None or not self.is_sequential:
+            return _around_zero(most)
+        return self.low, max(most, self.low + _LEAST_SPAN)
 
 
 def signals_of(info: Mapping[str, Any], module: str | None = None) -> dict[str, SignalInfo]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gatescope import padding
-from gatescope.backends import onednn, probe
+from gatescope.backends import onednn, probe, reference
 from gatescope.backends.chunk import Backend, Chunk
 from gatescope.backends.onednn import LayoutChanged
 from gatescope.backends.parameters import Parameters
@@ -31,18 +31,18 @@ _BATCHED = 3  # axes of inputs and states with a batch
 _UNBATCHED = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """The signals of a batch, each (batch, layer, direction, time, unit), float, NaN in the padding.
 
     Each selected signal of the cell is also an attribute under its name: `t.input_gate`, `t.forget_gate`,
     `t.cell_candidate`, `t.output_gate`, `t.cell_state` and `t.hidden_state` of an LSTM. A signal that was not selected
-    is missing.
+    is missing; some are there only if they are selected by name, such as `recurrent_candidate` of a GRU.
 
     The axes are the same whatever axes the module takes: the batch comes first, and a sequence without a batch is a
     batch of one. Values of the reverse direction stand in input time: index t belongs to input t. `hidden_state` is the
-    fused kernel's own; with `proj_size` it is narrower than the rest. The tensors may share memory: clone one before
-    you write into it.
+    fused kernel's own, or that of the same operations where no kernel ran; with `proj_size` it is narrower than the
+    rest. The tensors may share memory: clone one before you write into it.
     """
 
     signals: dict[str, Tensor]
@@ -61,12 +61,37 @@ class Trace:
             raise AttributeError(f"the trace has no '{name}'; its signals are {', '.join(signals) or 'none'}")
         return signals[name]
 
+    def __repr__(self) -> str:
+        rows, time, _ = self.output.shape
+        signals = ", ".join(self.signals) or "no signals"
+        return f"Trace({self._module}; {rows} × {time} steps; {signals})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row per signal."""
+        known = {signal.name: signal for signal in self.spec.signals}
+        rows = []
+        for name, values in self.signals.items():
+            shape = " × ".join(map(str, values.shape))
+            cells = f"<code>{name}</code>", known[name].symbol, shape, known[name].description
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        head = "<tr><th>signal</th><th></th><th>batch × layer × direction × time × unit</th><th></th></tr>"
+        return f"<b>Trace</b> of {self._module}<table>{head}{''.join(rows)}</table>"
+
+    @property
+    def _module(self) -> str:
+        spec = self.spec
+        arguments = {name: value for name, value in spec.arguments.items() if value != getattr(Spec, name, None)}
+        if spec.cell.nonlinearity is not None:
+            arguments["nonlinearity"] = spec.cell.nonlinearity
+        return f"nn.{_name(spec)}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
     @cached_property
     def residual(self) -> float:
         """Max |fused hidden_state − hidden_state of the equations|, over the whole trace.
 
         For an LSTM the latter is output_gate·tanh(cell_state), projected where `proj_size` is set. It is computed when
-        it is first asked for, if the signals are there: that takes as long as a copy of the trace.
+        it is first asked for, if the signals are there: that takes as long as a copy of the trace. Where no fused
+        kernel ran (`backend` is "stepwise" or "loop"), the former is the trace's own hidden_state.
         """
         return float(self._row_residuals.max())
 
@@ -79,16 +104,39 @@ class Trace:
         if self.row_residuals is not None:
             return self.row_residuals
         rows, time, _ = self.output.shape
-        flat = {  # (layer · direction · time, batch, unit)
-            name: self.signals[name].permute(1, 2, 3, 0, 4).flatten(0, 2) for name in self.spec.cell.residual_signals
-        }
-        steps = _step_residuals(self.spec.cell, flat).view(-1, time, rows).amax(dim=0)  # (time, batch)
+        cell = self.spec.cell
+        signals = {name: self.signals[name].permute(1, 2, 3, 0, 4) for name in cell.residual_signals}
+        if cell.residual_reads_previous:
+            steps = self._step_residuals_in_order(signals)
+        else:
+            flat = {name: values.flatten(0, 2) for name, values in signals.items()}
+            steps = _step_residuals(cell, flat).view(-1, time, rows).amax(dim=0)  # (time, batch)
         if min(self.sequence_lengths.tolist()) < time:  # then the padding is NaN
             steps.masked_fill_(~padding.is_valid(self.sequence_lengths, time).T.to(steps.device), 0)
         result = steps.amax(dim=0)
         if self.backend == "workspace":
             _disable_workspace_if_wrong(float(result.max()))
         return result
+
+    def _step_residuals_in_order(self, signals: Mapping[str, Tensor]) -> Tensor:
+        """(time, batch) the largest over layers and directions, each in the order in which it read its input.
+
+        Args:
+            signals: each (layer, direction, time, batch, unit).
+        """
+        time = self.output.shape[1]
+        layout = BatchLayout(self.sequence_lengths.tolist(), time, self.output.device)
+        found: list[Tensor] = []
+        for at_layer, layer in enumerate(self.selection.layers or ()):
+            for at_direction, direction in enumerate(self.selection.directions or ()):
+                entry = layer * self.spec.num_directions + self.spec.directions.index(direction)
+                own = {name: values[at_layer, at_direction] for name, values in signals.items()}
+                if direction == "reverse":
+                    own = {name: layout.reversed(values.contiguous()) for name, values in own.items()}
+                previous = tuple(state[entry] for state in self.initial_state)
+                steps = _step_residuals(self.spec.cell, own, previous)
+                found.append(layout.reversed(steps[..., None])[..., 0] if direction == "reverse" else steps)
+        return torch.stack(found).amax(dim=0)
 
 
 def trace(
@@ -97,19 +145,24 @@ def trace(
     sequence_lengths: Tensor | Sequence[int] | None = None,
     initial_state: State | Tensor | Sequence[Tensor] | None = None,
     selection: Selection | None = None,
+    *,
+    grad: bool = False,
 ) -> Trace:
     """Run a recurrent module as in evaluation mode and return every gate and state on the way.
 
-    The inputs and the initial state are what `module(inputs, initial_state)` takes. No gradients are recorded.
+    The inputs and the initial state are what `module(inputs, initial_state)` takes. No gradients are recorded, unless
+    `grad` asks for them.
 
     Args:
-        module: any `nn.LSTM`; dropout between its layers is not applied.
+        module: any `nn.LSTM`, `nn.GRU` or `nn.RNN`; dropout between its layers is not applied.
         inputs: (time, batch, feature), or (batch, time, feature) if the module is `batch_first`; padded on the right.
             Or (time, feature) without a batch, a `PackedSequence`, or a list of (time, feature) tensors.
         sequence_lengths: (batch,) true lengths of padded `inputs`; the whole time axis when not given.
         initial_state: the module's (h0, c0), each (layers · directions, batch, size), or (layers · directions, size)
             for inputs without a batch; zeros when not given.
-        selection: what to keep; every signal, layer, direction, unit and step when not given.
+        selection: what to keep; the cell's default signals, every layer, direction, unit and step when not given.
+        grad: whether signals, output and final state can be differentiated with respect to the parameters, the inputs
+            and the initial state. Then the equations are run in a loop, which is slow.
 
     Raises:
         InvalidInput: a shape does not fit the module, a length lies outside 1…time, or the selection names what the
@@ -119,14 +172,16 @@ def trace(
     parameters = Parameters.of(module)
     spec = parameters.spec
     selection = (selection or _EVERYTHING).resolve(spec)
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         batch, given_lengths = _read(inputs, sequence_lengths, spec, is_batch_first=module.batch_first)
         lengths, numbers = _lengths(given_lengths, batch)
-        batch = _detached(batch.to(parameters.weights[0].weight_ih))
+        batch = batch.to(parameters.weights[0].weight_ih)
         layout = BatchLayout(numbers, batch.shape[1], batch.device)
         is_unbatched = isinstance(inputs, Tensor) and inputs.dim() == _UNBATCHED
         state = _initial_state(initial_state, spec, batch, is_unbatched=is_unbatched)
-        run = parameters, batch, lengths, layout, state, selection
+        if grad:
+            return _differentiable(module, spec, batch, lengths, layout, state, selection)
+        run = parameters, _detached(batch), lengths, layout, State(*map(_detached, state)), selection
         try:
             return _trace(*run)
         except LayoutChanged as error:
@@ -171,6 +226,66 @@ def _trace(
     )
 
 
+def _differentiable(
+    module: nn.RNNBase,
+    spec: Spec,
+    inputs: Tensor,
+    lengths: Tensor,
+    layout: BatchLayout,
+    initial: State,
+    selection: Selection,
+) -> Trace:
+    """The trace by the equations alone, with a graph of gradients; no memory is written twice."""
+    cell, entries = spec.cell, initial.entries()
+    layer_input = layout.with_zero_padding(inputs.transpose(0, 1))  # (time, batch, feature)
+    padding_places = ~padding.is_valid(lengths, layout.time).T[..., None].to(inputs.device)  # (time, batch, 1)
+    found: list[dict[str, Tensor]] = []  # of each layer and direction, in input time: (time, batch, unit)
+    finals: list[State] = []
+    largest = [inputs.new_zeros(layout.batch)]  # (batch,) residuals
+    for layer in range(spec.num_layers):
+        for direction in spec.directions:
+            previous, weights = entries[len(found)], Weights.of(module, layer, direction)
+            read = layout.reversed(layer_input) if direction == "reverse" else layer_input
+            parts, final = [], None
+            for chunk in reference.chunks(cell, weights, read, previous):
+                parts.append(chunk.signals(cell))
+                final = layout.last_state(chunk, final)
+            signals = {name: torch.cat([part[name] for part in parts]) for name in cell.signal_names}
+            with torch.no_grad():
+                own = {name: values.detach() for name, values in signals.items()}
+                steps = _step_residuals(cell, own, tuple(state[0] for state in previous), weights.weight_hr)
+                largest.append(steps.masked_fill(padding_places[..., 0], 0).amax(dim=0))
+            if direction == "reverse":
+                signals = {name: layout.reversed(values) for name, values in signals.items()}
+            found.append(signals)
+            finals.append(final or previous)
+        layer_input = torch.cat([each["hidden_state"] for each in found[-spec.num_directions :]], dim=-1)
+    kept = [
+        found[layer * spec.num_directions + spec.directions.index(direction)]
+        for layer in selection.layers or ()
+        for direction in selection.directions or ()
+    ]
+    axes = len(selection.layers or ()), len(selection.directions or ())
+    time_steps = selection.time_steps(layout.time)
+    signals = {}
+    for name in selection.signals or ():
+        values = torch.stack([each[name] for each in kept]).masked_fill(padding_places, torch.nan)
+        units = [unit for unit in selection.units or () if unit < values.shape[-1]]
+        values = values[:, time_steps][..., units]  # (layer · direction, time, batch, unit)
+        signals[name] = values.view(*axes, *values.shape[1:]).permute(3, 0, 1, 2, 4)
+    return Trace(
+        signals=signals,
+        spec=spec,
+        selection=selection,
+        sequence_lengths=lengths,
+        output=layer_input.masked_fill(padding_places, torch.nan).transpose(0, 1),
+        initial_state=initial,
+        final_state=State.joined(finals),
+        row_residuals=torch.stack(largest).amax(dim=0),
+        backend="loop",
+    )
+
+
 class _Run:
     """One run of a recurrent module: layer by layer, direction by direction, chunk by chunk."""
 
@@ -196,7 +311,7 @@ class _Run:
         weights, previous = self._weights[entry], self._initial[entry]
         read = layer_input if direction == "forward" else self._layout.reversed(layer_input)
         hidden = final = None
-        for chunk in backend(self._spec.cell, weights, read, previous):
+        for chunk in backend(self._spec.cell, weights, read, previous, on_request=self._buffer.reads_on_request):
             final = self._layout.last_state(chunk, final)
             if self._buffer.wants(layer, direction):
                 self._record(layer, direction, chunk, previous, weights)
@@ -304,7 +419,7 @@ def _initial_state(
             message = f"has shape {tuple(tensor.shape)}; this {_name(spec)} takes {expected}"
             raise InvalidInput.at(Place(("initial_state", name), message))
         batched = tensor[:, None] if is_unbatched else tensor
-        state.append(_detached(batched.to(inputs)))
+        state.append(batched.to(inputs))
     return State(*state)
 
 

@@ -130,7 +130,7 @@ SWAPPED = [
 def test_the_views_take_the_cell_and_its_signals_from_the_service(inspector, tab, asked):
     def described(route):
         info = route.fetch().json()
-        for module in (info, *info["lstms"]):
+        for module in (info, *info["modules"]):
             module.update(cell="other", signals=SWAPPED)
         route.fulfill(json=info)
 

@@ -177,6 +177,21 @@ def _lstm(drawn, draw):
     drawn.add({"type": "lstm"}, lambda values: module(values[-1])[0], width, directions, module)
 
 
+def _gru_or_rnn(drawn, draw):
+    kind = draw(st.sampled_from([{"type": "gru"}, {"type": "rnn"}, {"type": "rnn", "nonlinearity": "relu"}]))
+    module = {"gru": nn.GRU, "rnn": nn.RNN}[kind["type"]](
+        drawn.widths[-1],
+        hidden := draw(st.integers(2, 5)),
+        num_layers=draw(st.integers(1, 2)),
+        bias=draw(st.booleans()),
+        bidirectional=draw(st.booleans()),
+        batch_first=True,
+        **{name: value for name, value in kind.items() if name != "type"},
+    )
+    directions = 2 if module.bidirectional else 1
+    drawn.add(kind, lambda values: module(values[-1])[0], directions * hidden, directions, module)
+
+
 def _directions(drawn, draw):
     if drawn.directions[-1] < 2:
         return
@@ -247,7 +262,7 @@ def _pooled_beside(drawn, draw):
     )
 
 
-MAKERS = [_linear, _conv, _norm, _activation, _lstm, _lstm, _directions, _combined, _pooled_beside]
+MAKERS = [_linear, _conv, _norm, _activation, _lstm, _gru_or_rnn, _directions, _combined, _pooled_beside]
 
 
 @st.composite
@@ -256,7 +271,7 @@ def graphs(draw):
     drawn = Drawn()
     for _ in range(draw(st.integers(0, 5))):
         draw(st.sampled_from(MAKERS))(drawn, draw)
-    _lstm(drawn, draw)
+    draw(st.sampled_from([_lstm, _gru_or_rnn]))(drawn, draw)
     for _ in range(draw(st.integers(0, 3))):
         draw(st.sampled_from(MAKERS))(drawn, draw)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))

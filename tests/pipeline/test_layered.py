@@ -1,5 +1,7 @@
 """A pipeline of layers answers what the torch module gives whose weights it serves, row by row."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -688,3 +690,85 @@ def test_warmup_asks_what_the_model_takes(stack, build, seeded_lstm):
     for pipeline in (stack[1], build(["lstm"], nn.ModuleDict({"lstm": seeded_lstm(3, 4)}), static=2)):
         for query in pipeline.warmup_queries():
             assert isinstance(pipeline.answer(query).output, Tensor)
+
+
+class TestMixedCells:
+    """An LSTM, a GRU and a plain recurrent network in one graph: two have no cell state."""
+
+    STATED = ({"name": "gru", "type": "gru"}, "lstm", {"name": "rnn", "type": "rnn", "nonlinearity": "relu"})
+
+    @pytest.fixture(params=[(0, 1, 2), (1, 0, 2), (2, 0), (0,), (2, 1)], ids=str)
+    def mixed(self, request, build, seeded_lstm):
+        """The pipeline, and its modules in order."""
+        widths, stated = [3], [self.STATED[index] for index in request.param]
+        modules = nn.ModuleDict()
+        for index in request.param:
+            name, width = ("gru", "lstm", "rnn")[index], (4, 5, 6)[index]
+            make = (nn.GRU, seeded_lstm, lambda *given, **named: nn.RNN(*given, nonlinearity="relu", **named))[index]
+            modules[name] = make(widths[-1], width, 2 if index == 0 else 1, batch_first=True)
+            widths.append(width)
+        modules.requires_grad_(requires_grad=False)
+        return build(stated, modules), modules
+
+    @pytest.fixture
+    def rows(self, random):
+        return [torch.randn(length, 3, generator=random) for length in LENGTHS]
+
+    def test_the_states_are_split_as_they_were_joined(self, mixed, random):
+        pipeline, modules = mixed
+        specs = pipeline.state_modules
+        assert list(specs) == list(modules)
+        states = {
+            name: State(*(torch.randn(shape, generator=random) for shape in spec.state_shapes(3).values()))
+            for name, spec in specs.items()
+        }
+        joint = pipeline.join_states(states)
+        assert [value.shape for value in joint] == [value.shape for value in pipeline.initial_state(3)]
+        rows = State.unpacked(joint.packed(), pipeline.state_spec)
+        assert all(torch.equal(mine, other) for mine, other in zip(joint, rows, strict=True))
+        split = pipeline.split_state(joint)
+        if len(modules) == 1:
+            assert split is None
+            return
+        for name, state in split.items():
+            assert state.names == specs[name].cell.states
+            assert all(torch.equal(mine, other) for mine, other in zip(state, states[name], strict=True))
+
+    def test_parts_give_what_the_whole_gives(self, mixed, rows):
+        pipeline, modules = mixed
+        value = rows[0][None]
+        for module in modules.values():
+            value = module(value)[0]
+        last = list(modules)[-1]
+        state, outputs = None, []
+        for part in rows[0].split(2):
+            query = Query(part[None], torch.tensor([len(part)]), initial_state=state, output=True, final_state=True)
+            answer = pipeline.answer(replace(query, module=last))
+            outputs.append(answer.output)
+            state = answer.final_state
+        torch.testing.assert_close(torch.cat(outputs, dim=1), value, rtol=0, atol=1e-6)
+
+    def test_each_module_is_traced_and_explained(self, mixed, rows):
+        pipeline, modules = mixed
+        for name in modules:
+            answer = pipeline.answer(Query(*pad(rows), trace=Selection(), module=name))
+            assert answer.trace.spec.cell.module is type(modules[name])
+            assert answer.trace.residual <= 1e-6
+            for row, sequence in enumerate(rows):
+                value = sequence[None]
+                for each, module in modules.items():
+                    value = module(value)[0]
+                    if each == name:
+                        break
+                torch.testing.assert_close(answer.trace.output[row, : len(sequence)], value[0], rtol=0, atol=1e-6)
+            query = Query(rows[0][None], torch.tensor([5]), explain=Point(0, "forward", 3, 1), module=name)
+            explained = pipeline.answer(query).explained
+            assert explained.residual <= 1e-6
+
+    def test_a_ragged_batch_ends_where_each_row_does(self, mixed, rows):
+        pipeline, _ = mixed
+        together = pipeline.answer(Query(*pad(rows), final_state=True)).final_state
+        for row, sequence in enumerate(rows):
+            alone = pipeline.answer(Query(*pad([sequence]), final_state=True)).final_state
+            for mine, other in zip(together, alone, strict=True):
+                torch.testing.assert_close(mine[:, row], other[:, 0], rtol=0, atol=1e-6)

@@ -175,7 +175,7 @@ class TestWeights:
     def test_a_gru_is_recognised(self, folder):
         weights = {f"lstm.{name}": value for name, value in torch.nn.GRU(3, 4).state_dict().items()}
         folder.save({**folder.module.head.state_dict(prefix="head."), **weights})
-        assert "this looks like an nn.GRU" in refusal(folder, WeightsError)
+        assert "is of type lstm, but its weights are those of an nn.GRU" in refusal(folder, WeightsError)
 
 
 class TestStated:

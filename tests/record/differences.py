@@ -639,6 +639,43 @@ WANTED: tuple[Difference, ...] = (
         names="plain/sessions/openings/inputs",
         text=(("known are initial_state, model, session_id, version", "did you mean 'static_inputs'?"),),
     ),
+    Difference(
+        why="other cells have signals of other names",
+        matching="plain/trace/selections/(unknown signal|signal that is null)( as lines| as npz)?",
+        text=(
+            (
+                "'cell_state' or 'hidden_state'",
+                (
+                    "'cell_state', 'hidden_state', 'reset_gate', 'update_gate', 'candidate', 'recurrent_candidate' "
+                    "or 'pre_activation'"
+                ),
+            ),
+        ),
+    ),
+    Difference(
+        why="how many signals there are is the model's to say",
+        matching="plain/trace/selections/too many signals( as lines| as npz)?",
+        text=(
+            (
+                "List should have at most 6 items after validation, not 7",
+                (
+                    "7 are asked for; this model has 'input_gate', 'forget_gate', 'cell_candidate', 'output_gate', "
+                    "'cell_state', 'hidden_state'"
+                ),
+            ),
+        ),
+    ),
+    Difference(
+        why="between two calls of a module its state may also be changed",
+        names="modules/*",
+        has_text="these are several runs, not one",
+        text=(
+            (
+                "these are several runs, not one",
+                "these are several runs, not one, or its state is changed in between, as by a mask",
+            ),
+        ),
+    ),
     _choices(
         "task",
         "regression, classification, tagging, next_token",

@@ -1,1 +1,1 @@
-"""How the gates of a layer are computed: oneDNN's workspace, a replay of the fused kernel, or a loop of equations."""
+"""How the gates of a layer are computed: oneDNN's workspace, step by step, a replay of the kernel, or the equations."""

@@ -6,8 +6,8 @@ small beside what is returned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -52,8 +52,22 @@ class Chunk(NamedTuple):
         return signals
 
 
-Backend = Callable[[Cell, Weights, Tensor, Tensors], Iterator[Chunk]]
-"""Cell, weights, inputs (time, batch, feature), initial states (1, batch, size) -> chunks in the order of time."""
+class Backend(Protocol):
+    """What computes the signals of one layer and direction."""
+
+    def __call__(
+        self, cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors, *, on_request: bool = True
+    ) -> Iterator[Chunk]:
+        """The chunks in the order of time.
+
+        Args:
+            cell: of the module.
+            weights: of the layer and direction.
+            inputs: (time, batch, feature).
+            initial: each state (1, batch, size).
+            on_request: whether signals are wanted that a trace holds only on request. If not, a block that holds
+                nothing else may be empty: (time, batch, 0).
+        """
 
 
 def split_time(inputs: Tensor, hidden_size: int) -> Iterator[tuple[int, Tensor]]:

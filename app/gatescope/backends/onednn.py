@@ -60,7 +60,14 @@ def check(residual: float) -> None:
         raise LayoutChanged(f"a trace read from oneDNN's workspace left a residual of {residual:.3g}")
 
 
-def chunks(_: Cell, weights: Weights, inputs: Tensor, initial: Tensors) -> Iterator[Chunk]:
+def chunks(
+    cell: Cell,  # noqa: ARG001
+    weights: Weights,
+    inputs: Tensor,
+    initial: Tensors,
+    *,
+    on_request: bool = True,  # noqa: ARG001
+) -> Iterator[Chunk]:
     """Run the kernel over (time, batch, feature) and read its workspace; a `Backend` of the LSTM."""
     for start, part in split_time(inputs, weights.hidden_size):
         chunk = _run(weights, part, initial, start)

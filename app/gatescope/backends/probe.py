@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from gatescope.backends import onednn, onednn_kernel, reference, replay
+from gatescope.backends import onednn, onednn_kernel, reference, replay, stepwise
 from gatescope.backends.chunk import Backend
 from gatescope.backends.parameters import Kind, Parameters
 from gatescope.cells import Cell
@@ -21,7 +21,12 @@ from gatescope.weights import Weights
 
 log = logging.getLogger(__name__)
 
-BACKENDS: dict[str, Backend] = {"workspace": onednn.chunks, "replay": replay.chunks, "loop": reference.chunks}
+BACKENDS: dict[str, Backend] = {
+    "workspace": onednn.chunks,
+    "stepwise": stepwise.chunks,
+    "replay": replay.chunks,
+    "loop": reference.chunks,
+}
 """By name; a cell says which of them can trace it, the fastest first."""
 
 PROBES = ((5, 3), (1, 2), (70, 1))  # time × batch; each is one chunk of the oracle
@@ -64,6 +69,8 @@ def _is_proved(name: str, kind: Kind) -> bool:
         return True
     weights = _random_weights(kind)
     if name == "workspace" and not onednn_kernel.supports(weights):
+        return False
+    if name == "stepwise" and not stepwise.supports(kind.cell, weights):
         return False
     try:
         worst = max(_difference(BACKENDS[name], kind.cell, weights, *shape) for shape in PROBES)

@@ -14,7 +14,14 @@ from gatescope.state import State
 from gatescope.weights import Weights
 
 
-def chunks(cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors) -> Iterator[Chunk]:
+def chunks(
+    cell: Cell,
+    weights: Weights,
+    inputs: Tensor,
+    initial: Tensors,
+    *,
+    on_request: bool = True,  # noqa: ARG001
+) -> Iterator[Chunk]:
     """Run the equations over (time, batch, feature); a `Backend`."""
     states = tuple(state[0] for state in initial)  # (batch, size) each
     for start, part in split_time(inputs, weights.hidden_size):

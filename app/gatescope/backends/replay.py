@@ -15,7 +15,14 @@ from gatescope.state import State
 from gatescope.weights import Weights
 
 
-def chunks(cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors) -> Iterator[Chunk]:
+def chunks(
+    cell: Cell,
+    weights: Weights,
+    inputs: Tensor,
+    initial: Tensors,
+    *,
+    on_request: bool = True,  # noqa: ARG001
+) -> Iterator[Chunk]:
     """Run the fused kernel over (time, batch, feature), then compute what it hid; a `Backend`."""
     for start, part in split_time(inputs, weights.hidden_size):
         hidden_state = run_kernel(cell, weights, part, initial)  # (time, batch, P)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -12,7 +12,7 @@ import httpx
 
 from gatescope.client import endpoints, raw, traces
 from gatescope.client.call import Call
-from gatescope.client.fields import Array
+from gatescope.client.fields import Array, GivenState
 from gatescope.client.method import like
 from gatescope.client.retry import Retry
 from gatescope.client.server import RETRIES, TIMEOUT_S, Server
@@ -125,7 +125,7 @@ class AsyncClient:
         *,
         version: str | None = None,
         session_id: str | None = None,
-        initial_state: tuple[Array, Array] | Mapping[str, Any] | None = None,
+        initial_state: GivenState | None = None,
         static_inputs: Array | None = None,
         static_columns: Sequence[str] | None = None,
     ) -> AsyncSession:

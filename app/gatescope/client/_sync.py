@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -12,7 +12,7 @@ import httpx
 
 from gatescope.client import endpoints, raw, traces
 from gatescope.client.call import Call
-from gatescope.client.fields import Array
+from gatescope.client.fields import Array, GivenState
 from gatescope.client.method import like
 from gatescope.client.retry import Retry
 from gatescope.client.server import RETRIES, TIMEOUT_S, Server
@@ -125,7 +125,7 @@ class Client:
         *,
         version: str | None = None,
         session_id: str | None = None,
-        initial_state: tuple[Array, Array] | Mapping[str, Any] | None = None,
+        initial_state: GivenState | None = None,
         static_inputs: Array | None = None,
         static_columns: Sequence[str] | None = None,
     ) -> Session:

@@ -27,7 +27,7 @@ def models() -> Call[list[dict[str, Any]]]:
 
 
 def model(name: str, version: str | None = None) -> Call[dict[str, Any]]:
-    """One model's ModelInfo: what it takes and gives, the sizes of its LSTM, and examples.
+    """One model's ModelInfo: what it takes and gives, the sizes of its recurrent modules, and examples.
 
     Raises:
         ModelNotFound: there is no such model; a similar name is told.

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
+from gatescope.client.prediction import STATES
+from gatescope.errors import InvalidInput
+
 Array = Any
 """Numbers: an array of NumPy, a tensor of PyTorch, or lists of numbers, all nested as the field's axes say."""
+
+GivenState = tuple[Array, ...] | Mapping[str, Any] | Array
+"""(h, c) of an `nn.LSTM`, h of another module, either under their names, or those of several modules by name."""
+
+_STATE_AXES = 3  # (layers · directions, batch, unit)
 
 Output = Literal["prediction", "output", "final_state"]
 
@@ -28,7 +36,7 @@ class Asked(Chunk, total=False):
     """The fields of a predict body, and the model's version."""
 
     version: str | None
-    initial_state: tuple[Array, Array] | Mapping[str, Any] | None
+    initial_state: GivenState | None
     static_inputs: Array | None
     static_columns: Sequence[str] | None
 
@@ -59,7 +67,7 @@ class Explained(Asked, total=False):
 
 
 def written(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as the API takes them: slices written out, and `nn.LSTM`'s pair (h, c) under its names."""
+    """The fields as the API takes them: slices written out, and states as PyTorch has them under their names."""
     told = {name: value for name, value in given.items() if name != "version"}
     units, span, state = given.get("units"), given.get("time"), given.get("initial_state")
     if isinstance(units, slice):
@@ -73,9 +81,22 @@ def written(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named_state(state: Any) -> Any:
-    """A pair (h, c) under its names; pairs of several modules under theirs."""
+    """(h, c), or h alone, under their names; those of several modules under theirs."""
+    if not isinstance(state, tuple) and _depth(state) == _STATE_AXES:
+        return {STATES[0]: state}
     if isinstance(state, tuple | list):
-        return dict(zip(("hidden_state", "cell_state"), state, strict=True))
-    if not isinstance(state, Mapping) or "modules" in state or {"hidden_state", "cell_state"} & state.keys():
+        if not 0 < len(state) <= len(STATES):
+            raise InvalidInput(
+                f"initial_state: a state is (h, c) of an nn.LSTM or h of others, not {len(state)} arrays"
+            )
+        return dict(zip(STATES, state, strict=False))
+    if not isinstance(state, Mapping) or "modules" in state or set(STATES) & state.keys():
         return state
     return {"modules": {name: _named_state(each) for name, each in state.items()}}
+
+
+def _depth(value: Any) -> int:
+    """How many axes it has, as an array or as lists in lists."""
+    if isinstance(value, list | tuple):
+        return 1 + (_depth(value[0]) if value else 0)
+    return int(getattr(value, "ndim", 0))

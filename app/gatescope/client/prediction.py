@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -12,11 +12,47 @@ if TYPE_CHECKING:
     import xarray
 
 
-class State(NamedTuple):
-    """`nn.LSTM`'s (h, c), each float32 (layers · directions, batch, unit)."""
+STATES = ("hidden_state", "cell_state")
+"""What recurrent modules carry from step to step; an `nn.GRU` and an `nn.RNN` have the first alone."""
 
-    hidden_state: np.ndarray
-    cell_state: np.ndarray
+
+class State(tuple[np.ndarray, ...]):
+    """The states of a recurrent module, each float32 (layers · directions, batch, unit), the hidden state first.
+
+    That is `h, c = state` of an `nn.LSTM`, and `(h,) = state` of an `nn.GRU` or an `nn.RNN`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, hidden_state: np.ndarray, cell_state: np.ndarray | None = None) -> Self:
+        """The state of these arrays."""
+        return tuple.__new__(cls, (hidden_state,) if cell_state is None else (hidden_state, cell_state))
+
+    def __getnewargs__(self) -> tuple[np.ndarray, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"State({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
+
+    @property
+    def hidden_state(self) -> np.ndarray:
+        """The hidden state h."""
+        return self[0]
+
+    @property
+    def cell_state(self) -> np.ndarray:
+        """The cell state c of an `nn.LSTM`.
+
+        Raises:
+            AttributeError: the module has none.
+        """
+        if len(self) < len(STATES):
+            raise AttributeError(f"the state has no 'cell_state'; it has {', '.join(self._asdict())}")
+        return self[1]
+
+    def _asdict(self) -> dict[str, np.ndarray]:
+        """The arrays by name, as a named tuple has them."""
+        return dict(zip(STATES, self, strict=False))
 
 
 def state_of(said: Mapping[str, Any]) -> State | dict[str, State]:

@@ -13,7 +13,7 @@ import numpy as np
 from gatescope import dataset
 from gatescope.client.body import SAFETENSORS, encode
 from gatescope.client.call import Call, path
-from gatescope.client.fields import Array, Chunk, Selected, written
+from gatescope.client.fields import Array, Chunk, GivenState, Selected, written
 from gatescope.client.prediction import State, Step, state_of
 from gatescope.client.reply import fields, json, nothing
 from gatescope.errors import SessionExists, SessionNotFound
@@ -27,7 +27,7 @@ class Stream:
     """None for a session that is there already."""
     version: str | None = None
     session_id: str | None = None
-    initial_state: tuple[Array, Array] | Mapping[str, Any] | None = None
+    initial_state: GivenState | None = None
     static_inputs: Array | None = None
     static_columns: Sequence[str] | None = None
     steps: int | None = field(default=None, init=False)
@@ -91,7 +91,7 @@ class Stream:
         """
         return Call("GET", self._path("state"), _state)
 
-    def to_write_state(self, state: tuple[Array, Array] | Mapping[str, Any]) -> Call[None]:
+    def to_write_state(self, state: GivenState) -> Call[None]:
         """Go on from another state, each (layers · directions, 1, unit).
 
         Raises:

@@ -26,12 +26,6 @@ def nothing():
     return None
 
 
-class Cells(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cell = nn.LSTMCell(3, 4)
-
-
 def no_lstm():
     return nn.Linear(3, 2)
 

@@ -1,4 +1,4 @@
-"""A custom module predicts what its own forward gives, and each of its LSTMs is traced as the equations have it."""
+"""A custom module predicts what its own forward gives, and what recurs inside is traced as the equations have it."""
 
 import copy
 
@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 import example_modules as examples
-from example_modules import faulty
+from example_modules import cells, faulty, streams
 from gatescope.backends import reference
-from gatescope.cells import LSTM
 from gatescope.decompose import Point
 from gatescope.errors import DeadlineExceeded, InvalidInput, ModuleError, ModuleFailed, ReplyTooLarge, TraceTooLarge
 from gatescope.padding import pad
@@ -83,7 +82,7 @@ def assert_predicts(pipeline, module, rows, *also):
 
 
 def assert_traces(pipeline, name, rows, expected, state=None):
-    """Each row's trace of this LSTM is that of the equations over what is expected to go in, in float64."""
+    """Each row's trace of this module is that of the equations over what is expected to go in, in float64."""
     answer = ask(pipeline, rows, module=name, trace=Selection(), output=True, final_state=True)
     assert answer.module == name
     assert answer.trace.residual < 1e-5
@@ -92,16 +91,17 @@ def assert_traces(pipeline, name, rows, expected, state=None):
     for index, read in enumerate(expected):
         own = None if state is None else state(index)
         oracle = reference.run(pipeline.lstms[name], read.double(), own)
-        for signal in LSTM.signal_names:
+        for signal in pipeline.spec_of(name).signal_names:
             values = answer.trace.signals[signal][index]
             torch.testing.assert_close(values[:, :, : len(read)].double(), oracle[signal], rtol=0, atol=1e-5)
             assert values[:, :, len(read) :].isnan().all()
         output = answer.output[index]
         torch.testing.assert_close(output[: len(read)].double(), oracle["output"], rtol=0, atol=1e-5)
         assert output[len(read) :].isnan().all()
-        last = oracle["cell_state"][:, 0, -1]
-        final = answer.final_state.cell_state[:: pipeline.spec_of(name).num_directions, index]
-        torch.testing.assert_close(final.double(), last, rtol=0, atol=1e-5)
+        for name_of_state, final in answer.final_state.named().items():
+            last = oracle[name_of_state][:, 0, -1]  # forward
+            forward = final[:: pipeline.spec_of(name).num_directions, index]
+            torch.testing.assert_close(forward.double(), last, rtol=0, atol=1e-5)
     return answer
 
 
@@ -243,6 +243,315 @@ class TestExamples:
         assert assert_traces(pipeline, "lstm", rows, rows).aligned
 
 
+LOOPS = [("LSTMCell", {}), ("GRUCell", {"bias": False}), ("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu"})]
+
+
+class TestCells:
+    @pytest.mark.parametrize(("kind", "arguments"), LOOPS)
+    def test_a_cell_in_a_loop(self, build, rows, kind, arguments):
+        module = cells.Loop(kind, **arguments)
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        assert assert_traces(pipeline, "cell", rows, rows).aligned
+        assert list(pipeline.module_inputs("cell").names) == ["f0", "f1", "f2"]
+        assert pipeline.spec.cell.cell_module.__name__ == kind
+        assert pipeline.spec.bias == arguments.get("bias", True)
+        assert set(pipeline.parameters()) == set(module.parameters())  # the cell's weights are not there twice
+
+    def test_two_cells_a_step_one_of_them_backwards(self, build, rows):
+        module = cells.BothWays()
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        assert assert_traces(pipeline, "forwards", rows, rows).aligned
+        answer = assert_traces(pipeline, "backwards", rows, [row.flip(0) for row in rows])  # time is the cell's own
+        assert list(pipeline.lstms) == ["forwards", "backwards"]
+        exact, state = wide(module).backwards, None
+        for step in rows[2].double().flip(0):
+            state = exact(step, state)
+        torch.testing.assert_close(answer.trace.hidden_state[2, 0, 0, 11].double(), state, rtol=0, atol=1e-5)
+
+    def test_modules_and_cells_of_every_kind_in_one(self, build, rows):
+        module = cells.Mixed()
+        pipeline = build(module, output={"names": ("x",)})
+        assert list(pipeline.lstms) == ["gru", "rnn", "lstm", "cells.0", "cells.1", "unused"]
+        kinds = [pipeline.spec_of(name).cell for name in pipeline.lstms]
+        assert [cell.name for cell in kinds] == ["gru", "rnn", "lstm", "lstm", "rnn", "rnn"]
+        assert [cell.nonlinearity for cell in kinds] == [None, "relu", None, None, "tanh", "tanh"]
+        assert_predicts(pipeline, module, rows)
+        exact = wide(module)
+        read = [[row.double() for row in rows]]
+        read.append([exact.gru(row[:, None])[0][:, 0] for row in read[-1]])
+        read.append([exact.rnn(row[None])[0][0] for row in read[-1]])
+        last = [exact.lstm(row[None])[0][0, -1] for row in read[-1]]
+        read.append([step.expand(3, -1) for step in last])
+        above = []
+        for step in last:
+            state, steps = None, []
+            for _ in range(3):
+                state = exact.cells[0](step[None], state)
+                steps.append(state[0][0])
+            above.append(torch.stack(steps))
+        read.append(above)
+        for name, expected in zip(pipeline.lstms, read, strict=False):
+            assert_traces(pipeline, name, rows, expected)
+        with pytest.raises(InvalidInput, match=r"'unused' did not run"):
+            ask(pipeline, rows, module="unused", trace=Selection())
+
+    @pytest.mark.parametrize(
+        "how", ["without_gradients", "in_inference_mode", "dropped", "masked_in_padding", "in_place"]
+    )
+    def test_ways_of_calling_that_make_one_run(self, build, rows, how):
+        module = cells.Told(how)
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        assert assert_traces(pipeline, "cell", rows, rows).aligned
+
+    def test_row_by_row_is_traced_one_sequence_at_a_time(self, build, rows):
+        module = cells.Told("row_by_row")
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        assert_traces(pipeline, "cell", rows[:3], rows[:3])
+        with pytest.raises(InvalidInput, match=r"module: 'cell' is called 14 times, and call 7 does not begin in the"):
+            ask(pipeline, [rows[1], rows[3]], trace=Selection())
+
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ("masked", "does not begin in the state where call .* its state is changed in between, as by a mask"),
+            ("scaled", "'cell' is called 24 times, and call 1 does not begin in the state where call 0 ended"),
+            ("twice_a_step", "'cell' is called 48 times, and call 1 does not begin in the state where call 0 ended"),
+            ("own_batch", "'cell' reads a batch of 2 where there are 1 sequences"),
+        ],
+    )
+    def test_what_is_no_run_over_the_sequences_predicts_and_says_why(self, build, rows, how, said):
+        module = cells.Told(how)
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        with pytest.raises(InvalidInput, match=said):
+            ask(pipeline, rows[:1], trace=Selection())
+        assert_predicts(pipeline, module, rows)
+
+    def test_a_batch_that_shrinks_is_refused(self, build, rows):
+        module = cells.Told("fewer_rows")
+        with pytest.raises(ModuleError, match="the rows of a batch depend on one another"):
+            build(module)
+        pipeline = build(cells.Told("without_gradients"))
+        pipeline.module.how = "fewer_rows"
+        with pytest.raises(InvalidInput, match=r"'cell' is called 7 times, calls 2 and 3 with batches of 2 and 1"):
+            ask(pipeline, [rows[1], rows[3]], trace=Selection())
+
+    def test_one_call_is_a_run_of_one_step(self, build, rows):
+        pipeline = build(cells.CellAlone(), None, {})
+        assert not assert_traces(pipeline, "cell", rows, [row[-1:] for row in rows]).aligned
+
+    def test_a_weight_that_is_computed_from_others(self, build, rows):
+        module = cells.NormedLoop()
+        pipeline = build(module)
+        assert_predicts(pipeline, module, rows)
+        answer = assert_traces(pipeline, "cell", rows, rows)
+        exact, state = wide(module), None
+        for step in rows[1].double():
+            state = exact.cell(step, state)
+        torch.testing.assert_close(answer.trace.hidden_state[1, 0, 0, 6].double(), state, rtol=0, atol=1e-5)
+
+    def test_one_unit_of_a_cell_is_explained(self, build, rows):
+        pipeline = build(cells.Loop("GRUCell"))
+        answer = ask(pipeline, rows[1:2], explain=Point(0, "forward", -1, 2))
+        expected = reference.run(pipeline.lstms["cell"], rows[1].double())["hidden_state"][0, 0, -1, 2]
+        assert answer.explained.decomposition.updates["hidden_state"].value == pytest.approx(float(expected), abs=1e-6)
+
+    def test_its_hooks_are_removed(self, build, rows):
+        module = cells.Loop()
+        pipeline = build(module)
+        ask(pipeline, rows, trace=Selection())
+        assert not any(inner._forward_hooks or inner._forward_pre_hooks for inner in module.modules())
+
+
+def in_parts(pipeline, inputs, sizes, state=None):
+    """The prediction of each part of (batch, time, …), the state carried; the last state."""
+    values = []
+    for part in inputs.split(sizes, dim=1):
+        lengths = torch.full((len(part),), part.shape[1])
+        answer = pipeline.answer(Query(part, lengths, initial_state=state, final_state=True))
+        values.append(answer.prediction.values)
+        state = answer.final_state
+    return values, state
+
+
+STREAMS = [
+    (streams.Stream, {"kind": "LSTM"}),
+    (streams.Stream, {"kind": "LSTM", "layers": 1}),
+    (streams.Stream, {"kind": "GRU"}),
+    (streams.Stream, {"kind": "RNN", "nonlinearity": "relu"}),
+    (streams.DictStream, {"kind": "GRU", "layers": 1}),
+    (streams.CellStream, {}),
+]
+
+
+class TestInParts:
+    @pytest.fixture(params=STREAMS, ids=str)
+    def module(self, request):
+        kind, arguments = request.param
+        return kind(**arguments)
+
+    def own(self, module, inputs, state=None):
+        made = module(inputs, state)
+        return (made["prediction"], made["final_state"]) if isinstance(made, dict) else made
+
+    def test_parts_are_the_whole(self, build, module, random):
+        pipeline = build(module)
+        assert (pipeline.runs_in_parts, pipeline.parts_refusal) == (True, None)
+        inputs = torch.randn(3, 12, 3, generator=random)
+        expected, state = self.own(module, inputs)
+        for sizes in ([12], [1] * 12, [5, 1, 6]):
+            values, reached = in_parts(pipeline, inputs, sizes)
+            torch.testing.assert_close(torch.cat(values, dim=1), expected, rtol=0, atol=1e-5)
+            own = State(*(state if isinstance(state, tuple) else (state,)))
+            for given, theirs in zip(reached, own, strict=True):
+                torch.testing.assert_close(given.reshape(theirs.shape), theirs, rtol=0, atol=1e-5)
+
+    def test_its_state_has_the_layout_of_the_module_that_runs_first(self, build, module, random):
+        pipeline = build(module)
+        assert pipeline.state_modules == {next(iter(pipeline.lstms)): pipeline.spec}
+        begin = pipeline.initial_state(2)
+        assert {name: tuple(value.shape) for name, value in begin.named().items()} == pipeline.spec.state_shapes(2)
+        inputs = torch.randn(2, 7, 3, generator=random)
+        values, _ = in_parts(pipeline, inputs, [3, 4], begin)
+        torch.testing.assert_close(torch.cat(values, dim=1), self.own(module, inputs)[0], rtol=0, atol=1e-5)
+        packed = State.unpacked(begin.packed(), pipeline.state_spec)
+        assert all(torch.equal(*pair) for pair in zip(packed, begin, strict=True))
+
+    def test_a_traced_part_begins_where_the_one_before_ended(self, build, module, random):
+        pipeline = build(module)
+        inputs, name = torch.randn(2, 9, 3, generator=random), next(iter(pipeline.lstms))
+        whole = pipeline.answer(Query(inputs, torch.tensor([9, 9]), trace=Selection())).trace
+        first = Query(inputs[:, :4], torch.tensor([4, 4]), final_state=True)
+        state = pipeline.answer(first).final_state
+        asked = Query(inputs[:, 4:], torch.tensor([5, 5]), initial_state=state, trace=Selection(), final_state=True)
+        answer = pipeline.answer(asked)
+        assert answer.module == name
+        for signal, values in answer.trace.signals.items():
+            torch.testing.assert_close(values, whole.signals[signal][:, :, :, 4:], rtol=0, atol=1e-5)
+        for given, own in zip(answer.final_state, answer.trace.final_state, strict=True):
+            torch.testing.assert_close(given, own, rtol=0, atol=1e-6)
+
+    def test_a_horizon_goes_on_from_the_state(self, build, module, rows, random):
+        pipeline = build(module, output=TestHorizon.NEXT)
+        future = torch.randn(4, 6, 3, generator=random)
+        future[..., 0] = torch.nan
+        calls = []
+        handle = module.register_forward_pre_hook(lambda _, args: calls.append(args[0].shape[1]))
+        answer = ask(pipeline, rows, horizon=6, future_inputs=future)
+        handle.remove()
+        assert sorted(calls) == sorted([*{len(row) for row in rows}, *[1] * 5])
+        for index, row in enumerate(rows):
+            predicted, _ = TestHorizon().by_hand(module, row, future[index], self.own_last)
+            torch.testing.assert_close(answer.prediction.values[index], predicted, rtol=0, atol=1e-5)
+
+    def own_last(self, made):
+        return (made["prediction"] if isinstance(made, dict) else made[0])[0, -1]
+
+    def test_a_prediction_per_sequence(self, build, rows, random):
+        module = streams.LastStream("GRU")
+        pipeline = build(module)
+        assert pipeline.runs_in_parts
+        future = torch.randn(4, 5, 3, generator=random)
+        values = ask(pipeline, rows, horizon=5, future_inputs=future).prediction.values
+        for index, row in enumerate(rows):
+            whole = torch.cat((row, future[index]))
+            expected = torch.cat([module(whole[None, : len(row) + step])[0] for step in range(1, 6)])
+            torch.testing.assert_close(values[index], expected, rtol=0, atol=1e-5)
+
+    def test_packed_tokens_end_each_in_their_own_state(self, build, letters):
+        module = streams.TokenStream()
+        pipeline = build(module, "next_token", {}, TOKENS)
+        assert pipeline.runs_in_parts
+        answer = ask(pipeline, letters, final_state=True)
+        for index, row in enumerate(letters):
+            _, state = module(row[None], torch.tensor([len(row)]))
+            torch.testing.assert_close(answer.final_state.hidden_state[:, index], state[:, 0], rtol=0, atol=1e-6)
+        written = ask(pipeline, letters, horizon=4).prediction.choices
+        for index, row in enumerate(letters):
+            read = row
+            for _ in range(4):
+                read = torch.cat((read, module(read[None], torch.tensor([len(read)]))[0][0, -1].argmax()[None]))
+            assert written[index].tolist() == read[len(row) :].tolist()
+
+    def test_where_it_begins_is_the_modules_own(self, build):
+        module = streams.CellStream()
+        pipeline = build(module)
+        begin = pipeline.initial_state(3)
+        assert torch.equal(begin.hidden_state, module.h0.expand(1, 3, -1))
+        assert torch.equal(begin.cell_state, module.c0.expand(1, 3, -1))
+
+    def test_a_module_without_a_head(self, build, random):
+        pipeline = build(streams.Stream("GRU"), None, {})
+        assert pipeline.runs_in_parts
+        inputs = torch.randn(1, 6, 3, generator=random)
+        whole = pipeline.answer(Query(inputs, torch.tensor([6]), output=True, final_state=True))
+        first = pipeline.answer(Query(inputs[:, :2], torch.tensor([2]), final_state=True))
+        asked = Query(inputs[:, 2:], torch.tensor([4]), initial_state=first.final_state, output=True)
+        torch.testing.assert_close(pipeline.answer(asked).output, whole.output[:, 2:], rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ("no_state", "its forward gives no state back; let it return the prediction and the state"),
+            ("old_state", "it gives something else"),
+            ("lost_state", "it gives something else"),
+            ("lost_state_unseen", "it gives something else"),
+            ("neighbours", "it gives something else"),
+            ("mean", "it gives something else"),
+            ("fails_on_one_step", "a trial in parts failed: the module's forward gives NaN or Infinity"),
+            ("own_steps", "it predicts steps of its own"),
+        ],
+    )
+    def test_a_module_that_cannot_is_served_whole(self, build, rows, how, said):
+        module = streams.Wrong(how)
+        pipeline = build(module)
+        assert not pipeline.runs_in_parts
+        assert said in pipeline.parts_refusal
+        assert pipeline.state_modules == {}
+        values = ask(pipeline, rows[:1]).prediction.values
+        own = module(rows[0][None])
+        torch.testing.assert_close(values, own if how == "no_state" else own[0], rtol=0, atol=1e-5)
+
+    def test_a_state_behind_the_padding_is_none_to_go_on_from(self, build):
+        pipeline = build(streams.TokenStream(packs=False), "next_token", {}, TOKENS)
+        assert "it gives something else" in pipeline.parts_refusal
+
+    def test_one_trial_step_cannot_be_divided(self, build):
+        assert "`trial_steps` = 1" in build(streams.Stream(), steps=1).parts_refusal
+        for steps in (2, 3):
+            assert build(streams.Stream(), steps=steps).runs_in_parts
+
+    def test_a_forward_without_a_state(self, build):
+        assert build(examples.Forecaster()).parts_refusal == "its forward has no parameter `initial_state`"
+        assert "gives no state back" in build(examples.Stateful()).parts_refusal
+
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            (
+                "only_hidden",
+                "must be like the one that it takes, a tuple of (1, 2, 4), (1, 2, 4): return the prediction alone,",
+            ),
+            ("two_layers", "gives tuple beside its prediction"),
+            ("three", "gives tuple, not a tensor; return the prediction alone"),
+            ("infinite", "gives NaN or Infinity in its state"),
+        ],
+    )
+    def test_another_state_is_refused_when_loaded(self, build, how, said):
+        assert said in refusal(build, streams.Wrong(how))
+
+    def test_another_state_in_a_request_fails_it(self, build, rows):
+        module = streams.Stream()
+        pipeline = build(module)
+        module.give = lambda prediction, state: (prediction, state[0])
+        with pytest.raises(ModuleFailed, match=r"gives a tensor \(2, 1, 4\) beside its prediction"):
+            ask(pipeline, rows[:1], final_state=True)
+
+
 class TestHorizon:
     NEXT = {"names": ("f0", "spare"), "predicts": "next_step"}  # noqa: RUF012 (read only)
 
@@ -377,12 +686,13 @@ class TestRefusedWhenLoaded:
         assert ("`trial_steps`" in message) == ("raised" in message)
 
     def test_a_missing_batch_first(self, build):
-        assert "is an nn.LSTM without batch_first given" in refusal(build, faulty.TimeFirst())
+        assert "is a recurrent module without batch_first given" in refusal(build, faulty.TimeFirst())
 
-    def test_no_lstm_or_one_that_is_never_called(self, build):
-        assert refusal(build, faulty.no_lstm()) == "the module has no nn.LSTM to look into"
-        assert "'cell' is an nn.LSTMCell" in refusal(build, faulty.Cells())
-        assert "calls none of its nn.LSTMs (lstm)" in refusal(build, faulty.NeverCalled())
+    def test_no_recurrent_module_or_one_that_is_never_called(self, build):
+        expected = "the module has none of nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell, nn.RNN, nn.RNNCell to look into"
+        assert refusal(build, faulty.no_lstm()) == expected
+        assert "calls none of its recurrent modules (lstm)" in refusal(build, faulty.NeverCalled())
+        assert "calls none of its recurrent modules (cell)" in refusal(build, cells.Told("never"))
 
     @pytest.mark.parametrize(
         ("task", "output", "said"),

@@ -48,6 +48,63 @@ def test_an_nn_lstmcell_is_an_nn_lstm_stepped(made, random, bias):
     torch.testing.assert_close(layer.module(inputs)[0], torch.stack(outputs, dim=1), rtol=0, atol=1e-6)
 
 
+FURTHER = [
+    ({"type": "gru"}, nn.GRU, {}),
+    ({"type": "rnn"}, nn.RNN, {}),
+    ({"type": "rnn", "nonlinearity": "relu"}, nn.RNN, {"nonlinearity": "relu"}),
+]
+
+
+@pytest.mark.parametrize(("stated", "kind", "own"), FURTHER)
+class TestFurtherTypes:
+    @pytest.mark.parametrize("arguments", ARGUMENTS[:3], ids=str)
+    def test_its_module_is_the_one_that_the_weights_are_of(self, made, random, stated, kind, own, arguments):
+        module = kind(3, 4, batch_first=True, **own, **arguments).requires_grad_(requires_grad=False)
+        layer = made(stated, module, Shape(3))
+        inputs = torch.randn(2, 5, 3, generator=random)
+        torch.testing.assert_close(layer.module(inputs)[0], module(inputs)[0], rtol=0, atol=0)
+        assert type(layer.module) is kind
+        assert layer.spec.cell.nonlinearity == getattr(module, "nonlinearity", None)
+        assert layer.shape.width == module(inputs)[0].shape[-1]
+        assert layer.shape.directions == (2 if arguments.get("bidirectional") else 1)
+
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_a_cell_is_its_module_stepped(self, made, random, stated, kind, own, bias):
+        cell = {nn.GRU: nn.GRUCell, nn.RNN: nn.RNNCell}[kind](3, 4, bias=bias, **own).requires_grad_(
+            requires_grad=False
+        )
+        layer = made(stated, cell, Shape(3))
+        inputs = torch.randn(2, 5, 3, generator=random)
+        state, outputs = None, []
+        for step in inputs.unbind(1):
+            state = cell(step, state)
+            outputs.append(state)
+        torch.testing.assert_close(layer.module(inputs)[0], torch.stack(outputs, dim=1), rtol=0, atol=1e-6)
+        assert type(layer.module) is kind
+
+    @pytest.mark.parametrize("arguments", ARGUMENTS[:3], ids=str)
+    def test_its_one_state_is_learned(self, made, random, stated, kind, own, arguments):
+        module = kind(3, 4, batch_first=True, **own, **arguments)
+        entries = module.num_layers * (2 if module.bidirectional else 1)
+        learned = torch.randn(entries, 1, 4, generator=random)
+        layer = made(stated | {"initial_hidden_state": "it.h0"}, {**module.state_dict(), "h0": learned}, Shape(3))
+        (state,) = layer.initial_state(5)
+        assert torch.equal(state, learned.expand(-1, 5, -1))
+
+    def test_another_type_is_refused_with_both(self, made, stated, kind, own):
+        for other in {"lstm", "gru", "rnn"} - {stated["type"]}:
+            named = rf"is of type {other}, but its weights are those of an nn\.{kind.__name__}"
+            with pytest.raises(WeightsError, match=named):
+                made({"type": other}, kind(3, 4, **own), Shape(3))
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_what_has_no_cell_state_learns_none(made, cell):
+    module = {"gru": nn.GRU, "rnn": nn.RNN}[cell](3, 4)
+    with pytest.raises(ValueError, match="initial_cell_state"):
+        made({"type": cell, "initial_cell_state": "it.c0"}, module, Shape(3))
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 4), (2, 4), (8,)])
 def test_learned_states_are_read_in_any_shape_of_as_many_numbers(made, seeded_lstm, random, shape):
     module = seeded_lstm(3, 4, 2, batch_first=True)
@@ -100,9 +157,11 @@ def test_what_is_stated_must_agree_with_the_weights(made, seeded_lstm, argument)
 
 
 def test_weights_of_no_lstm_name_the_layer(made):
-    with pytest.raises(WeightsError, match=r"layer 'it': .*this looks like an nn\.GRU"):
+    with pytest.raises(WeightsError, match=r"layer 'it' is of type lstm, but its weights are those of an nn\.GRU"):
         made(STATED, nn.GRU(3, 4), Shape(3))
-    with pytest.raises(WeightsError, match=r"layer 'it': no nn\.LSTM.*'weight_ih_l0' is missing"):
+    with pytest.raises(
+        WeightsError, match=r"layer 'it': no nn\.LSTM or nn\.GRU or nn\.RNN stands.*'weight_ih_l0' is missing"
+    ):
         made(STATED, {}, Shape(3))
 
 

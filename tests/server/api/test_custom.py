@@ -1,7 +1,8 @@
-"""Modules of their own behind the same routes: every format, every error, a choice of LSTMs."""
+"""Modules of their own behind the same routes: every format, every error, a choice of recurrent modules."""
 
 import io
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from safetensors.torch import save_model
 import example_modules as examples
 from example_modules import faulty
 from gatescope.backends.reference import run
+from gatescope.capture import over_time
 from gatescope.cells import LSTM
+from gatescope.state import State
 
 FEATURES = 'kind = "features"\nfeatures = [{name = "a"}, {name = "b"}, {name = "c"}]'
 TOKENS = 'kind = "tokens"\nvocabulary = "characters"\ncharacters = "abcde"'
@@ -38,15 +41,24 @@ MODELS = {
     "stateful": ("Stateful", "regression", FEATURES, XY),
     "siamese": ("Siamese", "regression", FEATURES.replace("]", ', {name = "d"}]'), 'names = ["x"]'),
     "alone": ("Alone", None, FEATURES, ""),
+    "loop": ("cells:BothWays", "regression", FEATURES, XY),
+    "stream": ("streams:CellStream", "regression", FEATURES, XY + '\npredicts = "next_step"'),
+    "reader": ("streams:TokenStream", "next_token", TOKENS, ""),
+    "mixed": ("cells:Mixed", "regression", FEATURES, 'names = ["x"]'),
     "failing": ("faulty:Faulty", "regression", FEATURES, XY),
 }
+
+
+def _made(factory):
+    package, _, name = factory.rpartition(":")
+    return getattr(import_module(f"example_modules.{package}") if package else examples, name)()
 
 
 @pytest.fixture(scope="module")
 def modules():
     torch.manual_seed(1)
     made = {
-        name: (faulty.Faulty("refuses_long") if name == "failing" else getattr(examples, factory)()).eval()
+        name: (faulty.Faulty("refuses_long") if name == "failing" else _made(factory)).eval()
         for name, (factory, *_) in MODELS.items()
     }
     with torch.no_grad():
@@ -142,7 +154,7 @@ def test_model_info_names_every_lstm_and_the_first_is_the_default(server):
     assert info["trace_method"] in {"workspace", "replay", "loop"}
 
 
-@pytest.mark.parametrize("model", ["forecaster", "attention", "decoder", "alone"])
+@pytest.mark.parametrize("model", ["forecaster", "attention", "decoder", "alone", "loop", "mixed"])
 def test_a_trace_is_the_same_in_all_four_formats(post, body, model):
     asked = body | {"outputs": ["output", "final_state"], "time": {"step": 2}}
     whole = post(f"{model}/trace", asked)
@@ -156,7 +168,7 @@ def test_a_trace_is_the_same_in_all_four_formats(post, body, model):
     assert end["residual"] == whole["residual"] < 1e-6
     assert end["output"] == whole["output"]
     assert header["sequence_lengths"] == whole["sequence_lengths"] == tensors["sequence_lengths"].tolist()
-    for signal in LSTM.signal_names:
+    for signal in whole["signals"]:
         np.testing.assert_array_equal(tensors[signal], arrays[signal])
         for row, (values, length) in enumerate(zip(whole["signals"][signal], whole["sequence_lengths"], strict=True)):
             kept = [index for index, step in enumerate(whole["time_steps"]) if step < length]
@@ -175,6 +187,37 @@ def test_a_trace_over_half_the_steps_says_so(post, modules, rows, body):
         np.testing.assert_allclose(values, run(module.lstm, read.double())["cell_state"].detach(), atol=1e-5)
     last = post("attention/trace", body | {"time": {"start": -1}, "signals": ["cell_state"]})
     assert last["time_steps"] == [4]
+
+
+def test_model_info_names_cells_and_modules_of_every_kind(server):
+    info = server.get("/v1/models/mixed").json()
+    kinds = {"gru": "gru", "rnn": "rnn", "lstm": "lstm", "cells.0": "lstm", "cells.1": "rnn", "unused": "rnn"}
+    assert {module["name"]: module["cell"] for module in info["modules"]} == kinds
+    assert info["modules"][1]["states"] == ["hidden_state"]
+    assert info["modules"][3]["spec"]["num_layers"] == 1
+
+
+@pytest.mark.parametrize("module", ["gru", "rnn", "lstm", "cells.0", "cells.1"])
+def test_each_module_and_cell_is_traced(post, rows, module):
+    reply = post("mixed/trace", {"inputs": rows[0].tolist(), "module": module})
+    assert reply["module"] == module
+    assert reply["residual"] < 1e-6
+    assert reply["sequence_lengths"] == ([3] if module.startswith("cells") else [9])
+    final = post("mixed/predict", {"inputs": rows[0].tolist(), "module": module, "outputs": ["final_state"]})
+    for name, value in final["final_state"].items():
+        np.testing.assert_allclose(reply["final_state"][name], value, atol=1e-6)
+
+
+def test_a_cell_that_reads_backwards_has_its_own_time(post, modules, rows):
+    reply = post("loop/trace", {"inputs": rows[0].tolist(), "module": "backwards", "signals": ["hidden_state"]})
+    state, cell = None, modules["loop"].backwards
+    for index, step in enumerate(rows[0].flip(0)):
+        state = cell(step, state)
+        np.testing.assert_allclose(
+            np.array(reply["signals"]["hidden_state"])[0, 0, 0, index], state.detach(), atol=1e-5
+        )
+    asked = {"inputs": rows[0].tolist(), "module": "backwards", "time_step": 0, "unit": 1}
+    assert post("loop/explain", asked)["inputs"] is None
 
 
 class TestChoice:
@@ -246,6 +289,39 @@ class TestStates:
                 "msg": "model 'forecaster' takes none: its forward has no parameter of this name",
             }
         ]
+
+
+class TestParts:
+    """A module that gives its state back is run part by part."""
+
+    def test_a_trace_larger_than_any_at_once_is_made_in_parts(self, post, modules):
+        torch.manual_seed(3)
+        long, module = torch.randn(2500, 3), modules["stream"]
+        body = {"inputs": long.tolist()}
+        assert post("stream/trace", body, accept="application/json", status=413)["title"] == "TraceTooLarge"
+        header, *steps, end = post("stream/trace", body, accept="application/x-ndjson").splitlines()
+        begin = State(*(value.detach()[None, None] for value in (module.h0, module.c0)))
+        for name, value in begin.named().items():
+            np.testing.assert_allclose(json.loads(header)["initial_state"][name], value, atol=1e-6)
+        oracle = run(over_time(module.cell), long.double(), State(*(value.double() for value in begin)))
+        made = [json.loads(step)["signals"] for step in steps]
+        assert len(made) == 2500
+        for signal in LSTM.signal_names:
+            values = [step[signal][0][0][0] for step in made]
+            np.testing.assert_allclose(values, oracle[signal][0, 0].detach(), atol=1e-5)
+        end = json.loads(end)
+        assert end["residual"] < 1e-6
+        expected, state = module(long[None])
+        np.testing.assert_allclose(end["prediction"]["values"][0], expected[0].detach(), atol=1e-5)
+        for name, value in zip(LSTM.states, state, strict=True):
+            np.testing.assert_allclose(end["final_state"][name][0], value.detach(), atol=1e-5)
+
+    def test_a_given_state_of_a_cell_has_one_layer(self, post, modules, rows):
+        state = {"hidden_state": [[[0.5, -0.25, 0.1, 0.0]]], "cell_state": [[[1.5, 0.0, -1.0, 0.25]]]}
+        reply = post("stream/predict", {"inputs": rows[0].tolist(), "initial_state": state})
+        given = tuple(torch.tensor(state[name][0]) for name in ("hidden_state", "cell_state"))
+        expected, _ = modules["stream"](rows[0][None], given)
+        np.testing.assert_allclose(reply["prediction"]["values"][0], expected[0].detach(), atol=1e-5)
 
 
 def test_a_horizon_runs_on_or_is_refused_with_the_reason(post, rows):

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gatescope import padding
 from gatescope.pipeline.custom.user_code import foreign
-from gatescope.state import State
+
+_PARTS = 2  # the prediction and the state
+
+
+class Returned(NamedTuple):
+    """What forward returned."""
+
+    prediction: Any
+    state: Any = None  # where it gives one back
 
 
 class ForwardSignature:
     """forward(inputs), with `sequence_lengths` and `initial_state` where it has parameters of these names.
+
+    A forward that takes `initial_state` may return a pair, the prediction and the state behind the inputs, or a dict
+    of `prediction` and `final_state`.
 
     Args:
         module: in evaluation mode.
@@ -31,13 +42,13 @@ class ForwardSignature:
         self.takes_lengths = "sequence_lengths" in parameters
         self.takes_state = "initial_state" in parameters
 
-    def call(self, inputs: Tensor, lengths: Tensor, state: State | None) -> Any:
+    def call(self, inputs: Tensor, lengths: Tensor, hx: Any = None) -> Returned:
         """What forward returns.
 
         Args:
             inputs: (batch, time, feature) floats or (batch, time) ids.
             lengths: (batch,); where forward does not take them, all of them are the time.
-            state: to start from; None where the request has none.
+            hx: the state to start from, as forward takes it; None where the request has none.
 
         Raises:
             ModuleFailed: it raised.
@@ -47,9 +58,17 @@ class ForwardSignature:
         if self.takes_lengths:
             further["sequence_lengths"] = lengths.cpu()  # where packing wants them
         if self.takes_state:
-            further["initial_state"] = None if state is None else tuple(state)
+            further["initial_state"] = hx
         with torch.no_grad(), foreign(f"the module's forward over {_sizes(inputs)}"):
-            return self._module(inputs, **further)
+            return self._split(self._module(inputs, **further))
+
+    def _split(self, returned: Any) -> Returned:
+        if not self.takes_state:
+            return Returned(returned)
+        if isinstance(returned, Mapping) and {"prediction", "final_state"} <= returned.keys():
+            return Returned(returned["prediction"], returned["final_state"])
+        is_pair = isinstance(returned, tuple | list) and len(returned) == _PARTS
+        return Returned(*returned) if is_pair else Returned(returned)
 
     def groups(self, lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Rows (row,) that go into one call, and their longest length: all rows, or those that are equally long."""

@@ -1,20 +1,32 @@
-"""`CustomPipeline`: any module around one or more `nn.LSTM`s; its forward predicts, its LSTMs are traced by hooks."""
+"""`CustomPipeline`: any module around recurrent modules; its forward predicts, hooks trace what runs inside.
+
+The recurrent modules are each `nn.LSTM`, `nn.GRU` and `nn.RNN`, and each `nn.LSTMCell`, `nn.GRUCell` and `nn.RNNCell`,
+of which every call is a time step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gatescope import padding
-from gatescope.capture import Calls, Run, capture_calls
+from gatescope.capture import (
+    Calls,
+    RecurrentModule,
+    Run,
+    capture_calls,
+    gathered_state,
+    over_time,
+    recurrent_modules,
+)
+from gatescope.cells import CELLS
 from gatescope.decompose import explain
 from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline import size
-from gatescope.pipeline.custom.forward_signature import ForwardSignature
+from gatescope.pipeline.custom.forward_signature import ForwardSignature, Returned
 from gatescope.pipeline.custom.output_shape import OutputShape
 from gatescope.pipeline.custom.probe import probe, sizes
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
@@ -22,7 +34,7 @@ from gatescope.pipeline.heads import Head, HeadConfig, Task
 from gatescope.pipeline.horizon import append
 from gatescope.pipeline.layers.layer import Shape
 from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
-from gatescope.pipeline.query import LSTM, Answer, Prediction, Query
+from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -34,15 +46,19 @@ class CustomPipeline(Pipeline):
     Args:
         inputs: what the model takes.
         vocabulary_size: how many tokens there are, for token inputs.
-        head: what its prediction means; None serves its LSTMs alone.
+        head: what its prediction means; None serves its recurrent modules alone.
         module: on its device, with its weights.
         trial_steps: how many time steps the probe has.
 
     Raises:
-        ModuleError: it has no `nn.LSTM`, fails in the probe, or gives another number of values than there are names.
+        ModuleError: it has no recurrent module, fails in the probe, or gives another number of values than there are
+            names.
     """
 
-    runs_in_parts = rows_are_independent = is_reentrant = sums_up = False
+    parts_refusal: str | None
+    """Why a sequence cannot be run part by part, as the end of a sentence; None where it can."""
+
+    rows_are_independent = is_reentrant = sums_up = False
 
     def __init__(
         self,
@@ -54,23 +70,37 @@ class CustomPipeline(Pipeline):
     ) -> None:
         super().__init__(inputs, vocabulary_size)
         task = None if head is None else head.task
-        found = _lstms(module)
+        self._recurrent = _recurrent(module)
         self.encoder = FeatureEncoder(inputs) if isinstance(inputs, FeatureInputs) else nn.Identity()
         self.module = module
         self.eval()
         try:
             self._signature = ForwardSignature(module)
             self.takes_initial_state = self._signature.takes_state
-            self._probed = probe(self._signature, found, self._random_inputs(*sizes(trial_steps)), task)
+            self._probed = probe(self._signature, self._recurrent, self._random_inputs(*sizes(trial_steps)), task)
         except ModuleFailed as error:
             hint = f"; state `trial_steps` if it needs another number of steps than {trial_steps}"
             raise ModuleError(f"a trial run failed: {error}{hint if error.__cause__ else ''}") from error
-        self.lstms = {name: found[name] for name in (*self._probed.ran, *found)}
+        names = dict.fromkeys((*self._probed.ran, *self._recurrent))
+        self.lstms = {name: over_time(self._recurrent[name]) for name in names}
         self.lstm = self.lstm_of(self._probed.ran[0])
         self.state_spec = self.spec
+        self.parts_refusal = self._probed.parts_refusal
+        self.runs_in_parts = self.parts_refusal is None
         self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape)
         self.heads = {} if head is None else {head.name: self._head(head)}
         self.head_modules = nn.ModuleList(self.heads.values())  # under numbers: a name may be one of nn.Module's own
+
+    @property
+    def state_modules(self) -> Mapping[str, Spec]:
+        """The module that runs first, whose layout forward's state has, where it is carried."""
+        return {self._probed.ran[0]: self.spec} if self.runs_in_parts else {}
+
+    def initial_state(self, sequences: int) -> State:
+        """Where forward begins if nobody says where."""
+        if not self.runs_in_parts:
+            return super().initial_state(sequences)
+        return self._probed.state_layout.rows(self._probed.begin, sequences).to(torch.empty(0))
 
     def prediction_shape(self, steps: int, head: str | None = None) -> tuple[int, ...] | None:  # noqa: ARG002 - one
         """As in the probe."""
@@ -85,19 +115,28 @@ class CustomPipeline(Pipeline):
         return ModuleInputs(name in self._probed.aligned, [f"input {index}" for index in range(width)])
 
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
-        """Forward runs again over the whole sequence with each row: it has no state that could be carried."""
-        inputs, lengths = query.inputs, query.sequence_lengths
+        """Forward goes on from its state; without one, it runs again over the whole sequence with each row."""
+        inputs, lengths, state = query.inputs, query.sequence_lengths, query.initial_state
         while True:
-            row = yield self._last(query, inputs, lengths)
-            inputs, lengths = append(inputs, lengths, row[:, None])
+            values, reached = self._values(query.evolve(initial_state=state), inputs, lengths)
+            row = yield _at_end(values, lengths)
+            if reached is None:
+                inputs, lengths = append(inputs, lengths, row[:, None])
+            else:
+                inputs, lengths, state = row[:, None], torch.ones_like(lengths), reached
 
     def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """One forward where there is a prediction per step, else one per further step."""
+        """One forward where there is a prediction per step, else one per further step, from the state if it has one."""
         first = query.sequence_lengths
         if self._probed.output_shape is not None and self._probed.output_shape.per_step:
             steps = torch.arange(query.horizon, device=first.device) + first[:, None]  # (batch, horizon)
-            return self._values(query, inputs, lengths).take_along_dim(steps[..., None], dim=1)
-        return torch.stack([self._last(query, inputs, first + step + 1) for step in range(query.horizon)], dim=1)
+            return self._values(query, inputs, lengths)[0].take_along_dim(steps[..., None], dim=1)
+        if not self.runs_in_parts:
+            further = [self._values(query, inputs, first + step + 1)[0] for step in range(query.horizon)]
+            return torch.stack(further, dim=1)
+        rows, run = torch.arange(len(first), device=first.device), self.predict_on(query)
+        next(run)
+        return torch.stack([run.send(inputs[rows, first + step]) for step in range(query.horizon)], dim=1)
 
     def warmup_queries(self) -> list[Query]:
         """None: the probe was enough."""
@@ -105,25 +144,31 @@ class CustomPipeline(Pipeline):
 
     def _run(self, query: Query) -> Answer:
         lengths, name = query.sequence_lengths, self._name(query.module)
-        watched = {name: self.lstms[name]} if query.looks_inside else {}
-        output_shape = self._probed.output_shape if query.prediction and query.explain is None else None
-        values, runs = [], []
-        for rows, steps, output, calls in (
-            self._parts(query, query.inputs, lengths, watched) if watched or output_shape else ()
-        ):
+        is_explained = query.explain is not None
+        carries = query.final_state and self.runs_in_parts and not is_explained
+        looks_inside = query.output or query.trace is not None or is_explained
+        is_heard = looks_inside or (query.final_state and not carries)
+        watched = {name: self._recurrent[name]} if is_heard else {}
+        output_shape = self._probed.output_shape if query.prediction and not is_explained else None
+        values, runs, states = [], [], []
+        is_run = is_heard or carries or output_shape is not None
+        for rows, steps, returned, calls in self._parts(query, query.inputs, lengths, watched) if is_run else ():
             if output_shape is not None:
-                values.append((rows, output_shape.read(output, lengths[rows], steps)))
+                values.append((rows, output_shape.read(returned.prediction, lengths[rows], steps)))
             if watched:
-                runs.append((rows, Run.of(name, self.lstms[name], calls.get(name, []), len(rows))))
+                runs.append((rows, Run.of(name, watched[name], calls.get(name, []), len(rows))))
+            if carries:
+                states.append((rows, self._probed.state_layout.read(returned.state, len(rows))))
         answer = Answer(lengths, query.inputs, module=name)
         if output_shape is not None:
             predicted = self._scaled(output_shape.gathered(values, query.inputs.shape[1]))
             choices = None if self.head is None else self.head.choices(predicted, lengths)
             answer = replace(answer, prediction=Prediction(predicted, output_shape.steps(lengths), choices))
-        return self._inside(query, answer, Run.gathered(runs)) if runs else answer
+        answer = self._inside(query, answer, Run.gathered(runs)) if runs else answer
+        return replace(answer, final_state=gathered_state(states)) if states else answer
 
     def _inside(self, query: Query, answer: Answer, run: Run) -> Answer:
-        """The same with what is wanted of an LSTM's run, whose lengths need not be those of the inputs."""
+        """The same with what is wanted of a module's run, whose lengths need not be those of the inputs."""
         lstm, lengths = self.lstms[answer.module], run.lengths
         aligned = answer.module in self._probed.aligned and torch.equal(lengths, answer.sequence_lengths.cpu())
         answer = replace(answer, sequence_lengths=lengths, aligned=aligned)
@@ -138,31 +183,29 @@ class CustomPipeline(Pipeline):
         )
 
     def _parts(
-        self, query: Query, inputs: Tensor, lengths: Tensor, watched: Mapping[str, nn.RNNBase]
-    ) -> Iterator[tuple[Tensor, int, Any, Calls]]:
+        self, query: Query, inputs: Tensor, lengths: Tensor, watched: Mapping[str, RecurrentModule]
+    ) -> Iterator[tuple[Tensor, int, Returned, Calls]]:
         """Rows that went into forward together, their padded steps, what it returned and what was heard meanwhile."""
         encoded, state = self.encoder(inputs), query.initial_state
         for rows, steps in self._signature.groups(lengths):
             query.raise_if_cancelled()
             begin = None if state is None else State(*(value[:, rows] for value in state))
             with capture_calls(watched) as calls:
-                output = self._signature.call(encoded[rows, :steps], lengths[rows], begin)
-            yield rows, steps, output, calls
+                hx = self._probed.state_layout.given(begin)
+                returned = self._signature.call(encoded[rows, :steps], lengths[rows], hx)
+            yield rows, steps, returned, calls
 
-    def _values(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The values of the prediction, (batch, time, value) or (batch, value)."""
+    def _values(self, query: Query, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, State | None]:
+        """The values of the prediction, (batch, time, value) or (batch, value), and the state where one is carried."""
         if (output_shape := self._probed.output_shape) is None:
             raise TypeError("a module without a task predicts nothing")
-        parts = [
-            (rows, output_shape.read(output, lengths[rows], steps))
-            for rows, steps, output, _ in self._parts(query, inputs, lengths, {})
-        ]
-        return self._scaled(output_shape.gathered(parts, inputs.shape[1]))
-
-    def _last(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The prediction where each sequence ends, (batch, value)."""
-        values = self._values(query, inputs, lengths)
-        return padding.at_last_step(values, lengths) if values.dim() == 3 else values  # noqa: PLR2004
+        values, states = [], []
+        for rows, steps, returned, _ in self._parts(query, inputs, lengths, {}):
+            values.append((rows, output_shape.read(returned.prediction, lengths[rows], steps)))
+            if self.runs_in_parts:
+                states.append((rows, self._probed.state_layout.read(returned.state, len(rows))))
+        made = self._scaled(output_shape.gathered(values, inputs.shape[1]))
+        return made, gathered_state(states) if states else None
 
     def _name(self, module: str | None) -> str:
         return self._probed.ran[0] if module is None else module
@@ -190,14 +233,17 @@ class CustomPipeline(Pipeline):
         return Head(config, Shape(output_shape.values, is_sequence=output_shape.per_step))
 
 
-def _lstms(module: nn.Module) -> dict[str, nn.LSTM]:
-    """Those inside by name; a module that is one itself is called as in a plain module."""
-    found = {name or LSTM: inner for name, inner in module.named_modules() if isinstance(inner, nn.LSTM)}
-    if found:
+def _recurrent(module: nn.Module) -> dict[str, RecurrentModule]:
+    """Those inside by name."""
+    if found := recurrent_modules(module):
         return found
-    cells = [name for name, inner in module.named_modules() if isinstance(inner, nn.LSTMCell)]
-    hint = f": '{cells[0]}' is an nn.LSTMCell, whose steps are the module's own and cannot be traced" if cells else ""
-    raise ModuleError(f"the module has no nn.LSTM to look into{hint}")
+    kinds = [kind.__name__ for cell in CELLS for kind in (cell.module, cell.cell_module)]
+    raise ModuleError(f"the module has none of {', '.join(f'nn.{kind}' for kind in dict.fromkeys(kinds))} to look into")
+
+
+def _at_end(values: Tensor, lengths: Tensor) -> Tensor:
+    """The prediction where each sequence ends, (batch, value)."""
+    return padding.at_last_step(values, lengths) if values.dim() == 3 else values  # noqa: PLR2004
 
 
 def _horizon_refusal(task: Task | None, output_shape: OutputShape | None) -> str | None:
@@ -210,9 +256,9 @@ def _horizon_refusal(task: Task | None, output_shape: OutputShape | None) -> str
     return None
 
 
-def _check_size(query: Query, run: Run, lstm: nn.RNNBase) -> None:
+def _check_size(query: Query, run: Run, module: nn.RNNBase) -> None:
     """The run's time axis is its own, so what the request asked of it shows only now."""
-    spec, sequences, longest = Spec.from_module(lstm), len(run.inputs), int(run.lengths.max())
+    spec, sequences, longest = Spec.from_module(module), len(run.inputs), int(run.lengths.max())
     most = query.most_bytes
     if query.trace is not None:
         selection = query.trace.resolve(spec)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gatescope.capture import Calls, Run, capture_calls
+from gatescope.capture import Calls, RecurrentModule, Run, capture_calls
 from gatescope.errors import InvalidInput, ModuleFailed
-from gatescope.pipeline.custom.forward_signature import ForwardSignature
+from gatescope.pipeline.custom.forward_signature import ForwardSignature, Returned
 from gatescope.pipeline.custom.output_shape import OutputShape
+from gatescope.pipeline.custom.state_layout import StateLayout
 from gatescope.pipeline.heads import Task
+from gatescope.state import State
 
 _TOLERANCE = 1e-3  # far above what the order of sums does in float32, far below what another row does
+_PARTS_TOLERANCE = 1e-4  # tighter: what a step loses of the steps before it may be little
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,12 @@ class Probed:
     """What the probe has shown."""
 
     output_shape: OutputShape | None  # None without a task
-    ran: tuple[str, ...]  # the LSTMs in the order of their first calls
+    ran: tuple[str, ...]  # the recurrent modules in the order of their first calls
     aligned: frozenset[str]  # those whose time step t reads the inputs' time step t, and no other
     fed_as_is: frozenset[str]  # those that are given the encoded inputs themselves
+    state_layout: StateLayout  # of the state that forward takes and gives, where it does
+    begin: State  # where the module that runs first begins, if nobody says where; of one row
+    parts_refusal: str | None  # why it cannot be run part by part; None where it can
 
 
 def sizes(steps: int) -> tuple[int, int]:
@@ -32,54 +39,63 @@ def sizes(steps: int) -> tuple[int, int]:
     return (3 if steps == 2 else 2), steps  # noqa: PLR2004
 
 
-def probe(signature: ForwardSignature, lstms: Mapping[str, nn.LSTM], inputs: Tensor, task: Task | None) -> Probed:
+def probe(
+    signature: ForwardSignature, modules: Mapping[str, RecurrentModule], inputs: Tensor, task: Task | None
+) -> Probed:
     """Run the module over a batch, over one row of it alone, and over the batch with one step changed.
+
+    Where it takes and gives a state, it is also run over parts of the batch, the state carried from one to the next.
 
     Args:
         signature: how it is called.
-        lstms: those inside, by name.
+        modules: the recurrent modules inside, by name.
         inputs: (batch, time, …) as forward takes them, random; of the sizes that `sizes` gives.
         task: what its prediction means.
 
     Raises:
         ModuleFailed: it raised, gave what is no prediction of this task, no answer twice, one that depends on the
-            other rows, or called none of its LSTMs.
+            other rows, or a state of another layout than it takes, or called none of its recurrent modules.
     """
-    run = _Probe(signature, lstms, inputs)
-    output, calls = run.run(inputs)
+    run = _Probe(signature, modules, inputs)
+    returned, calls = run.run(inputs)
     if not calls:
-        raise ModuleFailed(f"the module's forward calls none of its nn.LSTMs ({', '.join(lstms)})")
-    output_shape = None
+        raise ModuleFailed(f"the module's forward calls none of its recurrent modules ({', '.join(modules)})")
+    first, output_shape = next(iter(calls)), None
     if task is not None:
-        output_shape = OutputShape.of(output, len(inputs), inputs.shape[1], task)
-        run.check(output_shape, output_shape.read(output, run.lengths, inputs.shape[1]))
+        output_shape = OutputShape.of(returned.prediction, len(inputs), inputs.shape[1], task)
+        run.check(output_shape, output_shape.read(returned.prediction, run.lengths, inputs.shape[1]))
     before, after = run.read(calls), run.read(run.run(run.changed())[1])
     aligned = {name for name in before.keys() & after.keys() if run.is_aligned(before[name], after[name])}
     as_is = {name for name, read in before.items() if read.shape == inputs[-1].shape and torch.equal(read, inputs[-1])}
-    return Probed(output_shape, tuple(calls), frozenset(aligned), frozenset(as_is))
+    layout = StateLayout.of(modules[first])
+    if task is not None and returned.state is not None:
+        layout.read(returned.state, len(inputs))
+    begin = layout.rows(calls[first][0].initial_state, 1)
+    refusal = _InParts(run, output_shape, layout, begin).refusal(returned)
+    return Probed(output_shape, tuple(calls), frozenset(aligned), frozenset(as_is), layout, begin, refusal)
 
 
 class _Probe:
     """A batch whose last row is whole; where the module takes lengths, its first is shorter by a step."""
 
-    def __init__(self, signature: ForwardSignature, lstms: Mapping[str, nn.LSTM], inputs: Tensor) -> None:
-        self._signature, self._lstms, self._inputs = signature, lstms, inputs
+    def __init__(self, signature: ForwardSignature, modules: Mapping[str, RecurrentModule], inputs: Tensor) -> None:
+        self.signature, self.inputs, self._modules = signature, inputs, modules
         sequences, steps = inputs.shape[:2]
         self.lengths = torch.full((sequences,), steps)
         if signature.takes_lengths and steps > 1:
             self.lengths[0] -= 1
 
-    def run(self, inputs: Tensor) -> tuple[object, Calls]:
-        with capture_calls(self._lstms) as calls:
-            return self._signature.call(inputs, self.lengths, None), calls
+    def run(self, inputs: Tensor, lengths: Tensor | None = None, hx: Any = None) -> tuple[Returned, Calls]:
+        with capture_calls(self._modules) as calls:
+            return self.signature.call(inputs, self.lengths if lengths is None else lengths, hx), calls
 
     def check(self, output_shape: OutputShape, values: Tensor) -> None:
         """Hold the last row against itself alone."""
-        alone = self._signature.call(self._inputs[-1:], self.lengths[-1:], None)
-        steps = self._inputs.shape[1]
-        if _same(output_shape.read(alone, self.lengths[-1:], steps)[0], values[-1]):
+        alone = self.signature.call(self.inputs[-1:], self.lengths[-1:])
+        steps = self.inputs.shape[1]
+        if _same(output_shape.read(alone.prediction, self.lengths[-1:], steps)[0], values[-1]):
             return
-        again = output_shape.read(self.run(self._inputs)[0], self.lengths, steps)
+        again = output_shape.read(self.run(self.inputs)[0].prediction, self.lengths, steps)
         if not _same(again[-1], values[-1]):
             raise ModuleFailed(
                 "the module's forward gives another prediction for the same inputs: it draws at random, or keeps "
@@ -87,33 +103,129 @@ class _Probe:
             )
         raise ModuleFailed(
             "the module's forward gives another prediction for a sequence alone than in a batch: the rows of a batch "
-            "depend on one another; is an nn.LSTM without batch_first given (batch, time, feature)?"
+            "depend on one another; is a recurrent module without batch_first given (batch, time, feature)?"
         )
 
     def changed(self) -> Tensor:
         """The inputs with another value in the middle of the last row."""
-        inputs = self._inputs.clone()
+        inputs = self.inputs.clone()
         row = inputs[-1, inputs.shape[1] // 2]
         row += 1 if row.is_floating_point() else torch.where(row == 0, 1, -1)  # an id must stay one
         return inputs
 
     def read(self, calls: Calls) -> dict[str, Tensor]:
-        """What each LSTM read for the last row, (time, feature); those whose calls are no one run are missing."""
+        """What each recurrent module read for the last row, (time, feature)."""
+        return {name: run.inputs[-1] for name, run in self.runs(calls).items()}
+
+    def runs(self, calls: Calls) -> dict[str, Run]:
+        """The run of each recurrent module; those whose calls are no one run are missing."""
         found = {}
         for name, heard in calls.items():
             try:
-                found[name] = Run.of(name, self._lstms[name], heard, len(self._inputs)).inputs[-1]
+                found[name] = Run.of(name, self._modules[name], heard, len(self.inputs))
             except InvalidInput:
                 continue
         return found
 
     def is_aligned(self, before: Tensor, after: Tensor) -> bool:
         """Whether the change shows at its own step, and nowhere else."""
-        steps = self._inputs.shape[1]
+        steps = self.inputs.shape[1]
         if before.shape != after.shape or len(before) != steps:
             return False
         return (before != after).any(dim=1).nonzero()[:, 0].tolist() == [steps // 2]
 
 
-def _same(given: Tensor, other: Tensor) -> bool:
-    return float((given - other).abs().max()) <= _TOLERANCE * (1 + float(other.abs().max()))
+@dataclass(frozen=True)
+class _Made:
+    """What came of a run over all rows."""
+
+    values: Tensor | None  # of the prediction
+    state: State
+    runs: dict[str, Run]
+
+
+class _InParts:
+    """The same batch part by part, the state carried from one to the next."""
+
+    def __init__(self, run: _Probe, output_shape: OutputShape | None, layout: StateLayout, begin: State) -> None:
+        self._run, self._output_shape, self._layout, self._begin = run, output_shape, layout, begin
+
+    def refusal(self, returned: Returned) -> str | None:
+        """Why the module cannot be run so, as the end of a sentence, given what it returned for the whole batch."""
+        if not self._run.signature.takes_state:
+            return "its forward has no parameter `initial_state`"
+        if returned.state is None:
+            return "its forward gives no state back; let it return the prediction and the state"
+        if self._output_shape is not None and self._output_shape.own_steps is not None:
+            return "it predicts steps of its own, behind the last step of a sequence"
+        if self._run.inputs.shape[1] == 1:
+            return "it was tried with `trial_steps` = 1, which cannot be divided"
+        try:
+            is_same = self._is_same() and self._is_masked(returned)
+        except ModuleFailed as error:
+            return f"a trial in parts failed: {error}"
+        return None if is_same else "run in parts, from the state that it gave back, it gives something else"
+
+    def _is_same(self) -> bool:
+        """Whether predictions, states and what the recurrent modules read and gave are the same in parts."""
+        inputs = self._run.inputs
+        count, steps = inputs.shape[:2]
+        whole, state, parts = self._made(inputs, None), self._layout.rows(self._begin, count), list[_Made]()
+        middle = (steps - 1) // 2
+        for part in inputs.split_with_sizes([size for size in (1, middle, steps - 1 - middle) if size], dim=1):
+            parts.append(self._made(part, state))
+            state, runs = parts[-1].state, parts[-1].runs
+            if any(set(runs[name].lengths.tolist()) != {part.shape[1]} for name in runs.keys() & whole.runs.keys()):
+                return False  # a time axis of its own
+        if whole.values is not None and not _same(self._joined(parts), whole.values, _PARTS_TOLERANCE):
+            return False
+        return _same_state(state, whole.state) and all(_continues(name, run, parts) for name, run in whole.runs.items())
+
+    def _is_masked(self, returned: Returned) -> bool:
+        """Whether the state of a shorter row of a batch is that at its own end."""
+        lengths, inputs = self._run.lengths, self._run.inputs
+        own = int(lengths[0])
+        if own == inputs.shape[1]:
+            return True
+        alone = self._layout.read(self._run.signature.call(inputs[:1, :own], lengths[:1]).state, 1)
+        batch = self._layout.read(returned.state, len(inputs))
+        return _same_state(alone, State(*(value[:, :1] for value in batch)))
+
+    def _made(self, inputs: Tensor, state: State | None) -> _Made:
+        sequences, steps = inputs.shape[:2]
+        lengths = torch.full((sequences,), steps)
+        returned, calls = self._run.run(inputs, lengths, self._layout.given(state))
+        shape = self._output_shape
+        values = None if shape is None else shape.read(returned.prediction, lengths, steps)
+        return _Made(values, self._layout.read(returned.state, sequences), self._run.runs(calls))
+
+    def _joined(self, parts: Sequence[_Made]) -> Tensor:
+        """The prediction of all steps; where there is one per sequence, that behind the last."""
+        values = [part.values for part in parts if part.values is not None]
+        return torch.cat(values, dim=1) if self._output_shape and self._output_shape.per_step else values[-1]
+
+
+def _continues(name: str, whole: Run, parts: Sequence[_Made]) -> bool:
+    """Whether a recurrent module reads and gives over all parts what it does over the whole."""
+    runs = [part.runs[name] for part in parts if name in part.runs]
+    if len(runs) < len(parts):
+        return False
+    pairs = [
+        (torch.cat(steps), row)
+        for rows, of_whole in (
+            (zip(*(run.inputs for run in runs), strict=True), whole.inputs),
+            (zip(*(run.outputs for run in runs), strict=True), whole.outputs),
+        )
+        for steps, row in zip(rows, of_whole, strict=True)
+    ]
+    return all(_same(given, other, _PARTS_TOLERANCE) for given, other in pairs)
+
+
+def _same_state(given: State, other: State) -> bool:
+    return all(_same(*values, _PARTS_TOLERANCE) for values in zip(given, other, strict=True))
+
+
+def _same(given: Tensor, other: Tensor, tolerance: float = _TOLERANCE) -> bool:
+    if given.shape != other.shape:
+        return False
+    return float((given - other).abs().max()) <= tolerance * (1 + float(other.abs().max()))

@@ -20,7 +20,7 @@ from gatescope.server.api.horizon import future_inputs_of, horizon_of
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.elements import INPUTS, LARGEST, STATIC
-from gatescope.server.api.schema.module_states import MODULES
+from gatescope.server.api.schema.module_states import MODULES, article
 from gatescope.server.api.schema.requests import InitialState, PredictRequest, StepRequest
 from gatescope.server.api.schema.shapes import Expected
 from gatescope.server.api.selections import to_selection
@@ -43,7 +43,8 @@ def expected(model: Model) -> Expected:
 
 def _expected(model: Model) -> Expected:
     inputs, static = model.manifest.input, model.manifest.static
-    sizes, doubles = _state_sizes(model.spec), {}
+    lone, doubles = _expected_states(model.name, model.spec), dict[str, float]()
+    sizes = dict(lone.sizes)
     if isinstance(inputs, FeatureInputs):
         sizes["feature"] = len(inputs.features)
         if inputs.is_scaled:
@@ -54,16 +55,18 @@ def _expected(model: Model) -> Expected:
         sizes["vocabulary"] = len(model.vocabulary)
     modules = {}
     if states.has_several_modules(model):
-        modules = {name: _state_sizes(spec) for name, spec in model.pipeline.state_modules.items()}
-    return Expected(model.name, inputs.kind, sizes, doubles=doubles, modules=modules)
+        modules = {name: _expected_states(model.name, spec) for name, spec in model.pipeline.state_modules.items()}
+    return replace(lone, kind=inputs.kind, sizes=sizes, doubles=doubles, modules=modules)
 
 
-def _state_sizes(spec: Spec) -> dict[str, int]:
-    return {
+def _expected_states(model: str, spec: Spec) -> Expected:
+    """The states of one recurrent module."""
+    sizes = {
         "layer_direction": spec.state_entries,
         "hidden_unit": spec.hidden_state_size,
         "cell_unit": spec.hidden_size,
     }
+    return Expected(model, sizes=sizes, cell=spec.cell.name, states=spec.cell.states)
 
 
 def _largest(features: Features) -> float:
@@ -176,7 +179,9 @@ def no_prediction(model: Model) -> str:
     """Why a model without a head predicts nothing."""
     missing = [f"'{each.name}' ({each.kind})" for each in model.manifest.not_computed if each.place == "behind"]
     if not missing:
-        return f"model '{model.name}' is an LSTM without a head: it has output and final_state, no prediction"
+        cell = model.spec.cell.name.upper()
+        what = f"{article(cell)} {cell} without a head"
+        return f"model '{model.name}' is {what}: it has output and final_state, no prediction"
     return (
         f"model '{model.name}' predicts nothing, it has output and final_state only: behind its recurrent layers stand "
         f"weights that are not computed, {', '.join(missing)}. Import it with --sample or --layers, serve it as a "
@@ -185,12 +190,14 @@ def no_prediction(model: Model) -> str:
 
 
 def _module(request: PredictRequest, model: Model) -> str | None:
-    """The LSTM that the request names."""
+    """The recurrent module that the request names."""
     known = model.pipeline.lstms
     if request.module is not None and request.module not in known:
         near = get_close_matches(request.module[:LONGEST_TOKEN], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(map(repr, known))}"
-        refuse(f"model '{model.name}' has no LSTM '{request.module[:LONGEST_TOKEN]}'; {hint}", "module")
+        cells = {model.pipeline.spec_of(name).cell.name.upper() for name in known}
+        kind = cells.pop() if len(cells) == 1 else "recurrent module"
+        refuse(f"model '{model.name}' has no {kind} '{request.module[:LONGEST_TOKEN]}'; {hint}", "module")
     return request.module
 
 
@@ -207,7 +214,7 @@ def _initial_state(given: InitialState | None, model: Model, sequences: int) -> 
 def _joined(given: InitialState, model: Model, sequences: int, message: str, *within: str) -> State:
     """The state that is carried, of the states of each module; `message` has a place for a wrong batch size."""
     joined: dict[str | None, State] = {}
-    for module, parts in given.parts.items():
+    for module, parts in given.parts.items():  # in the order of the cell's states
         for name, values in parts.items():
             if values.shape[1] != sequences:
                 place = () if module is None else (MODULES, module)

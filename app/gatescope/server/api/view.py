@@ -82,9 +82,14 @@ def _selection(given: Mapping[str, str], stored: StoredTrace) -> Selection:
         _units(given, stored),
     )
     try:
-        return wanted.resolve(stored.spec)
+        resolved = wanted.resolve(stored.spec)
     except InvalidInput as error:
         raise InvalidInput.at(*(Place(("query", place.loc[0]), place.message) for place in error.places)) from None
+    for name in resolved.signals or ():
+        if name not in stored.signals:  # it is computed on request only
+            kept = ", ".join(map(repr, stored.signals))
+            _refuse("signals", f"a stored trace does not hold {name!r}, only {kept}: trace the model itself for it")
+    return resolved
 
 
 def _units(given: Mapping[str, str], stored: StoredTrace) -> tuple[int, ...] | None:

@@ -1,13 +1,13 @@
-// The cell, live: the textbook figure with this step's numbers, walked through time.
+// The cell, live: of an LSTM the textbook figure with this step's numbers, of others their values; walked through time.
 
 import { Diagram, PLACES } from "./diagram.js";
 import { html } from "./dom.js";
 import { capital, explained } from "./gate.js";
 import { short } from "./number.js";
 import { Player } from "./player.js";
-import { title } from "./signals.js";
+import { isSequential, title } from "./signals.js";
 import { mount as mountSplice } from "./splice.js";
-import { stepAt, valuesAt } from "./step.js";
+import { stepAt } from "./step.js";
 import { move } from "./walk.js";
 
 const EXPLAIN_AFTER = 150; // ms of rest at a step before its walk-through is asked for
@@ -37,11 +37,13 @@ class CellView {
     this.detail = html("div", { class: "cell-detail" });
     this.spliced = html("div", {});
     this.figure = html("div", { class: "cell-figure" }, this.diagram.element, ...Object.values(this.parts));
+    this.values = html("div", { class: "cell-values", role: "group", "aria-label": "Signals at this step" });
     this.element = html(
       "div",
       { class: "cell", onkeydown: (event) => this.walk(event) },
       this.where,
       this.figure,
+      this.values,
       this.player.element,
       this.detail,
       this.spliced,
@@ -54,19 +56,52 @@ class CellView {
     if (!trace) return;
     const where = state.get();
     const drawn = (this.drawn = {});
-    const isLSTM = trace.cell === "lstm"; // the figure and the formulas are its own
-    this.figure.hidden = this.detail.hidden = !isLSTM;
+    const isLSTM = trace.cell === "lstm"; // the figure is its own
+    this.figure.hidden = !isLSTM;
+    this.values.hidden = isLSTM;
     this.mark(where.part);
-    const step = await (isLSTM ? stepAt : valuesAt)(trace, where);
+    const step = await stepAt(trace, where);
     if (drawn !== this.drawn) return; // the cursor has moved on
     this.step = { ...step, input: this.inputAt(where) };
     this.where.textContent = `Layer ${where.layer}, ${where.direction}, unit ${where.unit}`;
     this.player.show();
-    if (!isLSTM) return;
-    this.diagram.show(this.step, this.page.colours, described(this.step));
-    if (this.shownTime !== where.time) this.diagram.flow();
-    this.shownTime = where.time;
+    if (isLSTM) {
+      this.diagram.show(this.step, this.page.colours, described(this.step));
+      if (this.shownTime !== where.time) this.diagram.flow();
+      this.shownTime = where.time;
+    } else this.tell(this.step);
     this.explainSoon(where);
+  }
+
+  /** The signal that is explained: the one that was pressed, or of a cell without a figure what it carries on. */
+  chosen() {
+    const { trace, state } = this.page;
+    const pressed = trace.signals.find(({ symbol }) => symbol === state.get().part);
+    return pressed ?? (trace.cell === "lstm" ? null : trace.memory);
+  }
+
+  /** The values of a cell without a figure; the buttons stay, and with them the focus, while the cell is the same. */
+  tell(step) {
+    const { trace, colours } = this.page;
+    const chosen = this.chosen();
+    if (this.toldOf !== trace.signals) {
+      this.toldOf = trace.signals;
+      this.values.replaceChildren(...trace.signals.map((signal) => this.value(signal)));
+    }
+    for (const [index, signal] of trace.signals.entries()) {
+      const value = step[signal.symbol];
+      const button = this.values.children[index];
+      button.setAttribute("aria-pressed", String(signal === chosen));
+      button.querySelector(".value").textContent = short(value);
+      button.style.setProperty("--value", isSequential(signal) ? colours.gate(value / (signal.high ?? Math.max(1, value))) : colours.state(value));
+    }
+  }
+
+  value(signal) {
+    const { state } = this.page;
+    const press = () => state.set({ part: state.get().part === signal.symbol ? null : signal.symbol });
+    const name = html("span", { class: "name" }, title(signal));
+    return html("button", { type: "button", class: "cell-value", title: capital(signal.description), onclick: press }, html("i", {}, signal.symbol), name, html("span", { class: "value" }));
   }
 
   inputAt({ sequence, time }) {
@@ -77,9 +112,10 @@ class CellView {
     return features === 1 ? "= 1 feature" : `= ${features} features`;
   }
 
-  explainSoon({ part, layer, direction, unit, time, sequence }) {
+  explainSoon({ layer, direction, unit, time, sequence }) {
     clearTimeout(this.waiting);
-    const signal = this.page.trace.signals.find(({ symbol }) => symbol === part);
+    const { trace } = this.page;
+    const signal = this.chosen();
     if (!signal) {
       this.detail.replaceChildren(html("p", { class: "hint" }, "Press a gate, + or × to see its formula and what contributed most."));
       return;
@@ -87,8 +123,8 @@ class CellView {
     const drawn = this.drawn;
     this.waiting = setTimeout(async () => {
       try {
-        const reply = await this.page.trace.explain({ sequence, layer, direction, time_step: time, unit });
-        if (drawn === this.drawn) this.detail.replaceChildren(...explained(signal, reply));
+        const reply = await trace.explain({ sequence, layer, direction, time_step: time, unit });
+        if (drawn === this.drawn) this.detail.replaceChildren(...explained(signal, reply, trace));
       } catch (error) {
         if (drawn === this.drawn) this.detail.replaceChildren(html("p", { class: "problem" }, error.message));
       }
@@ -135,7 +171,7 @@ class CellView {
   chart() {
     if (this.page.trace.cell !== "lstm") {
       const rows = this.page.trace.signals.map(({ symbol }) => [symbol, this.step[symbol]]);
-      return { element: this.player.element, data: { columns: ["quantity", "value"], rows }, name: "cell" };
+      return { element: this.values, data: { columns: ["quantity", "value"], rows }, name: "cell" };
     }
     const { time, i, f, g, o, c, h, previousCell, previousHidden, kept, written, tanh } = this.step;
     const rows = Object.entries({

@@ -8,16 +8,17 @@ import { visible } from "./token.js";
 const SHOWN = 5; // contributors of each kind
 
 /**
- * @param {import("./signals.js").Signal} signal of an LSTM
+ * @param {import("./signals.js").Signal} signal
  * @param {object} reply the API's walk-through of this step
+ * @param {import("./trace.js").Trace} trace which it is of
  * @returns {Node[]} what stands under the figure
  */
-export function explained(signal, reply) {
-  const body = { c: cellUpdate, h: hiddenUpdate }[signal.symbol] ?? gate;
+export function explained(signal, reply, trace) {
+  const body = signal.name in reply.gates ? gate : trace.cell === "lstm" ? { c: cellUpdate, h: hiddenUpdate }[signal.symbol] : update;
   return [
     html("h3", {}, capital(title(signal))),
-    html("p", { class: "does" }, capital(signal.description), "."),
-    ...body(reply, signal),
+    html("p", { class: "does" }, ...math(capital(signal.description).replaceAll(/_t\b/g, "_{t}")), "."),
+    ...body(reply, signal, trace),
     ...read(reply),
   ];
 }
@@ -30,19 +31,76 @@ function read({ inputs }) {
 }
 
 /** The terms stand in one order: in the equation, in its numbers and in the table. */
-function gate(reply, { name, symbol: part }) {
+function gate(reply, { name, symbol: part }, trace) {
   const told = reply.gates[name];
   const before = previous(reply);
-  const sigma = told.activation === "tanh" ? "tanh" : "σ";
-  const [bias_x, bias_h] = told.bias_input === null ? ["", ""] : [` + b_{i${part}}`, ` + b_{h${part}}`];
+  const sigma = told.activation === "sigmoid" ? "σ" : told.activation;
+  const scale = told.recurrent_scale ? `${symbolOf(trace, told.recurrent_scale.gate)}_{t}·` : "";
+  const [bias_x, bias_h] = told.bias_input === null ? ["", ""] : [` + b_{i${part}}`, ` + ${scale}b_{h${part}}`];
+  const done = trace.cell === "lstm" ? [acts(reply, part)] : actsOf(reply, name, trace);
   return [
-    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t} + W_{h${part}} h_{${before}}${bias_x}${bias_h})`, "structure"),
+    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t} + ${scale}W_{h${part}} h_{${before}}${bias_x}${bias_h})`, "structure"),
     formula(`${part}_{t} = ${told.formula.replace(told.activation, sigma)}`),
-    formula(acts(reply, part), "acts"),
-    sum(told, before),
+    ...done.map((text) => formula(text, "acts")),
+    sum(told, before, scale),
     contributors("Largest inputs, from x_{t}", told.largest_inputs, largest(told)),
-    contributors(`Largest recurrent, from h_{${before}}`, told.largest_recurrent, largest(told)),
+    contributors(`Largest recurrent, from h_{${before}}${scale && `, which ${scale.slice(0, -1)} scales`}`, told.largest_recurrent, largest(told)),
+    ...(name in trace.initialState ? [difference(reply)] : []),
   ];
+}
+
+/** The products that a gate stands in, and what it scales of other gates. */
+function actsOf(reply, name, trace) {
+  const terms = Object.values(updatesOf(reply)).flatMap((update) => Object.values(update.terms));
+  const products = terms
+    .filter(({ factors }) => factors.some((each) => each.name === name))
+    .map((term) => `${product(term, reply, trace)} = ${term.factors.map(({ value }) => factor(value, precise)).join(" · ")} = ${precise(term.value)}`);
+  const scaled = Object.entries(reply.gates)
+    .filter(([, { recurrent_scale: scale }]) => scale?.gate === name)
+    .map(([other, told]) => {
+      const [part, bias] = [symbolOf(trace, other), told.bias_recurrent ?? 0];
+      const within = `W_{h${part}} h_{${previous(reply)}}${told.bias_recurrent === null ? "" : ` + b_{h${part}}`}`;
+      const inner = factor(told.recurrent_contribution + bias, precise);
+      return `${symbolOf(trace, name)}_{t}·(${within}) = ${precise(told.recurrent_scale.value)} · ${inner} = ${precise(told.recurrent_term)}`;
+    });
+  return [...products, ...scaled];
+}
+
+/** The equation of a state of any cell, from its terms. */
+function update(reply, { name, symbol }, trace) {
+  const told = updatesOf(reply)[name];
+  if (!told) return [];
+  const terms = Object.values(told.terms);
+  const spelled = terms.map((term) => product(term, reply, trace));
+  return [
+    formula(`${symbol}_{t} = ${spelled.join(" + ")}`, "structure"),
+    formula(`${symbol}_{t} = ${told.formula}`),
+    table("The terms", ["Term", "Value"], [...terms.map(({ value }, index) => [spelled[index], value]), [`${symbol}_{t}`, told.value]]),
+    difference(reply),
+  ];
+}
+
+/** The updates of a walk-through that have terms, by the name of their state. */
+function updatesOf(reply) {
+  const found = Object.entries(reply).filter(([name, value]) => name.endsWith("_update") && value?.terms);
+  return Object.fromEntries(found.map(([name, value]) => [name.replace(/_update$/, "_state"), value]));
+}
+
+function product({ factors }, reply, trace) {
+  return factors
+    .map(({ name, is_previous: isPrevious, function: applied }) => {
+      const symbol = `${symbolOf(trace, name)}_{${isPrevious ? previous(reply) : "t"}}`;
+      return applied === "complement" ? `(1 − ${symbol})` : applied ? `${applied}(${symbol})` : symbol;
+    })
+    .join("·");
+}
+
+function symbolOf({ signals }, name) {
+  return signals.find((signal) => signal.name === name)?.symbol ?? name;
+}
+
+function difference({ residual }) {
+  return html("p", { class: "residual" }, `Walk-through and trace differ by at most ${precise(residual, 2)}.`);
 }
 
 function acts(reply, part) {
@@ -70,7 +128,8 @@ function cellUpdate(reply) {
   ];
 }
 
-function hiddenUpdate({ hidden_update: hidden, residual }) {
+function hiddenUpdate(reply) {
+  const { hidden_update: hidden } = reply;
   const projected = hidden.projected_hidden_state;
   return [
     formula(
@@ -78,15 +137,16 @@ function hiddenUpdate({ hidden_update: hidden, residual }) {
       "structure",
     ),
     formula(`${projected ? "o_{t}·tanh(c_{t})" : "h_{t}"} = ${hidden.formula}`),
-    html("p", { class: "residual" }, `Walk-through and trace differ by at most ${precise(residual, 2)}.`),
+    difference(reply),
   ];
 }
 
-function sum(told, before) {
+function sum(told, before, scale) {
+  const by = told.recurrent_scale?.value ?? 1;
   const rows = [
     ["inputs, W x_{t}", told.input_contribution],
-    [`recurrent, W h_{${before}}`, told.recurrent_contribution],
-    ["biases", told.bias_input === null ? 0 : told.bias_input + told.bias_recurrent],
+    [`recurrent, ${scale}W h_{${before}}`, by * told.recurrent_contribution],
+    [scale ? `biases, b_{i} + ${scale}b_{h}` : "biases", told.bias_input === null ? 0 : told.bias_input + by * told.bias_recurrent],
     ["sum", told.sum],
   ];
   return table("What is summed", ["Term", "Value"], rows);

@@ -6,13 +6,13 @@ import { isExact, saturation, timescale, variance } from "./statistics.js";
 const ROUNDS = 60; // of the power iteration; an order needs no digits
 const SPANS = 400; // of time, in which units are compared
 
-const FORGET = "forget_gate"; // not every cell has one
+const CARRYING = ["forget_gate", "update_gate"]; // gates that say how much of a state remains; not every cell has one
 
 /** The orders that there are: their names, and what each goes by. */
 const SORTS = {
   unit: { name: "number", basis: () => "" },
-  saturation: { name: "saturation", needs: FORGET, basis: () => "how often the forget gate is open rather than shut" },
-  timescale: { name: "timescale", needs: FORGET, basis: () => "how long the unit remembers, by its forget gate" },
+  saturation: { name: "saturation", needsGate: true, basis: (trace) => `how often the ${title(carrying(trace))} is open rather than shut` },
+  timescale: { name: "timescale", needsGate: true, basis: (trace) => `how long the unit remembers, by its ${title(carrying(trace))}` },
   variance: { name: "variance", basis: ({ memory }) => `how much the ${title(memory)} varies` },
   similarity: { name: "similarity", basis: ({ memory }) => `how alike the ${title(memory)}s run` },
 };
@@ -32,10 +32,10 @@ export async function ordered(trace, where) {
   const sort = isKnown(trace, where.sort) ? where.sort : "unit";
   const memory = trace.memory.name;
   if (sort === "saturation") {
-    const { left, right } = await saturation(trace, { ...where, signal: FORGET });
+    const { left, right } = await saturation(trace, { ...where, signal: carrying(trace).name });
     return descending(right.map((share, unit) => share - left[unit]));
   }
-  if (sort === "timescale") return descending(await timescale(trace, { ...where, signal: FORGET }));
+  if (sort === "timescale") return descending(await timescale(trace, { ...where, signal: carrying(trace).name }));
   if (sort === "variance") return descending(await variance(trace, { ...where, signal: memory }));
   if (sort === "similarity") return similar(await trace.tile({ ...part(where), signal: memory, bins: SPANS }));
   return Array.from({ length: trace.meta.units.length }, (_, unit) => unit);
@@ -48,9 +48,12 @@ export function basis(trace, { sort, sequence }) {
   return `Sorted by ${SORTS[sort].basis(trace)}${exact ? "" : ", over means of short spans: the sequence is long"}`;
 }
 
-function isKnown({ signals }, sort) {
-  const needs = SORTS[sort]?.needs;
-  return sort in SORTS && (!needs || signals.some(({ name }) => name === needs));
+function isKnown(trace, sort) {
+  return sort in SORTS && (!SORTS[sort].needsGate || carrying(trace) !== undefined);
+}
+
+function carrying({ signals }) {
+  return signals.find(({ name }) => CARRYING.includes(name));
 }
 
 function part({ sequence, layer, direction }) {

@@ -2,7 +2,7 @@
 
 import { html } from "./dom.js";
 import { fontOf, inks } from "./draw.js";
-import { isSequential, title } from "./signals.js";
+import { isGate, title } from "./signals.js";
 import { saturation } from "./statistics.js";
 import { move } from "./walk.js";
 
@@ -53,7 +53,7 @@ class Scatter {
   async draw() {
     const { trace, state } = this.#page;
     const drawing = (this.#drawing = {});
-    const gates = trace?.signals.filter(isSequential) ?? [];
+    const gates = trace?.signals.filter(isGate) ?? [];
     this.element.closest("section").hidden = gates.length === 0; // a cell without gates
     if (gates.length === 0) return;
     const { sequence } = state.get();

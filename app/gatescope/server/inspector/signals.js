@@ -12,11 +12,11 @@
 /**
  * @param {object} info ModelInfo
  * @param {string} module the recurrent module that is traced
- * @returns {{cell: string, signals: Signal[]}} its cell, and the signals in the cell's order
+ * @returns {{cell: string, signals: Signal[]}} its cell, and the signals in the cell's order that a stored trace keeps
  */
 export function cellOf(info, module) {
-  const own = info.lstms.find(({ name }) => name === module);
-  return { cell: own?.cell ?? info.cell, signals: own?.signals ?? info.signals };
+  const own = info.modules.find(({ name }) => name === module) ?? info;
+  return { cell: own.cell, signals: own.signals.filter((signal) => !signal.on_request) };
 }
 
 /** @param {Signal} signal @returns {string} its name in words */
@@ -24,7 +24,12 @@ export function title({ name }) {
   return name.replaceAll("_", " ");
 }
 
-/** @param {Signal} signal @returns {boolean} whether it runs from nothing to all, as a gate does, and not around 0 */
+/** @param {Signal} signal @returns {boolean} whether it runs from nothing upwards, as a gate does, and not around 0 */
 export function isSequential({ low }) {
   return low !== null && low >= 0;
+}
+
+/** @param {Signal} signal @returns {boolean} whether it runs from nothing to all, so that it can be shut or open */
+export function isGate(signal) {
+  return isSequential(signal) && signal.high !== null;
 }

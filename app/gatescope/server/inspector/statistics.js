@@ -42,7 +42,7 @@ export function saturation(trace, where) {
 }
 
 /**
- * How long each unit remembers: −1 / ln f in steps, f the geometric mean of its forget gate, which `where` names.
+ * How long each unit remembers: −1 / ln f in steps, f the geometric mean of the gate that `where` names, its forget gate.
  * @returns {Promise<Float64Array>}
  */
 export function timescale(trace, where) {
@@ -68,8 +68,8 @@ export function variance(trace, where) {
 }
 
 /**
- * The values with the first and the last colour of a signal: its range, which is made symmetric where it is not a gate's. Without
- * a range, the largest absolute values that the units had over the whole sequence, but for a few units: one that is far from all
+ * The values with the first and the last colour of a signal: its range, which is made symmetric where it is not a gate's. Where
+ * there is no bound, the largest absolute values that the units had over the whole sequence, but for a few units: one that is far from all
  * others would leave them pale.
  * @param {import("./trace.js").Trace} trace
  * @param {{sequence: number, layer: number, direction: string}} where
@@ -78,8 +78,11 @@ export function variance(trace, where) {
  */
 export async function limits(trace, where, signal) {
   const { name, low, high } = signal;
+  if (low === null || high === null) {
+    const found = await sizes(trace, { ...where, signal: name });
+    return isSequential(signal) ? { ...found, low } : found;
+  }
   if (isSequential(signal)) return { low, high, clipped: false };
-  if (low === null) return sizes(trace, { ...where, signal: name });
   const most = Math.max(-low, high);
   return { low: -most, high: most, clipped: false };
 }

@@ -1,20 +1,20 @@
-// One unit at one time step, from a stored trace: its signals, and the other numbers of the LSTM's equations.
+// One unit at one time step, from a stored trace: its signals, and the states that it began the step with.
 
 const BLOCK = 1024; // time steps that are fetched together, so that walking needs no request at most steps
 
 /**
- * @typedef {object} Step
+ * @typedef {object} Step every signal by its symbol, and beside that:
  * @property {number} time
- * @property {number|null} previous the step that this direction read before; null where it began
  * @property {string} previousName "t−1", or "t+1" for the reverse direction
- * @property {number} i @property {number} f @property {number} g @property {number} o
- * @property {number} c
- * @property {number} h o·tanh(c), which with a projection is only this unit's part in the hidden state
- * @property {boolean} projected whether there is one
- * @property {number} previousCell @property {number} previousHidden
- * @property {number} kept f·c of the step before
- * @property {number} written i·g
- * @property {number} tanh of c
+ * @property {{[symbol: string]: number}} previous the states before, by symbol; NaN where a projection has left this unit none
+ * @property {boolean} projected whether the hidden state is one
+ *
+ * Of an LSTM also:
+ * @property {number} [h] o·tanh(c), which with a projection is only this unit's part in the hidden state
+ * @property {number} [previousCell] @property {number} [previousHidden] as the figure shows them
+ * @property {number} [kept] f·c of the step before
+ * @property {number} [written] i·g
+ * @property {number} [tanh] of c
  */
 
 /**
@@ -27,30 +27,26 @@ export function valuesAt(trace, where) {
 }
 
 /**
- * @param {import("./trace.js").Trace} trace of an LSTM
+ * @param {import("./trace.js").Trace} trace
  * @param {{sequence: number, layer: number, direction: string, unit: number, time: number}} where
  * @returns {Promise<Step>}
  */
 export async function stepAt(trace, where) {
   const { time, direction } = where;
-  const previous = direction === "reverse" ? time + 1 : time - 1;
-  const began = previous < 0 || previous >= trace.length(where.sequence);
+  const before = direction === "reverse" ? time + 1 : time - 1;
+  const began = before < 0 || before >= trace.length(where.sequence);
   const now = await at(trace, where, time);
+  const previous = began ? initial(trace, where) : await at(trace, where, before);
   const projected = trace.isProjected;
-  const before = began ? initial(trace, where) : await at(trace, where, previous);
-  return {
-    ...now,
-    time,
-    previous: began ? null : previous,
-    previousName: direction === "reverse" ? "t+1" : "t−1",
-    previousCell: before.c,
-    h: projected ? now.o * Math.tanh(now.c) : now.h,
-    projected,
-    previousHidden: projected ? NaN : before.h,
-    kept: now.f * before.c,
-    written: now.i * now.g,
-    tanh: Math.tanh(now.c),
-  };
+  const step = { ...now, time, previousName: direction === "reverse" ? "t+1" : "t−1", previous, projected };
+  return trace.cell === "lstm" ? { ...step, ...products(step) } : step;
+}
+
+/** What stands in the figure of an LSTM beside its signals. */
+function products({ i, f, g, o, c, h, previous, projected }) {
+  const tanh = Math.tanh(c);
+  const before = { previousCell: previous.c, previousHidden: projected ? NaN : previous.h };
+  return { ...before, h: projected ? o * tanh : h, kept: f * previous.c, written: i * g, tanh };
 }
 
 /**
@@ -70,9 +66,10 @@ async function at(trace, where, time) {
   return Object.fromEntries(trace.signals.map(({ symbol }) => [symbol, block[symbol]?.[index] ?? NaN]));
 }
 
+/** The states that this unit began the sequence with, by symbol. */
 function initial(trace, { sequence, layer, direction, unit }) {
-  const { initialState: state } = trace;
   const { directions } = trace.meta;
   const entry = layer * directions.length + directions.indexOf(direction);
-  return { c: state.cell_state[entry][sequence][unit], h: state.hidden_state[entry][sequence][unit] ?? NaN };
+  const states = trace.signals.filter((signal) => trace.isState(signal));
+  return Object.fromEntries(states.map(({ name, symbol }) => [symbol, trace.initialState[name][entry][sequence][unit] ?? NaN]));
 }

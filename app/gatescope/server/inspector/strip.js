@@ -1,11 +1,10 @@
 // One unit over time: what was read, its signals under each other, and the arithmetic at the cursor.
 
+import { arithmetic } from "./arithmetic.js";
 import { TimeChart } from "./chart.js";
 import { html } from "./dom.js";
 import { AXIS, drawAxis, drawExtent, drawInputs, drawName, drawSeries, inks } from "./draw.js";
-import { factor, short } from "./number.js";
 import { title } from "./signals.js";
-import { stepAt, valuesAt } from "./step.js";
 
 const ROW = 42; // pixels
 const GAP = 6;
@@ -37,9 +36,7 @@ class Strip {
       describe: () => this.sums.textContent,
     });
     this.plot.onresize = () => this.draw();
-    this.cell = html("p", { class: "arithmetic" });
-    this.hidden = html("p", { class: "arithmetic" });
-    this.sums = html("div", {}, this.cell, this.hidden);
+    this.sums = html("div", {});
     this.element = html("div", { class: "strip", hidden: true }, this.plot.element, this.sums);
   }
 
@@ -68,7 +65,8 @@ class Strip {
     for (const [index, signal] of trace.signals.entries()) {
       const row = { y: (index + 1) * (ROW + GAP), height: ROW };
       const points = this.#points(signal.symbol);
-      const extent = signal.low === null ? around(points) : [signal.low, signal.high];
+      const [least, most] = around(points);
+      const extent = [signal.low ?? least, signal.high ?? most];
       drawGround(context, axis, row, extent);
       drawName(context, row.y + ROW / 2, signal.symbol, title(signal));
       drawExtent(context, row, extent);
@@ -86,25 +84,16 @@ class Strip {
     });
   }
 
-  /** The cursor, and at it the two lines of an LSTM's arithmetic, or the values of another cell's signals. */
+  /** The cursor, and at it the cell's arithmetic. */
   async point() {
     const { trace, state } = this.#page;
     if (!trace || !this.#course) return;
     this.plot.showCursor();
     const pointing = (this.#pointing = {});
-    const isLSTM = trace.cell === "lstm";
-    const step = await (isLSTM ? stepAt : valuesAt)(trace, state.get());
+    const lines = await arithmetic(trace, state.get());
     if (pointing !== this.#pointing || trace !== this.#page.trace) return;
-    if (isLSTM) this.#calculate(step);
-    else this.cell.textContent = trace.signals.map(({ symbol }) => `${symbol} = ${short(step[symbol])}`).join(", ");
-    this.hidden.hidden = !isLSTM;
+    this.sums.replaceChildren(...lines.map((line) => html("p", { class: "arithmetic" }, line)));
     this.plot.showCursor();
-  }
-
-  #calculate(step) {
-    const { previousName: before, i, f, g, o, c, h, previousCell, tanh } = step;
-    this.cell.textContent = `c = f·c(${before}) + i·g = ${short(f)}·${factor(previousCell)} + ${short(i)}·${factor(g)} = ${short(c)}`;
-    this.hidden.textContent = this.#page.trace.isProjected ? `o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(o * tanh)}, which the projection mixes with the other units` : `h = o·tanh(c) = ${short(o)}·${factor(tanh)} = ${short(h)}`;
   }
 
   chart() {

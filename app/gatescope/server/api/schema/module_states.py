@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ STATES = {
     "hidden_state": Axes("layer_direction batch hidden_unit"),
     "cell_state": Axes("layer_direction batch cell_unit"),
 }
-"""The states of one module."""
+"""The states that a module can have; each cell has some of them."""
 
 ByState = dict[str, np.ndarray]
 
@@ -67,16 +67,21 @@ class ModuleStates:
 def check_fields(given: Mapping[str, Any], expected: Expected) -> None:
     """Refuse the states of one module where the model has several, the other way round, and what is unknown or missing.
 
+    A state that the cell lacks is refused, too.
+
     Raises:
         ShapeError: with the places.
     """
-    check_known(given, (*STATES, MODULES))
     if not expected.modules:
+        _check_lacking(given, expected, f"model '{expected.model}'")
+        check_known(given, (*_own_or_null(given, expected), MODULES))
         if MODULES in given:
-            wanted = " and ".join(map(repr, STATES))
+            wanted = _listed(expected)
             raise ShapeError(Place((MODULES,), f"model '{expected.model}' has one recurrent module: give {wanted}"))
-        _check_missing(given, STATES)
-    elif given.get(MODULES) is None or STATES.keys() & given.keys():
+        _check_missing(given, expected.states)
+        return
+    check_known(given, (*STATES, MODULES))
+    if given.get(MODULES) is None or STATES.keys() & given.keys():
         names = ", ".join(map(repr, expected.modules))
         message = f"model '{expected.model}' has several recurrent modules: give '{MODULES}' with the states of {names}"
         raise ShapeError(Place((), message))
@@ -84,25 +89,51 @@ def check_fields(given: Mapping[str, Any], expected: Expected) -> None:
 
 def _states(value: Any, expected: Expected, module: str) -> ByState:
     """The states of one module; its name stands before the places."""
-    own = replace(expected, sizes=expected.modules[module], modules={})
+    own = replace(expected.modules[module], most=expected.most)
     if not isinstance(value, Mapping):
-        wanted = " and ".join(map(repr, STATES))
-        raise ShapeError(Place((module,), f"must be an object with {wanted}, not {shown(value)}"))
+        raise ShapeError(Place((module,), f"must be an object with {_listed(own)}, not {shown(value)}"))
     try:
-        check_known(value, STATES)
-        _check_missing(value, STATES)
+        _check_lacking(value, own, f"module '{module}' of model '{expected.model}'")
+        check_known(value, _own_or_null(value, own))
+        _check_missing(value, own.states)
     except ShapeError as error:
         raise _within(error, module) from None
     parsed = {}
-    for name, axes in STATES.items():
+    for name in own.states:
         try:
-            parsed[name] = axes.parse(value[name], own, name)
+            parsed[name] = STATES[name].parse(value[name], own, name)
         except ShapeError as error:
             raise _within(error, module, name) from None
     return parsed
 
 
-def _check_missing(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _listed(expected: Expected) -> str:
+    return " and ".join(map(repr, expected.states))
+
+
+def _own_or_null(given: Mapping[str, Any], expected: Expected) -> list[str]:
+    """The states of the cell, and others that are null, which is as if they were not given."""
+    return [name for name in STATES if name in expected.states or (name in given and given[name] is None)]
+
+
+def _check_lacking(given: Mapping[str, Any], expected: Expected, owner: str) -> None:
+    """Refuse states that other cells have."""
+    lacking = [name for name in STATES if name not in expected.states and given.get(name) is not None]
+    if lacking:
+        raise ShapeError(*(Place((name,), lacks(owner, expected.cell, name)) for name in lacking))
+
+
+def lacks(owner: str, cell: str, name: str) -> str:
+    """What is said of a state or a signal that a cell does not have."""
+    return f"{owner} is {article(cell)} {cell}: it has no {name}"
+
+
+def article(cell: str) -> str:
+    """What stands before the name of a cell: it is said letter by letter."""
+    return "a" if cell[0] in "gG" else "an"
+
+
+def _check_missing(given: Mapping[str, Any], wanted: Collection[str]) -> None:
     if missing := [name for name in wanted if given.get(name) is None]:
         raise ShapeError(*(Place((name,), f"'{name}' is missing") for name in missing))
 

@@ -31,17 +31,17 @@ class NoteReply(BaseModel):
 
 
 class ModuleStates(BaseModel):
-    """A state in `nn.LSTM`'s layout, (layers · directions, batch, unit)."""
+    """A state in the recurrent module's own layout, (layers · directions, batch, unit)."""
 
     hidden_state: list[list[list[float]]]
-    cell_state: list[list[list[float]]]
+    cell_state: list[list[list[float]]] | None = Field(default=None, description="of an LSTM; else absent")
 
 
 class States(BaseModel):
-    """A state in `nn.LSTM`'s layout, (layers · directions, batch, unit), or `modules` with that of each of several."""
+    """A state in the recurrent module's own layout, (layers · directions, batch, unit), or `modules` with several."""
 
     hidden_state: list[list[list[float]]] | None = None
-    cell_state: list[list[list[float]]] | None = None
+    cell_state: list[list[list[float]]] | None = Field(default=None, description="of an LSTM; else absent")
     modules: dict[str, ModuleStates] | None = Field(default=None, description="by name, where the model has several")
 
 
@@ -76,7 +76,7 @@ class PredictReply(BaseModel):
 class TraceReply(PredictReply):
     """The answer to a trace request."""
 
-    module: str = Field(description="the LSTM that was traced, as ModelInfo names it")
+    module: str = Field(description="the recurrent module that was traced, as ModelInfo names it")
     axes: list[str]
     layers: list[int]
     directions: list[str]
@@ -87,7 +87,8 @@ class TraceReply(PredictReply):
     )
     initial_state: States
     residual: float = Field(
-        description="max |hidden_state of the fused kernel − output_gate·tanh(cell_state)| over the whole trace"
+        description="max |hidden_state of the fused kernel − the one that the cell's equations give for these signals| "
+        "over the whole trace; of an LSTM they give output_gate·tanh(cell_state)"
     )
 
 
@@ -104,7 +105,7 @@ class StoredTraceReply(BaseModel):
 class StoredTraceInfo(StoredTraceReply, PredictReply):
     """A trace reply without the signals."""
 
-    module: str = Field(description="the LSTM that was traced, as ModelInfo names it")
+    module: str = Field(description="the recurrent module that was traced, as ModelInfo names it")
     axes: list[str]
     layers: list[int]
     directions: list[str]
@@ -113,7 +114,7 @@ class StoredTraceInfo(StoredTraceReply, PredictReply):
     inputs: list[list[list[float]]] | None = Field(
         default=None,
         description="(batch, time, feature): what a model of features read, the steps of a horizon included; left out "
-        "where the traced LSTM has time steps of its own",
+        "where the traced module has time steps of its own",
     )
     static_inputs: list[list[float]] | None = Field(
         default=None, description="(batch, feature), of a model that takes them"
@@ -174,9 +175,16 @@ class ContributionReply(BaseModel):
     """What one input, or one unit of the step before, adds to a gate."""
 
     name: str
-    value: float = Field(description="what comes in: x as the LSTM is fed it, or h")
+    value: float = Field(description="what comes in: x as the module is fed it, or h")
     weight: float
     contribution: float = Field(description="weight · value")
+
+
+class ScaleReply(BaseModel):
+    """The gate that scales the recurrent part of another one."""
+
+    gate: str = Field(description="its name, such as reset_gate")
+    value: float
 
 
 class GateReply(BaseModel):
@@ -184,23 +192,44 @@ class GateReply(BaseModel):
 
     input_contribution: float = Field(description="W_i·x_t")
     recurrent_contribution: float = Field(description="W_h·h_{t−1}")
-    bias_input: float | None = Field(description="null for an LSTM without bias")
-    bias_recurrent: float | None = Field(description="null for an LSTM without bias")
+    bias_input: float | None = Field(description="null for a module without bias")
+    bias_recurrent: float | None = Field(description="null for a module without bias")
     sum: float
-    activation: Literal["sigmoid", "tanh"]
+    activation: Literal["sigmoid", "tanh", "relu"]
     value: float
     formula: str = Field(description="the same in numbers, rounded")
     largest_inputs: list[ContributionReply] = Field(description="at most 8, the largest first")
     largest_recurrent: list[ContributionReply] = Field(description="at most 8, the largest first")
 
 
+class ScaledGateReply(GateReply):
+    """One gate whose recurrent part another one scales: activation(W_i·x_t + b_i + scale·(W_h·h_{t−1} + b_h))."""
+
+    recurrent_scale: ScaleReply
+    recurrent_term: float = Field(description="scale·(W_h·h_{t−1} + b_h), as it stands in the sum")
+
+
 class GatesReply(BaseModel):
-    """The four gates."""
+    """The four gates of an LSTM."""
 
     input_gate: GateReply
     forget_gate: GateReply
     cell_candidate: GateReply
     output_gate: GateReply
+
+
+class GRUGatesReply(BaseModel):
+    """The gates of a GRU."""
+
+    reset_gate: GateReply
+    update_gate: GateReply
+    candidate: ScaledGateReply
+
+
+class RNNGatesReply(BaseModel):
+    """What a plain recurrent network has for a gate: its hidden state."""
+
+    hidden_state: GateReply
 
 
 class CellUpdateReply(BaseModel):
@@ -228,29 +257,64 @@ class HiddenUpdateReply(BaseModel):
     formula: str
 
 
+class FactorReply(BaseModel):
+    """One factor of a term: a gate or a state, or a function of it."""
+
+    name: str = Field(description="of the gate or the state")
+    is_previous: bool = Field(description="whether it is of the step before")
+    function: Literal["tanh", "complement"] | None = Field(
+        description="complement: 1 − argument; null: the number itself"
+    )
+    argument: float
+    value: float = Field(description="function(argument)")
+
+
+class TermReply(BaseModel):
+    """One term of a state's equation: the product of its factors."""
+
+    factors: list[FactorReply]
+    value: float
+
+
+class UpdateReply(BaseModel):
+    """The equation of a state: the sum of its terms, by name."""
+
+    terms: dict[str, TermReply] = Field(
+        description="of a GRU `candidate_term`, (1 − z_t)·n_t, and `carried_term`, z_t·h_{t−1}"
+    )
+    value: float = Field(description="the sum")
+    formula: str = Field(description="the same in numbers, rounded")
+
+
 class ExplainReply(BaseModel):
     """One unit at one time step, with every number."""
 
     model: ModelVersion
     notes: list[NoteReply] | None = Field(default=None, description="what was assumed; absent where nothing was")
-    module: str = Field(description="the LSTM that is explained, as ModelInfo names it")
+    module: str = Field(description="the recurrent module that is explained, as ModelInfo names it")
     layer: int
     direction: Literal["forward", "reverse"]
     time_step: int = Field(description="counted from the start")
     previous_time_step: int | None = Field(
-        description="the step that h_{t−1} and c_{t−1} come from, the later one for `reverse`; null: the initial state"
+        description="the step that the states before come from, the later one for `reverse`; null: the initial state"
     )
     unit: int
     inputs: dict[str, float] | None = Field(description="the raw features of this step; null for a model of tokens")
     token: str | None = Field(description="the token of this step; null for a model of features")
-    gates: GatesReply
-    cell_update: CellUpdateReply
-    hidden_update: HiddenUpdateReply
-    residual: float = Field(description="max |walk-through − trace| of this unit's cell state and hidden state")
+    gates: GatesReply | GRUGatesReply | RNNGatesReply
+    cell_update: CellUpdateReply | None = Field(default=None, description="of an LSTM; else absent")
+    hidden_update: HiddenUpdateReply | UpdateReply | None = Field(
+        default=None, description="absent of a plain recurrent network: `gates.hidden_state` is all there is"
+    )
+    residual: float = Field(description="max |walk-through − trace| of this unit's states")
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class LSTMInfo(BaseModel):
-    """The arguments of the model's `nn.LSTM`."""
+    """The arguments of the model's recurrent module, whatever its cell."""
 
     input_size: int
     hidden_size: int
@@ -258,20 +322,28 @@ class LSTMInfo(BaseModel):
     bias: bool
     bidirectional: bool
     proj_size: int
+    nonlinearity: Literal["tanh", "relu"] | None = Field(
+        default=None, exclude_if=_is_none, description="of an `nn.RNN`; else absent"
+    )
 
 
 class SignalInfo(BaseModel):
-    """A quantity that a trace of the model shows."""
+    """A quantity that a trace of the model shows, or can show."""
 
     name: str
     symbol: str
     low: float | None = Field(description="the least value that it can take; null where there is none")
     high: float | None = Field(description="the greatest value that it can take; null where there is none")
     description: str
+    on_request: Literal[True] | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="true of a signal that a trace has only if it is named; else absent",
+    )
 
 
 class NamedLSTMInfo(LSTMInfo):
-    """One of the model's LSTMs; `module` in a request chooses it."""
+    """One of the model's recurrent modules; `module` in a request chooses it."""
 
     name: str
     cell: str
@@ -336,7 +408,7 @@ class HeadInfo(BaseModel):
 
 
 class OutputInfo(BaseModel):
-    """What the model gives: its task, or `output` for an LSTM alone; all but `heads` is of the first head."""
+    """What the model gives: its task, or `output` without a head; all but `heads` is of the first head."""
 
     kind: str
     names: list[str] | None = None
@@ -371,10 +443,10 @@ class ModelInfo(BaseModel):
     trace_method: str | None = Field(
         default=None, description="the backend that computes its gates: workspace, replay or loop"
     )
-    cell: str | None = Field(default=None, description="the recurrent cell: lstm")
+    cell: str | None = Field(default=None, description="the recurrent cell: lstm, gru or rnn")
     signals: list[SignalInfo] = Field(default=[], description="what a trace of the model shows, in order")
-    lstm: LSTMInfo | None = None
-    lstms: list[NamedLSTMInfo] = Field(default=[], description="all of them; `lstm` is the first")
+    lstm: LSTMInfo | None = Field(default=None, description="the arguments of its recurrent module, of any cell")
+    lstms: list[NamedLSTMInfo] = Field(default=[], description="all recurrent modules; `lstm` is the first")
     modules: list[ModuleInfo] = Field(default=[], description="every recurrent module, with its states and signals")
     input: InputInfo | None = None
     static: StaticInfo | None = Field(default=None, description="what it takes once for each sequence")

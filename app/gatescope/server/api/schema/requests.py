@@ -40,7 +40,7 @@ class Body(BaseModel):
 
 
 class InitialState(Body):
-    """`nn.LSTM`'s (h0, c0) in its own layout, or those of each recurrent module of a model that has several.
+    """Of an `nn.LSTM` its (h0, c0) in its own layout, of another module its h0; of several modules those of each.
 
     Entry `layer * num_directions + direction` comes first.
     """
@@ -49,10 +49,10 @@ class InitialState(Body):
     """(layers · directions, batch, proj_size or hidden_size)."""
 
     cell_state: Annotated[np.ndarray, STATES["cell_state"]] | None = None
-    """(layers · directions, batch, hidden_size)."""
+    """(layers · directions, batch, hidden_size), of an LSTM."""
 
     modules: Annotated[dict[str, ByState], ModuleStates] | None = None
-    """The same two of each module, by its name."""
+    """The same of each module, by its name."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,7 +67,8 @@ class InitialState(Body):
     def parts(self) -> dict[str | None, ByState]:
         """The states of each module by its name, None of a lone one."""
         if self.modules is None:
-            return {None: {name: getattr(self, name) for name in STATES}}
+            given = {name: getattr(self, name) for name in STATES}
+            return {None: {name: values for name, values in given.items() if values is not None}}
         return {name: states for name, states in self.modules.items()}  # noqa: C416 - other keys, for mypy
 
 
@@ -102,7 +103,7 @@ class PredictRequest(Body):
     """What to answer: the `prediction` by default, or the `output` of a model without a head."""
 
     module: str | None = None
-    """Of a model with several LSTMs: which one is looked at; the first that runs when not given."""
+    """Of a model with several recurrent modules: which one is looked at; the first that runs when not given."""
 
     horizon: int | None = Field(default=None, ge=1)
     """Feed predictions back for this many further steps: a forecast, or text that writes itself."""
@@ -126,7 +127,7 @@ class TraceSelection(Body):
     """Which part of a trace is wanted; replies keep the order asked for."""
 
     signals: list[Signal] | None = Field(default=None, min_length=1, max_length=len(SIGNAL_NAMES))
-    """All six by default."""
+    """Of those that the model's cell has; all by default, but those that are given on request only."""
 
     layers: list[int] | None = Field(default=None, max_length=1000, fail_fast=True)
     """Counted from 0; all by default."""

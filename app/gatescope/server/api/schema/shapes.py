@@ -41,8 +41,12 @@ class Expected:
     """How long the axes that the client chooses may be."""
     doubles: Mapping[str, float] = field(default_factory=dict)
     """Which numbers are read as float64, because the model scales them, and how large each may be."""
-    modules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """The sizes of each recurrent module's states, where the model has several."""
+    cell: str = ""
+    """The kind of the lone recurrent module, such as `gru`."""
+    states: tuple[str, ...] = ()
+    """The states that it has, and that a request gives; of several modules see `modules`."""
+    modules: Mapping[str, Expected] = field(default_factory=dict)
+    """The same of each recurrent module, where the model has several: its cell, its states and their sizes."""
 
     def within(self, limits: Limits) -> Expected:
         """The same, with the operator's bounds on what the client chooses."""

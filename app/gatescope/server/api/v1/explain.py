@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.decompose import Decomposition, Explanation, GateSum, Point, Product
+from gatescope.cells import LSTM, Cell, Factor, Update
+from gatescope.decompose import Decomposition, Explanation, FactorValue, GateSum, Point, Product
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
@@ -86,8 +87,7 @@ def _explained(answer: Answer, model: Model, tokens: list[list[str]] | None, not
         "inputs": _raw_features(answer, model, point),
         "token": None if tokens is None or not answer.aligned else _token(answer, model, tokens[0], point),
         "gates": _gates(answer, explained, model),
-        "cell_update": _cell_update(decomposition),
-        "hidden_update": _hidden_update(decomposition),
+        **_updates(decomposition, model.pipeline.spec_of(answer.module).cell),
         "residual": explained.residual,
     }
 
@@ -109,15 +109,22 @@ def _token(answer: Answer, model: Model, read: list[str], point: Point) -> str:
 def _gates(answer: Answer, explained: Explanation, model: Model) -> dict[str, Any]:
     inputs = _input_names(model, answer.module, explained.point.layer)
     units = [f"unit {unit}" for unit in range(model.pipeline.spec_of(answer.module).hidden_state_size)]
-    return {name: _gate(gate, inputs, units) for name, gate in explained.decomposition.gates.items()}
+    cell, gates = model.pipeline.spec_of(answer.module).cell, explained.decomposition.gates
+    return {gate.name: _gate(gates[gate.name], gate.recurrent_scale, inputs, units) for gate in cell.gates}
 
 
-def _gate(gate: GateSum, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
+def _gate(gate: GateSum, scaled_by: str | None, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
+    bias, scale = gate.bias_recurrent or 0.0, gate.recurrent_scale
+    scaled = {
+        "recurrent_scale": {"gate": scaled_by, "value": scale},
+        "recurrent_term": scale * (gate.recurrent.total + bias),
+    }
     return {
         "input_contribution": gate.inputs.total,
         "recurrent_contribution": gate.recurrent.total,
         "bias_input": _float32(gate.bias_input),
         "bias_recurrent": _float32(gate.bias_recurrent),
+        **(scaled if scaled_by else {}),
         "sum": gate.sum,
         "activation": gate.activation.name,
         "value": gate.value,
@@ -133,6 +140,39 @@ def _named(term: Product, names: Sequence[str]) -> dict[str, Any]:
         "value": _float32(term.value),
         "weight": _float32(term.weight),
         "contribution": term.contribution,
+    }
+
+
+def _updates(decomposition: Decomposition, cell: Cell) -> dict[str, Any]:
+    """The equations of the states, each under its name; an LSTM's have names for their numbers."""
+    if cell is LSTM:
+        return {"cell_update": _cell_update(decomposition), "hidden_update": _hidden_update(decomposition)}
+    return {f"{update.state.removesuffix('_state')}_update": _update(update, decomposition) for update in cell.updates}
+
+
+def _update(update: Update, decomposition: Decomposition) -> dict[str, Any]:
+    computed = decomposition.updates[update.state]
+    return {
+        "terms": {
+            term.name: {
+                "factors": list(map(_factor, term.factors, computed.terms[term.name].factors)),
+                "value": computed.terms[term.name].value,
+            }
+            for term in update.terms
+        },
+        "value": computed.value,
+        "formula": computed.formula,
+    }
+
+
+def _factor(factor: Factor, computed: FactorValue) -> dict[str, Any]:
+    known = _float32 if factor.is_previous else float
+    return {
+        "name": factor.name,
+        "is_previous": factor.is_previous,
+        "function": factor.function and factor.function.name,
+        "argument": known(computed.argument),
+        "value": known(computed.value) if factor.function is None else computed.value,
     }
 
 

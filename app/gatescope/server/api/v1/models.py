@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.heads import HeadConfig
 from gatescope.pipeline.model import Model
@@ -33,7 +35,7 @@ async def list_models(request: Request) -> Reply:
 
 
 async def get_model(request: Request, name: str, version: str | None = None) -> Reply:
-    """One model: the arguments of its LSTM, what it takes and gives, and examples that are complete predict bodies."""
+    """One model: its recurrent modules, what it takes and gives, and examples that are complete predict bodies."""
     return reply.of_schema(info(request.context.engine.entry(name), version))
 
 
@@ -60,7 +62,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "trace_method": model.trace_method,
         "cell": model.spec.cell.name,
         "signals": _signals(model.spec),
-        "lstm": LSTMInfo(**model.spec.arguments),
+        "lstm": LSTMInfo(**_arguments(model.spec)),
         "lstms": [_named(name, model.pipeline.spec_of(name)) for name in model.pipeline.lstms],
         "modules": [_module(name, model.pipeline.spec_of(name)) for name in model.pipeline.lstms],
         "input": _input(model),
@@ -74,17 +76,21 @@ def _of_loaded(model: Model) -> dict[str, object]:
 
 
 def _named(name: str, spec: Spec) -> NamedLSTMInfo:
-    return NamedLSTMInfo(name=name, cell=spec.cell.name, signals=_signals(spec), **spec.arguments)
+    return NamedLSTMInfo(name=name, cell=spec.cell.name, signals=_signals(spec), **_arguments(spec))
 
 
 def _module(name: str, spec: Spec) -> ModuleInfo:
     return ModuleInfo(
         name=name,
         cell=spec.cell.name,
-        spec=LSTMInfo(**spec.arguments),
+        spec=LSTMInfo(**_arguments(spec)),
         states=list(spec.cell.states),
         signals=_signals(spec),
     )
+
+
+def _arguments(spec: Spec) -> dict[str, Any]:
+    return spec.arguments | {"nonlinearity": spec.cell.nonlinearity}
 
 
 def _verified(model: Model) -> VerifiedInfo | None:
@@ -92,7 +98,17 @@ def _verified(model: Model) -> VerifiedInfo | None:
 
 
 def _signals(spec: Spec) -> list[SignalInfo]:
-    return [SignalInfo.model_validate(signal, from_attributes=True) for signal in spec.signals]
+    return [
+        SignalInfo(
+            name=signal.name,
+            symbol=signal.symbol,
+            low=signal.low,
+            high=signal.high,
+            description=signal.description,
+            on_request=signal.is_on_request or None,
+        )
+        for signal in spec.signals
+    ]
 
 
 def _input(model: Model) -> InputInfo:

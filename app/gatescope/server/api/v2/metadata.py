@@ -15,7 +15,6 @@ from gatescope.server.api.v2.signature import TensorInfo
 from gatescope.server.serving.sessions import refusal
 
 _PACKAGE = "gatescope"
-_PLATFORM = "pytorch_lstm"
 
 EXTENSIONS = (
     "sequence",
@@ -59,7 +58,7 @@ async def model_metadata(request: Request, name: str, version: str | None = None
         {
             "name": model.name,
             "versions": list(request.context.engine.entry(name).loaded),
-            "platform": _PLATFORM,
+            "platform": _platform(model),
             "inputs": [_tensor(tensor) for tensor in signature.inputs(model).values()],
             "outputs": [_tensor(tensor) for tensor in signature.outputs(model).values()],
         }
@@ -75,7 +74,7 @@ async def model_config(request: Request, name: str, version: str | None = None) 
     return reply.of_json(
         {
             "name": model.name,
-            "platform": _PLATFORM,
+            "platform": _platform(model),
             "max_batch_size": request.context.limits.max_batch_size,
             "input": [
                 _configured(tensor) | {"optional": tensor.optional} for tensor in signature.inputs(model).values()
@@ -89,6 +88,11 @@ async def model_config(request: Request, name: str, version: str | None = None) 
 def _model(request: Request, name: str, version: str | None) -> Model:
     with known():
         return request.context.engine.model(name, version)
+
+
+def _platform(model: Model) -> str:
+    """What computes it, by the cell of the first recurrent module."""
+    return f"pytorch_{model.spec.cell.name}"
 
 
 def _tensor(tensor: TensorInfo) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import orjson
 
+from gatescope.cells import SIGNAL_NAMES
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.heads import FIRST
@@ -18,6 +19,7 @@ from gatescope.pipeline.query import Answer, Query
 from gatescope.server.api import body, query, selections, sequences
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.notes import notes_of
+from gatescope.server.api.schema.module_states import lacks
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.api.schema.shapes import Loc, ShapeError
 from gatescope.server.api.v2 import signature, tensors
@@ -29,6 +31,9 @@ from gatescope.server.serving.stored import Note
 
 _OUTPUTS = {FIRST: "prediction", "output": "output"} | dict.fromkeys(FINAL_STATES, "final_state")
 """What a predict request calls them."""
+
+_CELL_NAMES = frozenset(SIGNAL_NAMES)
+"""Every signal and state of any cell."""
 
 _COLUMNS = ("columns", "static_columns")
 """Parameters that are fields of a predict request."""
@@ -247,12 +252,16 @@ def _no_output(name: str, model: Model, given: dict[str, TensorInfo]) -> str:
         return query.no_prediction(model)
     if name in FINAL_STATES and has_several_modules(model):
         return f"model '{model.name}' has several recurrent modules: /v1 gives their states, by name"
+    if FINAL_STATES.get(name, name) in _CELL_NAMES - set(model.spec.cell.signal_names):
+        return lacks(f"model '{model.name}'", model.spec.cell.name, FINAL_STATES.get(name, name))
     return f"model '{model.name}' has no output '{name[:_LONGEST_NAME]}'; {_hint(name, given)}"
 
 
 def _no_input(name: str, model: Model, taken: dict[str, TensorInfo]) -> str:
     if name in STATES and has_several_modules(model):
         return f"model '{model.name}' has several recurrent modules: /v1 takes their states, by name"
+    if name in STATES and model.pipeline.takes_initial_state:
+        return lacks(f"model '{model.name}'", model.spec.cell.name, STATES[name])
     return f"model '{model.name}' has no input '{name[:_LONGEST_NAME]}'; {_hint(name, taken)}"
 
 

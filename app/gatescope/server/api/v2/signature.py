@@ -15,7 +15,7 @@ ANY = -1
 
 STATES = {"initial_hidden_state": "hidden_state", "initial_cell_state": "cell_state"}
 FINAL_STATES = {"final_hidden_state": "hidden_state", "final_cell_state": "cell_state"}
-"""What the protocol calls the parts of a `State`; of several recurrent modules it has no state."""
+"""What the protocol calls the parts of a `State`, of those that the cell has; of several modules it has no state."""
 
 OTHER_HEADS = f"{FIRST}."
 """What stands before the names of the heads behind the first."""
@@ -80,7 +80,7 @@ def outputs(model: Model) -> dict[str, TensorInfo]:
     sizes_of_states = zip(spec.cell.states, spec.state_sizes, strict=True)
     states = {} if has_several_modules(model) else dict(sizes_of_states)
     given += [_state(name, model, states[part]) for name, part in FINAL_STATES.items() if part in states]
-    for signal in spec.signal_names:
+    for signal in spec.cell.signal_names:
         sizes = {"batch": ANY, "layer": spec.num_layers, "direction": spec.num_directions, "time": ANY}
         given.append(TensorInfo(signal, "FP32", sizes | {"unit": spec.signal_sizes[signal]}))
     return {tensor.name: tensor for tensor in given}
