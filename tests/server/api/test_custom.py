@@ -316,6 +316,47 @@ class TestParts:
         for name, value in zip(LSTM.states, state, strict=True):
             np.testing.assert_allclose(end["final_state"][name][0], value.detach(), atol=1e-5)
 
+    @pytest.mark.parametrize("sizes", [[9], [1] * 9, [2, 7]])
+    def test_a_session_is_the_whole_sequence(self, server, modules, rows, sizes):
+        session = server.post("/v1/sessions", json={"model": "stream"})
+        assert session.status_code == 201, session.text
+        path, values = f"/v1/sessions/{session.json()['session_id']}", []
+        for part in rows[0].split(sizes):
+            step = server.post(f"{path}/steps", json={"inputs": part.tolist(), "trace": {"signals": ["cell_state"]}})
+            assert step.status_code == 200, step.text
+            assert step.json()["trace"]["residual"] < 1e-6
+            values += step.json()["prediction"]["values"][0]
+        expected, (h, c) = modules["stream"](rows[0][None])
+        np.testing.assert_allclose(values, expected[0].detach(), atol=1e-5)
+        state = server.get(f"{path}/state").json()
+        for name, value in (("hidden_state", h), ("cell_state", c)):
+            np.testing.assert_allclose(state[name][0], value.detach(), atol=1e-5)
+        known = {"future_inputs": [[0.5, 0.25, 1.0]] * 3, "horizon": 3}
+        ahead = server.post(f"{path}/steps", json={"inputs": rows[1].tolist()} | known)
+        assert ahead.status_code == 200, ahead.text
+        whole = torch.cat((rows[0], rows[1], torch.tensor([[0.5, 0.25, 1.0]] * 2)))
+        np.testing.assert_allclose(
+            ahead.json()["prediction"]["values"][0], modules["stream"](whole[None])[0][0, -3:].detach(), atol=1e-5
+        )
+        assert server.delete(path).status_code == 204
+
+    def test_text_is_written_by_a_session(self, server, post):
+        path = f"/v1/sessions/{server.post('/v1/sessions', json={'model': 'reader'}).json()['session_id']}"
+        server.post(f"{path}/steps", json={"text": "ab"})
+        step = server.post(f"{path}/steps", json={"text": "ba", "horizon": 3})
+        assert step.status_code == 200, step.text
+        assert (
+            step.json()["prediction"]["text"]
+            == post("reader/predict", {"text": "abba", "horizon": 3})["prediction"]["text"]
+        )
+
+    def test_a_module_that_is_not_carried_says_why(self, server):
+        for model, why in (("stateful", "its forward gives no state back"), ("loop", "no parameter `initial_state`")):
+            reply = server.post("/v1/sessions", json={"model": model})
+            assert reply.status_code == 422
+            assert "is a custom module, which reads a sequence as a whole" in reply.text
+            assert why in reply.text
+
     def test_a_given_state_of_a_cell_has_one_layer(self, post, modules, rows):
         state = {"hidden_state": [[[0.5, -0.25, 0.1, 0.0]]], "cell_state": [[[1.5, 0.0, -1.0, 0.25]]]}
         reply = post("stream/predict", {"inputs": rows[0].tolist(), "initial_state": state})

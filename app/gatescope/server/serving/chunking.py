@@ -83,7 +83,7 @@ async def assemble(query: Query, made: AsyncIterator[tuple[Slot, Answer]]) -> An
     """The answer to the whole query, from the answers to its chunks."""
     whole = Answer(query.sequence_lengths, query.inputs)
     async for slot, part in made:
-        whole = replace(whole, module=part.module)
+        whole = replace(whole, module=part.module, aligned=part.aligned)
         if part.trace is None:
             whole = ANSWER.merge(whole, part, slot)
         else:
