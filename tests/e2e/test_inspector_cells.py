@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.server.api import recurrent
 from tests.server.api.recurrent import equations, fed
@@ -128,3 +129,13 @@ def test_modules_of_several_cells_are_looked_at_in_turn(inspector, served):
     assert not page.locator(".cell-values").is_visible()
     page.get_by_label("Module").select_option("third")
     page.locator(".structure", has_text="ht = tanh(").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("model", "scheme", "width"), [("gru", "light", 1440), ("gru", "dark", 390), ("relu", "light", 390)]
+)
+def test_the_page_is_accessible_and_fits_its_width(inspector, served, model, scheme, width):
+    page = open_at(inspector, served, model=model, time=1, unit=2, width=width, scheme=scheme)
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
