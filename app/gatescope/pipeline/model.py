@@ -85,7 +85,7 @@ class Model:
 
     @property
     def trace_method(self) -> str:
-        """The backend that computes its gates: `workspace`, `replay` or `loop`."""
+        """The backend that computes its gates: `workspace`, `replay`, `stepwise` or `loop`."""
         return backend_of(self.pipeline.lstm)
 
     @property

@@ -99,7 +99,7 @@ class _Reader:
         named = self._parts_of(self.options.layers)
         lstms = tuple(part for part in named if isinstance(part, FoundRecurrent))
         if not lstms:
-            refuse("layers", "names no LSTM of the checkpoint")
+            refuse("layers", "names no recurrent layer of the checkpoint")
         embedding = next((part for part in named if isinstance(part, Embedding)), None)
         learned, states = Arranger(self.contents, self.options).learned(lstms)
         arrangement = Arrangement(embedding, (), lstms, "stacked", (), learned=learned)

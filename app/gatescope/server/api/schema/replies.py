@@ -441,7 +441,7 @@ class ModelInfo(BaseModel):
     dtype: str | None = None
     parameters: int | None = None
     trace_method: str | None = Field(
-        default=None, description="the backend that computes its gates: workspace, replay or loop"
+        default=None, description="the backend that computes its gates: workspace, replay, stepwise or loop"
     )
     cell: str | None = Field(default=None, description="the recurrent cell: lstm, gru or rnn")
     signals: list[SignalInfo] = Field(default=[], description="what a trace of the model shows, in order")
