@@ -286,7 +286,7 @@ def explain(module: nn.RNNBase, sequence: Tensor, initial_state: State, point: P
     """Trace a sequence as far as it is read, and decompose one of its steps for one unit.
 
     Args:
-        module: any `nn.LSTM`.
+        module: any `nn.LSTM`, `nn.GRU` or `nn.RNN`.
         sequence: (time, feature), on the module's device.
         initial_state: each (layers · directions, 1, size).
         point: which layer, direction, time step and unit.
