@@ -1,6 +1,7 @@
 import itertools
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -495,3 +496,24 @@ def test_its_repr_is_short(sequences):
     assert html.count("<tr>") == 5
     assert "<td>3 × 2 × 2 × 7 × 5</td>" in html
     assert module in html
+
+
+def test_it_is_a_dataset_with_named_axes(sequences):
+    selection = Selection(units=(4, 1), time=slice(2, 6, 2), directions=("reverse",))
+    traced = trace(nn.GRU(3, 5, 2, bidirectional=True), sequences, selection=selection)
+    dataset = traced.to_xarray()
+    assert dataset.time.values.tolist() == [2, 4]
+    assert dataset.unit.values.tolist() == [4, 1]
+    assert dataset.attrs["module"] == "nn.GRU(input_size=3, hidden_size=5, num_layers=2, bidirectional=True)"
+    assert dataset.update_gate.attrs["range"] == "0 to 1"
+    assert dataset.sequence_lengths.values.tolist() == traced.sequence_lengths.tolist()
+    for name, values in traced.signals.items():
+        np.testing.assert_array_equal(dataset[name].values, values.detach())
+
+
+def test_its_plot_has_a_row_for_each_signal_and_a_column_for_each_layer_and_direction(sequences):
+    figure = trace(nn.GRU(3, 5, 2, bidirectional=True), sequences, selection=Selection(units=(4, 1))).plot(1)
+    pictures = [axes for axes in figure.axes if axes.images]
+    assert len(pictures) == 4 * 4
+    assert pictures[0].get_title() == "layer 0, forward"
+    assert pictures[0].yaxis.get_major_formatter()(0) == "4"

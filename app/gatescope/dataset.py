@@ -43,7 +43,7 @@ def of(
     Each signal has the attributes `range`, `symbol` and `description`, as far as `info` describes it.
 
     Args:
-        described: the rest of the trace reply.
+        described: the rest of the trace reply; without `model`, the dataset does not name one.
         lengths: (batch), of the sequences.
         signals: each (batch, layer, direction, time, unit), padded with NaN.
         info: the model's ModelInfo.
@@ -60,7 +60,8 @@ def of(
         "time": described["time_steps"],
         "unit": described["units"],
     }
-    attributes = {"model": described["model"]["name"], "version": described["model"]["version"]}
+    model = described.get("model")
+    attributes = {"model": model["name"], "version": model["version"]} if model else {}
     attributes |= {name: described[name] for name in ("residual", "bins", "reduce") if name in described}
     dataset = xarray.Dataset(variables, coordinates, attributes)
     return dataset.assign(sequence_lengths=("batch", lengths))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gatescope import padding
+from gatescope import dataset, padding, plot
 from gatescope.backends import onednn, probe, reference
 from gatescope.backends.chunk import Backend, Chunk
 from gatescope.backends.onednn import LayoutChanged
@@ -24,6 +24,10 @@ from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.weights import Weights
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
 
 _BLOCK_FLOATS = 1_048_576  # few blocks: after each operation a thread waits for the interpreter
 _EVERYTHING = Selection()
@@ -76,6 +80,43 @@ class Trace:
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         head = "<tr><th>signal</th><th></th><th>batch × layer × direction × time × unit</th><th></th></tr>"
         return f"<b>Trace</b> of {self._module}<table>{head}{''.join(rows)}</table>"
+
+    def to_xarray(self) -> xarray.Dataset:
+        """A dataset with named axes; each signal says its range, symbol and description, the dataset its `module`.
+
+        Raises:
+            ModuleNotFoundError: xarray is not installed.
+        """
+        dataset.need()
+        signals = {name: values.numpy(force=True) for name, values in self.signals.items()}
+        made = dataset.of(self._described(), self.sequence_lengths.numpy(force=True), signals, self._info())
+        return made.assign_attrs(module=self._module)
+
+    def plot(self, sequence: int = 0) -> Figure:
+        """A heatmap of each signal, layer and direction of one sequence of the batch, as a matplotlib figure.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed.
+        """
+        signals = {name: values.numpy(force=True) for name, values in self.signals.items()}
+        reply = self._described() | {"signals": signals, "sequence_lengths": self.sequence_lengths.tolist()}
+        return plot.draw(reply, self._info(), self._module, sequence)
+
+    def _described(self) -> dict[str, Any]:
+        """The coordinates of the signals and the residual, as a trace reply has them."""
+        selection = self.selection
+        return {
+            "axes": ["batch", "layer", "direction", "time", "unit"],
+            "layers": list(selection.layers or ()),
+            "directions": list(selection.directions or ()),
+            "units": list(selection.units or ()),
+            "time_steps": selection.time_steps(self.output.shape[1]),
+            "residual": self.residual,
+        }
+
+    def _info(self) -> dict[str, Any]:
+        """The cell's signals, as ModelInfo has them."""
+        return {"signals": [asdict(signal) for signal in self.spec.signals]}
 
     @property
     def _module(self) -> str:
