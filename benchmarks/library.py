@@ -176,6 +176,8 @@ def forget_probes() -> None:
 def can_run(backend: str, module: nn.LSTM) -> bool:
     """Whether the backend is made for such a module on such a device at all."""
     parameters = find("Parameters").of(module)
+    if PACKAGE == "gatescope" and any(backend not in kind.cell.backends for kind in parameters.kinds):
+        return False
     return backend != "workspace" or bool(parameters.is_onednn if PACKAGE == "gatescope" else parameters.are_onednns)
 
 

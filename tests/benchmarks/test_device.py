@@ -9,6 +9,7 @@ import torch
 from benchmarks import device, library
 from benchmarks.device import forward, parity
 from benchmarks.device.budget import Budget
+from gatescope.cells import LSTM
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def report(tmp_path):
 def test_a_quick_report_has_every_section(report):
     told, text = report
     assert set(told) == {"machine", "parity", "synchronisations", "trace", "served"}
-    assert {row["backend"]: row["ok"] for row in told["parity"]["rows"]} == dict.fromkeys(library.backends(), True)
+    assert {row["backend"]: row["ok"] for row in told["parity"]["rows"]} == dict.fromkeys(LSTM.backends, True)
     assert all(row["trace / forward"] > 0 for row in told["trace"]["rows"])
     assert len(told["trace"]["rows"]) + len(told["trace"]["skipped"]) == len(forward.QUICK)
     assert "Not applicable" in told["synchronisations"]["note"]

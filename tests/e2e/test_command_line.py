@@ -182,6 +182,7 @@ def test_dollars_are_no_formula_in_a_picture(tmp_path):
         "model": {"name": "$a$_^", "version": "1"},
         "layers": [0],
         "directions": ["forward"],
+        "units": [0],
         "time_steps": [0, 1],
         "sequence_lengths": [2],
         "tokens": [["$\\frac$", "$_$"]],

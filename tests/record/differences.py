@@ -666,6 +666,34 @@ WANTED: tuple[Difference, ...] = (
         ),
     ),
     Difference(
+        why="a checkpoint may have another recurrent module",
+        names="administered/refused uploads/no LSTM",
+        text=(("no nn.LSTM in the checkpoint", "no nn.LSTM, nn.GRU or nn.RNN in the checkpoint"),),
+    ),
+    Difference(
+        why="a custom module that gives its state back can be streamed; another is told what it lacks",
+        matching="modules/code/(forecaster|decoder|siamese|alone|failing) session",
+        text=(
+            (
+                "reads a sequence as a whole",
+                "reads a sequence as a whole: its forward has no parameter `initial_state`",
+            ),
+        ),
+    ),
+    Difference(
+        why="a custom module that takes a state can be streamed if it gives it back",
+        names="modules/code/stateful session",
+        text=(
+            (
+                "reads a sequence as a whole",
+                (
+                    "reads a sequence as a whole: its forward gives no state back; let it return the prediction and "
+                    "the state"
+                ),
+            ),
+        ),
+    ),
+    Difference(
         why="between two calls of a module its state may also be changed",
         names="modules/*",
         has_text="these are several runs, not one",
