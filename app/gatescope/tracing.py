@@ -301,21 +301,8 @@ def _differentiable(
             found.append(signals)
             finals.append(final or previous)
         layer_input = torch.cat([each["hidden_state"] for each in found[-spec.num_directions :]], dim=-1)
-    kept = [
-        found[layer * spec.num_directions + spec.directions.index(direction)]
-        for layer in selection.layers or ()
-        for direction in selection.directions or ()
-    ]
-    axes = len(selection.layers or ()), len(selection.directions or ())
-    time_steps = selection.time_steps(layout.time)
-    signals = {}
-    for name in selection.signals or ():
-        values = torch.stack([each[name] for each in kept]).masked_fill(padding_places, torch.nan)
-        units = [unit for unit in selection.units or () if unit < values.shape[-1]]
-        values = values[:, time_steps][..., units]  # (layer · direction, time, batch, unit)
-        signals[name] = values.view(*axes, *values.shape[1:]).permute(3, 0, 1, 2, 4)
     return Trace(
-        signals=signals,
+        signals=_selected(found, spec, selection, padding_places),
         spec=spec,
         selection=selection,
         sequence_lengths=lengths,
@@ -325,6 +312,33 @@ def _differentiable(
         row_residuals=torch.stack(largest).amax(dim=0),
         backend="loop",
     )
+
+
+def _selected(
+    found: Sequence[Mapping[str, Tensor]], spec: Spec, selection: Selection, padding_places: Tensor
+) -> dict[str, Tensor]:
+    """The selected signals of a trace, NaN in the padding.
+
+    Args:
+        found: the signals of each layer and direction, in input time: (time, batch, unit).
+        spec: of the module.
+        selection: resolved for it.
+        padding_places: (time, batch, 1), true in the padding.
+    """
+    layers, directions = selection.layers or (), selection.directions or ()
+    kept = [
+        found[layer * spec.num_directions + spec.directions.index(direction)]
+        for layer in layers
+        for direction in directions
+    ]
+    time_steps = selection.time_steps(len(padding_places))
+    signals = {}
+    for name in selection.signals or ():
+        values = torch.stack([each[name] for each in kept]).masked_fill(padding_places, torch.nan)
+        units = [unit for unit in selection.units or () if unit < values.shape[-1]]
+        values = values[:, time_steps][..., units]  # (layer · direction, time, batch, unit)
+        signals[name] = values.view(len(layers), len(directions), *values.shape[1:]).permute(3, 0, 1, 2, 4)
+    return signals
 
 
 class _Run:
