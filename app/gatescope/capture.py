@@ -22,7 +22,7 @@ from gatescope.errors import InvalidInput, Place
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
-from gatescope.tracing import Trace, trace
+from gatescope.tracing import Trace, is_known_enough, trace, trace_known
 
 RecurrentModule = nn.RNNBase | nn.RNNCellBase
 """A recurrent module over time, or one step of one, which is called in a loop."""
@@ -43,6 +43,7 @@ class Call:
     initial_state: State
     output: Tensor  # (batch, time, directions · unit)
     final_state: State
+    ran_elsewhere: bool = False  # not by PyTorch, whose module has the same weights
 
 
 def recurrent_modules(module: nn.Module) -> dict[str, RecurrentModule]:
@@ -194,6 +195,7 @@ class Run:
     outputs: list[Tensor]  # of each row, (time, directions · unit): what the module's own calls returned
     initial_state: State
     final_state: State
+    ran_elsewhere: bool = False  # not by PyTorch: then the trace is made of these outputs where that can be
 
     @classmethod
     def of(cls, name: str, module: RecurrentModule, calls: Sequence[Call], rows: int) -> Run:
@@ -218,7 +220,7 @@ class Run:
             )
         inputs = _joined_rows([(call.inputs, call.lengths) for call in calls])
         outputs = _joined_rows([(call.output, call.lengths) for call in calls])
-        return cls(inputs, outputs, calls[0].initial_state, calls[-1].final_state)
+        return cls(inputs, outputs, calls[0].initial_state, calls[-1].final_state, calls[0].ran_elsewhere)
 
     @classmethod
     def gathered(cls, parts: Sequence[tuple[Tensor, Run]]) -> Run:
@@ -231,6 +233,7 @@ class Run:
             [outputs[place] for place in order.tolist()],
             gathered_state([(rows, run.initial_state) for rows, run in parts]),
             gathered_state([(rows, run.final_state) for rows, run in parts]),
+            runs[0].ran_elsewhere,
         )
 
     @property
@@ -245,9 +248,10 @@ class Run:
 
     def traced(self, module: RecurrentModule, selection: Selection) -> Trace:
         """The trace of this run; its residual also covers its distance from what the calls returned."""
-        traced = trace(
-            over_time(module), self.inputs, initial_state=self.initial_state, selection=selection
-        ).with_residual()
+        over, state = over_time(module), self.initial_state
+        if self.ran_elsewhere and is_known_enough(Spec.from_module(over)):
+            return trace_known(over, self.inputs, self.outputs, state, selection).with_residual()
+        traced = trace(over, self.inputs, initial_state=state, selection=selection).with_residual()
         distances = torch.stack(
             [(traced.output[row, : len(given)] - given).abs().max() for row, given in enumerate(self.outputs)]
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gatescope import dataset, padding, plot
-from gatescope.backends import onednn, probe, reference
+from gatescope.backends import onednn, probe, reference, replay
 from gatescope.backends.chunk import Backend, Chunk
 from gatescope.backends.onednn import LayoutChanged
 from gatescope.backends.parameters import Parameters
@@ -222,12 +222,12 @@ def trace(
         state = _initial_state(initial_state, spec, batch, is_unbatched=is_unbatched)
         if grad:
             return _differentiable(module, spec, batch, lengths, layout, state, selection)
-        run = parameters, _detached(batch), lengths, layout, State(*map(_detached, state)), selection
+        given = _Given(parameters, _detached(batch), lengths, layout, State(*map(_detached, state)), selection)
         try:
-            return _trace(*run)
+            return _fastest(given)
         except LayoutChanged as error:
             probe.disable("workspace", str(error))
-            return _trace(*run)
+            return _fastest(given)
 
 
 def _disable_workspace_if_wrong(residual: float) -> None:
@@ -238,14 +238,57 @@ def _disable_workspace_if_wrong(residual: float) -> None:
         probe.disable("workspace", str(error))
 
 
-def _trace(
-    parameters: Parameters, inputs: Tensor, lengths: Tensor, layout: BatchLayout, initial: State, selection: Selection
+class _Given(NamedTuple):
+    """What a trace is made of."""
+
+    parameters: Parameters
+    inputs: Tensor  # (batch, time, feature)
+    lengths: Tensor  # (batch,)
+    layout: BatchLayout
+    initial: State
+    selection: Selection  # resolved
+
+
+def _fastest(given: _Given) -> Trace:
+    name = probe.fastest(given.parameters.kinds)
+    return _trace(given, name, probe.BACKENDS[name])
+
+
+def trace_known(
+    module: nn.RNNBase, inputs: Sequence[Tensor], output: Sequence[Tensor], initial_state: State, selection: Selection
 ) -> Trace:
+    """The trace of a run whose output is known, which need not have been PyTorch's; see `is_known_enough`.
+
+    Args:
+        module: of one layer.
+        inputs: of each row, (time, feature).
+        output: of each row, (time, directions · unit).
+        initial_state: each (directions, batch, size).
+        selection: what to keep.
+    """
+    parameters = Parameters.of(module)
+    spec, like = parameters.spec, parameters.weights[0].weight_ih
+    batch, lengths = padding.pad(inputs)
+    layout = BatchLayout(lengths.tolist(), batch.shape[1], batch.device)
+    known = list(padding.pad(output)[0].to(like).transpose(0, 1).chunk(spec.num_directions, dim=-1))
+    if spec.bidirectional:
+        known[1] = layout.reversed(known[1].contiguous())
+    backend = replay.of_hidden_states(known)
+    resolved, initial = selection.resolve(spec), State(*(value.to(like) for value in initial_state))
+    return _trace(_Given(parameters, batch.to(like), lengths, layout, initial, resolved), "replay", backend)
+
+
+def is_known_enough(spec: Spec) -> bool:
+    """Whether the signals follow from the inputs and the output alone: there is one layer, of a cell with a replay."""
+    return spec.num_layers == 1 and "replay" in spec.cell.backends
+
+
+def _trace(given: _Given, name: str, backend: Backend) -> Trace:
+    parameters, inputs, lengths, layout, initial, selection = given
     spec = parameters.spec
-    name = probe.fastest(parameters.kinds)
     buffer = SignalBuffer(selection, spec, layout)
     run = _Run(parameters, initial, layout, buffer)
-    output = run.output(inputs, probe.BACKENDS[name])  # (time, batch, directions · unit)
+    output = run.output(inputs, backend)  # (time, batch, directions · unit)
     row_residuals = None
     if not buffer.has_residual:
         row_residuals = torch.stack([*run.row_residuals, inputs.new_zeros(layout.batch)]).amax(dim=0)

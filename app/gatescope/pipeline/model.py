@@ -17,7 +17,7 @@ from torch import Tensor
 from gatescope.backends.probe import backend_of
 from gatescope.errors import ModuleError, WeightsError
 from gatescope.pipeline.custom import factory
-from gatescope.pipeline.custom.module import CustomPipeline
+from gatescope.pipeline.custom.program import CustomProgram
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.finite import is_finite
 from gatescope.pipeline.layered import LayeredPipeline
@@ -25,6 +25,7 @@ from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.manifest_v1 import ManifestV1
 from gatescope.pipeline.pipeline import Pipeline
+from gatescope.pipeline.program.pipeline import ProgramPipeline
 from gatescope.pipeline.sample import Sample, Verified, verify
 from gatescope.pipeline.vocabulary import Vocabulary
 from gatescope.spec import Spec
@@ -224,7 +225,7 @@ def _pipeline(
             ignored=manifest.ignored,
         )
     module = factory.build(manifest.factory, manifest.factory_arguments, weights, folder.parent).to(device)
-    return CustomPipeline(inputs, vocabulary_size, manifest.head, module, manifest.trial_steps)
+    return ProgramPipeline(inputs, vocabulary_size, manifest.head, CustomProgram(module), manifest.trial_steps)
 
 
 def _shown(path: Path) -> str:

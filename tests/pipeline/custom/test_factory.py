@@ -72,7 +72,7 @@ class TestServed:
         raw = torch.randn(2, 6, 3, generator=random)
         values = model.pipeline.answer(Query(raw, torch.tensor([6, 6]))).prediction.values
         torch.testing.assert_close(values, trained(raw), rtol=0, atol=1e-5)
-        assert int(model.pipeline.module.norm.num_batches_tracked) == 1
+        assert int(model.pipeline.program.module.norm.num_batches_tracked) == 1
         assert (model.dtype, model.device, model.spec.num_layers) == ("float32", "cpu", 2)
         assert model.parameters == sum(value.numel() for value in trained.parameters())
 
@@ -96,7 +96,7 @@ class TestServed:
             model = load(made)
             values = model.pipeline.answer(Query(ids, torch.tensor([7]))).prediction.values
             torch.testing.assert_close(values, expected, rtol=0, atol=1e-5)
-            assert model.pipeline.module.head.weight is model.pipeline.module.embedding.weight
+            assert model.pipeline.program.module.head.weight is model.pipeline.program.module.embedding.weight
         weights["head.weight"] = weights["head.weight"] + 1
         made.save(weights)
         assert "are one tensor in the module, but differ in the file" in refusal(made, WeightsError)
@@ -107,7 +107,7 @@ class TestServed:
 
     def test_two_versions_are_two_modules(self, folder):
         made = folder()
-        assert load(made).pipeline.module is not load(made).pipeline.module
+        assert load(made).pipeline.program.module is not load(made).pipeline.program.module
 
 
 class TestNotAllowed:

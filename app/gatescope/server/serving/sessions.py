@@ -11,8 +11,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gatescope.errors import InvalidInput, ModelReplaced, Place, SessionBusy
-from gatescope.pipeline.custom.module import CustomPipeline
 from gatescope.pipeline.model import Model
+from gatescope.pipeline.program.pipeline import ProgramPipeline
 from gatescope.pipeline.query import Answer, Query
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
@@ -241,7 +241,7 @@ def refusal(model: Model) -> str | None:
     pipeline = model.pipeline
     if any(spec.bidirectional for spec in pipeline.state_modules.values() or [model.spec]):
         return "is bidirectional: its reverse direction begins at the end of a sequence, which a stream does not have"
-    if isinstance(pipeline, CustomPipeline) and pipeline.parts_refusal is not None:
+    if isinstance(pipeline, ProgramPipeline) and pipeline.parts_refusal is not None:
         return f"is a custom module, which reads a sequence as a whole: {pipeline.parts_refusal}"
     if not pipeline.runs_in_parts:
         return (

@@ -1,4 +1,4 @@
-"""`StateLayout`: how the forward of a custom module takes a state, and gives one back."""
+"""`StateLayout`: how a program takes a state, and gives one back."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class StateLayout:
 
     spec: Spec
     is_cell: bool
+    subject: str = "the module's forward"  # what runs, as messages call it
 
     @classmethod
     def of(cls, module: RecurrentModule) -> StateLayout:
@@ -30,27 +31,27 @@ class StateLayout:
         return cls(Spec.from_module(over_time(module)), isinstance(module, nn.RNNCellBase))
 
     def given(self, state: State | None) -> Any:
-        """The state as forward takes it."""
+        """The state as the program takes it."""
         if state is None:
             return None
         return State(*(value[0] for value in state)).hx if self.is_cell else state.hx
 
     def read(self, returned: Any, batch: int) -> State:
-        """A copy of the state that forward gave back.
+        """A copy of the state that the program gave back.
 
         Raises:
-            ModuleFailed: it is no state like the one that forward takes, or is not finite.
+            ModuleFailed: it is no state like the one that the program takes, or is not finite.
         """
         expected = [shape[1:] if self.is_cell else shape for shape in self.spec.state_shapes(batch).values()]
         tensors = _tensors(returned)
         if tensors is None or [tuple(tensor.shape) for tensor in tensors] != expected:
             raise ModuleFailed(
-                f"the module's forward gives {_described(returned)} beside its prediction; a state to go on from must "
+                f"{self.subject} gives {_described(returned)} beside its prediction; a state to go on from must "
                 f"be like the one that it takes, {_shapes(expected)}: return the prediction alone, or with that"
             )
         state = State(*(value.detach().clone().float() for value in tensors))
         if not all(bool(value.isfinite().all()) for value in state):
-            raise ModuleFailed("the module's forward gives NaN or Infinity in its state")
+            raise ModuleFailed(f"{self.subject} gives NaN or Infinity in its state")
         return State(*(value[None] for value in state)) if self.is_cell else state
 
     def rows(self, state: State, count: int) -> State:

@@ -1,20 +1,20 @@
-"""`probe`: run a custom module once before anybody asks it, and find out what it reads and gives."""
+"""`probe`: run a program before anybody asks it, and find out what it reads and gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gatescope.capture import Calls, RecurrentModule, Run, capture_calls
+from gatescope.capture import Calls, Run
 from gatescope.errors import InvalidInput, ModuleFailed
-from gatescope.pipeline.custom.forward_signature import ForwardSignature, Returned
-from gatescope.pipeline.custom.output_shape import OutputShape
-from gatescope.pipeline.custom.state_layout import StateLayout
 from gatescope.pipeline.heads import Task
+from gatescope.pipeline.program.output_shape import OutputShape
+from gatescope.pipeline.program.program import Program, Returned
+from gatescope.pipeline.program.state_layout import StateLayout
 from gatescope.state import State
 
 _TOLERANCE = 1e-3  # far above what the order of sums does in float32, far below what another row does
@@ -39,38 +39,35 @@ def sizes(steps: int) -> tuple[int, int]:
     return (3 if steps == 2 else 2), steps  # noqa: PLR2004
 
 
-def probe(
-    signature: ForwardSignature, modules: Mapping[str, RecurrentModule], inputs: Tensor, task: Task | None
-) -> Probed:
-    """Run the module over a batch, over one row of it alone, and over the batch with one step changed.
+def probe(program: Program, inputs: Tensor, task: Task | None) -> Probed:
+    """Run a program over a batch, over one row of it alone, and over the batch with one step changed.
 
     Where it takes and gives a state, it is also run over parts of the batch, the state carried from one to the next.
 
     Args:
-        signature: how it is called.
-        modules: the recurrent modules inside, by name.
-        inputs: (batch, time, …) as forward takes them, random; of the sizes that `sizes` gives.
+        program: in evaluation mode.
+        inputs: (batch, time, …) as it takes them, random; of the sizes that `sizes` gives.
         task: what its prediction means.
 
     Raises:
         ModuleFailed: it raised, gave what is no prediction of this task, no answer twice, one that depends on the
             other rows, or a state of another layout than it takes, or called none of its recurrent modules.
     """
-    run = _Probe(signature, modules, inputs)
+    run = _Probe(program, inputs)
     returned, calls = run.run(inputs)
     if not calls:
-        raise ModuleFailed(f"the module's forward calls none of its recurrent modules ({', '.join(modules)})")
+        raise ModuleFailed(f"{program.subject} calls none of its recurrent modules ({', '.join(program.recurrent)})")
     first, output_shape = next(iter(calls)), None
     if task is not None:
-        output_shape = OutputShape.of(returned.prediction, len(inputs), inputs.shape[1], task)
+        output_shape = OutputShape.of(program.subject, returned.prediction, len(inputs), inputs.shape[1], task)
         run.check(output_shape, output_shape.read(returned.prediction, run.lengths, inputs.shape[1]))
     before, after = run.read(calls), run.read(run.run(run.changed())[1])
     aligned = {name for name in before.keys() & after.keys() if run.is_aligned(before[name], after[name])}
     as_is = {name for name, read in before.items() if read.shape == inputs[-1].shape and torch.equal(read, inputs[-1])}
-    layout = StateLayout.of(modules[first])
+    layout = program.state_layout(first)
     if task is not None and returned.state is not None:
         layout.read(returned.state, len(inputs))
-    begin = layout.rows(calls[first][0].initial_state, 1)
+    begin = layout.rows(program.begin(calls[first][0]), 1)
     refusal = _InParts(run, output_shape, layout, begin).refusal(returned)
     return Probed(output_shape, tuple(calls), frozenset(aligned), frozenset(as_is), layout, begin, refusal)
 
@@ -78,32 +75,35 @@ def probe(
 class _Probe:
     """A batch whose last row is whole; where the module takes lengths, its first is shorter by a step."""
 
-    def __init__(self, signature: ForwardSignature, modules: Mapping[str, RecurrentModule], inputs: Tensor) -> None:
-        self.signature, self.inputs, self._modules = signature, inputs, modules
+    def __init__(self, program: Program, inputs: Tensor) -> None:
+        self.program, self.inputs = program, inputs
         sequences, steps = inputs.shape[:2]
         self.lengths = torch.full((sequences,), steps)
-        if signature.takes_lengths and steps > 1:
+        if program.takes_lengths and steps > 1:
             self.lengths[0] -= 1
 
     def run(self, inputs: Tensor, lengths: Tensor | None = None, hx: Any = None) -> tuple[Returned, Calls]:
-        with capture_calls(self._modules) as calls:
-            return self.signature.call(inputs, self.lengths if lengths is None else lengths, hx), calls
+        watched: Collection[str] = self.program.recurrent.keys()
+        return self.program.call(inputs, self.lengths if lengths is None else lengths, hx, watched)
+
+    def returned(self, inputs: Tensor, lengths: Tensor) -> Returned:
+        return self.program.call(inputs, lengths, None, ())[0]
 
     def check(self, output_shape: OutputShape, values: Tensor) -> None:
         """Hold the last row against itself alone."""
-        alone = self.signature.call(self.inputs[-1:], self.lengths[-1:])
+        alone = self.returned(self.inputs[-1:], self.lengths[-1:])
         steps = self.inputs.shape[1]
         if _same(output_shape.read(alone.prediction, self.lengths[-1:], steps)[0], values[-1]):
             return
         again = output_shape.read(self.run(self.inputs)[0].prediction, self.lengths, steps)
         if not _same(again[-1], values[-1]):
             raise ModuleFailed(
-                "the module's forward gives another prediction for the same inputs: it draws at random, or keeps "
+                f"{self.program.subject} gives another prediction for the same inputs: it draws at random, or keeps "
                 "something from call to call"
             )
         raise ModuleFailed(
-            "the module's forward gives another prediction for a sequence alone than in a batch: the rows of a batch "
-            "depend on one another; is a recurrent module without batch_first given (batch, time, feature)?"
+            f"{self.program.subject} gives another prediction for a sequence alone than in a batch: the rows of a "
+            "batch depend on one another; is a recurrent module without batch_first given (batch, time, feature)?"
         )
 
     def changed(self) -> Tensor:
@@ -122,7 +122,7 @@ class _Probe:
         found = {}
         for name, heard in calls.items():
             try:
-                found[name] = Run.of(name, self._modules[name], heard, len(self.inputs))
+                found[name] = Run.of(name, self.program.recurrent[name], heard, len(self.inputs))
             except InvalidInput:
                 continue
         return found
@@ -152,7 +152,7 @@ class _InParts:
 
     def refusal(self, returned: Returned) -> str | None:
         """Why the module cannot be run so, as the end of a sentence, given what it returned for the whole batch."""
-        if not self._run.signature.takes_state:
+        if not self._run.program.takes_state:
             return "its forward has no parameter `initial_state`"
         if returned.state is None:
             return "its forward gives no state back; let it return the prediction and the state"
@@ -187,7 +187,7 @@ class _InParts:
         own = int(lengths[0])
         if own == inputs.shape[1]:
             return True
-        alone = self._layout.read(self._run.signature.call(inputs[:1, :own], lengths[:1]).state, 1)
+        alone = self._layout.read(self._run.returned(inputs[:1, :own], lengths[:1]).state, 1)
         batch = self._layout.read(returned.state, len(inputs))
         return _same_state(alone, State(*(value[:, :1] for value in batch)))
 

@@ -1,66 +1,64 @@
-"""`ForwardSignature`: how the forward of a custom module is called, and with which rows of a batch at a time."""
+"""`CustomProgram`: a module with code of its own; hooks hear its recurrent modules."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gatescope import padding
+from gatescope.capture import Calls, RecurrentModule, capture_calls, recurrent_modules
+from gatescope.cells import CELLS
+from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline.custom.user_code import foreign
+from gatescope.pipeline.program.program import Program, Returned
 
 _PARTS = 2  # the prediction and the state
 
 
-class Returned(NamedTuple):
-    """What forward returned."""
-
-    prediction: Any
-    state: Any = None  # where it gives one back
-
-
-class ForwardSignature:
+class CustomProgram(Program):
     """forward(inputs), with `sequence_lengths` and `initial_state` where it has parameters of these names.
 
     A forward that takes `initial_state` may return a pair, the prediction and the state behind the inputs, or a dict
     of `prediction` and `final_state`.
 
     Args:
-        module: in evaluation mode.
+        module: on its device, with its weights.
 
     Raises:
-        ModuleFailed: the module's forward has no signature.
+        ModuleError: it has no recurrent module, or its forward has no signature.
     """
 
+    subject = "the module's forward"
+    is_stateless = False
+
     def __init__(self, module: nn.Module) -> None:
-        with foreign("reading the signature of the module's forward"):
-            parameters = inspect.signature(module.forward).parameters
-        self._module = module
+        super().__init__()
+        self.recurrent = _recurrent(module)
+        self.module = module
+        self.eval()
+        try:
+            with foreign("reading the signature of the module's forward"):
+                parameters = inspect.signature(module.forward).parameters
+        except ModuleFailed as error:
+            raise ModuleError(str(error)) from error
         self.takes_lengths = "sequence_lengths" in parameters
         self.takes_state = "initial_state" in parameters
 
-    def call(self, inputs: Tensor, lengths: Tensor, hx: Any = None) -> Returned:
-        """What forward returns.
-
-        Args:
-            inputs: (batch, time, feature) floats or (batch, time) ids.
-            lengths: (batch,); where forward does not take them, all of them are the time.
-            hx: the state to start from, as forward takes it; None where the request has none.
-
-        Raises:
-            ModuleFailed: it raised.
-        """
+    def call(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+        """What forward returns, and the calls that the hooks heard."""
         further: dict[str, Any] = {}
         inputs = _zeroed(inputs, lengths) if self.takes_lengths else inputs.clone()  # it may write into its own
         if self.takes_lengths:
             further["sequence_lengths"] = lengths.cpu()  # where packing wants them
         if self.takes_state:
             further["initial_state"] = hx
-        with torch.no_grad(), foreign(f"the module's forward over {_sizes(inputs)}"):
-            return self._split(self._module(inputs, **further))
+        modules = {name: self.recurrent[name] for name in watched}
+        with torch.no_grad(), capture_calls(modules) as calls, foreign(f"{self.subject} over {_sizes(inputs)}"):
+            return self._split(self.module(inputs, **further)), calls
 
     def _split(self, returned: Any) -> Returned:
         if not self.takes_state:
@@ -70,13 +68,13 @@ class ForwardSignature:
         is_pair = isinstance(returned, tuple | list) and len(returned) == _PARTS
         return Returned(*returned) if is_pair else Returned(returned)
 
-    def groups(self, lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
-        """Rows (row,) that go into one call, and their longest length: all rows, or those that are equally long."""
-        if self.takes_lengths:
-            yield torch.arange(len(lengths)), int(lengths.max())
-            return
-        for length in sorted(set(lengths.tolist())):
-            yield (lengths == length).nonzero()[:, 0].cpu(), length
+
+def _recurrent(module: nn.Module) -> dict[str, RecurrentModule]:
+    """Those inside by name."""
+    if found := recurrent_modules(module):
+        return found
+    kinds = [kind.__name__ for cell in CELLS for kind in (cell.module, cell.cell_module)]
+    raise ModuleError(f"the module has none of {', '.join(f'nn.{kind}' for kind in dict.fromkeys(kinds))} to look into")
 
 
 def _zeroed(inputs: Tensor, lengths: Tensor) -> Tensor:

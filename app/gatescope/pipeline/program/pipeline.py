@@ -1,4 +1,4 @@
-"""`CustomPipeline`: any module around recurrent modules; its forward predicts, hooks trace what runs inside.
+"""`ProgramPipeline`: a program around recurrent modules predicts, and their calls are traced.
 
 The recurrent modules are each `nn.LSTM`, `nn.GRU` and `nn.RNN`, and each `nn.LSTMCell`, `nn.GRUCell` and `nn.RNNCell`,
 of which every call is a time step.
@@ -6,85 +6,74 @@ of which every call is a time step.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from gatescope import padding
-from gatescope.capture import (
-    Calls,
-    RecurrentModule,
-    Run,
-    capture_calls,
-    gathered_state,
-    over_time,
-    recurrent_modules,
-)
-from gatescope.cells import CELLS
+from gatescope.capture import Calls, Run, gathered_state, over_time
 from gatescope.decompose import explain
 from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline import size
-from gatescope.pipeline.custom.forward_signature import ForwardSignature, Returned
-from gatescope.pipeline.custom.output_shape import OutputShape
-from gatescope.pipeline.custom.probe import probe, sizes
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
 from gatescope.pipeline.heads import Head, HeadConfig, Task
 from gatescope.pipeline.horizon import append
 from gatescope.pipeline.layers.layer import Shape
 from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
+from gatescope.pipeline.program.output_shape import OutputShape
+from gatescope.pipeline.program.probe import probe, sizes
+from gatescope.pipeline.program.program import Program, Returned
 from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
 from gatescope.state import State
 
 
-class CustomPipeline(Pipeline):
-    """A module with code of its own. It is run once before anybody asks it, to find out what it reads and gives.
+class ProgramPipeline(Pipeline):
+    """A model that runs as a whole. It is run before anybody asks it, to find out what it reads and gives.
 
     Args:
         inputs: what the model takes.
         vocabulary_size: how many tokens there are, for token inputs.
         head: what its prediction means; None serves its recurrent modules alone.
-        module: on its device, with its weights.
+        program: on its device, with its weights.
         trial_steps: how many time steps the probe has.
 
     Raises:
-        ModuleError: it has no recurrent module, fails in the probe, or gives another number of values than there are
-            names.
+        ModuleError: it fails in the probe, or gives another number of values than there are names.
     """
 
     parts_refusal: str | None
     """Why a sequence cannot be run part by part, as the end of a sentence; None where it can."""
 
-    rows_are_independent = is_reentrant = sums_up = False
+    sums_up = False
 
     def __init__(
         self,
         inputs: FeatureInputs | TokenInputs,
         vocabulary_size: int | None,
         head: HeadConfig | None,
-        module: nn.Module,
+        program: Program,
         trial_steps: int,
     ) -> None:
         super().__init__(inputs, vocabulary_size)
         task = None if head is None else head.task
-        self._recurrent = _recurrent(module)
         self.encoder = FeatureEncoder(inputs) if isinstance(inputs, FeatureInputs) else nn.Identity()
-        self.module = module
+        self.program = program
+        self.rows_are_independent = self.is_reentrant = program.is_stateless
+        self.takes_initial_state = program.takes_state
         self.eval()
         try:
-            self._signature = ForwardSignature(module)
-            self.takes_initial_state = self._signature.takes_state
-            self._probed = probe(self._signature, self._recurrent, self._random_inputs(*sizes(trial_steps)), task)
+            self._probed = probe(program, self._random_inputs(*sizes(program.fixed_steps or trial_steps)), task)
         except ModuleFailed as error:
             hint = f"; state `trial_steps` if it needs another number of steps than {trial_steps}"
             raise ModuleError(f"a trial run failed: {error}{hint if error.__cause__ else ''}") from error
-        names = dict.fromkeys((*self._probed.ran, *self._recurrent))
-        self.lstms = {name: over_time(self._recurrent[name]) for name in names}
+        names = dict.fromkeys((*self._probed.ran, *program.recurrent))
+        self.lstms = {name: over_time(program.recurrent[name]) for name in names}
         self.lstm = self.lstm_of(self._probed.ran[0])
-        self.state_spec = self.spec
+        self.state_spec = self._probed.state_layout.spec
         self.parts_refusal = self._probed.parts_refusal
         self.runs_in_parts = self.parts_refusal is None
         self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape)
@@ -93,11 +82,11 @@ class CustomPipeline(Pipeline):
 
     @property
     def state_modules(self) -> Mapping[str, Spec]:
-        """The module that runs first, whose layout forward's state has, where it is carried."""
-        return {self._probed.ran[0]: self.spec} if self.runs_in_parts else {}
+        """The module that runs first, beside the layout of the program's state, where it is carried."""
+        return {self._probed.ran[0]: self.state_spec} if self.runs_in_parts else {}
 
     def initial_state(self, sequences: int) -> State:
-        """Where forward begins if nobody says where."""
+        """Where the program begins if nobody says where."""
         if not self.runs_in_parts:
             return super().initial_state(sequences)
         return self._probed.state_layout.rows(self._probed.begin, sequences).to(torch.empty(0))
@@ -115,7 +104,7 @@ class CustomPipeline(Pipeline):
         return ModuleInputs(name in self._probed.aligned, [f"input {index}" for index in range(width)])
 
     def predict_on(self, query: Query) -> Generator[Tensor, Tensor]:
-        """Forward goes on from its state; without one, it runs again over the whole sequence with each row."""
+        """The program goes on from its state; without one, it runs again over the whole sequence with each row."""
         inputs, lengths, state = query.inputs, query.sequence_lengths, query.initial_state
         while True:
             values, reached = self._values(query.evolve(initial_state=state), inputs, lengths)
@@ -126,7 +115,7 @@ class CustomPipeline(Pipeline):
                 inputs, lengths, state = row[:, None], torch.ones_like(lengths), reached
 
     def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """One forward where there is a prediction per step, else one per further step, from the state if it has one."""
+        """One run where there is a prediction per step, else one per further step, from the state if it has one."""
         first = query.sequence_lengths
         if self._probed.output_shape is not None and self._probed.output_shape.per_step:
             steps = torch.arange(query.horizon, device=first.device) + first[:, None]  # (batch, horizon)
@@ -148,7 +137,7 @@ class CustomPipeline(Pipeline):
         carries = query.final_state and self.runs_in_parts and not is_explained
         looks_inside = query.output or query.trace is not None or is_explained
         is_heard = looks_inside or (query.final_state and not carries)
-        watched = {name: self._recurrent[name]} if is_heard else {}
+        watched = (name,) if is_heard else ()
         output_shape = self._probed.output_shape if query.prediction and not is_explained else None
         values, runs, states = [], [], []
         is_run = is_heard or carries or output_shape is not None
@@ -156,7 +145,7 @@ class CustomPipeline(Pipeline):
             if output_shape is not None:
                 values.append((rows, output_shape.read(returned.prediction, lengths[rows], steps)))
             if watched:
-                runs.append((rows, Run.of(name, watched[name], calls.get(name, []), len(rows))))
+                runs.append((rows, Run.of(name, self.program.recurrent[name], calls.get(name, []), len(rows))))
             if carries:
                 states.append((rows, self._probed.state_layout.read(returned.state, len(rows))))
         answer = Answer(lengths, query.inputs, module=name)
@@ -183,24 +172,23 @@ class CustomPipeline(Pipeline):
         )
 
     def _parts(
-        self, query: Query, inputs: Tensor, lengths: Tensor, watched: Mapping[str, RecurrentModule]
+        self, query: Query, inputs: Tensor, lengths: Tensor, watched: Collection[str]
     ) -> Iterator[tuple[Tensor, int, Returned, Calls]]:
-        """Rows that went into forward together, their padded steps, what it returned and what was heard meanwhile."""
+        """Rows that went into one run, their padded steps, what it returned and what was heard meanwhile."""
         encoded, state = self.encoder(inputs), query.initial_state
-        for rows, steps in self._signature.groups(lengths):
+        for rows, steps in self.program.groups(lengths):
             query.raise_if_cancelled()
             begin = None if state is None else State(*(value[:, rows] for value in state))
-            with capture_calls(watched) as calls:
-                hx = self._probed.state_layout.given(begin)
-                returned = self._signature.call(encoded[rows, :steps], lengths[rows], hx)
+            hx = self._probed.state_layout.given(begin)
+            returned, calls = self.program.call(encoded[rows, :steps], lengths[rows], hx, watched)
             yield rows, steps, returned, calls
 
     def _values(self, query: Query, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, State | None]:
         """The values of the prediction, (batch, time, value) or (batch, value), and the state where one is carried."""
         if (output_shape := self._probed.output_shape) is None:
-            raise TypeError("a module without a task predicts nothing")
+            raise TypeError("a program without a task predicts nothing")
         values, states = [], []
-        for rows, steps, returned, _ in self._parts(query, inputs, lengths, {}):
+        for rows, steps, returned, _ in self._parts(query, inputs, lengths, ()):
             values.append((rows, output_shape.read(returned.prediction, lengths[rows], steps)))
             if self.runs_in_parts:
                 states.append((rows, self._probed.state_layout.read(returned.state, len(rows))))
@@ -211,13 +199,13 @@ class CustomPipeline(Pipeline):
         return self._probed.ran[0] if module is None else module
 
     def _random_inputs(self, sequences: int, steps: int) -> Tensor:
-        """As forward takes them: (batch, time, feature), or (batch, time) ids."""
+        """As the program takes them: (batch, time, feature), or (batch, time) ids."""
         random = torch.Generator().manual_seed(0)
         if isinstance(self.encoder, FeatureEncoder):
             inputs = torch.randn(sequences, steps, self.encoder.width, generator=random)
         else:
             inputs = torch.randint(self.vocabulary_size or 0, (sequences, steps), generator=random)
-        return inputs.to(next(self.module.parameters()).device)
+        return inputs.to(next(self.program.parameters()).device)
 
     def _scaled(self, values: Tensor) -> Tensor:
         return values if self.head is None else self.head.scaled(values)
@@ -225,20 +213,12 @@ class CustomPipeline(Pipeline):
     def _head(self, config: HeadConfig) -> Head:
         output_shape, (kind, count) = self._probed.output_shape, config.count(self.vocabulary_size)
         if output_shape is None:
-            raise TypeError("a module without a task predicts nothing")
+            raise TypeError("a program without a task predicts nothing")
         if output_shape.values != count:
             raise ModuleError(
-                f"the module's forward predicts {output_shape.values} values, but there are {count} {kind}"
+                f"{self.program.subject} predicts {output_shape.values} values, but there are {count} {kind}"
             )
         return Head(config, Shape(output_shape.values, is_sequence=output_shape.per_step))
-
-
-def _recurrent(module: nn.Module) -> dict[str, RecurrentModule]:
-    """Those inside by name."""
-    if found := recurrent_modules(module):
-        return found
-    kinds = [kind.__name__ for cell in CELLS for kind in (cell.module, cell.cell_module)]
-    raise ModuleError(f"the module has none of {', '.join(f'nn.{kind}' for kind in dict.fromkeys(kinds))} to look into")
 
 
 def _at_end(values: Tensor, lengths: Tensor) -> Tensor:

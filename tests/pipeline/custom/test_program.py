@@ -12,9 +12,10 @@ from gatescope.backends import reference
 from gatescope.decompose import Point
 from gatescope.errors import DeadlineExceeded, InvalidInput, ModuleError, ModuleFailed, ReplyTooLarge, TraceTooLarge
 from gatescope.padding import pad
-from gatescope.pipeline.custom.module import CustomPipeline
+from gatescope.pipeline.custom.program import CustomProgram
 from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.heads import HeadConfig
+from gatescope.pipeline.program.pipeline import ProgramPipeline
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
@@ -45,7 +46,8 @@ def build():
     def make(module, task="regression", output=NAMES, inputs=None, steps=32):
         vocabulary = len(inputs.characters) if isinstance(inputs, TokenInputs) else None
         head = None if task is None else HeadConfig(task=task, **output)
-        return CustomPipeline(inputs or features(3), vocabulary, head, widen(module), steps)
+        program = CustomProgram(widen(module))
+        return ProgramPipeline(inputs or features(3), vocabulary, head, program, steps)
 
     return make
 
@@ -336,7 +338,7 @@ class TestCells:
         with pytest.raises(ModuleError, match="the rows of a batch depend on one another"):
             build(module)
         pipeline = build(cells.Told("without_gradients"))
-        pipeline.module.how = "fewer_rows"
+        pipeline.program.module.how = "fewer_rows"
         with pytest.raises(InvalidInput, match=r"'cell' is called 7 times, calls 2 and 3 with batches of 2 and 1"):
             ask(pipeline, [rows[1], rows[3]], trace=Selection())
 

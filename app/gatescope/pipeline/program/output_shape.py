@@ -1,4 +1,4 @@
-"""`OutputShape`: what a custom module's prediction looks like, found out when it is loaded and held to ever after."""
+"""`OutputShape`: what a program's prediction looks like, found out when it is loaded and held to ever after."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ _WANTED = {
 
 @dataclass(frozen=True)
 class OutputShape:
-    """A prediction per time step, per sequence, or for a number of steps that is the module's own."""
+    """A prediction per time step, per sequence, or for a number of steps that is the program's own."""
 
+    subject: str  # what runs, as messages call it
     values: int
     per_step: bool
     own_steps: int | None = None
 
     @classmethod
-    def of(cls, output: Any, sequences: int, steps: int, task: Task) -> OutputShape:
-        """The shape of what forward returned for so many sequences of so many steps.
+    def of(cls, subject: str, output: Any, sequences: int, steps: int, task: Task) -> OutputShape:
+        """The shape of what a program returned for so many sequences of so many steps.
 
         Raises:
             ModuleFailed: it is no prediction of this task.
         """
-        shape = _checked(output).shape
+        shape = _checked(subject, output).shape
         per_step = output.dim() == _PER_STEP and shape[1] == steps
         fits = {
             "regression": output.dim() in {_PER_SEQUENCE, _PER_STEP},
@@ -50,11 +51,11 @@ class OutputShape:
         }.get(task, output.dim() == _PER_SEQUENCE or per_step)
         if not fits or shape[0] != sequences or 0 in shape:
             raise ModuleFailed(
-                f"the module's forward gives shape {tuple(shape)} for a batch of {sequences} × {steps} steps; "
+                f"{subject} gives shape {tuple(shape)} for a batch of {sequences} × {steps} steps; "
                 f"for {task} it must be {_WANTED[task]}"
             )
         own_steps = shape[1] if output.dim() == _PER_STEP and not per_step else None
-        return cls(shape[-1], per_step, own_steps)
+        return cls(subject, shape[-1], per_step, own_steps)
 
     def shape(self, steps: int) -> tuple[int, ...]:
         """Of the prediction of one sequence of so many steps: (step, value) or (value,)."""
@@ -77,7 +78,7 @@ class OutputShape:
         return values
 
     def read(self, output: Any, lengths: Tensor, steps: int) -> Tensor:
-        """What forward returned for a batch, with NaN where a sequence of a prediction per step has ended.
+        """What the program returned for a batch, with NaN where a sequence of a prediction per step has ended.
 
         Args:
             output: what it returned.
@@ -87,10 +88,10 @@ class OutputShape:
         Raises:
             ModuleFailed: it has another shape than it had before, or is not finite.
         """
-        values, shape = _checked(output), (len(lengths), *self.shape(steps))
+        values, shape = _checked(self.subject, output), (len(lengths), *self.shape(steps))
         if values.shape != shape:
             raise ModuleFailed(
-                f"the module's forward gives shape {tuple(values.shape)} for a batch of {len(lengths)} × {steps} "
+                f"{self.subject} gives shape {tuple(values.shape)} for a batch of {len(lengths)} × {steps} "
                 f"steps, but {shape} follows from what it gave when it was loaded"
             )
         if self.per_step:
@@ -100,16 +101,14 @@ class OutputShape:
             finite = values.isfinite()
         if not bool(finite.all()):
             place = (~finite).nonzero()[0].tolist()
-            raise ModuleFailed(
-                f"the module's forward gives NaN or Infinity at {place} of a prediction of shape {shape}"
-            )
+            raise ModuleFailed(f"{self.subject} gives NaN or Infinity at {place} of a prediction of shape {shape}")
         return values
 
 
-def _checked(output: Any) -> Tensor:
+def _checked(subject: str, output: Any) -> Tensor:
     if not isinstance(output, Tensor):
         hint = "; return the prediction alone" if isinstance(output, tuple | list | dict) else ""
-        raise ModuleFailed(f"the module's forward gives {type(output).__name__}, not a tensor{hint}")
+        raise ModuleFailed(f"{subject} gives {type(output).__name__}, not a tensor{hint}")
     if not output.is_floating_point():
-        raise ModuleFailed(f"the module's forward gives {output.dtype}, not floating-point numbers")
+        raise ModuleFailed(f"{subject} gives {output.dtype}, not floating-point numbers")
     return output.detach().float()

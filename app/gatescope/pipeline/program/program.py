@@ -1,0 +1,86 @@
+"""`Program`: a trained model that runs as a whole, and tells what its recurrent modules read and gave meanwhile."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gatescope.capture import Call, Calls, RecurrentModule
+from gatescope.pipeline.program.state_layout import StateLayout
+from gatescope.state import State
+
+
+class Returned(NamedTuple):
+    """What a program returned."""
+
+    prediction: Any
+    state: Any = None  # where it gives one back
+
+
+class Program(nn.Module, ABC):
+    """Code of a model's own, or a graph; it holds no request's state."""
+
+    subject: str
+    """What runs, as messages call it."""
+
+    recurrent: Mapping[str, RecurrentModule]
+    """What can be looked into, by name."""
+
+    takes_lengths: bool
+    """Whether it is told the lengths of padded sequences."""
+
+    takes_state: bool
+    """Whether it is told the state to start from."""
+
+    is_stateless: bool
+    """Whether a run depends on its inputs alone, so that several may go on at once."""
+
+    fixed_steps: int | None = None
+    """The only number of time steps that it can run with; None where it runs with any."""
+
+    @abstractmethod
+    def call(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+        """Run it.
+
+        Args:
+            inputs: (batch, time, feature) floats or (batch, time) ids.
+            lengths: (batch,); where it does not take them, all of them are the time.
+            hx: the state to start from, as `StateLayout.given` makes it; None where the request has none.
+            watched: the recurrent modules whose calls are wanted.
+
+        Raises:
+            ModuleFailed: it failed.
+        """
+
+    def state_layout(self, first: str) -> StateLayout:
+        """How it takes and gives a state.
+
+        Args:
+            first: the recurrent module that runs first.
+        """
+        return StateLayout.of(self.recurrent[first])
+
+    def begin(self, first: Call) -> State:
+        """Where it begins if nobody says where, of any number of rows.
+
+        Args:
+            first: the first call of the recurrent module that runs first, of a run that nobody said it of.
+        """
+        return first.initial_state
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers were trained."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def groups(self, lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
+        """Rows (row,) that go into one run, and their longest length: all rows, or those that are equally long."""
+        if self.takes_lengths:
+            yield torch.arange(len(lengths)), int(lengths.max())
+            return
+        for length in sorted(set(lengths.tolist())):
+            yield (lengths == length).nonzero()[:, 0].cpu(), length
