@@ -282,8 +282,8 @@ class TestCells:
         assert len(calls["it"]) == 12
         run = Run.of("it", cell, calls["it"], 2)
         assert run.lengths.tolist() == [12, 12]
-        assert torch.equal(torch.stack(run.inputs), batch)
-        assert torch.equal(torch.stack(run.outputs), torch.stack([state[0] for state in states], dim=1))
+        assert torch.equal(run.inputs, batch)
+        assert torch.equal(run.output, torch.stack([state[0] for state in states], dim=1))
         for value, last in zip(run.final_state, states[-1], strict=True):
             assert torch.equal(value, last[None])
         assert_traced(run, cell, batch, begin)
@@ -323,7 +323,7 @@ class TestCallsOfCells:
             for value in state if isinstance(state, tuple) else (state,):
                 value.zero_()
         run = Run.of("it", cell, calls["it"], 2)
-        assert torch.equal(torch.stack(run.inputs), before)
+        assert torch.equal(run.inputs, before)
         assert all(value.any() for value in run.final_state)
 
     def test_a_state_written_in_place_is_one_run(self, cell, batch):

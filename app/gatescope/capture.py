@@ -191,11 +191,12 @@ def _batched(value: Tensor) -> Tensor:
 class Run:
     """The steps of each row, and the states before and after them."""
 
-    inputs: list[Tensor]  # of each row, (time, feature)
-    outputs: list[Tensor]  # of each row, (time, directions · unit): what the module's own calls returned
+    inputs: Tensor  # (batch, time, feature), padded on the right
+    output: Tensor  # (batch, time, directions · unit), NaN in the padding: what the module's own calls returned
+    lengths: Tensor  # (batch,) on the CPU
     initial_state: State
     final_state: State
-    ran_elsewhere: bool = False  # not by PyTorch: then the trace is made of these outputs where that can be
+    ran_elsewhere: bool = False  # not by PyTorch: then the trace is made of this output where that can be
 
     @classmethod
     def of(cls, name: str, module: RecurrentModule, calls: Sequence[Call], rows: int) -> Run:
@@ -218,53 +219,52 @@ class Run:
                 f"'{name}' reads a batch of {len(calls[0].inputs)} where there are {rows} sequences: its rows are not "
                 "the request's"
             )
-        inputs = _joined_rows([(call.inputs, call.lengths) for call in calls])
-        outputs = _joined_rows([(call.output, call.lengths) for call in calls])
-        return cls(inputs, outputs, calls[0].initial_state, calls[-1].final_state, calls[0].ran_elsewhere)
+        inputs, lengths = _joined([(call.inputs, call.lengths) for call in calls], filling=0)
+        output, _ = _joined([(call.output, call.lengths) for call in calls], filling=torch.nan)
+        return cls(inputs, output, lengths, calls[0].initial_state, calls[-1].final_state, calls[0].ran_elsewhere)
 
     @classmethod
-    def gathered(cls, parts: Sequence[tuple[Tensor, Run]]) -> Run:
-        """The run of a batch, from row numbers (row,) and the run over these rows."""
-        order, runs = torch.cat([rows for rows, _ in parts]).argsort(), [run for _, run in parts]
-        inputs = [row for run in runs for row in run.inputs]
-        outputs = [row for run in runs for row in run.outputs]
+    def gathered(cls, parts: Sequence[tuple[Tensor | None, Run]]) -> Run:
+        """The run of a batch, from row numbers (row,) and the run over these rows; None where these are all rows."""
+        if len(parts) == 1 and parts[0][0] is None:
+            return parts[0][1]
+        runs, order = [run for _, run in parts], _order(parts)
+        inputs = pad_sequence([row for run in runs for row in run.inputs], batch_first=True)
+        output = pad_sequence([row for run in runs for row in run.output], batch_first=True, padding_value=torch.nan)
         return cls(
-            [inputs[place] for place in order.tolist()],
-            [outputs[place] for place in order.tolist()],
+            inputs[order],
+            output[order],
+            torch.cat([run.lengths for run in runs])[order],
             gathered_state([(rows, run.initial_state) for rows, run in parts]),
             gathered_state([(rows, run.final_state) for rows, run in parts]),
             runs[0].ran_elsewhere,
         )
 
-    @property
-    def lengths(self) -> Tensor:
-        """(batch,) how many steps each row has."""
-        return torch.tensor([len(row) for row in self.inputs])
-
-    @property
-    def output(self) -> Tensor:
-        """(batch, time, directions · unit), NaN in the padding."""
-        return pad_sequence(self.outputs, batch_first=True, padding_value=torch.nan)
-
     def traced(self, module: RecurrentModule, selection: Selection) -> Trace:
         """The trace of this run; its residual also covers its distance from what the calls returned."""
         over, state = over_time(module), self.initial_state
         if self.ran_elsewhere and is_known_enough(Spec.from_module(over)):
-            return trace_known(over, self.inputs, self.outputs, state, selection).with_residual()
-        traced = trace(over, self.inputs, initial_state=state, selection=selection).with_residual()
-        distances = torch.stack(
-            [(traced.output[row, : len(given)] - given).abs().max() for row, given in enumerate(self.outputs)]
-        )
+            return trace_known(over, self.inputs, self.lengths, self.output, state, selection).with_residual()
+        batch_first = self.inputs if over.batch_first else self.inputs.transpose(0, 1)
+        traced = trace(over, batch_first, self.lengths, state, selection).with_residual()
+        distances = (traced.output - self.output).abs().nan_to_num(nan=0.0).amax(dim=(1, 2))
         if traced.row_residuals is not None:
             distances = torch.maximum(traced.row_residuals, distances)
         return replace(traced, row_residuals=distances)
 
 
-def gathered_state(parts: Sequence[tuple[Tensor, State]]) -> State:
-    """The state of a batch, from row numbers (row,) and the state of these rows."""
-    order = torch.cat([rows for rows, _ in parts]).argsort()
+def gathered_state(parts: Sequence[tuple[Tensor | None, State]]) -> State:
+    """The state of a batch, from row numbers (row,) and the state of these rows; None where these are all rows."""
+    if len(parts) == 1 and parts[0][0] is None:
+        return parts[0][1]
+    order = _order(parts)
     tensors = zip(*(state for _, state in parts), strict=True)
     return State(*(torch.cat(values, dim=1)[:, order.to(values[0].device)] for values in tensors))
+
+
+def _order(parts: Sequence[tuple[Tensor | None, Any]]) -> Tensor:
+    """Where each row of a batch stands when its parts stand one after another."""
+    return torch.cat([rows for rows, _ in parts if rows is not None]).argsort()
 
 
 def _check_continues(name: str, spec: Spec, calls: Sequence[Call]) -> None:
@@ -284,14 +284,14 @@ def _check_continues(name: str, spec: Spec, calls: Sequence[Call]) -> None:
             )
 
 
-def _joined_rows(parts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """The steps (time, …) of each row, those of all parts one after another."""
-    if all(int(lengths.min()) == values.shape[1] for values, lengths in parts):  # also of a cell's many calls
-        return list(torch.cat([values for values, _ in parts], dim=1).unbind())
-    rows = zip(
-        *([row[:length] for row, length in zip(values, lengths, strict=True)] for values, lengths in parts), strict=True
-    )
-    return [torch.cat(steps) for steps in rows]
+def _joined(parts: Sequence[tuple[Tensor, Tensor]], filling: float) -> tuple[Tensor, Tensor]:
+    """The steps (batch, time, …) of each row, those of all parts one after another, and how many there are (batch,)."""
+    lengths = torch.stack([part for _, part in parts]).sum(dim=0)
+    if all(int(part.min()) == values.shape[1] for values, part in parts):  # also of a cell's many calls
+        return parts[0][0] if len(parts) == 1 else torch.cat([values for values, _ in parts], dim=1), lengths
+    own = ([row[:count] for row, count in zip(values, part.tolist(), strict=True)] for values, part in parts)
+    rows = zip(*own, strict=True)
+    return pad_sequence([torch.cat(steps) for steps in rows], batch_first=True, padding_value=filling), lengths
 
 
 def _untraceable(reason: str) -> InvalidInput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXTRAS = {
     "cli": ("rich", "typer", "yaml"),
+    "onnx": ("google", "onnx", "onnxruntime"),
     "plot": ("matplotlib",),
     "server": (
         "fastapi",

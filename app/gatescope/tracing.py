@@ -255,27 +255,32 @@ def _fastest(given: _Given) -> Trace:
 
 
 def trace_known(
-    module: nn.RNNBase, inputs: Sequence[Tensor], output: Sequence[Tensor], initial_state: State, selection: Selection
+    module: nn.RNNBase,
+    inputs: Tensor,
+    lengths: Tensor,
+    output: Tensor,
+    initial_state: State,
+    selection: Selection,
 ) -> Trace:
     """The trace of a run whose output is known, which need not have been PyTorch's; see `is_known_enough`.
 
     Args:
         module: of one layer.
-        inputs: of each row, (time, feature).
-        output: of each row, (time, directions · unit).
+        inputs: (batch, time, feature).
+        lengths: (batch,).
+        output: (batch, time, directions · unit).
         initial_state: each (directions, batch, size).
         selection: what to keep.
     """
     parameters = Parameters.of(module)
     spec, like = parameters.spec, parameters.weights[0].weight_ih
-    batch, lengths = padding.pad(inputs)
-    layout = BatchLayout(lengths.tolist(), batch.shape[1], batch.device)
-    known = list(padding.pad(output)[0].to(like).transpose(0, 1).chunk(spec.num_directions, dim=-1))
+    layout = BatchLayout(lengths.tolist(), inputs.shape[1], like.device)
+    known = [layout.with_zero_padding(part) for part in output.to(like).transpose(0, 1).chunk(spec.num_directions, -1)]
     if spec.bidirectional:
-        known[1] = layout.reversed(known[1].contiguous())
+        known[1] = layout.reversed(known[1])
     backend = replay.of_hidden_states(known)
     resolved, initial = selection.resolve(spec), State(*(value.to(like) for value in initial_state))
-    return _trace(_Given(parameters, batch.to(like), lengths, layout, initial, resolved), "replay", backend)
+    return _trace(_Given(parameters, inputs.to(like), lengths, layout, initial, resolved), "replay", backend)
 
 
 def is_known_enough(spec: Spec) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gatescope.checkpoints.structure.interpret import Interpretation
 from gatescope.pipeline.model import Model
 from gatescope.spec import Spec
 
@@ -40,19 +39,12 @@ Version {version} was imported from a checkpoint. What was found and guessed:
 """
 
 
-def description(read: Interpretation) -> str:
-    """One line for the manifest of a model of which nobody has said what it does."""
-    recurrent = ", ".join(_arguments(lstm.spec) for lstm in read.arrangement.lstms)
-    names = [layer["name"] for layer in read.layers]
-    return f"{recurrent}: {' → '.join(names)}" if len(names) > 1 else recurrent
-
-
 def write(model: Model, notes: Sequence[str]) -> str:
     """The card, in Markdown."""
     return _CARD.format(
         name=model.name,
         description=_plain(model.manifest.description),
-        lstm=_arguments(model.spec),
+        lstm=arguments(model.spec),
         parameters=model.parameters,
         takes=_takes(model),
         gives=_gives(model),
@@ -72,7 +64,8 @@ def _gives(model: Model) -> str:
     if shape is None:
         return f"the LSTM's output, {model.spec.output_size} values a time step"
     per = "time step" if len(shape) > 1 else "sequence"
-    known = "" if model.verified is None else ", verified by a sample of the training code"
+    by = {None: "", "sample": ", verified by a sample of the training code", "graph": ", as the exported graph has it"}
+    known = by[None if model.verified is None else model.verified.by]
     return f"a {model.manifest.task} per {per}{known}"
 
 
@@ -81,7 +74,7 @@ def _plain(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|" else character for character in text)
 
 
-def _arguments(spec: Spec) -> str:
+def arguments(spec: Spec) -> str:
     """How the LSTM was made, in Python."""
     more = {"num_layers": spec.num_layers, "bias": spec.bias, "bidirectional": spec.bidirectional}
     more["proj_size"] = spec.proj_size

@@ -20,7 +20,7 @@ TIME_STEPS = 6
 def request(manifest: Manifest, vocabulary: Vocabulary | None) -> dict[str, Any]:
     """A complete predict body of one sequence: features, or ids, or characters as a text."""
     random = torch.Generator().manual_seed(0)
-    steps = TIME_STEPS if manifest.factory is None else manifest.trial_steps
+    steps = manifest.trial_steps if manifest.is_program else TIME_STEPS
     if isinstance(manifest.input, FeatureInputs):
         columns = [_values(feature, steps, random) for feature in manifest.input.features]
         body: dict[str, Any] = {"inputs": [[list(step) for step in zip(*columns, strict=True)]]}

@@ -21,6 +21,7 @@ from torch import Tensor
 from gatescope.checkpoints import card, example, given_sample, sources, toml
 from gatescope.checkpoints.existing import stored_sample, under
 from gatescope.checkpoints.given_sample import GivenSample
+from gatescope.checkpoints.graphs import read_graph, understand_graph
 from gatescope.checkpoints.sources import Source
 from gatescope.checkpoints.staging import hidden, made
 from gatescope.checkpoints.structure.contents import Contents
@@ -28,12 +29,14 @@ from gatescope.checkpoints.structure.infer_manifest import EXAMPLE_FILE
 from gatescope.checkpoints.structure.inputs import VOCABULARY_FILE
 from gatescope.checkpoints.structure.options import DESCRIBING, Options, check
 from gatescope.checkpoints.structure.options import given as options_given
-from gatescope.checkpoints.understand import weights_of
+from gatescope.checkpoints.understand import Understood, weights_of
 from gatescope.errors import InvalidInput, Place, VersionExists
 from gatescope.pipeline import manifest_file
 from gatescope.pipeline import sample as sample_file
+from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_file import read_manifest
-from gatescope.pipeline.model import FILE, Model
+from gatescope.pipeline.manifest_v1 import ManifestV1
+from gatescope.pipeline.model import FILE, GRAPH_FILES, Model
 from gatescope.pipeline.sample import DEFAULT_TOLERANCE, Sample, Verified, verify
 
 __all__ = ["Imported", "Options", "import_checkpoint"]
@@ -54,6 +57,19 @@ class Imported:
     request: dict[str, Any]  # a complete predict body to try
     predicts: bool  # whether it gives predictions, not its recurrent layers' outputs alone
     verified: Verified | None  # how its predictions were compared with numbers of the training code
+
+
+_Payload = Mapping[str, Tensor] | bytes
+"""What a version's file is made of: weights, or a graph's file."""
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What a new model is made of."""
+
+    meant: Understood
+    notes: tuple[str, ...]
+    payload: _Payload
 
 
 def import_checkpoint(  # noqa: PLR0913 - what an import is given
@@ -104,10 +120,8 @@ def import_checkpoint(  # noqa: PLR0913 - what an import is given
 def _create(source: Source, folder: Path, options: Options, given: GivenSample | None, *, force: bool) -> Imported:
     if options.version in OTHER_NAMES:
         raise InvalidInput.at(Place(("version",), f"'{options.version}' is the name of another part of a model"))
-    read = source.read()
-    contents = Contents.of(read.weights)
-    meant = source.understood(contents, read, options, given)
-    version, notes = options.version or "1", (*read.notes, *meant.notes)
+    taken = _taken(source, options, given)
+    meant, notes, version = taken.meant, taken.notes, options.version or "1"
     with made(folder.parent), hidden(folder.parent) as staging:
         staged = staging / folder.name
         staged.mkdir()
@@ -119,9 +133,8 @@ def _create(source: Source, folder: Path, options: Options, given: GivenSample |
             (staged / str(each.file)).parent.mkdir()
             _write(staged / str(each.file), json.dumps(request).encode())
         (staged / version).mkdir()
-        weights = weights_of(meant.manifest, contents, read.weights)
-        with _saved(weights, staged / version):
-            model = _proven(staged, version, weights, meant.sample or meant.unchecked, allow_code=False)
+        with _saved(taken.payload, staged / version):
+            model = _proven(staged, version, taken.payload, meant.sample or meant.unchecked, allow_code=False)
         _write(staged / CARD, card.write(model, notes).encode())
         _publish(staged, folder, staging / "replaced" if force else None)
     return _imported(model, version, folder, notes, model.examples[0]["request"])
@@ -137,17 +150,42 @@ def _add(
     version = options.version or _next_version(folder)
     if os.path.lexists(folder / version) and not force:
         raise _exists(folder, version)
-    read = source.read()
-    weights, notes = under(stated, read, options)
+    payload, notes = _further(source, stated, options)
     with hidden(folder) as staging:
         staged = staging / version
         staged.mkdir()
-        with _saved(weights, staged):
-            model = _proven(folder, str(staged.relative_to(folder)), weights, given, allow_code=allow_code)
+        with _saved(payload, staged):
+            model = _proven(folder, str(staged.relative_to(folder)), payload, given, allow_code=allow_code)
         _publish(staged, folder / version, staging / "replaced" if force else None)
     added = f"Added as version {version} of '{folder.name}', under its manifest."
     request = model.examples[0]["request"] if model.examples else example.request(model.manifest, model.vocabulary)
-    return _imported(model, version, folder, (*read.notes, *notes, added), request)
+    return _imported(model, version, folder, (*notes, added), request)
+
+
+def _taken(source: Source, options: Options, given: GivenSample | None) -> _Taken:
+    """What a new model is made of."""
+    if source.is_graph:
+        graph = read_graph(source.path)
+        meant = understand_graph(graph, options, given)
+        return _Taken(meant, (*source.notes, *graph.notes, *meant.notes), graph.content)
+    read = source.read()
+    contents = Contents.of(read.weights)
+    meant = source.understood(contents, read, options, given)
+    return _Taken(meant, (*read.notes, *meant.notes), weights_of(meant.manifest, contents, read.weights))
+
+
+def _further(source: Source, stated: Manifest | ManifestV1, options: Options) -> tuple[_Payload, tuple[str, ...]]:
+    """What a further version of a model is made of, and what is to note."""
+    takes_graph = isinstance(stated, Manifest) and stated.graph is not None
+    if takes_graph != source.is_graph:
+        kinds = ("a graph", "weights of layers")
+        has, given = kinds if takes_graph else kinds[::-1]
+        raise InvalidInput.at(Place(("name",), f"the model that is there is made of {has}, but the file holds {given}"))
+    if source.is_graph:
+        return read_graph(source.path).content, source.notes
+    read = source.read()
+    weights, notes = under(stated, read, options)
+    return weights, (*read.notes, *notes)
 
 
 def _imported(model: Model, version: str, folder: Path, notes: tuple[str, ...], request: dict[str, Any]) -> Imported:
@@ -157,18 +195,20 @@ def _imported(model: Model, version: str, folder: Path, notes: tuple[str, ...], 
 def _proven(
     folder: Path,
     version: str,
-    saved: Mapping[str, Tensor],
+    payload: _Payload,
     sample: dict[str, Any] | GivenSample | None,
     *,
     allow_code: bool,
 ) -> Model:
-    """The model with the weights that are saved, asked once; with a sample, its predictions are that one's.
+    """The model with what is saved, asked once; with a sample, its predictions are that one's.
 
     Raises:
         InvalidInput: it answers not what the sample expects.
         WeightsError: it answers NaN or Infinity.
     """
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in saved.items()}
+    weights = None
+    if not isinstance(payload, bytes):  # a graph is read from its file
+        weights = {name: value.float() if value.is_floating_point() else value for name, value in payload.items()}
     model = Model.load(folder, version, _CPU, allow_code=allow_code, weights=weights)
     if sample is None:
         example.prove(model, example.request(model.manifest, model.vocabulary))
@@ -189,10 +229,14 @@ def _proven(
 
 
 @contextmanager
-def _saved(weights: Mapping[str, Tensor], version: Path) -> Iterator[None]:
-    """Write the weights on another thread meanwhile; at the end they are on the disk."""
+def _saved(payload: _Payload, version: Path) -> Iterator[None]:
+    """Write weights on another thread meanwhile, or a graph at once; at the end they are on the disk."""
+    if isinstance(payload, bytes):
+        _write(version / GRAPH_FILES["onnx"], payload)
+        yield
+        return
     with ThreadPoolExecutor(max_workers=1) as thread:
-        saving = thread.submit(_save, weights, version / FILE)
+        saving = thread.submit(_save, payload, version / FILE)
         yield
         saving.result()
 

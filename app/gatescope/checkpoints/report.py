@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gatescope.checkpoints import sources
 from gatescope.checkpoints.formats import checkpoint
 from gatescope.checkpoints.formats.checkpoint import Checkpoint
+from gatescope.checkpoints.graphs import read_graph, understand_graph
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Norm, Other
 from gatescope.checkpoints.structure.options import Options
-from gatescope.checkpoints.understand import understand
+from gatescope.checkpoints.understand import Understood, understand
 from gatescope.errors import AppError
 
 OTHERS = (Conv1d, Norm, CRF, Other)
@@ -23,6 +27,9 @@ def report(file: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the checkpoint cannot be read.
     """
+    source = sources.find(file)
+    if source.is_graph:
+        return _of_graph(source.path)
     read = checkpoint.read(file)
     contents = Contents.of(read.weights)
     return {
@@ -36,14 +43,34 @@ def report(file: Path) -> dict[str, Any]:
     }
 
 
+def _of_graph(file: Path) -> dict[str, Any]:
+    """The same of a graph; what is not recurrent is not taken apart."""
+    read = read_graph(file)
+    constants = read.graph.ancestry.constants.values()
+    return {
+        "parameters": sum(math.prod(each.dims) for each in constants),
+        "notes": list(read.notes),
+        "lstms": [{"path": name, "kind": spec.cell.name, **spec.arguments} for name, spec in read.specs.items()],
+        "embeddings": [],
+        "linear_layers": [],
+        "others": [],
+        "import": _would_be(lambda: understand_graph(read, Options(), None)),
+    }
+
+
 def _import(contents: Contents, read: Checkpoint) -> dict[str, Any]:
+    return _would_be(lambda: understand(contents, read, Options(), None))
+
+
+def _would_be(understood: Callable[[], Understood]) -> dict[str, Any]:
     try:
-        meant = understand(contents, read, Options(), None)
+        meant = understood()
     except AppError as error:
         return {"refused": str(error)}
     manifest = meant.manifest
     return {
         "layers": [layer.model_dump(exclude_unset=True) for layer in manifest.layers],
+        **({} if manifest.graph is None else {"graph": manifest.graph.model_dump(exclude_unset=True)}),
         "heads": [head.model_dump(exclude_unset=True) for head in manifest.heads],
         "not_computed": [each.model_dump() for each in manifest.not_computed],
         "notes": list(meant.notes),

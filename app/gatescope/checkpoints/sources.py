@@ -12,14 +12,17 @@ from gatescope.checkpoints.companions import folders
 from gatescope.checkpoints.companions.hints import Hints, read_hints
 from gatescope.checkpoints.companions.neuralhydrology import Recipe, read_run
 from gatescope.checkpoints.formats import checkpoint
-from gatescope.checkpoints.formats.checkpoint import Checkpoint
+from gatescope.checkpoints.formats.checkpoint import FIRST_BYTES, MOST_BYTES, Checkpoint
+from gatescope.checkpoints.formats.source import opened
 from gatescope.checkpoints.given_sample import GivenSample
+from gatescope.checkpoints.graphs import is_graph
 from gatescope.checkpoints.structure.arrange import refuse
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.infer_manifest import EXAMPLES
 from gatescope.checkpoints.structure.options import DESCRIBING, Options
 from gatescope.checkpoints.structure.options import given as given_options
 from gatescope.checkpoints.understand import NO_HINTS, Understood, understand
+from gatescope.errors import CheckpointError
 from gatescope.pipeline.manifest import Manifest
 
 
@@ -32,6 +35,8 @@ class Source:
     recipe: Recipe | None = None
     """Of a run whose configuration says everything."""
     notes: tuple[str, ...] = ()
+    is_graph: bool = False
+    """Whether the file is a graph, which says itself what is computed."""
 
     def read(self) -> Checkpoint:
         """The weights; raises `CheckpointError`."""
@@ -71,4 +76,12 @@ def find(path: Path) -> Source:
     if recipe is not None:
         return Source(recipe.weights, recipe=recipe)
     found = folders.find(path)
-    return Source(found.weights, found.hints, notes=found.notes)
+    return Source(found.weights, found.hints, notes=found.notes, is_graph=_is_graph(found.weights))
+
+
+def _is_graph(path: Path) -> bool:
+    try:
+        with opened(path, MOST_BYTES) as source:
+            return is_graph(path, source.at(0, FIRST_BYTES))
+    except CheckpointError:  # whoever reads the file says why
+        return False

@@ -50,6 +50,8 @@ def _lines(manifest: Manifest, command: str) -> Iterator[str]:
         yield _SCALE
     if "static" in stated:
         yield from ("", "[static]", *_fields(stated["static"]))
+    if "graph" in stated:
+        yield from ("", "[graph]", *_fields(stated["graph"]))
     before = INPUTS
     for layer in manifest.layers:
         yield from ("", "[[layers]]", *_fields(_of_layer(layer, before)))

@@ -208,7 +208,9 @@ def _lines(imported: Imported, url: str, models: Path | None, *, keyed: bool) ->
     """What was guessed, and commands to try, which work as they stand."""
     yield f"version {imported.version} of '{imported.name}' is in {imported.folder}"
     yield from (f"- {note}" for note in imported.notes)
-    if imported.verified is not None:
+    if imported.verified is not None and imported.verified.by == "graph":
+        yield "Its predictions are the exported graph's; --sample FILE would compare them with the training code's."
+    elif imported.verified is not None:
         error = f"{imported.verified.max_error:.2g}"
         yield f"Its predictions are verified: they are the sample's, to {error} of its largest value."
     elif imported.predicts:

@@ -59,7 +59,9 @@ def _verified(model: Mapping[str, Any]) -> str:
     if model["state"] != "ready" or not model["task"]:
         return ""
     found = model.get("verified")
-    return f"to {found['max_error']:.1g}" if found else "no"
+    if not found:
+        return "no"
+    return f"to {found['max_error']:.1g}" if found["by"] == "sample" else f"by its {found['by']}"
 
 
 def _said(model: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def _found(folder: Path) -> list[str]:
     from gatescope.pipeline.manifest_file import FILE
     from gatescope.pipeline.model import folders_with
 
-    return [path.name for path in folders_with(FILE, folder)]
+    return [path.name for path in folders_with((FILE,), folder)]
 
 
 def _migrated(folder: Path, *, allow_code: bool) -> str:

@@ -13,6 +13,7 @@ from gatescope.pipeline.config import Config
 from gatescope.pipeline.features import FeatureInputs, StaticInputs
 from gatescope.pipeline.heads import HeadConfig, Task
 from gatescope.pipeline.layers import LayerConfig
+from gatescope.pipeline.program.graph_config import GraphConfig
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.pipeline.vocabulary import Vocabulary
 
@@ -49,7 +50,7 @@ class Shared(Config):
     """Given to the factory by name."""
 
     trial_steps: int = Field(default=32, ge=1, le=100_000)
-    """How many time steps a custom module is tried with when it is loaded."""
+    """How many time steps a custom module or a graph is tried with when it is loaded."""
 
     default_version: str | None = None
     """The version that answers where none is named; the newest when left out."""
@@ -123,6 +124,9 @@ class Manifest(Shared):
     layers: tuple[LayerConfig, ...] = ()
     """From the inputs to the predictions, in the order in which they run."""
 
+    graph: GraphConfig | None = None
+    """A graph that runs as a whole, in place of layers."""
+
     heads: tuple[HeadConfig, ...] = ()
     """What is predicted, the first one being the prediction; without any, the recurrent layers alone are served."""
 
@@ -137,13 +141,12 @@ class Manifest(Shared):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Manifest:
-        if self.factory is None:
-            if surplus := sorted(self.model_fields_set & {"factory_arguments", "trial_steps"}):
-                raise ValueError(f"`{surplus[0]}` goes with `factory`, and only with it")
-            if not self.layers:
-                raise ValueError("a model needs [[layers]], or a `factory` that makes its module")
-        elif self.layers or self.static or len(self.heads) > 1 or any(head.layer for head in self.heads):
-            raise ValueError("the module that `factory` makes has its own layers: leave [[layers]] and [static] out")
+        if self.is_program:
+            self._check_program()
+        elif surplus := sorted(self.model_fields_set & {"factory_arguments", "trial_steps"}):
+            raise ValueError(f"`{surplus[0]}` goes with `factory`{' or [graph]' * (surplus[0] == 'trial_steps')}")
+        elif not self.layers:
+            raise ValueError("a model needs [[layers]], a [graph], or a `factory` that makes its module")
         if len({head.name for head in self.heads}) < len(self.heads):
             raise ValueError("two heads have the same name")
         for head in self.heads:
@@ -153,11 +156,27 @@ class Manifest(Shared):
             self._check_feedback(self.input)
         return self
 
+    def _check_program(self) -> None:
+        if self.factory is None and "factory_arguments" in self.model_fields_set:
+            raise ValueError("`factory_arguments` goes with `factory`, and only with it")
+        if self.factory is not None and self.graph is not None:
+            raise ValueError("a model has a [graph], or a `factory` that makes its module, not both")
+        if self.layers or self.static or len(self.heads) > 1 or any(head.layer for head in self.heads):
+            what = "the module that `factory` makes" if self.graph is None else "a graph"
+            raise ValueError(f"{what} has its own layers: leave [[layers]] and [static] out")
+        if self.graph is not None and self.heads and self.graph.prediction is None:
+            raise ValueError("[graph] names no output as `prediction`, so there can be no [[heads]]")
+
     def _check_feedback(self, inputs: FeatureInputs) -> None:
         for index in self.head.fed_back(inputs.names) if self.head else ():
             feature = inputs.features[index]
             if feature.categories or feature.period:
                 raise ValueError(f"output '{feature.name}' cannot be fed back: that input is a category or a phase")
+
+    @property
+    def is_program(self) -> bool:
+        """Whether the model runs as a whole, not layer by layer."""
+        return self.factory is not None or self.graph is not None
 
     @property
     def head(self) -> HeadConfig | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -20,17 +20,24 @@ from gatescope.pipeline.custom import factory
 from gatescope.pipeline.custom.program import CustomProgram
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.finite import is_finite
+from gatescope.pipeline.graph_program import graph_program
 from gatescope.pipeline.layered import LayeredPipeline
 from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.manifest_v1 import ManifestV1
 from gatescope.pipeline.pipeline import Pipeline
+from gatescope.pipeline.program.graph_config import GraphConfig
 from gatescope.pipeline.program.pipeline import ProgramPipeline
-from gatescope.pipeline.sample import Sample, Verified, verify
+from gatescope.pipeline.sample import OF_A_GRAPH, Sample, Verified, verify
 from gatescope.pipeline.vocabulary import Vocabulary
 from gatescope.spec import Spec
 
 FILE = "model.safetensors"
+GRAPH_FILES = {"onnx": "model.onnx"}
+"""By the format of a manifest's [graph]."""
+VERSION_FILES = (FILE, *GRAPH_FILES.values())
+"""One of these makes a folder a version."""
+
 FINGERPRINT_BYTES = 16
 
 
@@ -82,7 +89,7 @@ class Model:
     @property
     def parameters(self) -> int:
         """How many numbers were trained."""
-        return sum(parameter.numel() for parameter in self.pipeline.parameters())
+        return self.pipeline.parameter_count
 
     @property
     def trace_method(self) -> str:
@@ -150,13 +157,18 @@ class Model:
                 "GATESCOPE_ALLOW_CODE=true if everyone who can write a manifest here may run any code as this server"
             )
         vocabulary = stated.read_vocabulary(folder)
-        weights = _read_weights(folder / version / FILE) if weights is None else weights
-        manifest = stated.translated(weights) if isinstance(stated, ManifestV1) else stated
-        pipeline = _pipeline(manifest, None if vocabulary is None else len(vocabulary), weights, folder, device)
+        size = None if vocabulary is None else len(vocabulary)
+        if isinstance(stated, Manifest) and stated.graph is not None:
+            manifest = stated
+            pipeline: Pipeline = _graph_pipeline(stated, stated.graph, size, folder / version)
+        else:
+            weights = _read_weights(folder / version / FILE) if weights is None else weights
+            manifest = stated.translated(weights) if isinstance(stated, ManifestV1) else stated
+            pipeline = _pipeline(manifest, size, weights, folder, device).to(device)
         if isinstance(stated, ManifestV1):
             stated.lstm.check("lstm", pipeline.spec)
-        pipeline, examples = pipeline.to(device), manifest.read_examples(folder)
-        sample, verified = Sample.read(folder / version), None
+        examples, sample = manifest.read_examples(folder), Sample.read(folder / version)
+        verified = None if manifest.graph is None or manifest.head is None else OF_A_GRAPH
         if sample is not None:
             verified = verify(sample, pipeline, vocabulary)
             examples.append(sample.example)  # behind those that were chosen
@@ -191,18 +203,18 @@ def load_model(
 
 def versions_in(folder: Path) -> list[str]:
     """The versions in a model's folder, the oldest first; raises `OSError`."""
-    return sorted((path.name for path in folders_with(FILE, folder)), key=_age)
+    return sorted((path.name for path in folders_with(VERSION_FILES, folder)), key=_age)
 
 
-def folders_with(file: str, folder: Path) -> list[Path]:
-    """Every folder in this one that has such a file, or cannot be looked into: what is hidden must not go missing."""
+def folders_with(files: Sequence[str], folder: Path) -> list[Path]:
+    """Every folder in this one with one of these files, or that cannot be looked into, which must not go missing."""
     visible = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in visible if path.is_dir() and _may_have(file, path))
+    return sorted(path for path in visible if path.is_dir() and _may_have(files, path))
 
 
-def _may_have(file: str, folder: Path) -> bool:
+def _may_have(files: Sequence[str], folder: Path) -> bool:
     try:
-        return (folder / file).exists()
+        return any((folder / file).exists() for file in files)
     except OSError:
         return True
 
@@ -226,6 +238,15 @@ def _pipeline(
         )
     module = factory.build(manifest.factory, manifest.factory_arguments, weights, folder.parent).to(device)
     return ProgramPipeline(inputs, vocabulary_size, manifest.head, CustomProgram(module), manifest.trial_steps)
+
+
+def _graph_pipeline(
+    manifest: Manifest, config: GraphConfig, vocabulary_size: int | None, version: Path
+) -> ProgramPipeline:
+    """On the CPU, whatever other models run on."""
+    path = version / GRAPH_FILES[config.format]
+    program = graph_program(config, path)
+    return ProgramPipeline(manifest.input, vocabulary_size, manifest.head, program, manifest.trial_steps)
 
 
 def _shown(path: Path) -> str:

@@ -69,6 +69,9 @@ class Pipeline(nn.Module, ABC):
     sums_up: bool
     """Whether a prediction needs all steps of a sequence at once, so that no part of it is enough for one."""
 
+    fixed_steps: int | None = None
+    """The only number of time steps that a sequence can have; None where it can have any."""
+
     horizon_refusal: str | None
     """Why predictions cannot run on beyond the inputs, as the end of a sentence; None where they can."""
 
@@ -118,6 +121,11 @@ class Pipeline(nn.Module, ABC):
         """Whether the weights lie where queries do, and in their precision."""
         weight = next(self.lstm.parameters())
         return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers were trained."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def spec(self) -> Spec:

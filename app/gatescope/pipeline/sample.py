@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -84,9 +84,14 @@ class Verified:
 
     max_error: float
     tolerance: float
-    sample: str
-    """The title of the example that is the sample."""
-    by: str = "sample"
+    sample: str | None
+    """The title of the example that is the sample, where it is one."""
+    by: Literal["sample", "graph"] = "sample"
+    """What says that the predictions are the training code's: a sample, or that the model is the exported graph."""
+
+
+OF_A_GRAPH = Verified(max_error=0.0, tolerance=DEFAULT_TOLERANCE, sample=None, by="graph")
+"""Of a model that is the graph that was exported, without a sample."""
 
 
 def verify(sample: Sample, pipeline: Pipeline, vocabulary: Vocabulary | None) -> Verified:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from gatescope.checkpoints import card
 from gatescope.checkpoints.structure.arrange import refuse
 from gatescope.checkpoints.structure.inputs import Inputs
-from gatescope.checkpoints.structure.interpret import Interpretation
 from gatescope.checkpoints.structure.options import Options, given
 from gatescope.checkpoints.structure.questions import Asked, Scaling
 from gatescope.pipeline.manifest import Manifest
@@ -21,7 +19,7 @@ EXAMPLE_FILE = "examples/random.json"
 EXAMPLES = [{"title": "Random inputs, to see that it answers", "file": EXAMPLE_FILE}]
 _OF_A_HEAD = ("task", "outputs", "predicts", "labels", "quantiles")
 _OF_RAW_INPUTS = ("features", "static", "scaler", "characters", "vocabulary")
-_SCORES = frozenset({"softmax", "log_softmax"})
+_SCORES = frozenset({"crf", "softmax", "log_softmax"})
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,51 @@ class Meaning:
     notes: tuple[str, ...]
 
 
-def of(read: Interpretation, shape: Shapes, options: Options, inputs: Inputs) -> Meaning:
+class Reading(Protocol):
+    """What of a checkpoint is served: layers, or a graph."""
+
+    @property
+    def stated(self) -> Mapping[str, Any]:
+        """[[layers]] or [graph] of the manifest."""
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a prediction; else the recurrent layers alone are served."""
+
+    @property
+    def last(self) -> str | None:
+        """The function or type of layer that the prediction comes from, where that says what it means."""
+
+    @property
+    def own_width(self) -> int | None:
+        """The width of the recurrent layer's inputs, where these are what it is asked with."""
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether a sample was compared, which then is an example."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found, a sentence each."""
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Weights that are left aside knowingly."""
+
+    @property
+    def not_computed(self) -> tuple[tuple[str, str, str], ...]:
+        """Name, kind and place of what is missing on the way to a prediction."""
+
+
+def of(read: Reading, shape: Shapes, options: Options, inputs: Inputs) -> Meaning:
     """The manifest of these layers.
 
     Args:
-        read: the layers.
+        read: the layers, or the graph.
         shape: what they take and give.
         options: what is stated.
         inputs: what the model is asked with.
@@ -61,7 +99,7 @@ class Shapes:
 
 @dataclass
 class _Guess:
-    read: Interpretation
+    read: Reading
     shape: Shapes
     options: Options
     inputs: Inputs
@@ -75,11 +113,11 @@ class _Guess:
     def made(self) -> Meaning:
         stated: dict[str, Any] = {
             "format": 2,
-            "description": self.options.description or card.description(self.read),
-            "input": self._own_inputs() if self.read.takes_own_inputs else self.inputs.tokens or self._features(),
-            "layers": list(self.read.layers),
+            "description": self.options.description or self.read.description,
+            "input": self.inputs.tokens or self._features() if self.read.own_width is None else self._own_inputs(),
+            **self.read.stated,
         }
-        if self.options.static and not self.read.takes_own_inputs:
+        if self.options.static and self.read.own_width is None:
             stated["static"] = {"features": _scaled(self.options.static, self.asked.static_scaler)}
         if self.read.predicts:
             stated["heads"] = [self._head()]
@@ -90,7 +128,7 @@ class _Guess:
         if self.read.not_computed:
             keys = ("name", "kind", "place")
             stated["not_computed"] = [dict(zip(keys, each, strict=True)) for each in self.read.not_computed]
-        if self.read.match is None:
+        if not self.read.is_verified:
             stated["examples"] = EXAMPLES
         try:
             return Meaning(Manifest.model_validate(stated), tuple(self.notes))
@@ -101,8 +139,8 @@ class _Guess:
         """The recurrent layer's own inputs, where what stands before it is not computed."""
         if useless := given(self.options, _OF_RAW_INPUTS):
             refuse(useless[0], "is about raw inputs, but what makes the LSTM's inputs of them is not computed")
-        width = self.read.arrangement.input_width
-        return {"kind": "features", "features": [{"name": f"lstm_input_{index}"} for index in range(width)]}
+        names = (f"lstm_input_{index}" for index in range(self.read.own_width or 0))
+        return {"kind": "features", "features": [{"name": name} for name in names]}
 
     def _features(self) -> dict[str, Any]:
         names = self.inputs.features
@@ -156,15 +194,15 @@ class _Guess:
             self._check_task(options.task)
             return options.task
         per_step = "tagging" if self.shape.per_step else "classification"
-        last = self.read.layers[-1]
+        last = self.read.last
         if options.labels:
             task, why = per_step, "there are labels"
             if width == 1:
                 task, why = "binary", "there are two labels for one value"
         elif options.quantiles:
             task, why = "quantile", "there are quantiles"
-        elif last["type"] == "crf" or last.get("function") in _SCORES:
-            task, why = per_step, f"it ends in {last.get('function', 'a CRF')}"
+        elif last in _SCORES:
+            task, why = per_step, f"it ends in {'a CRF' if last == 'crf' else last}"
         elif options.outputs or not self.asked.reads_tokens:
             task, why = "regression", "numbers come in"
         elif width == self.asked.vocabulary_size and self.shape.per_step:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope.checkpoints.card import arguments
 from gatescope.checkpoints.formats.names import listed, quoted
 from gatescope.checkpoints.structure.arrange import Arrangement, Arranger, refuse
 from gatescope.checkpoints.structure.contents import Contents
@@ -67,6 +68,34 @@ class Interpretation:
     def takes_own_inputs(self) -> bool:
         """Whether the recurrent layer is given its own inputs, as what stands before it is not computed."""
         return any(place == "before" for _, _, place in self.not_computed)
+
+    @property
+    def own_width(self) -> int | None:
+        """The width of the recurrent layer's inputs, where it is given its own."""
+        return self.arrangement.input_width if self.takes_own_inputs else None
+
+    @property
+    def stated(self) -> dict[str, list[Layer]]:
+        """[[layers]] of the manifest."""
+        return {"layers": list(self.layers)}
+
+    @property
+    def description(self) -> str:
+        """One line for the manifest of a model of which nobody has said what it does."""
+        recurrent = ", ".join(arguments(lstm.spec) for lstm in self.arrangement.lstms)
+        names = [layer["name"] for layer in self.layers]
+        return f"{recurrent}: {' → '.join(names)}" if len(names) > 1 else recurrent
+
+    @property
+    def last(self) -> str | None:
+        """The function of the last layer, or that it is a CRF."""
+        layer = self.layers[-1]
+        return "crf" if layer["type"] == "crf" else layer.get("function")
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the sample's expected values are given."""
+        return self.match is not None
 
 
 def interpret(contents: Contents, weights: Mapping[str, Tensor], options: Options, asked: Asked) -> Interpretation:

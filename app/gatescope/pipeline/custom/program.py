@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gatescope import padding
 from gatescope.capture import Calls, RecurrentModule, capture_calls, recurrent_modules
 from gatescope.cells import CELLS
 from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline.custom.user_code import foreign
-from gatescope.pipeline.program.program import Program, Returned
+from gatescope.pipeline.program.program import Program, Returned, zeroed
 
 _PARTS = 2  # the prediction and the state
 
@@ -51,7 +50,7 @@ class CustomProgram(Program):
     def call(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
         """What forward returns, and the calls that the hooks heard."""
         further: dict[str, Any] = {}
-        inputs = _zeroed(inputs, lengths) if self.takes_lengths else inputs.clone()  # it may write into its own
+        inputs = zeroed(inputs, lengths) if self.takes_lengths else inputs.clone()  # it may write into its own
         if self.takes_lengths:
             further["sequence_lengths"] = lengths.cpu()  # where packing wants them
         if self.takes_state:
@@ -75,12 +74,6 @@ def _recurrent(module: nn.Module) -> dict[str, RecurrentModule]:
         return found
     kinds = [kind.__name__ for cell in CELLS for kind in (cell.module, cell.cell_module)]
     raise ModuleError(f"the module has none of {', '.join(f'nn.{kind}' for kind in dict.fromkeys(kinds))} to look into")
-
-
-def _zeroed(inputs: Tensor, lengths: Tensor) -> Tensor:
-    """The same with zeros in the padding, whatever encoding has made of it."""
-    valid = padding.is_valid(lengths.to(inputs.device), inputs.shape[1])  # (batch, time)
-    return inputs.where(valid if inputs.dim() == 2 else valid[..., None], 0)  # noqa: PLR2004
 
 
 def _sizes(inputs: Tensor) -> str:

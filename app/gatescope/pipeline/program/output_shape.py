@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,11 +70,18 @@ class OutputShape:
             return lengths
         return None if self.own_steps is None else torch.full_like(lengths, self.own_steps)
 
-    def gathered(self, parts: Sequence[tuple[Tensor, Tensor]], steps: int) -> Tensor:
-        """The values of a batch of so many padded steps, from rows (row,) and the values of these rows; NaN between."""
-        sequences = sum(len(rows) for rows, _ in parts)
-        values = parts[0][1].new_full((sequences, *self.shape(steps)), torch.nan)
-        for rows, part in parts:
+    def gathered(self, parts: Sequence[tuple[Tensor | None, Tensor]], steps: int) -> Tensor:
+        """The values of a batch of so many padded steps, from rows (row,) and the values of these rows; NaN between.
+
+        The rows are None where they are all rows of the batch.
+        """
+        first = parts[0][1]
+        if parts[0][0] is None and first.shape[1:] == self.shape(steps):
+            return first
+        sequences = sum(len(part) for _, part in parts)
+        values = first.new_full((sequences, *self.shape(steps)), torch.nan)
+        for numbers, part in parts:
+            rows = torch.arange(sequences) if numbers is None else numbers
             values[(rows, slice(part.shape[1])) if self.per_step else rows] = part
         return values
 
@@ -94,6 +102,10 @@ class OutputShape:
                 f"{self.subject} gives shape {tuple(values.shape)} for a batch of {len(lengths)} × {steps} "
                 f"steps, but {shape} follows from what it gave when it was loaded"
             )
+        if math.isfinite(values.sum().item()):  # then each of them is
+            if self.per_step and int(lengths.min()) < steps:
+                values = values.where(padding.is_valid(lengths.to(values.device), steps)[..., None], torch.nan)
+            return values
         if self.per_step:
             valid = padding.is_valid(lengths.to(values.device), steps)[..., None]  # (batch, time, 1)
             finite, values = values.isfinite() | ~valid, values.where(valid, torch.nan)

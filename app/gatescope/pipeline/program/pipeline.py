@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,16 @@ from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
 from gatescope.state import State
+
+
+class _Part(NamedTuple):
+    """Rows that went into one run."""
+
+    rows: Tensor | None  # (row,) their numbers; None of all rows
+    lengths: Tensor  # (row,)
+    steps: int  # of the padded rows
+    returned: Returned
+    calls: Calls
 
 
 class ProgramPipeline(Pipeline):
@@ -62,7 +73,8 @@ class ProgramPipeline(Pipeline):
         task = None if head is None else head.task
         self.encoder = FeatureEncoder(inputs) if isinstance(inputs, FeatureInputs) else nn.Identity()
         self.program = program
-        self.rows_are_independent = self.is_reentrant = program.is_stateless
+        self.is_reentrant = program.is_stateless
+        self.fixed_steps = program.fixed_steps
         self.takes_initial_state = program.takes_state
         self.eval()
         try:
@@ -76,9 +88,15 @@ class ProgramPipeline(Pipeline):
         self.state_spec = self._probed.state_layout.spec
         self.parts_refusal = self._probed.parts_refusal
         self.runs_in_parts = self.parts_refusal is None
-        self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape)
+        self.rows_are_independent = program.is_stateless and self._probed.keeps_steps
+        self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape, program.fixed_steps)
         self.heads = {} if head is None else {head.name: self._head(head)}
         self.head_modules = nn.ModuleList(self.heads.values())  # under numbers: a name may be one of nn.Module's own
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers were trained."""
+        return self.program.parameter_count
 
     @property
     def state_modules(self) -> Mapping[str, Spec]:
@@ -141,13 +159,15 @@ class ProgramPipeline(Pipeline):
         output_shape = self._probed.output_shape if query.prediction and not is_explained else None
         values, runs, states = [], [], []
         is_run = is_heard or carries or output_shape is not None
-        for rows, steps, returned, calls in self._parts(query, query.inputs, lengths, watched) if is_run else ():
+        for part in self._parts(query, query.inputs, lengths, watched) if is_run else ():
+            count = len(part.lengths)
             if output_shape is not None:
-                values.append((rows, output_shape.read(returned.prediction, lengths[rows], steps)))
+                values.append((part.rows, output_shape.read(part.returned.prediction, part.lengths, part.steps)))
             if watched:
-                runs.append((rows, Run.of(name, self.program.recurrent[name], calls.get(name, []), len(rows))))
+                run = Run.of(name, self.program.recurrent[name], part.calls.get(name, []), count)
+                runs.append((part.rows, run))
             if carries:
-                states.append((rows, self._probed.state_layout.read(returned.state, len(rows))))
+                states.append((part.rows, self._probed.state_layout.read(part.returned.state, count)))
         answer = Answer(lengths, query.inputs, module=name)
         if output_shape is not None:
             predicted = self._scaled(output_shape.gathered(values, query.inputs.shape[1]))
@@ -171,27 +191,30 @@ class ProgramPipeline(Pipeline):
             trace=None if query.trace is None else run.traced(lstm, query.trace),
         )
 
-    def _parts(
-        self, query: Query, inputs: Tensor, lengths: Tensor, watched: Collection[str]
-    ) -> Iterator[tuple[Tensor, int, Returned, Calls]]:
-        """Rows that went into one run, their padded steps, what it returned and what was heard meanwhile."""
+    def _parts(self, query: Query, inputs: Tensor, lengths: Tensor, watched: Collection[str]) -> Iterator[_Part]:
+        """The runs that a batch is divided into."""
         encoded, state = self.encoder(inputs), query.initial_state
-        for rows, steps in self.program.groups(lengths):
+        for numbers, steps in self.program.groups(lengths.tolist()):
             query.raise_if_cancelled()
-            begin = None if state is None else State(*(value[:, rows] for value in state))
+            if numbers is None:
+                rows, own, part, begin = None, lengths, encoded[:, :steps], state
+            else:
+                rows = torch.tensor(numbers)
+                own, part = lengths[rows], encoded[rows, :steps]
+                begin = None if state is None else State(*(value[:, rows] for value in state))
             hx = self._probed.state_layout.given(begin)
-            returned, calls = self.program.call(encoded[rows, :steps], lengths[rows], hx, watched)
-            yield rows, steps, returned, calls
+            returned, calls = self.program.call(part, own, hx, watched)
+            yield _Part(rows, own, steps, returned, calls)
 
     def _values(self, query: Query, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, State | None]:
         """The values of the prediction, (batch, time, value) or (batch, value), and the state where one is carried."""
         if (output_shape := self._probed.output_shape) is None:
             raise TypeError("a program without a task predicts nothing")
         values, states = [], []
-        for rows, steps, returned, _ in self._parts(query, inputs, lengths, ()):
-            values.append((rows, output_shape.read(returned.prediction, lengths[rows], steps)))
+        for part in self._parts(query, inputs, lengths, ()):
+            values.append((part.rows, output_shape.read(part.returned.prediction, part.lengths, part.steps)))
             if self.runs_in_parts:
-                states.append((rows, self._probed.state_layout.read(returned.state, len(rows))))
+                states.append((part.rows, self._probed.state_layout.read(part.returned.state, len(part.lengths))))
         made = self._scaled(output_shape.gathered(values, inputs.shape[1]))
         return made, gathered_state(states) if states else None
 
@@ -218,7 +241,9 @@ class ProgramPipeline(Pipeline):
             raise ModuleError(
                 f"{self.program.subject} predicts {output_shape.values} values, but there are {count} {kind}"
             )
-        return Head(config, Shape(output_shape.values, is_sequence=output_shape.per_step))
+        are_probabilities = self.program.is_probability
+        shape = Shape(output_shape.values, is_sequence=output_shape.per_step, is_probability=are_probabilities)
+        return Head(config, shape)
 
 
 def _at_end(values: Tensor, lengths: Tensor) -> Tensor:
@@ -226,9 +251,11 @@ def _at_end(values: Tensor, lengths: Tensor) -> Tensor:
     return padding.at_last_step(values, lengths) if values.dim() == 3 else values  # noqa: PLR2004
 
 
-def _horizon_refusal(task: Task | None, output_shape: OutputShape | None) -> str | None:
+def _horizon_refusal(task: Task | None, output_shape: OutputShape | None, fixed_steps: int | None) -> str | None:
     if output_shape is None or task not in {"regression", "next_token"}:
         return f"({task or 'no task'}) has no prediction that could run on"
+    if fixed_steps is not None:
+        return f"takes sequences of {fixed_steps} steps, and no others"
     if output_shape.own_steps is not None:
         return (
             f"predicts {output_shape.own_steps} steps of its own, which cannot run on: ask for them without 'horizon'"

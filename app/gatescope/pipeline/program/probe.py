@@ -28,6 +28,7 @@ class Probed:
     output_shape: OutputShape | None  # None without a task
     ran: tuple[str, ...]  # the recurrent modules in the order of their first calls
     aligned: frozenset[str]  # those whose time step t reads the inputs' time step t, and no other
+    keeps_steps: bool  # whether prediction and recurrent modules have as many steps as the inputs, or none
     fed_as_is: frozenset[str]  # those that are given the encoded inputs themselves
     state_layout: StateLayout  # of the state that forward takes and gives, where it does
     begin: State  # where the module that runs first begins, if nobody says where; of one row
@@ -69,7 +70,9 @@ def probe(program: Program, inputs: Tensor, task: Task | None) -> Probed:
         layout.read(returned.state, len(inputs))
     begin = layout.rows(program.begin(calls[first][0]), 1)
     refusal = _InParts(run, output_shape, layout, begin).refusal(returned)
-    return Probed(output_shape, tuple(calls), frozenset(aligned), frozenset(as_is), layout, begin, refusal)
+    keeps = output_shape is None or output_shape.own_steps is None
+    keeps &= all(torch.equal(heard.lengths, run.lengths) for heard in run.runs(calls).values())
+    return Probed(output_shape, tuple(calls), frozenset(aligned), keeps, frozenset(as_is), layout, begin, refusal)
 
 
 class _Probe:
@@ -107,15 +110,18 @@ class _Probe:
         )
 
     def changed(self) -> Tensor:
-        """The inputs with another value in the middle of the last row."""
+        """The inputs with another value at one step of the last row."""
         inputs = self.inputs.clone()
-        row = inputs[-1, inputs.shape[1] // 2]
-        row += 1 if row.is_floating_point() else torch.where(row == 0, 1, -1)  # an id must stay one
+        row = inputs[-1, self._changed_step]
+        if row.is_floating_point():
+            row += torch.arange(1, len(row) + 1)  # a norm takes away what is added to all
+        else:
+            row += torch.where(row == 0, 1, -1)  # an id must stay one
         return inputs
 
     def read(self, calls: Calls) -> dict[str, Tensor]:
         """What each recurrent module read for the last row, (time, feature)."""
-        return {name: run.inputs[-1] for name, run in self.runs(calls).items()}
+        return {name: run.inputs[-1, : int(run.lengths[-1])] for name, run in self.runs(calls).items()}
 
     def runs(self, calls: Calls) -> dict[str, Run]:
         """The run of each recurrent module; those whose calls are no one run are missing."""
@@ -132,7 +138,12 @@ class _Probe:
         steps = self.inputs.shape[1]
         if before.shape != after.shape or len(before) != steps:
             return False
-        return (before != after).any(dim=1).nonzero()[:, 0].tolist() == [steps // 2]
+        return (before != after).any(dim=1).nonzero()[:, 0].tolist() == [self._changed_step]
+
+    @property
+    def _changed_step(self) -> int:
+        """Not the one in the middle, which is its own place in a sequence that is read from its end."""
+        return (self.inputs.shape[1] - 1) // 3
 
 
 @dataclass(frozen=True)
@@ -210,15 +221,8 @@ def _continues(name: str, whole: Run, parts: Sequence[_Made]) -> bool:
     runs = [part.runs[name] for part in parts if name in part.runs]
     if len(runs) < len(parts):
         return False
-    pairs = [
-        (torch.cat(steps), row)
-        for rows, of_whole in (
-            (zip(*(run.inputs for run in runs), strict=True), whole.inputs),
-            (zip(*(run.outputs for run in runs), strict=True), whole.outputs),
-        )
-        for steps, row in zip(rows, of_whole, strict=True)
-    ]
-    return all(_same(given, other, _PARTS_TOLERANCE) for given, other in pairs)
+    inputs, output = torch.cat([run.inputs for run in runs], dim=1), torch.cat([run.output for run in runs], dim=1)
+    return _same(inputs, whole.inputs, _PARTS_TOLERANCE) and _same(output, whole.output, _PARTS_TOLERANCE)
 
 
 def _same_state(given: State, other: State) -> bool:

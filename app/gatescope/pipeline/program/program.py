@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from gatescope import padding
 from gatescope.capture import Call, Calls, RecurrentModule
 from gatescope.pipeline.program.state_layout import StateLayout
 from gatescope.state import State
@@ -38,6 +38,9 @@ class Program(nn.Module, ABC):
 
     is_stateless: bool
     """Whether a run depends on its inputs alone, so that several may go on at once."""
+
+    is_probability: bool = False
+    """Whether its prediction is made of probabilities, not of scores."""
 
     fixed_steps: int | None = None
     """The only number of time steps that it can run with; None where it runs with any."""
@@ -77,10 +80,20 @@ class Program(nn.Module, ABC):
         """How many numbers were trained."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def groups(self, lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
-        """Rows (row,) that go into one run, and their longest length: all rows, or those that are equally long."""
-        if self.takes_lengths:
-            yield torch.arange(len(lengths)), int(lengths.max())
+    def groups(self, lengths: Sequence[int]) -> Iterator[tuple[list[int] | None, int]]:
+        """Rows that go into one run, None for all of them, and their longest length.
+
+        All go together where it is told their lengths, else those that are equally long.
+        """
+        different = set(lengths)
+        if self.takes_lengths or len(different) == 1:
+            yield None, max(different)
             return
-        for length in sorted(set(lengths.tolist())):
-            yield (lengths == length).nonzero()[:, 0].cpu(), length
+        for length in sorted(different):
+            yield [row for row, each in enumerate(lengths) if each == length], length
+
+
+def zeroed(inputs: Tensor, lengths: Tensor) -> Tensor:
+    """The same with zeros in the padding, whatever encoding has made of it."""
+    valid = padding.is_valid(lengths.to(inputs.device), inputs.shape[1])  # (batch, time)
+    return inputs.where(valid if inputs.dim() == 2 else valid[..., None], 0)  # noqa: PLR2004

@@ -89,7 +89,7 @@ def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_sta
         ReplyTooLarge: the answer would have more bytes than the server makes.
     """
     sequences = sequences_of(request, model, limits)
-    check_lengths([len(sequence) for sequence in sequences], request, limits)
+    check_lengths([len(sequence) for sequence in sequences], request, model, limits)
     inputs, lengths = padding.pad([torch.from_numpy(np.ascontiguousarray(sequence)) for sequence in sequences])
     wanted = _outputs(request, model)
     static_inputs = static_inputs_of(request.static_inputs, request.static_columns, model, len(sequences))

@@ -61,8 +61,17 @@ def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
     return [[model.vocabulary.entries[index] for index in sequence] for sequence in _cut(request)]
 
 
-def check_lengths(lengths: list[int], request: PredictRequest, limits: Limits) -> None:
-    """Refuse sequences that are longer than the server takes, each or together; raises `InvalidInput`."""
+def check_lengths(lengths: list[int], request: PredictRequest, model: Model, limits: Limits) -> None:
+    """Refuse sequences that are longer than the server takes, each or together, or not as long as the model does.
+
+    Raises:
+        InvalidInput: the place is named.
+    """
+    only = model.pipeline.fixed_steps
+    for index, length in enumerate(lengths):
+        if only is not None and length != only:
+            steps = f"{length:,} time step{'s' * (length != 1)}"
+            refuse(f"sequence has {steps}; model '{model.name}' takes exactly {only:,}", *place_of(request, index))
     field = "inputs" if request.inputs is not None else "text"
     further = request.horizon or 0
     with_horizon = f" (with {further} of the horizon)" if further else ""

@@ -15,8 +15,13 @@ const PLACES = { before: "before the recurrent layers", behind: "behind the recu
  * @returns {Statement|null} null for a model that predicts nothing and was not compared with anything
  */
 export function verification({ verified, output }) {
-  if (verified) return { text: `Verified by ${BY[verified.by] ?? verified.by}, ${closeness(verified.max_error)}`, isWarning: false };
+  if (verified) return { text: verifiedBy(verified), isWarning: false };
   return output.kind === "output" ? null : { text: NOT_VERIFIED, isWarning: true };
+}
+
+/** @param {object} verified of ModelInfo; only numbers of a sample have an error */
+function verifiedBy({ by, max_error: error }) {
+  return by === "sample" ? `Verified by ${BY[by]}, ${closeness(error)}` : `Verified by ${BY[by] ?? by}`;
 }
 
 /** @param {object} info ModelInfo @returns {Statement[]} which weights are missing in what is computed */

@@ -10,7 +10,7 @@ from pathlib import Path
 from gatescope.errors import NotFound, Unavailable
 from gatescope.pipeline import manifest_file, sample
 from gatescope.pipeline.manifest_file import read_manifest
-from gatescope.pipeline.model import FILE, folders_with, versions_in
+from gatescope.pipeline.model import FILE, VERSION_FILES, folders_with, versions_in
 from gatescope.server.repository.reason import reason_of
 
 Stamp = tuple[object, ...]
@@ -50,7 +50,7 @@ def look(folder: Path) -> dict[str, Found]:
     try:
         if not folder.is_dir():
             raise NotFound(f"the folder of models '{folder}' {'is no folder' if folder.exists() else 'does not exist'}")
-        return {path.name: look_at(path) for path in folders_with(manifest_file.FILE, folder)}
+        return {path.name: look_at(path) for path in folders_with((manifest_file.FILE,), folder)}
     except OSError as error:
         raise Unavailable(f"the folder of models '{folder}' cannot be read: {error.strerror}") from error
 
@@ -64,7 +64,7 @@ def look_at(folder: Path) -> Found:
     manifest = _stamp(folder / manifest_file.FILE)
     stated = _stated_or_problem(folder, manifest)
     shared = (manifest, *(_stamp(folder / file) for file in stated.files))
-    own = (FILE, sample.FILE)
+    own = (*VERSION_FILES, sample.FILE)
     stamps = {version: (*shared, *(_stamp(folder / version / file) for file in own)) for version in versions}
     problem = stated.problem
     if problem is None and not versions:

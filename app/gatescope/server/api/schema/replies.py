@@ -369,10 +369,12 @@ class StaticInfo(BaseModel):
 class VerifiedInfo(BaseModel):
     """How the model's predictions were compared with numbers of the training code."""
 
-    by: str = Field(description="what they were compared with: a sample")
+    by: Literal["sample", "graph"] = Field(
+        description="sample: what they were compared with; graph: the model is the graph that was exported"
+    )
     max_error: float = Field(description="the largest difference, divided by the largest expected value")
     tolerance: float = Field(description="how far apart they may be when the sample is taken")
-    sample: str = Field(description="the title of the example that is the sample")
+    sample: str | None = Field(description="the title of the example that is the sample; null of a graph without")
 
 
 class NotComputedInfo(BaseModel):

@@ -1,0 +1,1 @@
+"""ONNX graphs: read as data, run by ONNX Runtime, their LSTM, GRU and RNN nodes traced."""
