@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_sequence
 
 from gatescope import padding
-from gatescope.cells import CELLS, Cell
+from gatescope.cells import CELLS, Cell, VariantModule
 from gatescope.errors import InvalidInput, Place
 from gatescope.selection import Selection
 from gatescope.spec import Spec
@@ -89,6 +89,8 @@ def _spec_of(module: RecurrentModule) -> Spec:
 
 
 def _cell_of(module: RecurrentModule) -> Cell | None:
+    if isinstance(module, VariantModule):
+        return module.cell
     for cell in CELLS:
         is_one = isinstance(module, cell.module | cell.cell_module)
         if is_one and cell.nonlinearity == getattr(module, "nonlinearity", None):

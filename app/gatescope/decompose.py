@@ -61,7 +61,7 @@ class GateSum:
     """One gate of one unit: activation(W_i·x_t + b_ih + scale·(W_h·h_{t−1} + b_hh))."""
 
     inputs: DotProduct  # W_i·x_t
-    recurrent: DotProduct  # W_h·h_{t−1}
+    recurrent: DotProduct  # W_h·h_{t−1}; where a gate scales the state, W_h·(gate⊙h_{t−1})
     bias_input: float | None  # b_ih; None for a module without bias
     bias_recurrent: float | None  # b_hh
     activation: Function
@@ -83,7 +83,7 @@ class GateSum:
 
     @property
     def value(self) -> float:
-        """The gate itself: 0…1 for a sigmoid, −1…1 for tanh."""
+        """The gate itself: 0…1 of a sigmoid, −1…1 of tanh."""
         return _applied(self.activation, self.sum)
 
     @property
@@ -165,9 +165,12 @@ def decompose_step(cell: Cell, weights: Weights, x: Tensor, previous: Tensors, u
     x, *states = (value.detach().to("cpu", torch.float64) for value in (x, *previous))
     gates: dict[str, GateSum] = {}
     for index, gate in enumerate(cell.gates):
-        row = index * weights.hidden_size + unit
-        scale = 1.0 if gate.recurrent_scale is None else gates[gate.recurrent_scale].value
-        gates[gate.name] = _gate_sum(gate, weights, x, states[0], row, scale)
+        row, h, scale = index * weights.hidden_size + unit, states[0], 1.0
+        if gate.recurrent_scale is not None and gate.scales_state:  # of all units, not of this one alone
+            h = h * _computed(cell, gate.recurrent_scale, weights, x, states)
+        elif gate.recurrent_scale is not None:
+            scale = gates[gate.recurrent_scale].value
+        gates[gate.name] = _gate_sum(gate, weights, x, h, row, scale)
     before = {
         name: float(state[unit])
         for name, state in zip(cell.states, states, strict=True)
@@ -209,7 +212,12 @@ def _gate_sum(gate: Gate, weights: Weights, x: Tensor, h: Tensor, row: int, scal
 def _projected(cell: Cell, state: str, weights: Weights, x: Tensor, states: list[Tensor]) -> Tensor | None:
     if weights.weight_hr is None or not cell.is_projected(state):
         return None
-    return cell.step(x[None], tuple(value[None] for value in states), weights.to(x))[state][0]  # (proj_size,)
+    return _computed(cell, state, weights, x, states)  # (proj_size,)
+
+
+def _computed(cell: Cell, signal: str, weights: Weights, x: Tensor, states: list[Tensor]) -> Tensor:
+    """A signal of all units at this step, (unit,)."""
+    return cell.step(x[None], tuple(value[None] for value in states), weights.to(x))[signal][0]
 
 
 def _applied(function: Function, argument: float) -> float:

@@ -1,8 +1,9 @@
 """`forward`: the output and final state of a recurrent module over a ragged batch, without its gates.
 
-The module itself computes them, but for short calls of an `nn.LSTM` that oneDNN runs: one step of a few rows goes
-through `torch.lstm_cell`, and a few steps through oneDNN's kernel as `nn.LSTM` calls it, layer by layer, with weights
-that are in the kernel's own order already. `nn.LSTM` has them reordered at every call.
+The module itself computes them, with two exceptions. A variant is run by a trace of nothing. Short calls of an
+`nn.LSTM` that oneDNN runs are faster otherwise: one step of a few rows goes through `torch.lstm_cell`, and a few steps
+through oneDNN's kernel as `nn.LSTM` calls it, layer by layer, with weights that are in the kernel's own order already.
+`nn.LSTM` has them reordered at every call.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from gatescope import padding
 from gatescope.backends import onednn_kernel
 from gatescope.backends.parameters import Parameters
+from gatescope.cells import VariantModule
 from gatescope.selection import Selection
 from gatescope.state import State
 from gatescope.tracing import trace
@@ -49,8 +51,9 @@ def forward(
         Output (batch, time, directions · unit), NaN in the padding that is read, and each row's state at its own last
         step; None where it is not needed and would have cost something.
     """
-    if ragged and (with_state or module.bidirectional):
-        # rows end inside the batch, and a reverse direction begins there: only a trace has the states there
+    if isinstance(module, VariantModule) or (ragged and (with_state or module.bidirectional)):
+        # rows end inside the batch, and a reverse direction begins there: only a trace has the states there;
+        # and no kernel is faster than a trace where the functions are not PyTorch's
         traced = trace(module, inputs, lengths, initial_state, _NOTHING)
         return traced.output, traced.final_state
     with torch.no_grad():

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gatescope.cells import CELLS, LSTM, Cell, Signal, cell_of
+from gatescope.cells import CELLS, LSTM, MODULES, Cell, Signal, cell_of
 from gatescope.errors import WeightsError
 
 DIRECTIONS = ("forward", "reverse")
@@ -118,10 +118,15 @@ class Spec:
         return shapes
 
     def build(self) -> nn.RNNBase:
-        """A new module of these arguments, batch first, in evaluation mode."""
+        """A new module of these arguments, batch first, in evaluation mode.
+
+        Of a variant it is a subclass of PyTorch's module that computes by the equations.
+        """
         arguments = self.arguments
         if not self.proj_size:
             del arguments["proj_size"]  # PyTorch takes it for some cells only
+        if self.cell.is_variant:
+            return MODULES[self.cell.name](self.cell, **arguments, batch_first=True).eval()
         if self.cell.nonlinearity is not None:
             arguments["nonlinearity"] = self.cell.nonlinearity
         return self.cell.module(**arguments, batch_first=True).eval()
@@ -195,7 +200,7 @@ class Spec:
 
 
 def _cell_of_rows(rows: int, hidden_size: int, prefix: str) -> Cell:
-    """The cell with so many row blocks; of several, the first: weights do not show a nonlinearity."""
+    """The cell with so many row blocks; of several, the first: weights do not show functions."""
     for cell in CELLS:
         if rows == len(cell.gates) * hidden_size:
             return cell

@@ -122,8 +122,7 @@ class Trace:
     def _module(self) -> str:
         spec = self.spec
         arguments = {name: value for name, value in spec.arguments.items() if value != getattr(Spec, name, None)}
-        if spec.cell.nonlinearity is not None:
-            arguments["nonlinearity"] = spec.cell.nonlinearity
+        arguments |= spec.cell.stated
         return f"nn.{_name(spec)}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     @cached_property

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gatescope import cells
 from gatescope.backends import chunk, onednn, probe, reference
+from gatescope.cells import lstm
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -79,7 +79,7 @@ def test_backends_agree_on_any_shape(
     module = nn.LSTM(input_size, hidden_size, num_layers, bidirectional=bidirectional, bias=bias)
     inputs, state = random_run(module, lengths, seed)
     traces = {}
-    for name in cells.LSTM.backends:
+    for name in lstm.LSTM.backends:
         use_backend(name)
         traces[name] = trace(module, inputs, initial_state=state)
         assert traces[name].backend == name
@@ -154,8 +154,8 @@ def test_a_kernel_with_other_arguments_is_not_used(monkeypatch, caplog):
 
 
 def test_the_loop_is_used_where_replay_is_wrong(monkeypatch):
-    right = cells._scan
-    monkeypatch.setattr(cells, "_scan", lambda decay, added, initial: right(decay, added, initial) + 0.01)
+    right = lstm._scan
+    monkeypatch.setattr(lstm, "_scan", lambda decay, added, initial: right(decay, added, initial) + 0.01)
     module = nn.LSTM(4, 8, proj_size=3)
     inputs, state = random_run(module, (6, 3))
     traced = trace(module, inputs, initial_state=state)

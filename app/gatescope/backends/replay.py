@@ -24,6 +24,8 @@ def chunks(
     on_request: bool = True,  # noqa: ARG001
 ) -> Iterator[Chunk]:
     """Run the fused kernel over (time, batch, feature), then compute what it hid; a `Backend`."""
+    if cell.replay is None:
+        raise TypeError(f"the cell '{cell.name}' has no kernel to replay")
     for start, part in split_time(inputs, weights.hidden_size):
         hidden_state = run_kernel(cell, weights, part, initial)  # (time, batch, P)
         chunk = _replayed(cell, weights, start, part, initial, hidden_state)
@@ -73,6 +75,8 @@ def run_kernel(cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors) -
         inputs: (time, batch, feature).
         initial: each state (1, batch, size).
     """
+    if cell.kernel is None:
+        raise TypeError(f"the cell '{cell.name}' has no kernel")
     return cell.kernel(
         inputs,
         tuple(initial) if len(initial) > 1 else initial[0],

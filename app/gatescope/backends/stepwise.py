@@ -1,7 +1,8 @@
 """Stepwise: a layer run step by step as PyTorch's own CPU kernel does, but with each value kept where the trace has it.
 
 On a CPU `torch.gru` and `torch.rnn_*` are loops over time of the same products and functions. So this takes as long as
-the kernel and leaves every signal behind. On a GPU the kernel is one call, and replaying it is faster.
+the kernel and leaves every signal behind. On a GPU the kernel is one call, and replaying it is faster. A variant has no
+kernel, so it is run so everywhere.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from gatescope.weights import Weights
 
 
 def supports(cell: Cell, weights: Weights) -> bool:
-    """Whether the cell can be run so, on a device where that is fast."""
-    return cell.stepwise is not None and weights.weight_ih.device.type == "cpu"
+    """Whether the cell can be run so, on a device where nothing is faster."""
+    return cell.stepwise is not None and (cell.is_variant or weights.weight_ih.device.type == "cpu")
 
 
 def chunks(

@@ -80,5 +80,6 @@ def arguments(spec: Spec) -> str:
     more["proj_size"] = spec.proj_size
     default = Spec(0, 0)
     said = [f"{name}={value}" for name, value in more.items() if value != getattr(default, name)]
-    said += [f"nonlinearity={spec.cell.nonlinearity!r}"] if spec.cell.nonlinearity == "relu" else []
+    usual = {"nonlinearity": "tanh"}
+    said += [f"{name}={value!r}" for name, value in spec.cell.stated.items() if usual.get(name) != value]
     return f"nn.{spec.cell.module.__name__}({', '.join([str(spec.input_size), str(spec.hidden_size), *said])})"

@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from gatescope.cells import GRU, LSTM, RELU, RNN, RNN_RELU, SIGMOID, hard_sigmoid, variant
 from gatescope.errors import ManifestError, WeightsError
 from gatescope.pipeline.layers.layer import Shape, Steps
 from gatescope.pipeline.layers.recurrent import Stated
+from gatescope.spec import Spec
 
 STATED = {"type": "lstm"}
 ARGUMENTS = [
@@ -96,6 +98,49 @@ class TestFurtherTypes:
             named = rf"is of type {other}, but its weights are those of an nn\.{kind.__name__}"
             with pytest.raises(WeightsError, match=named):
                 made({"type": other}, kind(3, 4, **own), Shape(3))
+
+
+VARIANTS = [
+    ({"type": "lstm", "activation": "relu"}, nn.LSTM, variant(LSTM, candidate=RELU, output=RELU)),
+    ({"type": "lstm", "activation": "relu", "output_activation": "tanh"}, nn.LSTM, variant(LSTM, candidate=RELU)),
+    ({"type": "lstm", "recurrent_activation": "hard_sigmoid"}, nn.LSTM, variant(LSTM, gate=hard_sigmoid(0.2, 0.5))),
+    ({"type": "gru", "reset_after": False}, nn.GRU, variant(GRU, reset_after=False)),
+    ({"type": "gru", "activation": "relu"}, nn.GRU, variant(GRU, candidate=RELU)),
+    ({"type": "rnn", "activation": "sigmoid"}, nn.RNN, variant(RNN, candidate=SIGMOID)),
+    ({"type": "rnn", "activation": "relu"}, nn.RNN, RNN_RELU),
+]
+
+
+@pytest.mark.parametrize(("stated", "kind", "cell"), VARIANTS, ids=str)
+def test_functions_make_a_variant_of_the_cell(made, random, stated, kind, cell):
+    module = kind(3, 4, 2, bidirectional=True).requires_grad_(requires_grad=False)
+    layer = made(stated, module, Shape(3))
+    assert layer.spec.cell is cell
+    own = Spec(3, 4, 2, bidirectional=True, cell=cell).build()
+    own.load_state_dict(module.state_dict())
+    inputs = torch.randn(2, 5, 3, generator=random)
+    torch.testing.assert_close(layer.module(inputs)[0], own(inputs)[0], rtol=0, atol=0)
+    assert not torch.equal(own(inputs)[0], module(inputs)[0])
+
+
+@pytest.mark.parametrize(
+    ("stated", "problem"),
+    [
+        ({"type": "lstm", "activation": "softmax"}, "there is no function 'softmax'; known are sigmoid, tanh"),
+        ({"type": "lstm", "reset_after": False}, "reset_after"),
+        ({"type": "gru", "output_activation": "tanh"}, "output_activation"),
+        ({"type": "rnn", "recurrent_activation": "tanh"}, "recurrent_activation"),
+        ({"type": "rnn", "nonlinearity": "tanh", "activation": "relu"}, "either `nonlinearity` or `activation`"),
+    ],
+)
+def test_functions_that_a_type_does_not_have_are_refused(made, stated, problem):
+    with pytest.raises(ValueError, match=problem):
+        made(stated, nn.LSTM(3, 4), Shape(3))
+
+
+def test_a_projection_goes_with_pytorchs_functions_only(made, seeded_lstm):
+    with pytest.raises(ManifestError, match=r"layer 'it' has a projection.*leave activation, recurrent_activation"):
+        made(STATED | {"activation": "relu"}, seeded_lstm(3, 4, proj_size=2), Shape(3))
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import torch
+from pydantic import AfterValidator, model_validator
 from torch import Tensor, nn
 
-from gatescope.cells import GRU, LSTM, RNN, RNN_RELU, Cell
+from gatescope.cells import GRU, LSTM, RNN, RNN_RELU, Cell, Function, function_named, variant
 from gatescope.errors import ManifestError, WeightsError
 from gatescope.pipeline.config import Config
 from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights, parameter
@@ -46,6 +47,19 @@ class Stated(Config):
                 )
 
 
+def _known(name: str) -> str:
+    function_named(name)
+    return name
+
+
+FunctionName = Annotated[str, AfterValidator(_known)]
+"""The name of a function, such as `tanh` or `hard_sigmoid(1/6, 0.5)`."""
+
+
+def _function(name: str | None) -> Function | None:
+    return None if name is None else function_named(name)
+
+
 class RecurrentConfig(LayerConfig, Stated):
     """What every recurrent layer may state."""
 
@@ -71,6 +85,11 @@ class RecurrentConfig(LayerConfig, Stated):
         for name in stored:
             weights.anywhere(weights.full(name))
         self.check(self.name, spec)
+        if spec.cell.is_variant and spec.proj_size:
+            raise ManifestError(
+                f"layer '{self.name}' has a projection (weight_hr), which goes with the functions of nn.LSTM only: "
+                "leave activation, recurrent_activation and output_activation out"
+            )
         if spec.input_size != shape.width:
             raise ManifestError(
                 f"layer '{self.name}' is given {shape.width} values a time step, but the weights' "
@@ -118,10 +137,20 @@ class LSTMConfig(RecurrentConfig):
     initial_cell_state: str | None = None
     """The full name of the weight that is c_0, where it is learned."""
 
+    activation: FunctionName | None = None
+    """The function of the candidate and of the cell state; `tanh` when left out."""
+
+    recurrent_activation: FunctionName | None = None
+    """The function of the gates; `sigmoid` when left out."""
+
+    output_activation: FunctionName | None = None
+    """The function of the cell state, where it is not `activation`."""
+
     @property
     def cell(self) -> Cell:
-        """The LSTM."""
-        return LSTM
+        """The LSTM with these functions."""
+        candidate, gate = _function(self.activation), _function(self.recurrent_activation)
+        return variant(LSTM, gate=gate, candidate=candidate, output=_function(self.output_activation) or candidate)
 
 
 class GRUConfig(RecurrentConfig):
@@ -130,10 +159,20 @@ class GRUConfig(RecurrentConfig):
     type: Literal["gru"]
     """`gru`."""
 
+    activation: FunctionName | None = None
+    """The function of the candidate; `tanh` when left out."""
+
+    recurrent_activation: FunctionName | None = None
+    """The function of the gates; `sigmoid` when left out."""
+
+    reset_after: bool = True
+    """Whether the reset gate scales W_hn·h + b_hn, as in PyTorch; if not, it scales h before the product."""
+
     @property
     def cell(self) -> Cell:
-        """The GRU."""
-        return GRU
+        """The GRU with these functions."""
+        candidate, gate = _function(self.activation), _function(self.recurrent_activation)
+        return variant(GRU, gate=gate, candidate=candidate, reset_after=self.reset_after)
 
 
 class RNNConfig(RecurrentConfig):
@@ -145,10 +184,19 @@ class RNNConfig(RecurrentConfig):
     nonlinearity: Literal["tanh", "relu"] = "tanh"
     """Its function, which weights do not show."""
 
+    activation: FunctionName | None = None
+    """Its function, in place of `nonlinearity`, where `nn.RNN` does not have it."""
+
     @property
     def cell(self) -> Cell:
         """The plain recurrent network with this function."""
-        return RNN if self.nonlinearity == "tanh" else RNN_RELU
+        return variant(RNN if self.nonlinearity == "tanh" else RNN_RELU, candidate=_function(self.activation))
+
+    @model_validator(mode="after")
+    def _one_function(self) -> Self:
+        if self.activation is not None and "nonlinearity" in self.model_fields_set:
+            raise ValueError("give its function as either `nonlinearity` or `activation`")
+        return self
 
 
 _OF_A_STEP = frozenset({"weight_ih", "weight_hh", "bias_ih", "bias_hh"})

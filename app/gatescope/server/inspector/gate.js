@@ -36,15 +36,16 @@ function gate(reply, { name, symbol: part }, trace) {
   const before = previous(reply);
   const sigma = told.activation === "sigmoid" ? "σ" : told.activation;
   const scale = told.recurrent_scale ? `${symbolOf(trace, told.recurrent_scale.gate)}_{t}·` : "";
+  const state = told.state_scale ? `(${symbolOf(trace, told.state_scale)}_{t}⊙h_{${before}})` : `h_{${before}}`;
   const [bias_x, bias_h] = told.bias_input === null ? ["", ""] : [` + b_{i${part}}`, ` + ${scale}b_{h${part}}`];
   const done = trace.cell === "lstm" ? [acts(reply, part)] : actsOf(reply, name, trace);
   return [
-    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t} + ${scale}W_{h${part}} h_{${before}}${bias_x}${bias_h})`, "structure"),
+    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t} + ${scale}W_{h${part}} ${state}${bias_x}${bias_h})`, "structure"),
     formula(`${part}_{t} = ${told.formula.replace(told.activation, sigma)}`),
     ...done.map((text) => formula(text, "acts")),
-    sum(told, before, scale),
+    sum(told, state, scale),
     contributors("Largest inputs, from x_{t}", told.largest_inputs, largest(told)),
-    contributors(`Largest recurrent, from h_{${before}}${scale && `, which ${scale.slice(0, -1)} scales`}`, told.largest_recurrent, largest(told)),
+    contributors(`Largest recurrent, from ${state}${scale && `, which ${scale.slice(0, -1)} scales`}`, told.largest_recurrent, largest(told)),
     ...(name in trace.initialState ? [difference(reply)] : []),
   ];
 }
@@ -141,11 +142,11 @@ function hiddenUpdate(reply) {
   ];
 }
 
-function sum(told, before, scale) {
+function sum(told, state, scale) {
   const by = told.recurrent_scale?.value ?? 1;
   const rows = [
     ["inputs, W x_{t}", told.input_contribution],
-    [`recurrent, ${scale}W h_{${before}}`, by * told.recurrent_contribution],
+    [`recurrent, ${scale}W ${state}`, by * told.recurrent_contribution],
     [scale ? `biases, b_{i} + ${scale}b_{h}` : "biases", told.bias_input === null ? 0 : told.bias_input + by * told.bias_recurrent],
     ["sum", told.sum],
   ];

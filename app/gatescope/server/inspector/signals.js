@@ -16,7 +16,8 @@
  */
 export function cellOf(info, module) {
   const own = info.modules.find(({ name }) => name === module) ?? info;
-  return { cell: own.cell, signals: own.signals.filter((signal) => !signal.on_request) };
+  const cell = own.activation ? `${own.cell} of other functions` : own.cell; // the figure and its numbers are PyTorch's
+  return { cell, signals: own.signals.filter((signal) => !signal.on_request) };
 }
 
 /** @param {Signal} signal @returns {string} its name in words */

@@ -195,7 +195,7 @@ class GateReply(BaseModel):
     bias_input: float | None = Field(description="null for a module without bias")
     bias_recurrent: float | None = Field(description="null for a module without bias")
     sum: float
-    activation: Literal["sigmoid", "tanh", "relu"]
+    activation: str = Field(description="sigmoid, tanh or relu; of a variant any that a manifest names")
     value: float
     formula: str = Field(description="the same in numbers, rounded")
     largest_inputs: list[ContributionReply] = Field(description="at most 8, the largest first")
@@ -207,6 +207,15 @@ class ScaledGateReply(GateReply):
 
     recurrent_scale: ScaleReply
     recurrent_term: float = Field(description="scale·(W_h·h_{t−1} + b_h), as it stands in the sum")
+
+
+class StateScaledGateReply(GateReply):
+    """One gate of a state that another one scales: activation(W_i·x_t + b_i + W_h·(scale⊙h_{t−1}) + b_h).
+
+    `recurrent_contribution` is W_h·(scale⊙h_{t−1}), and the values of `largest_recurrent` are the scaled units.
+    """
+
+    state_scale: str = Field(description="the gate, such as reset_gate")
 
 
 class GatesReply(BaseModel):
@@ -223,7 +232,7 @@ class GRUGatesReply(BaseModel):
 
     reset_gate: GateReply
     update_gate: GateReply
-    candidate: ScaledGateReply
+    candidate: ScaledGateReply | StateScaledGateReply
 
 
 class RNNGatesReply(BaseModel):
@@ -262,9 +271,7 @@ class FactorReply(BaseModel):
 
     name: str = Field(description="of the gate or the state")
     is_previous: bool = Field(description="whether it is of the step before")
-    function: Literal["tanh", "complement"] | None = Field(
-        description="complement: 1 − argument; null: the number itself"
-    )
+    function: str | None = Field(description="such as tanh; complement: 1 − argument; null: the number itself")
     argument: float
     value: float = Field(description="function(argument)")
 
@@ -280,7 +287,8 @@ class UpdateReply(BaseModel):
     """The equation of a state: the sum of its terms, by name."""
 
     terms: dict[str, TermReply] = Field(
-        description="of a GRU `candidate_term`, (1 − z_t)·n_t, and `carried_term`, z_t·h_{t−1}"
+        description="of a GRU `candidate_term`, (1 − z_t)·n_t, and `carried_term`, z_t·h_{t−1}; of an LSTM with other "
+        "functions `forget_term`, f_t·c_{t−1}, and `input_term`, i_t·g_t, or `output_term`"
     )
     value: float = Field(description="the sum")
     formula: str = Field(description="the same in numbers, rounded")
@@ -302,7 +310,7 @@ class ExplainReply(BaseModel):
     inputs: dict[str, float] | None = Field(description="the raw features of this step; null for a model of tokens")
     token: str | None = Field(description="the token of this step; null for a model of features")
     gates: GatesReply | GRUGatesReply | RNNGatesReply
-    cell_update: CellUpdateReply | None = Field(default=None, description="of an LSTM; else absent")
+    cell_update: CellUpdateReply | UpdateReply | None = Field(default=None, description="of an LSTM; else absent")
     hidden_update: HiddenUpdateReply | UpdateReply | None = Field(
         default=None, description="absent of a plain recurrent network: `gates.hidden_state` is all there is"
     )
@@ -324,6 +332,16 @@ class LSTMInfo(BaseModel):
     proj_size: int
     nonlinearity: Literal["tanh", "relu"] | None = Field(
         default=None, exclude_if=_is_none, description="of an `nn.RNN`; else absent"
+    )
+    activation: str | None = Field(
+        default=None, exclude_if=_is_none, description="of a cell with other functions than PyTorch's; else absent"
+    )
+    recurrent_activation: str | None = Field(default=None, exclude_if=_is_none, description="of the gates, likewise")
+    output_activation: str | None = Field(
+        default=None, exclude_if=_is_none, description="of the cell state, where it is not `activation`"
+    )
+    reset_after: Literal[False] | None = Field(
+        default=None, exclude_if=_is_none, description="false of a GRU that scales the state before the product"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.cells import LSTM, Cell, Factor, Update
+from gatescope.cells import LSTM, Cell, Factor, Gate, Update
 from gatescope.decompose import Decomposition, Explanation, FactorValue, GateSum, Point, Product
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.features import FeatureInputs
@@ -110,15 +110,18 @@ def _gates(answer: Answer, explained: Explanation, model: Model) -> dict[str, An
     inputs = _input_names(model, answer.module, explained.point.layer)
     units = [f"unit {unit}" for unit in range(model.pipeline.spec_of(answer.module).hidden_state_size)]
     cell, gates = model.pipeline.spec_of(answer.module).cell, explained.decomposition.gates
-    return {gate.name: _gate(gates[gate.name], gate.recurrent_scale, inputs, units) for gate in cell.gates}
+    return {gate.name: _gate(gates[gate.name], gate, inputs, units) for gate in cell.gates}
 
 
-def _gate(gate: GateSum, scaled_by: str | None, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
-    bias, scale = gate.bias_recurrent or 0.0, gate.recurrent_scale
+def _gate(gate: GateSum, stated: Gate, inputs: Sequence[str], units: Sequence[str]) -> dict[str, Any]:
+    bias, scale, scaled_by = gate.bias_recurrent or 0.0, gate.recurrent_scale, stated.recurrent_scale
     scaled = {
         "recurrent_scale": {"gate": scaled_by, "value": scale},
         "recurrent_term": scale * (gate.recurrent.total + bias),
     }
+    if stated.scales_state:
+        scaled = {"state_scale": scaled_by}
+        units = [f"{scaled_by} · {unit}" for unit in units]
     return {
         "input_contribution": gate.inputs.total,
         "recurrent_contribution": gate.recurrent.total,
@@ -144,8 +147,8 @@ def _named(term: Product, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _updates(decomposition: Decomposition, cell: Cell) -> dict[str, Any]:
-    """The equations of the states, each under its name; an LSTM's have names for their numbers."""
-    if cell is LSTM:
+    """The equations of the states, each under its name; those of `nn.LSTM` have names for their numbers."""
+    if cell == LSTM:
         return {"cell_update": _cell_update(decomposition), "hidden_update": _hidden_update(decomposition)}
     return {f"{update.state.removesuffix('_state')}_update": _update(update, decomposition) for update in cell.updates}
 

@@ -90,7 +90,7 @@ def _module(name: str, spec: Spec) -> ModuleInfo:
 
 
 def _arguments(spec: Spec) -> dict[str, Any]:
-    return spec.arguments | {"nonlinearity": spec.cell.nonlinearity}
+    return spec.arguments | spec.cell.stated
 
 
 def _verified(model: Model) -> VerifiedInfo | None:

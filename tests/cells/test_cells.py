@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from gatescope import cells
 from gatescope.backends import chunk, probe, reference, replay, stepwise
 from gatescope.capture import Run, capture_calls
 from gatescope.cells import CELLS, GRU, LSTM, RNN, RNN_RELU, cell_of
@@ -18,6 +17,7 @@ from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import trace
+from gatescope.weights import Weights
 
 
 class TestEveryCell:
@@ -42,7 +42,7 @@ class TestEveryCell:
 
     def test_step_gives_every_signal_within_its_range(self, cell, random):
         module = cell.module(3, 4).double()
-        weights = cells.Weights.of(module, 0, "forward").to(torch.empty(0, dtype=torch.float64))
+        weights = Weights.of(module, 0, "forward").to(torch.empty(0, dtype=torch.float64))
         states = tuple(torch.rand(2, 4, generator=random, dtype=torch.float64) * 2 - 1 for _ in cell.states)
         signals = cell.step(torch.randn(2, 3, generator=random, dtype=torch.float64) * 30, states, weights)
         assert signals.keys() == set(cell.signal_names)
@@ -104,7 +104,7 @@ def name_of(arguments):
 
 
 class TestFurtherCell:
-    """Nothing outside `cells.py` assumes the LSTM's gates, states or names."""
+    """Nothing outside `cells/` assumes the LSTM's gates, states or names."""
 
     @pytest.fixture(params=[GRU, RNN, RNN_RELU], ids=repr)
     def cell(self, request):
@@ -258,9 +258,9 @@ class TestBackendsOfFurtherCells:
             assert probe.backend_of(module) == "stepwise"
 
     def test_other_devices_replay_the_kernel(self):
-        weights = cells.Weights.of(nn.GRU(3, 5, device="meta"), 0, "forward")
+        weights = Weights.of(nn.GRU(3, 5, device="meta"), 0, "forward")
         assert not stepwise.supports(GRU, weights)
-        assert not stepwise.supports(LSTM, cells.Weights.of(nn.LSTM(3, 5), 0, "forward"))
+        assert not stepwise.supports(LSTM, Weights.of(nn.LSTM(3, 5), 0, "forward"))
 
     def test_a_wrong_step_fails_its_probe(self, monkeypatch, caplog):
         right = torch.lerp
