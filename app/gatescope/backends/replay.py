@@ -24,8 +24,6 @@ def chunks(
     on_request: bool = True,  # noqa: ARG001
 ) -> Iterator[Chunk]:
     """Run the fused kernel over (time, batch, feature), then compute what it hid; a `Backend`."""
-    if cell.replay is None:
-        raise TypeError(f"the cell '{cell.name}' has no kernel to replay")
     for start, part in split_time(inputs, weights.hidden_size):
         hidden_state = run_kernel(cell, weights, part, initial)  # (time, batch, P)
         chunk = _replayed(cell, weights, start, part, initial, hidden_state)
@@ -61,6 +59,8 @@ def of_hidden_states(hidden_states: Sequence[Tensor]) -> Backend:
 def _replayed(
     cell: Cell, weights: Weights, start: int, inputs: Tensor, initial: Tensors, hidden_state: Tensor
 ) -> Chunk:
+    if cell.replay is None:
+        raise TypeError(f"the cell '{cell.name}' has no kernel to replay")
     blocks, states = cell.replay(weights, inputs, initial, hidden_state)
     # clones: whoever keeps the final state need not keep all steps in memory
     return Chunk(start, blocks, states, State(*(state[-1:].clone() for state in states)))

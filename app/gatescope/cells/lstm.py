@@ -113,13 +113,13 @@ def _replay(weights: Weights, inputs: Tensor, initial: Tensors, hidden_state: Te
     """With every h_{t−1} known, the gates of all steps are one matrix product; only the cell state is scanned."""
     h0, c0 = initial
     previous = torch.cat((h0, hidden_state[:-1]))  # h_{t−1}: (time, batch, P)
-    z = torch.matmul(inputs, weights.weight_ih.T)  # (time, batch, 4H)
-    z += torch.matmul(previous, weights.weight_hh.T)
-    if weights.bias is not None:
-        z += weights.bias
-    z_i, z_f, z_g, z_o = z.chunk(4, dim=-1)
-    i, f, g = z_i.sigmoid_(), z_f.sigmoid_(), z_g.tanh_()  # in place: (time, batch, H)
-    z_o.sigmoid_()
+    z = nn.functional.linear(inputs, weights.weight_ih, weights.bias)  # (time, batch, 4H)
+    z.flatten(0, 1).addmm_(previous.flatten(0, 1), weights.weight_hh.T)
+    size = weights.hidden_size
+    i_f, g, o = z.split_with_sizes([2 * size, size, size], dim=-1)
+    i, f = i_f.sigmoid_().chunk(2, dim=-1)  # in place: (time, batch, H)
+    g.mul_(2).sigmoid_().mul_(2).sub_(1)  # tanh, as `fast_tanh` computes it
+    o.sigmoid_()
     return (z,), (hidden_state, _scan(f, i * g, c0[0]))
 
 

@@ -94,7 +94,7 @@ class Model:
     @property
     def trace_method(self) -> str:
         """The backend that computes its gates: `workspace`, `replay`, `stepwise` or `loop`."""
-        return backend_of(self.pipeline.lstm)
+        return self.pipeline.trace_method
 
     @property
     def device(self) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from gatescope.backends.probe import backend_of
 from gatescope.pipeline import horizon
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.heads import Head, HeadConfig, Task
@@ -126,6 +127,11 @@ class Pipeline(nn.Module, ABC):
     def parameter_count(self) -> int:
         """How many numbers were trained."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def trace_method(self) -> str:
+        """The backend that traces the first LSTM."""
+        return backend_of(self.lstm)
 
     @property
     def spec(self) -> Spec:

@@ -40,7 +40,7 @@ class OnnxProgram(Program):
     """
 
     subject = "the graph"
-    is_stateless = True
+    is_stateless = runs_elsewhere = True
     fixed_batch: int | None
     """The only number of rows that it can run with; None where it runs with any."""
 
@@ -169,7 +169,7 @@ def _call(node: RecurrentNode, values: Mapping[str, np.ndarray], constants: Mapp
         key = node.inputs.get(name)
         if key is None:
             return None
-        return torch.from_numpy(np.array(values[key]) if key in values else proto.array(constants[key]).copy())
+        return torch.from_numpy(values[key] if key in values else proto.array(constants[key]).copy())
 
     given = read("X")
     if given is None:

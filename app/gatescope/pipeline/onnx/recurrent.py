@@ -5,7 +5,7 @@ Weights stand in ONNX's order of gates, which is not PyTorch's (https://onnx.ai/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from gatescope.cells import GRU, LSTM, RNN, RNN_RELU, Cell
+from gatescope.cells import GRU, LSTM, RNN, Cell, variant
+from gatescope.cells.functions import Function, elu, function_named, hard_sigmoid, leaky_relu
 from gatescope.pipeline.onnx import proto
 from gatescope.spec import Spec
 
@@ -80,23 +81,44 @@ def _cell(kind: str, said: proto.Attributes, directions: int) -> Cell:
         raise Untraceable(f"it clips at {said['clip']:g}")
     if said.get("input_forget"):
         raise Untraceable("its forget gate is 1 − its input gate (input_forget)")
-    functions = [each.lower() for each in said.get("activations") or ()]
-    each = {"LSTM": 3, "GRU": 2, "RNN": 1}[kind]
-    ways = {tuple(functions[start : start + each]) for start in range(0, len(functions), each)}
-    if len(ways) > 1 or len(functions) not in {0, each * directions}:
+    count = {"LSTM": 3, "GRU": 2, "RNN": 1}[kind]
+    functions = _functions(said)
+    ways = {tuple(functions[start : start + count]) for start in range(0, len(functions), count)}
+    if len(ways) > 1 or len(functions) not in {0, count * directions}:
         raise Untraceable(f"its activations are {', '.join(said['activations'])}")
-    chosen = next(iter(ways), ("sigmoid",) * (kind != "RNN") + ("tanh",) * (2 if kind == "LSTM" else 1))
-    return _cell_with(kind, chosen, said)
+    chosen = next(iter(ways), (None,) * count)
+    if kind == "LSTM":
+        return variant(LSTM, gate=chosen[0], candidate=chosen[1], output=chosen[2])
+    if kind == "GRU":
+        is_after = bool(said.get("linear_before_reset"))
+        return variant(GRU, gate=chosen[0], candidate=chosen[1], reset_after=is_after)
+    return variant(RNN, candidate=chosen[0])
 
 
-def _cell_with(kind: str, functions: tuple[str, ...], said: proto.Attributes) -> Cell:
-    if kind == "RNN" and functions[0] in {"tanh", "relu"}:
-        return RNN if functions[0] == "tanh" else RNN_RELU
-    if kind == "LSTM" and functions == ("sigmoid", "tanh", "tanh"):
-        return LSTM
-    if kind == "GRU" and functions == ("sigmoid", "tanh") and said.get("linear_before_reset"):
-        return GRU
-    raise Untraceable(f"its activations are {', '.join(functions)}")
+def _functions(said: proto.Attributes) -> list[Function]:
+    """The activations; each takes as many of the arguments as it has, in their order."""
+    alphas, betas = (iter(said.get(f"activation_{each}") or ()) for each in ("alpha", "beta"))
+    return [_function(name, alphas, betas) for name in said.get("activations") or ()]
+
+
+def _function(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Function:
+    plain = name.lower()
+    if plain == "hardsigmoid":
+        return hard_sigmoid(_argument(alphas, 0.2), _argument(betas, 0.5))
+    if plain == "leakyrelu":
+        return leaky_relu(_argument(alphas, 0.01))
+    if plain == "elu":
+        return elu(_argument(alphas, 1.0))
+    if plain == "affine" and (_argument(alphas, 1.0), _argument(betas, 0.0)) == (1.0, 0.0):
+        return function_named("linear")
+    if plain in {"relu", "sigmoid", "softplus", "softsign", "tanh"}:
+        return function_named(plain)
+    raise Untraceable(f"its activation is {name}")
+
+
+def _argument(given: Iterator[float], default: float) -> float:
+    """A number as it was written, which float32 has in its neighbourhood."""
+    return float(f"{next(given, default):.7g}")
 
 
 def _module(cell: Cell, kind: str, direction: str, arrays: Mapping[str, np.ndarray]) -> nn.RNNBase:

@@ -30,6 +30,7 @@ from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
 from gatescope.state import State
+from gatescope.tracing import is_known_enough
 
 
 class _Part(NamedTuple):
@@ -92,6 +93,12 @@ class ProgramPipeline(Pipeline):
         self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape, program.fixed_steps)
         self.heads = {} if head is None else {head.name: self._head(head)}
         self.head_modules = nn.ModuleList(self.heads.values())  # under numbers: a name may be one of nn.Module's own
+
+    @property
+    def trace_method(self) -> str:
+        """As any pipeline's; what ran elsewhere is replayed from its own output."""
+        is_replayed = self.program.runs_elsewhere and is_known_enough(self.spec)
+        return "replay" if is_replayed else super().trace_method
 
     @property
     def parameter_count(self) -> int:

@@ -39,6 +39,9 @@ class Program(nn.Module, ABC):
     is_stateless: bool
     """Whether a run depends on its inputs alone, so that several may go on at once."""
 
+    runs_elsewhere: bool = False
+    """Whether something else than PyTorch runs its recurrent modules."""
+
     is_probability: bool = False
     """Whether its prediction is made of probabilities, not of scores."""
 
