@@ -54,6 +54,9 @@ class Pipeline(nn.Module, ABC):
     takes_initial_state: bool
     """Whether a request may say where the LSTM starts."""
 
+    takes_no_state: str = ""
+    """Why not, as the end of a sentence."""
+
     runs_in_parts: bool
     """Whether a sequence may be run part by part, the LSTM's state carried from one to the next."""
 

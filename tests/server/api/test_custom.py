@@ -286,7 +286,7 @@ class TestStates:
         assert problem["errors"] == [
             {
                 "loc": ["body", "initial_state"],
-                "msg": "model 'forecaster' takes none: its forward has no parameter of this name",
+                "msg": "model 'forecaster' takes none: its forward has no parameter `initial_state`",
             }
         ]
 

@@ -31,7 +31,10 @@ class CustomProgram(Program):
         ModuleError: it has no recurrent module, or its forward has no signature.
     """
 
+    kind = "a custom module"
     subject = "the module's forward"
+    takes_no_state = "its forward has no parameter `initial_state`"
+    gives_no_state = "its forward gives no state back; let it return the prediction and the state"
     is_stateless = False
 
     def __init__(self, module: nn.Module) -> None:

@@ -39,10 +39,11 @@ class OnnxProgram(Program):
         CheckpointError: ONNX Runtime refuses the model.
     """
 
+    kind = "a graph"
     subject = "the graph"
+    takes_no_state = "its graph takes no state"
+    gives_no_state = "its graph gives no state back"
     is_stateless = runs_elsewhere = True
-    fixed_batch: int | None
-    """The only number of rows that it can run with; None where it runs with any."""
 
     def __init__(self, graph: OnnxGraph, config: GraphConfig) -> None:
         super().__init__()
@@ -61,6 +62,10 @@ class OnnxProgram(Program):
         if config.layout == "time_first":
             batch, time = time, batch
         self.fixed_steps = time
+        if batch not in {None, 1}:
+            raise ManifestError(
+                f"the graph takes batches of {batch} sequences only: export it with an open batch axis, or 1"
+            )
         self.fixed_batch = batch
         self._dtypes = {name: proto.dtype(value) for name, value in inputs.items()}
         self._session = session(graph.model)

@@ -6,7 +6,7 @@ of which every call is a time step.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -76,10 +76,10 @@ class ProgramPipeline(Pipeline):
         self.program = program
         self.is_reentrant = program.is_stateless
         self.fixed_steps = program.fixed_steps
-        self.takes_initial_state = program.takes_state
+        self.takes_initial_state, self.takes_no_state = program.takes_state, program.takes_no_state
         self.eval()
         try:
-            self._probed = probe(program, self._random_inputs(*sizes(program.fixed_steps or trial_steps)), task)
+            self._probed = probe(program, self._random_inputs(*sizes(program, trial_steps)), task)
         except ModuleFailed as error:
             hint = f"; state `trial_steps` if it needs another number of steps than {trial_steps}"
             raise ModuleError(f"a trial run failed: {error}{hint if error.__cause__ else ''}") from error
@@ -201,7 +201,7 @@ class ProgramPipeline(Pipeline):
     def _parts(self, query: Query, inputs: Tensor, lengths: Tensor, watched: Collection[str]) -> Iterator[_Part]:
         """The runs that a batch is divided into."""
         encoded, state = self.encoder(inputs), query.initial_state
-        for numbers, steps in self.program.groups(lengths.tolist()):
+        for numbers, steps in self._groups(lengths.tolist(), is_watched=bool(watched)):
             query.raise_if_cancelled()
             if numbers is None:
                 rows, own, part, begin = None, lengths, encoded[:, :steps], state
@@ -212,6 +212,12 @@ class ProgramPipeline(Pipeline):
             hx = self._probed.state_layout.given(begin)
             returned, calls = self.program.call(part, own, hx, watched)
             yield _Part(rows, own, steps, returned, calls)
+
+    def _groups(self, lengths: Sequence[int], *, is_watched: bool) -> Iterator[tuple[list[int] | None, int]]:
+        """As the program has them; each row alone, where modules are heard that read the rows in another order."""
+        if is_watched and self._probed.moves_rows and len(lengths) > 1:
+            return (([row], length) for row, length in enumerate(lengths))
+        return self.program.groups(lengths)
 
     def _values(self, query: Query, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, State | None]:
         """The values of the prediction, (batch, time, value) or (batch, value), and the state where one is carried."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class Probed:
     output_shape: OutputShape | None  # None without a task
     ran: tuple[str, ...]  # the recurrent modules in the order of their first calls
     aligned: frozenset[str]  # those whose time step t reads the inputs' time step t, and no other
+    moves_rows: bool  # whether a recurrent module reads the rows of a batch in another order
     keeps_steps: bool  # whether prediction and recurrent modules have as many steps as the inputs, or none
     fed_as_is: frozenset[str]  # those that are given the encoded inputs themselves
     state_layout: StateLayout  # of the state that forward takes and gives, where it does
@@ -35,9 +36,10 @@ class Probed:
     parts_refusal: str | None  # why it cannot be run part by part; None where it can
 
 
-def sizes(steps: int) -> tuple[int, int]:
-    """(batch, time) of a probe of so many steps; the two differ, so that axes cannot be taken for one another."""
-    return (3 if steps == 2 else 2), steps  # noqa: PLR2004
+def sizes(program: Program, trial_steps: int) -> tuple[int, int]:
+    """(batch, time) of a probe; the two differ where they may, so that axes cannot be taken for one another."""
+    steps = program.fixed_steps or trial_steps
+    return program.fixed_batch or (3 if steps == 2 else 2), steps  # noqa: PLR2004
 
 
 def probe(program: Program, inputs: Tensor, task: Task | None) -> Probed:
@@ -71,8 +73,18 @@ def probe(program: Program, inputs: Tensor, task: Task | None) -> Probed:
     begin = layout.rows(program.begin(calls[first][0]), 1)
     refusal = _InParts(run, output_shape, layout, begin).refusal(returned)
     keeps = output_shape is None or output_shape.own_steps is None
-    keeps &= all(torch.equal(heard.lengths, run.lengths) for heard in run.runs(calls).values())
-    return Probed(output_shape, tuple(calls), frozenset(aligned), keeps, frozenset(as_is), layout, begin, refusal)
+    keeps &= all(torch.equal(*(each.sort().values for each in pair)) for pair in run.lengths_of(calls))
+    return Probed(
+        output_shape,
+        tuple(calls),
+        frozenset(aligned),
+        run.moves_rows(before),
+        keeps,
+        frozenset(as_is),
+        layout,
+        begin,
+        refusal,
+    )
 
 
 class _Probe:
@@ -123,15 +135,26 @@ class _Probe:
         """What each recurrent module read for the last row, (time, feature)."""
         return {name: run.inputs[-1, : int(run.lengths[-1])] for name, run in self.runs(calls).items()}
 
-    def runs(self, calls: Calls) -> dict[str, Run]:
-        """The run of each recurrent module; those whose calls are no one run are missing."""
+    def runs(self, calls: Calls, rows: int | None = None) -> dict[str, Run]:
+        """The run of each recurrent module over so many rows; those whose calls are no one run are missing."""
         found = {}
         for name, heard in calls.items():
             try:
-                found[name] = Run.of(name, self.program.recurrent[name], heard, len(self.inputs))
+                found[name] = Run.of(name, self.program.recurrent[name], heard, rows or len(self.inputs))
             except InvalidInput:
                 continue
         return found
+
+    def lengths_of(self, calls: Calls) -> list[tuple[Tensor, Tensor]]:
+        """The lengths (row,) that each recurrent module read, beside those of the batch."""
+        return [(heard.lengths, self.lengths) for heard in self.runs(calls).values()]
+
+    def moves_rows(self, read: Mapping[str, Tensor]) -> bool:
+        """Whether the last row alone is not what some module read as the last row of the batch, (time, feature)."""
+        watched: Collection[str] = self.program.recurrent.keys()
+        calls = self.program.call(self.inputs[-1:], self.lengths[-1:], None, watched)[1]
+        alone = {name: run.inputs[0] for name, run in self.runs(calls, 1).items()}
+        return any(not _same(alone[name], values) for name, values in read.items() if name in alone)
 
     def is_aligned(self, before: Tensor, after: Tensor) -> bool:
         """Whether the change shows at its own step, and nowhere else."""
@@ -164,9 +187,9 @@ class _InParts:
     def refusal(self, returned: Returned) -> str | None:
         """Why the module cannot be run so, as the end of a sentence, given what it returned for the whole batch."""
         if not self._run.program.takes_state:
-            return "its forward has no parameter `initial_state`"
+            return self._run.program.takes_no_state
         if returned.state is None:
-            return "its forward gives no state back; let it return the prediction and the state"
+            return self._run.program.gives_no_state
         if self._output_shape is not None and self._output_shape.own_steps is not None:
             return "it predicts steps of its own, behind the last step of a sequence"
         if self._run.inputs.shape[1] == 1:

@@ -24,8 +24,17 @@ class Returned(NamedTuple):
 class Program(nn.Module, ABC):
     """Code of a model's own, or a graph; it holds no request's state."""
 
+    kind: str
+    """What it is, as messages call it."""
+
     subject: str
-    """What runs, as messages call it."""
+    """What of it runs, as messages call it."""
+
+    takes_no_state: str
+    """Why it takes no state, where it takes none, as the end of a sentence."""
+
+    gives_no_state: str
+    """Why it gives none back, where it gives none."""
 
     recurrent: Mapping[str, RecurrentModule]
     """What can be looked into, by name."""
@@ -44,6 +53,9 @@ class Program(nn.Module, ABC):
 
     is_probability: bool = False
     """Whether its prediction is made of probabilities, not of scores."""
+
+    fixed_batch: int | None = None
+    """1 where it can run with one row only; None where it runs with any number."""
 
     fixed_steps: int | None = None
     """The only number of time steps that it can run with; None where it runs with any."""

@@ -205,7 +205,7 @@ def _initial_state(given: InitialState | None, model: Model, sequences: int) -> 
     if given is None:
         return None
     if not model.pipeline.takes_initial_state:
-        refuse(f"model '{model.name}' takes none: its forward has no parameter of this name", "initial_state")
+        refuse(f"model '{model.name}' takes none: {model.pipeline.takes_no_state}", "initial_state")
     axes = "(layers · directions, batch, unit)"
     message = f"has a batch of {{}}, but there are {sequences} sequences; its axes are {axes}"
     return _joined(given, model, sequences, message, "initial_state")

@@ -242,7 +242,7 @@ def refusal(model: Model) -> str | None:
     if any(spec.bidirectional for spec in pipeline.state_modules.values() or [model.spec]):
         return "is bidirectional: its reverse direction begins at the end of a sequence, which a stream does not have"
     if isinstance(pipeline, ProgramPipeline) and pipeline.parts_refusal is not None:
-        return f"is a custom module, which reads a sequence as a whole: {pipeline.parts_refusal}"
+        return f"is {pipeline.program.kind}, which reads a sequence as a whole: {pipeline.parts_refusal}"
     if not pipeline.runs_in_parts:
         return (
             "reads neighbouring steps (a convolution), or what is computed of all steps at once, and a stream has only "
