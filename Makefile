@@ -13,7 +13,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,plot,xarray,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,onnx,plot,xarray,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps silero-vad
 	touch $(INSTALLED)
 
@@ -34,9 +34,10 @@ test: install
 test-package: install
 	$(BIN)/pytest -m packaging
 
-# two hundred random modules, imported with a sample and without; `make test` has twenty of them
+# two hundred random modules, imported with a sample and without, and as graphs; `make test` has twenty of them
 test-random: install
-	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py
+	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py \
+		tests/pipeline/onnx/test_random_networks.py
 
 test-all: test test-package test-random
 

@@ -28,6 +28,7 @@ from gatescope.pipeline.layers.layer import LayerConfig as AnyLayer
 from gatescope.pipeline.manifest import Example, Manifest, NotComputed
 from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.model import Model
+from gatescope.pipeline.program.graph_config import GraphConfig
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.sample import Sample
 from gatescope.pipeline.tokens import TokenInputs
@@ -111,6 +112,7 @@ SECTIONS = [
     ("input", TokenInputs),
     ("static", StaticInputs),
     ("layers", AnyLayer),
+    ("graph", GraphConfig),
     ("heads", HeadConfig),
     ("not_computed", NotComputed),
     ("examples", Example),

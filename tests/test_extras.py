@@ -8,7 +8,7 @@ from gatescope import extras
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"pysimdjson": "simdjson", "pyyaml": "yaml"}
-OF_OTHERS = {"starlette"}  # comes with FastAPI, and is imported, too
+OF_OTHERS = {"google", "starlette"}  # come with ONNX and FastAPI, and are imported, too
 
 
 def test_every_package_of_an_extra_is_known():
