@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import beside, comparison, encoding, library, open_loop, serving, sessions, trace
+from benchmarks import beside, comparison, encoding, graphs, library, open_loop, serving, sessions, trace
 from benchmarks.connection import Refused
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
@@ -24,6 +24,7 @@ IN_PROCESS: dict[str, Callable[[], Table]] = {
     "memory": trace.memory,
     "trace": trace.padded,
     "cells": trace.cells,
+    "onnx": graphs.onnx,
     "ragged": trace.ragged,
     "steps": trace.steps,
     "scaling": trace.scaling,
