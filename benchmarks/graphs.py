@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.interleaved import medians
 from benchmarks.trace import GRID, Shape
 from gatescope.pipeline.features import Feature, FeatureInputs
-from gatescope.pipeline.graph_program import graph_program
+from gatescope.pipeline.graph_files import open_graph
 from gatescope.pipeline.heads import HeadConfig
 from gatescope.pipeline.program.graph_config import GraphConfig
 from gatescope.pipeline.program.pipeline import ProgramPipeline
@@ -67,7 +67,8 @@ class _Served(NamedTuple):
                 dynamic_axes=axes,
                 dynamo=False,
             )
-            program = graph_program(GraphConfig(format="onnx", input="inputs", prediction="outputs"), path)
+            config = GraphConfig(format="onnx", input="inputs", prediction="outputs")
+            program = open_graph("onnx", path).program(config)
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         features = [Feature(name=f"feature {index}") for index in range(recurrent.input_size)]
         head = HeadConfig(task="regression", names=tuple(f"output {index}" for index in range(OUTPUTS)))

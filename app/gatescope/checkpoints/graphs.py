@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope import extras
 from gatescope.checkpoints.card import arguments
 from gatescope.checkpoints.formats.names import listed
 from gatescope.checkpoints.given_sample import GivenSample
@@ -21,17 +20,15 @@ from gatescope.checkpoints.structure.infer_manifest import Shapes
 from gatescope.checkpoints.structure.inputs import read_as
 from gatescope.checkpoints.structure.options import Options, given
 from gatescope.checkpoints.understand import Understood
-from gatescope.errors import CheckpointError, ModuleError, ModuleFailed
+from gatescope.errors import CheckpointError, ModuleFailed
+from gatescope.pipeline import graph_files
+from gatescope.pipeline.graph_files import open_graph
 from gatescope.pipeline.program.graph_config import GraphConfig
-from gatescope.spec import Spec
+from gatescope.pipeline.program.graph_file import Described, GraphFile
+from gatescope.pipeline.program.program import Program
 
-if TYPE_CHECKING:
-    from gatescope.pipeline.onnx.describe import Described
-    from gatescope.pipeline.onnx.graph import OnnxGraph
-    from gatescope.pipeline.onnx.program import OnnxProgram
-
-SUFFIX = ".onnx"
-_BEGINS = b"\x08"  # the first field of a model is its version
+_NAMES = {"onnx": "ONNX graph"}
+_ONNX_BEGINS = b"\x08"  # the first field of a model is its version
 _OF_LAYERS = (
     "layers",
     "prefix",
@@ -49,68 +46,51 @@ _TOLERANCE = 1e-3  # far above what the order of sums does in float32, far below
 _SEQUENCE = 3  # axes of a prediction for each time step
 
 
-def is_graph(path: Path, begins: bytes) -> bool:
-    """Whether a file is an ONNX graph, by its name or its first bytes."""
-    return path.suffix == SUFFIX or (begins.startswith(_BEGINS) and begins[8:9] != b"{")
+def kind_of(path: Path, begins: bytes) -> str | None:
+    """The format of a graph's file, by its name or its first bytes; None of another file."""
+    for kind in graph_files.NAMES:
+        if path.suffix == f".{kind}":
+            return kind
+    return "onnx" if begins.startswith(_ONNX_BEGINS) and begins[8:9] != b"{" else None
 
 
 @dataclass(frozen=True)
 class GraphRead:
     """A graph's file, checked and described."""
 
-    content: bytes
-    """The whole model: what lay in files beside it is inside."""
-    graph: OnnxGraph
+    kind: str
+    file: GraphFile
     described: Described
-    notes: tuple[str, ...]
 
     @property
-    def specs(self) -> dict[str, Spec]:
-        """The recurrent nodes that can be looked into, by name."""
-        return {name: Spec.from_module(node.module) for name, node in self.graph.nodes.items()}
+    def notes(self) -> tuple[str, ...]:
+        """What was found, a sentence each."""
+        config = self.described.config
+        notes = [f"Sequences go into '{config['input']}'."]
+        if "sequence_lengths" in config:
+            notes.append(f"Lengths go into '{config['sequence_lengths']}'.")
+        if "initial_state" in config:
+            finals = listed(config["final_state"]) if "final_state" in config else "no output"
+            notes.append(f"States go into {listed(config['initial_state'])}, and come from {finals}.")
+        if "prediction" in config:
+            notes.append(f"The prediction is '{config['prediction']}'.")
+        if self.described.left_out:
+            notes.append(f"Outputs that are not served: {listed(self.described.left_out)}.")
+        return (*notes, *self.described.notes)
 
 
-def read_graph(path: Path) -> GraphRead:
-    """The graph in an ONNX file.
+def read_graph(kind: str, path: Path) -> GraphRead:
+    """The graph in a file of this format.
 
     Raises:
         CheckpointError: it cannot be read or served.
         ModuleError: the packages that it needs are not installed.
     """
+    file = open_graph(kind, path)
     try:
-        from gatescope.pipeline.onnx.describe import describe  # noqa: PLC0415 - an extra, loaded when it is needed
-        from gatescope.pipeline.onnx.graph import OnnxGraph  # noqa: PLC0415
-        from gatescope.pipeline.onnx.model_file import read_onnx  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ModuleError(extras.missing(error) or str(error)) from error
-    model = read_onnx(path)
-    content = model.SerializeToString()
-    try:
-        graph = OnnxGraph.of(model)
-        described = describe(graph)
+        return GraphRead(kind, file, file.described())
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}") from None
-    return GraphRead(content, graph, described, (*_told(graph, described),))
-
-
-def _told(graph: OnnxGraph, described: Described) -> list[str]:
-    """What was found, a sentence each."""
-    config = described.config
-    notes = [f"Sequences go into '{config['input']}'."]
-    if "sequence_lengths" in config:
-        notes.append(f"Lengths go into '{config['sequence_lengths']}'.")
-    if "initial_state" in config:
-        finals = listed(config["final_state"]) if "final_state" in config else "no output"
-        notes.append(f"States go into {listed(config['initial_state'])}, and come from {finals}.")
-    if "prediction" in config:
-        notes.append(f"The prediction is '{config['prediction']}'.")
-    if described.left_out:
-        notes.append(f"Outputs that are not served: {listed(described.left_out)}.")
-    notes += [f"'{name}' is computed, but cannot be looked into: {why}." for name, why in graph.untraceable.items()]
-    reversed_nodes = [name for name, node in graph.nodes.items() if node.is_reverse]
-    if reversed_nodes:
-        notes.append(f"Read from the end, so that their steps stand in that order: {listed(reversed_nodes)}.")
-    return notes
 
 
 def understand_graph(read: GraphRead, options: Options, sample: GivenSample | None) -> Understood:
@@ -123,17 +103,19 @@ def understand_graph(read: GraphRead, options: Options, sample: GivenSample | No
     for useless in given(options, _OF_LAYERS):
         refuse(useless, "is about weights, but a graph says itself what is computed")
     described = read.described
-    program, shape = _tried(read)
-    config = program.config.model_dump(exclude_defaults=True) | {"format": "onnx"}
-    owner = f"the table that '{config['input']}' looks up" if described.reads_tokens else None
-    inputs = read_as(options, {}, sample, _width(described, options), owner)
-    reading = _Reading(config, _description(read), described.function, described.config.get("prediction") is not None)
+    width = _width(described, options)
+    config, program, shape = _tried(read, width)
+    owner = f"the table that '{config.input}' looks up" if described.reads_tokens else None
+    inputs = read_as(options, {}, sample, width, owner)
+    stated = {"format": read.kind} | config.model_dump(exclude_defaults=True)
+    reading = _Reading(stated, _description(read), described.function, config.prediction is not None)
     meant = infer_manifest.of(reading, shape, options, inputs)
+    changes: dict[str, Any] = {"trial_steps": program.fixed_steps or _STEPS}
     if sample is not None:
-        meant = replace(meant, manifest=meant.manifest.model_copy(update={"examples": ()}))
-    manifest = meant.manifest.model_copy(update={"trial_steps": program.fixed_steps or _STEPS})
+        changes["examples"] = ()
     notes = (*inputs.notes, *_lengths_told(program), *meant.notes)
-    return Understood(manifest, inputs.entries, None, notes, _batch_first(sample, program))
+    manifest = meant.manifest.model_copy(update=changes)
+    return Understood(manifest, inputs.entries, None, notes, _batch_first(sample, config))
 
 
 @dataclass(frozen=True)
@@ -157,7 +139,8 @@ class _Reading:
 
 
 def _description(read: GraphRead) -> str:
-    return f"ONNX graph: {', '.join(dict.fromkeys(map(arguments, read.specs.values())))}"
+    kinds = ", ".join(dict.fromkeys(map(arguments, read.described.specs.values())))
+    return f"{_NAMES[read.kind]}: {kinds}"
 
 
 def _width(described: Described, options: Options) -> int:
@@ -169,52 +152,50 @@ def _width(described: Described, options: Options) -> int:
     return size
 
 
-def _tried(read: GraphRead) -> tuple[OnnxProgram, Shapes]:
+def _tried(read: GraphRead, width: int) -> tuple[GraphConfig, Program, Shapes]:
     """The graph as a program with the axes in the order in which rows do not depend on one another."""
-    from gatescope.pipeline.onnx.program import OnnxProgram  # noqa: PLC0415 - `read_graph` has loaded it
-
     reasons = []
     for layout in ("batch_first", "time_first"):
-        config = GraphConfig.model_validate(read.described.config | {"layout": layout})
-        program = OnnxProgram(read.graph, config)
+        config = GraphConfig.model_validate({**read.described.config, "layout": layout})
+        program = read.file.program(config)
         try:
-            return program, _shapes(program, read.described)
+            return config, program, _shapes(program, width, reads_tokens=read.described.reads_tokens)
         except ModuleFailed as error:
             reasons.append(f"with the {layout.partition('_')[0]} axis first, {error}")
     raise CheckpointError(f"it does not run as a model of sequences: {'; '.join(reasons)}")
 
 
-def _shapes(program: OnnxProgram, described: Described) -> Shapes:
+def _shapes(program: Program, width: int, *, reads_tokens: bool) -> Shapes:
     """What goes in and comes out, found by runs of several lengths and batches.
 
     Raises:
-        ModuleFailed: it cannot run, or what it gives for a sequence depends on the others, or on its length alone.
+        ModuleFailed: it cannot run, or what it gives for a sequence depends on the others.
     """
     lengths = [program.fixed_steps] if program.fixed_steps else [_STEPS, _STEPS + 7, 2]
     shapes = []
     for steps in lengths:
-        inputs = _random(described, 1 if program.fixed_batch == 1 else 2, steps)
+        inputs = _random((program.fixed_batch or 2, steps), width, reads_tokens=reads_tokens)
         values = _values(program, inputs)
         if len(values) != len(inputs):
             raise ModuleFailed(f"it gives {tuple(values.shape)} for a batch of {len(inputs)} × {steps} steps")
         if not _same(_values(program, inputs[-1:])[0], values[-1]):
             raise ModuleFailed("it gives something else for a sequence alone than in a batch")
         shapes.append(values.shape)
-    per_step = len(shapes[0]) == _SEQUENCE and all(
-        shape[1] == steps for shape, steps in zip(shapes, lengths, strict=True)
-    )
-    return Shapes(described.width, shapes[0][-1], per_step)
+    pairs = zip(shapes, lengths, strict=True)
+    per_step = len(shapes[0]) == _SEQUENCE and all(shape[1] == steps for shape, steps in pairs)
+    return Shapes(width, shapes[0][-1], per_step)
 
 
-def _random(described: Described, rows: int, steps: int) -> Tensor:
+def _random(sizes: tuple[int, int], width: int, *, reads_tokens: bool) -> Tensor:
+    """(batch, time) ids or (batch, time, feature)."""
     random = torch.Generator().manual_seed(0)
-    if described.reads_tokens:
-        return torch.randint(described.width or 1, (rows, steps), generator=random)
-    return torch.randn(rows, steps, described.width, generator=random)
+    if reads_tokens:
+        return torch.randint(width, sizes, generator=random)
+    return torch.randn(*sizes, width, generator=random)
 
 
-def _values(program: OnnxProgram, inputs: Tensor) -> Tensor:
-    """The prediction, or the output of the first node of a graph without one."""
+def _values(program: Program, inputs: Tensor) -> Tensor:
+    """The prediction, or the output of the first module of a graph without one."""
     lengths, name = torch.full((len(inputs),), inputs.shape[1]), next(iter(program.recurrent))
     returned, calls = program.call(inputs, lengths, None, (name,))
     values: Tensor = calls[name][0].output if returned.prediction is None else returned.prediction
@@ -227,16 +208,16 @@ def _same(given: Tensor, other: Tensor) -> bool:
     return float((given - other).abs().max()) <= _TOLERANCE * (1 + float(other.abs().max()))
 
 
-def _lengths_told(program: OnnxProgram) -> Sequence[str]:
+def _lengths_told(program: Program) -> Sequence[str]:
     if program.fixed_steps:
         only = f"The graph takes sequences of {program.fixed_steps} steps, and no others"
         return (f"{only}; export it with an open time axis for any.",)
     return ()
 
 
-def _batch_first(sample: GivenSample | None, program: OnnxProgram) -> GivenSample | None:
+def _batch_first(sample: GivenSample | None, config: GraphConfig) -> GivenSample | None:
     """A sample in the graph's own axes, with the batch first."""
-    if sample is None or program.config.layout == "batch_first" or not isinstance(sample.inputs, np.ndarray):
+    if sample is None or config.layout == "batch_first" or not isinstance(sample.inputs, np.ndarray):
         return sample
     expected = sample.expected
     if isinstance(expected, np.ndarray) and expected.ndim == _SEQUENCE:

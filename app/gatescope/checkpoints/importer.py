@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -31,12 +31,12 @@ from gatescope.checkpoints.structure.options import DESCRIBING, Options, check
 from gatescope.checkpoints.structure.options import given as options_given
 from gatescope.checkpoints.understand import Understood, weights_of
 from gatescope.errors import InvalidInput, Place, VersionExists
-from gatescope.pipeline import manifest_file
+from gatescope.pipeline import graph_files, manifest_file
 from gatescope.pipeline import sample as sample_file
 from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_file import read_manifest
 from gatescope.pipeline.manifest_v1 import ManifestV1
-from gatescope.pipeline.model import FILE, GRAPH_FILES, Model
+from gatescope.pipeline.model import FILE, Model
 from gatescope.pipeline.sample import DEFAULT_TOLERANCE, Sample, Verified, verify
 
 __all__ = ["Imported", "Options", "import_checkpoint"]
@@ -59,7 +59,14 @@ class Imported:
     verified: Verified | None  # how its predictions were compared with numbers of the training code
 
 
-_Payload = Mapping[str, Tensor] | bytes
+class _GraphContent(NamedTuple):
+    """A graph's file."""
+
+    kind: str
+    content: bytes
+
+
+_Payload = Mapping[str, Tensor] | _GraphContent
 """What a version's file is made of: weights, or a graph's file."""
 
 
@@ -164,10 +171,12 @@ def _add(
 
 def _taken(source: Source, options: Options, given: GivenSample | None) -> _Taken:
     """What a new model is made of."""
-    if source.is_graph:
-        graph = read_graph(source.path)
+    if source.graph is not None:
+        graph = read_graph(source.graph, source.path)
         meant = understand_graph(graph, options, given)
-        return _Taken(meant, (*source.notes, *graph.notes, *meant.notes), graph.content)
+        return _Taken(
+            meant, (*source.notes, *graph.notes, *meant.notes), _GraphContent(source.graph, graph.file.content)
+        )
     read = source.read()
     contents = Contents.of(read.weights)
     meant = source.understood(contents, read, options, given)
@@ -176,13 +185,12 @@ def _taken(source: Source, options: Options, given: GivenSample | None) -> _Take
 
 def _further(source: Source, stated: Manifest | ManifestV1, options: Options) -> tuple[_Payload, tuple[str, ...]]:
     """What a further version of a model is made of, and what is to note."""
-    takes_graph = isinstance(stated, Manifest) and stated.graph is not None
-    if takes_graph != source.is_graph:
-        kinds = ("a graph", "weights of layers")
-        has, given = kinds if takes_graph else kinds[::-1]
+    wanted = stated.graph.format if isinstance(stated, Manifest) and stated.graph is not None else None
+    if wanted != source.graph:
+        has, given = ("weights of layers" if kind is None else f"a graph ({kind})" for kind in (wanted, source.graph))
         raise InvalidInput.at(Place(("name",), f"the model that is there is made of {has}, but the file holds {given}"))
-    if source.is_graph:
-        return read_graph(source.path).content, source.notes
+    if source.graph is not None:
+        return _GraphContent(source.graph, read_graph(source.graph, source.path).file.content), source.notes
     read = source.read()
     weights, notes = under(stated, read, options)
     return weights, (*read.notes, *notes)
@@ -207,7 +215,7 @@ def _proven(
         WeightsError: it answers NaN or Infinity.
     """
     weights = None
-    if not isinstance(payload, bytes):  # a graph is read from its file
+    if not isinstance(payload, _GraphContent):  # a graph is read from its file
         weights = {name: value.float() if value.is_floating_point() else value for name, value in payload.items()}
     model = Model.load(folder, version, _CPU, allow_code=allow_code, weights=weights)
     if sample is None:
@@ -231,8 +239,8 @@ def _proven(
 @contextmanager
 def _saved(payload: _Payload, version: Path) -> Iterator[None]:
     """Write weights on another thread meanwhile, or a graph at once; at the end they are on the disk."""
-    if isinstance(payload, bytes):
-        _write(version / GRAPH_FILES["onnx"], payload)
+    if isinstance(payload, _GraphContent):
+        _write(version / graph_files.NAMES[payload.kind], payload.content)
         yield
         return
     with ThreadPoolExecutor(max_workers=1) as thread:

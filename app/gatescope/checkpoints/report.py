@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,8 +27,8 @@ def report(file: Path) -> dict[str, Any]:
         CheckpointError: the checkpoint cannot be read.
     """
     source = sources.find(file)
-    if source.is_graph:
-        return _of_graph(source.path)
+    if source.graph is not None:
+        return _of_graph(source.graph, source.path)
     read = checkpoint.read(file)
     contents = Contents.of(read.weights)
     return {
@@ -43,14 +42,15 @@ def report(file: Path) -> dict[str, Any]:
     }
 
 
-def _of_graph(file: Path) -> dict[str, Any]:
+def _of_graph(kind: str, file: Path) -> dict[str, Any]:
     """The same of a graph; what is not recurrent is not taken apart."""
-    read = read_graph(file)
-    constants = read.graph.ancestry.constants.values()
+    read = read_graph(kind, file)
     return {
-        "parameters": sum(math.prod(each.dims) for each in constants),
+        "parameters": read.described.parameters,
         "notes": list(read.notes),
-        "lstms": [{"path": name, "kind": spec.cell.name, **spec.arguments} for name, spec in read.specs.items()],
+        "lstms": [
+            {"path": name, "kind": spec.cell.name, **spec.arguments} for name, spec in read.described.specs.items()
+        ],
         "embeddings": [],
         "linear_layers": [],
         "others": [],

@@ -15,7 +15,7 @@ from gatescope.checkpoints.formats import checkpoint
 from gatescope.checkpoints.formats.checkpoint import FIRST_BYTES, MOST_BYTES, Checkpoint
 from gatescope.checkpoints.formats.source import opened
 from gatescope.checkpoints.given_sample import GivenSample
-from gatescope.checkpoints.graphs import is_graph
+from gatescope.checkpoints.graphs import kind_of
 from gatescope.checkpoints.structure.arrange import refuse
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.infer_manifest import EXAMPLES
@@ -35,8 +35,8 @@ class Source:
     recipe: Recipe | None = None
     """Of a run whose configuration says everything."""
     notes: tuple[str, ...] = ()
-    is_graph: bool = False
-    """Whether the file is a graph, which says itself what is computed."""
+    graph: str | None = None
+    """The format of a graph, which says itself what is computed; None of weights."""
 
     def read(self) -> Checkpoint:
         """The weights; raises `CheckpointError`."""
@@ -76,12 +76,12 @@ def find(path: Path) -> Source:
     if recipe is not None:
         return Source(recipe.weights, recipe=recipe)
     found = folders.find(path)
-    return Source(found.weights, found.hints, notes=found.notes, is_graph=_is_graph(found.weights))
+    return Source(found.weights, found.hints, notes=found.notes, graph=_graph_kind(found.weights))
 
 
-def _is_graph(path: Path) -> bool:
+def _graph_kind(path: Path) -> str | None:
     try:
         with opened(path, MOST_BYTES) as source:
-            return is_graph(path, source.at(0, FIRST_BYTES))
+            return kind_of(path, source.at(0, FIRST_BYTES))
     except CheckpointError:  # whoever reads the file says why
-        return False
+        return None

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from gatescope.backends.probe import backend_of
 from gatescope.errors import ModuleError, WeightsError
+from gatescope.pipeline import graph_files
 from gatescope.pipeline.custom import factory
 from gatescope.pipeline.custom.program import CustomProgram
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.finite import is_finite
-from gatescope.pipeline.graph_program import graph_program
+from gatescope.pipeline.graph_files import open_graph
 from gatescope.pipeline.layered import LayeredPipeline
 from gatescope.pipeline.manifest import Manifest
 from gatescope.pipeline.manifest_file import read_manifest
@@ -33,9 +34,7 @@ from gatescope.pipeline.vocabulary import Vocabulary
 from gatescope.spec import Spec
 
 FILE = "model.safetensors"
-GRAPH_FILES = {"onnx": "model.onnx"}
-"""By the format of a manifest's [graph]."""
-VERSION_FILES = (FILE, *GRAPH_FILES.values())
+VERSION_FILES = (FILE, *graph_files.NAMES.values())
 """One of these makes a folder a version."""
 
 FINGERPRINT_BYTES = 16
@@ -160,7 +159,7 @@ class Model:
         size = None if vocabulary is None else len(vocabulary)
         if isinstance(stated, Manifest) and stated.graph is not None:
             manifest = stated
-            pipeline: Pipeline = _graph_pipeline(stated, stated.graph, size, folder / version)
+            pipeline: Pipeline = _graph_pipeline(stated, stated.graph, size, folder / version, device)
         else:
             weights = _read_weights(folder / version / FILE) if weights is None else weights
             manifest = stated.translated(weights) if isinstance(stated, ManifestV1) else stated
@@ -241,11 +240,12 @@ def _pipeline(
 
 
 def _graph_pipeline(
-    manifest: Manifest, config: GraphConfig, vocabulary_size: int | None, version: Path
+    manifest: Manifest, config: GraphConfig, vocabulary_size: int | None, version: Path, device: torch.device
 ) -> ProgramPipeline:
-    """On the CPU, whatever other models run on."""
-    path = version / GRAPH_FILES[config.format]
-    program = graph_program(config, path)
+    path = version / graph_files.NAMES[config.format]
+    program = open_graph(config.format, path).program(config)
+    if not program.runs_elsewhere:
+        program.to(device)
     return ProgramPipeline(manifest.input, vocabulary_size, manifest.head, program, manifest.trial_steps)
 
 

@@ -35,7 +35,7 @@ class CustomProgram(Program):
     subject = "the module's forward"
     takes_no_state = "its forward has no parameter `initial_state`"
     gives_no_state = "its forward gives no state back; let it return the prediction and the state"
-    is_stateless = False
+    is_stateless = is_reentrant = False
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -10,23 +11,11 @@ import onnx
 from gatescope.errors import CheckpointError
 from gatescope.pipeline.onnx import proto
 from gatescope.pipeline.onnx.graph import OnnxGraph
+from gatescope.pipeline.program.graph_file import Described
+from gatescope.spec import Spec
 
 _PROBABILITIES = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 _FEATURES, _IDS = 3, 2  # axes
-
-
-@dataclass(frozen=True)
-class Described:
-    """[graph] of a manifest without its layout, and what is known of what comes in."""
-
-    config: dict[str, Any]
-    width: int
-    """Features of a time step, or how many tokens there are; 0 where that is not known."""
-    reads_tokens: bool
-    function: str | None
-    """The function that the prediction comes from, where it is a softmax or a sigmoid."""
-    left_out: tuple[str, ...]
-    """Outputs that are not served."""
 
 
 def describe(graph: OnnxGraph) -> Described:
@@ -49,9 +38,25 @@ def describe(graph: OnnxGraph) -> Described:
     config |= {"prediction": prediction} if prediction else {}
     config |= {"is_probability": True} if function else {}
     config |= {"final_state": finals} if finals else {}
-    left = tuple(each for each in graph.outputs if each not in {prediction, *finals})
     width = _tokens(graph, name) if reads_tokens else (proto.dims(rest[name]) or [None])[-1]
-    return Described(config, width or 0, reads_tokens, function, left)
+    return Described(
+        config,
+        width or 0,
+        reads_tokens,
+        function,
+        specs={name: Spec.from_module(node.module) for name, node in graph.nodes.items()},
+        parameters=sum(math.prod(each.dims) for each in graph.ancestry.constants.values()),
+        left_out=tuple(each for each in graph.outputs if each not in {prediction, *finals}),
+        notes=tuple(_notes(graph)),
+    )
+
+
+def _notes(graph: OnnxGraph) -> Iterator[str]:
+    for name, reason in graph.untraceable.items():
+        yield f"'{name}' is computed, but cannot be looked into: {reason}."
+    for name, node in graph.nodes.items():
+        if node.is_reverse:
+            yield f"'{name}' reads from the end: its steps stand in that order."
 
 
 def _lengths(graph: OnnxGraph) -> str | None:

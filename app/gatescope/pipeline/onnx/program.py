@@ -43,7 +43,7 @@ class OnnxProgram(Program):
     subject = "the graph"
     takes_no_state = "its graph takes no state"
     gives_no_state = "its graph gives no state back"
-    is_stateless = runs_elsewhere = True
+    is_stateless = is_reentrant = runs_elsewhere = True
 
     def __init__(self, graph: OnnxGraph, config: GraphConfig) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ class ProgramPipeline(Pipeline):
         task = None if head is None else head.task
         self.encoder = FeatureEncoder(inputs) if isinstance(inputs, FeatureInputs) else nn.Identity()
         self.program = program
-        self.is_reentrant = program.is_stateless
+        self.is_reentrant = program.is_reentrant
         self.fixed_steps = program.fixed_steps
         self.takes_initial_state, self.takes_no_state = program.takes_state, program.takes_no_state
         self.eval()

@@ -46,7 +46,10 @@ class Program(nn.Module, ABC):
     """Whether it is told the state to start from."""
 
     is_stateless: bool
-    """Whether a run depends on its inputs alone, so that several may go on at once."""
+    """Whether a run depends on its inputs alone, so that requests may share one."""
+
+    is_reentrant: bool
+    """Whether several threads may run it at once."""
 
     runs_elsewhere: bool = False
     """Whether something else than PyTorch runs its recurrent modules."""
