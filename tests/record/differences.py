@@ -782,6 +782,11 @@ WANTED: tuple[Difference, ...] = (
         text=(("reads both ways or is", "reads both ways, reads neighbouring steps or is"),),
     ),
     Difference(
+        why="that a module takes no state is said in the words that sessions have for it",
+        has_text="its forward has no parameter of this name",
+        text=(("has no parameter of this name", "has no parameter `initial_state`"),),
+    ),
+    Difference(
         why="a body in safetensors is read in its own layout, whatever body of this shape came before",
         matching="plain/formats/arrays/time first(#2)?",
         numbers=TIME_FIRST,
