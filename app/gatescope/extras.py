@@ -18,6 +18,7 @@ EXTRAS = {
         "uvicorn",
         "watchfiles",
     ),
+    "tables": ("pandas", "pyarrow"),
     "torch": ("orjson", "pydantic", "safetensors", "torch"),
     "xarray": ("h5netcdf", "h5py", "xarray"),
 }

@@ -20,15 +20,31 @@ from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gatescope.cli.connection import Connection
+    from gatescope.tables.requests import Body
+    from gatescope.tables.sequences import Reading
 
 ModelName = Annotated[str, typer.Argument(help="The model's name.")]
-InputFile = Annotated[Path | None, typer.Option("--input", help="A .csv, .npy or .json file with the sequence.")]
+InputFile = Annotated[
+    Path | None,
+    typer.Option("--input", help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file."),
+]
+MapOption = Annotated[
+    str | None, typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features.")
+]
+TimesOption = Annotated[str | None, typer.Option("--timestamps", metavar="COLUMN", help="The column of times.")]
+IdOption = Annotated[
+    str | None, typer.Option("--id", metavar="COLUMN", help="The column that tells sequences apart, one each.")
+]
+DayFirst = Annotated[
+    bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
+]
 TextOption = Annotated[str | None, typer.Option(help="Text, for a model that reads text.")]
 Horizon = Annotated[int | None, typer.Option(min=1, help="Run on for this many steps.")]
 Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
 Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
+TABLE_FORMATS = (".csv", ".parquet", ".json")
 OUT_FORMATS = {
     ".json": "application/json",
     ".safetensors": "application/vnd.safetensors",
@@ -38,32 +54,48 @@ OUT_FORMATS = {
 
 
 @cli.command()
-def predict(  # noqa: PLR0913, PLR0917 - the options of a command
+def predict(  # noqa: PLR0913 - the options of a command
     model: ModelName,
     input_file: InputFile = None,
     text: TextOption = None,
     horizon: Horizon = None,
+    mapping: MapOption = None,
+    timestamps: TimesOption = None,
+    id_column: IdOption = None,
+    *,
+    day_first: DayFirst = None,
+    out: Annotated[Path | None, typer.Option(help="Write the predictions as a table: .csv, .parquet or .json.")] = None,
     models: Models = None,
     device: DeviceOption = None,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Predict for a file or a text: a table on a terminal, JSON into a pipe."""
+    """Predict for a file or a text: a table on a terminal, JSON into a pipe, or a table in a file."""
     from gatescope.cli import terminal
 
+    _check_table_out(out)
+    reading = _reading(mapping, timestamps, id_column, day_first=day_first)
     with _connected(model, models, device, url, key) as (connection, info):
-        body = _body(info, input_file, text, horizon)
-        reply = connection.post(f"{_path(model)}/predict", body)
+        body = _body(info, input_file, text, horizon, reading)
+        reply = connection.post(f"{_path(model)}/predict", body.request)
     _warn(info)
+    if out is not None:
+        _write_table(json.loads(reply), body, info, out)
+        return
     show(reply, lambda width: terminal.prediction(json.loads(reply), info, width))
 
 
 @cli.command()
-def trace(  # noqa: PLR0913, PLR0917 - the options of a command
+def trace(  # noqa: PLR0913 - the options of a command
     model: ModelName,
     input_file: InputFile = None,
     text: TextOption = None,
     horizon: Horizon = None,
+    mapping: MapOption = None,
+    timestamps: TimesOption = None,
+    id_column: IdOption = None,
+    *,
+    day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write the trace: .safetensors, .npz, .nc or .json.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the trace: .png, .svg or .pdf.")] = None,
     models: Models = None,
@@ -78,7 +110,8 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     _check_out(out)
     _check_plot(plot_file)
     with _connected(model, models, device, url, key) as (connection, info):
-        body, path = _body(info, input_file, text, horizon), f"{_path(model)}/trace"
+        reading = _reading(mapping, timestamps, id_column, day_first=day_first)
+        body, path = _body(info, input_file, text, horizon, reading).request, f"{_path(model)}/trace"
         _warn(info)
         if out is not None:
             _write(connection.post(path, body, OUT_FORMATS[out.suffix]), info, out)
@@ -124,16 +157,69 @@ def _path(model: str) -> str:
     return f"/v1/models/{quote(model, safe='', errors='surrogateescape')}"
 
 
-def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | None) -> dict[str, Any]:
+def _reading(mapping: str | None, timestamps: str | None, id_column: str | None, *, day_first: bool | None) -> Reading:
+    from gatescope.tables.sequences import Reading
+
+    pairs = [] if mapping is None else [each.partition("=") for each in mapping.split(",")]
+    for name, sign, column in pairs:
+        if not (name.strip() and sign and column.strip()):
+            raise InvalidInput(f"--map must be NAME=COLUMN,…, not {mapping!r}")
+    named = {name.strip(): column.strip() for name, _, column in pairs}
+    return Reading(named, timestamps, id_column, day_first)
+
+
+def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | None, reading: Reading) -> Body:
     if (input_file is None) == (text is None):
         raise InvalidInput("give either --input FILE or --text TEXT")
     if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidInput("--text is not valid UTF-8")
-    from gatescope import tables
+    from gatescope.tables.requests import Body, read_body
 
-    names = (info["input"] or {}).get("feature_names")
-    body: dict[str, Any] = {"text": text} if input_file is None else tables.read_request(input_file, names)
-    return body if horizon is None else body | {"horizon": horizon}
+    if input_file is None:
+        body = Body({"text": text})
+    elif info["input"] is None:
+        raise InvalidInput(f"model '{info['name']}' is {info['state']}: {info['reason']}")
+    else:
+        body = read_body(input_file, info, reading)
+        for note in body.sequences.notes if body.sequences is not None else ():
+            say(f"{input_file}: {note}")
+    if horizon is None:
+        return body
+    if body.sequences is not None and body.sequences.horizon not in {0, horizon}:
+        raise InvalidInput(
+            f"--horizon {horizon}: the table has {body.sequences.horizon} rows without a target at its end, which are "
+            "the further steps; leave the option out"
+        )
+    return body._replace(request=body.request | {"horizon": horizon})
+
+
+def _check_table_out(out: Path | None) -> None:
+    if out is None:
+        return
+    if out.suffix not in TABLE_FORMATS:
+        known = ", ".join(TABLE_FORMATS)
+        raise InvalidInput(f"--out {out}: predictions are written as {known}, not as '{out.suffix}'")
+    _check_folder("--out", out)
+    _need("pandas", "tables")
+
+
+def _write_table(reply: Any, body: Body, info: Any, out: Path) -> None:
+    """The predictions beside the times, ids and measured values of the table that was asked."""
+    if out.suffix == ".json":
+        out.write_text(json.dumps(reply, ensure_ascii=False), encoding="utf-8")
+        say(f"wrote {out}")
+        return
+    from gatescope.tables.answers import prediction_frame
+    from gatescope.tables.sequences import Wanted
+
+    if body.sequences is None or info["output"]["kind"] != "regression":
+        raise InvalidInput(f"--out {out}: a table is written of a regression over a table; take .json")
+    frame = prediction_frame(reply, body.sequences, Wanted.of(info))
+    if out.suffix == ".csv":
+        frame.to_csv(out, index=False)
+    else:
+        frame.to_parquet(out, index=False)
+    say(f"wrote {out}")
 
 
 def _check_out(out: Path | None) -> None:

@@ -1,0 +1,107 @@
+"""`read_body`: a file as the predict body that it holds or stands for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gatescope.errors import InvalidInput
+from gatescope.tables.csv_text import read_csv
+from gatescope.tables.files import SUFFIXES, read_table
+from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
+from gatescope.tables.table import Table
+
+STDIN = Path("-")
+"""In place of a file: a CSV text from standard input."""
+
+
+class Body(NamedTuple):
+    """What is asked, and of a table also its times and ids."""
+
+    request: dict[str, Any]
+    sequences: Sequences | None = None
+
+
+def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = None) -> Body:
+    """The predict body that a file holds or stands for.
+
+    Args:
+        path: .json holds a whole body, its `inputs`, or is a model's sample.json; .npy an array of (batch, time,
+            feature) or (time, feature); .npz such an array as `inputs`; a table (.csv, .parquet, .arrow, .nc or
+            standard input) has a row for each time step, with columns that are found by name.
+        info: ModelInfo of the model.
+        reading: how a table is to be read.
+
+    Raises:
+        InvalidInput: the file cannot be read as that, or does not fit the model; the place is named.
+        ModuleNotFoundError: what reads this kind of file is not installed.
+    """
+    readers = {".npy": _npy, ".npz": _npz, ".json": _json}
+    if path != STDIN and path.suffix in readers:
+        try:
+            return Body(readers[path.suffix](path))
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput(f"{path} cannot be read: {error}") from error
+    if path != STDIN and path.suffix.lower() not in SUFFIXES and path.suffix != ".txt":
+        known = ", ".join((*SUFFIXES, *readers))
+        raise InvalidInput(f"{path}: files end in {known}, not in '{path.suffix}'")
+    table = read_csv(sys.stdin.buffer.read(), "standard input") if path == STDIN else read_table(path)
+    if (info["input"] or {}).get("kind") == "tokens":
+        return Body({"inputs": [_ids(table)]})
+    sequences = interpret(table, Wanted.of(info), reading)
+    return Body(sequences.request(), sequences)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        return {"inputs": value}
+    request = value.get("request", value)  # of a model's sample.json
+    return request if isinstance(request, dict) else value
+
+
+def _npy(path: Path) -> dict[str, Any]:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InvalidInput(f"{path} is no .npy array of numbers: {error}") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise InvalidInput(f"{path} is no .npy array of numbers: it holds {getattr(values, 'dtype', 'several arrays')}")
+    return {"inputs": values.tolist()}
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file.files)
+            values = file["inputs" if "inputs" in names else names[0]] if names else None
+    except (ValueError, EOFError, KeyError, OSError) as error:
+        raise InvalidInput(f"{path} is no .npz of arrays: {error}") from error
+    if values is None or values.dtype.kind not in "iuf" or ("inputs" not in names and len(names) > 1):
+        raise InvalidInput(
+            f"{path} must hold one array of numbers, or one called 'inputs'; it holds {', '.join(names)}"
+        )
+    return {"inputs": values.tolist()}
+
+
+def _ids(table: Table) -> list[int]:
+    """The ids of tokens, one a line."""
+    frame = table.frame
+    if len(frame.columns) != 1:
+        raise table.refused(f"there are {len(frame.columns)} columns; a token's id stands alone")
+    ids = []
+    for row, cell in enumerate(frame.iloc[:, 0]):
+        if not str(cell).isdecimal():
+            raise table.refused(f"{table.place(row, 'id')}: {str(cell)[:64]!r} is not the id of a token")
+        ids.append(int(cell))
+    return ids

@@ -1,0 +1,295 @@
+"""`interpret`: a table as sequences of what a model reads, with names, times, ids, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatescope.tables import times
+from gatescope.tables.columns import Columns, numbers
+from gatescope.tables.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a model reads and gives, as ModelInfo has it."""
+
+    model: str
+    features: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    feeds_back: bool = False
+    """Whether predictions are of the next step, so that an output that is a feature can be fed back."""
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Wanted:
+        """From ModelInfo, of a model of features."""
+        output = info.get("output") or {}
+        return cls(
+            info["name"],
+            tuple(info["input"]["feature_names"]),
+            tuple(output.get("names") or ()),
+            output.get("predicts") == "next_step",
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is to be read, where it does not show it itself."""
+
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """Feature or output -> the column that it is."""
+    timestamps: str | None = None
+    """The column of times."""
+    id: str | None = None
+    """The column that says which sequence a row belongs to."""
+    day_first: bool | None = None
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """What a model is asked with."""
+
+    columns: tuple[str, ...]
+    inputs: list[np.ndarray]
+    """Of each sequence, (time, feature) float64."""
+    future_inputs: list[np.ndarray] | None = None
+    """Of each sequence, (horizon, feature); NaN where predictions are fed back."""
+    timestamps: list[list[str | float]] | None = None
+    """Of each sequence, of the inputs: ISO 8601, or numbers."""
+    future_timestamps: list[list[str | float]] | None = None
+    ids: tuple[str, ...] | None = None
+    observed: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
+    """Outputs that are columns and no features, (time,) of each sequence; NaN where nothing was measured."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def horizon(self) -> int:
+        """How many further steps are asked for."""
+        return 0 if self.future_inputs is None else len(self.future_inputs[0])
+
+    def request(self) -> dict[str, Any]:
+        """The predict body of these sequences."""
+        body: dict[str, Any] = {"inputs": [each.tolist() for each in self.inputs], "columns": list(self.columns)}
+        if self.future_inputs is not None:
+            body["horizon"] = self.horizon
+            body["future_inputs"] = [_with_null(each) for each in self.future_inputs]
+        return body
+
+
+def _with_null(values: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(value) else float(value) for value in row] for row in values]
+
+
+def interpret(table: Table, wanted: Wanted, reading: Reading | None = None) -> Sequences:
+    """The sequences of a table: one, or one for each id, in the order of time.
+
+    Raises:
+        InvalidInput: a feature has no column, a cell no number, a time stands there twice; the place is named, and what
+            would help.
+    """
+    return _Interpreter(table, wanted, reading or Reading()).made()
+
+
+@dataclass
+class _Interpreter:
+    table: Table
+    wanted: Wanted
+    reading: Reading
+
+    def __post_init__(self) -> None:
+        self.notes = list(self.table.notes)
+        self.features, self.outputs = self._columns()
+
+    def made(self) -> Sequences:
+        values = {name: numbers(self.table, column) for name, column in {**self.features, **self.outputs}.items()}
+        used = frozenset((*self.features.values(), *self.outputs.values()))
+        found = self._times(used)
+        groups = self._groups(used, found)
+        parts = [self._part(rows, values, found) for _, rows in groups]
+        future = {part.future for part in parts}
+        if len(future) > 1:
+            raise self.table.refused(
+                f"sequences have {min(future)} to {max(future)} rows without a target at their end"
+            )
+        ids = tuple(str(name) for name, _ in groups) if groups[0][0] is not None else None
+        made = Sequences(
+            self.wanted.features,
+            [part.inputs for part in parts],
+            [part.further for part in parts] if future != {0} else None,
+            None if found is None else [part.times for part in parts],
+            None if found is None or future == {0} else [part.future_times for part in parts],
+            ids,
+            {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
+        )
+        return replace(made, notes=tuple(dict.fromkeys(self.notes)))
+
+    def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Feature -> column, and output -> column where it is there."""
+        wanted = self.wanted
+        if not self.table.has_names:
+            names = list(self.table.frame.columns)
+            if len(names) != len(wanted.features):
+                raise self.table.refused(
+                    f"it has {len(names)} columns without names, but model '{wanted.model}' takes "
+                    f"{len(wanted.features)}: {', '.join(wanted.features)}; name them in a first line"
+                )
+            self.notes.append(f"Its columns have no names; they are read as {', '.join(wanted.features)}.")
+            return dict(zip(wanted.features, names, strict=True)), {}
+        columns = Columns(self.table, self.reading.mapping)
+        found = columns.found(wanted.features, f"model '{wanted.model}'")
+        features = dict(zip(wanted.features, found, strict=True))
+        outputs = {name: column for name in wanted.outputs if (column := columns.find(name)) is not None}
+        self.notes += columns.notes
+        return features, outputs
+
+    def _times(self, used: frozenset[str]) -> times.Times | None:
+        exclude = used | ({self.reading.id} if self.reading.id is not None else frozenset())
+        found = times.find(
+            self.table, self.reading.timestamps, day_first=self.reading.day_first, exclude=frozenset(exclude)
+        )
+        if found is not None:
+            self.notes += [f"Times are read from the column '{found.column}'.", *found.notes]
+        return found
+
+    def _groups(self, used: frozenset[str], found: times.Times | None) -> list[tuple[Any, np.ndarray]]:
+        """Each id and its rows in the order of time; None as the id of a table of one sequence."""
+        frame = self.table.frame
+        name = self.reading.id or self._id(used, found)
+        if name is None:
+            return [(None, self._ordered(np.arange(len(frame)), found, None))]
+        if name not in frame.columns:
+            raise self.table.refused(f"there is no column '{name}' for the ids; it has {', '.join(frame.columns)}")
+        self.notes.append(f"The column '{name}' says which sequence a row belongs to.")
+        groups = frame.groupby(name, sort=False, dropna=False).indices
+        order = dict.fromkeys(frame[name])
+        return [(each, self._ordered(groups[each], found, each)) for each in order]
+
+    def _id(self, used: frozenset[str], found: times.Times | None) -> str | None:
+        """Where times stand there several times: the one other column whose values tell them apart."""
+        if found is None or not found.series.duplicated().any():
+            return None
+        others = [name for name in self.table.frame.columns if name not in used and name != found.column]
+        fitting = [
+            name
+            for name in others
+            if not self.table.frame.assign(**{found.column: found.series}).duplicated([name, found.column]).any()
+        ]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _ordered(self, rows: np.ndarray, found: times.Times | None, each: Any) -> np.ndarray:
+        if found is None:
+            return rows
+        own = found.series.iloc[rows]
+        ordered = rows[np.argsort(own.to_numpy(), kind="stable")]
+        if not np.array_equal(ordered, rows):
+            self.notes.append("Its rows are not in the order of time; they are sorted.")
+        sorted_times = found.series.iloc[ordered]
+        self._check_twice(sorted_times, ordered, found, each)
+        self._tell_irregular(sorted_times, ordered)
+        return ordered
+
+    def _check_twice(self, own: pd.Series, rows: np.ndarray, found: times.Times, each: Any) -> None:
+        twice = np.flatnonzero(own.duplicated().to_numpy())
+        if len(twice):
+            row = int(rows[twice[0]])
+            of = "" if each is None else f" of '{each}'"
+            raise self.table.refused(
+                f"{self.table.place(row, found.column)}: the time {own.iloc[twice[0]]}{of} stands there twice; name "
+                "the column that tells sequences apart (--id COLUMN), or leave one of the rows out",
+                column=found.column,
+            )
+
+    def _tell_irregular(self, own: pd.Series, rows: np.ndarray) -> None:
+        if len(own) < 3:  # noqa: PLR2004 - two steps between them
+            return
+        steps = own.diff().iloc[1:]
+        usual = steps.mode().iloc[0]
+        odd = np.flatnonzero((steps != usual).to_numpy())
+        if len(odd) and not (own.dtype.kind == "M" and _is_monthly(own)):
+            place = self.table.place(int(rows[odd[0] + 1]))
+            self.notes.append(
+                f"Steps are irregular: most are {usual}, {len(odd)} others, first at {place} with {steps.iloc[odd[0]]}."
+            )
+
+    def _part(self, rows: np.ndarray, values: Mapping[str, np.ndarray], found: times.Times | None) -> _Part:
+        features = np.stack([values[name][rows] for name in self.wanted.features], axis=1)
+        future = self._future(rows, values)
+        known, further = features[: len(rows) - future], features[len(rows) - future :]
+        if not len(known):
+            raise self.table.refused("every row lacks its target, so nothing comes before the future")
+        self._check_gaps(known, rows, range(features.shape[1]))
+        fed_back = [self.wanted.features.index(name) for name in self._fed_back()]
+        self._check_gaps(
+            further, rows[len(known) :], [index for index in range(features.shape[1]) if index not in fed_back]
+        )
+        stamps = None if found is None else list(_written(found.series.iloc[rows]))
+        return _Part(
+            known,
+            further,
+            future,
+            [] if stamps is None else stamps[: len(known)],
+            [] if stamps is None else stamps[len(known) :],
+            {name: values[name][rows][: len(known)] for name in self.outputs},
+        )
+
+    def _future(self, rows: np.ndarray, values: Mapping[str, np.ndarray]) -> int:
+        """How many rows at the end lack every target."""
+        targets = [values[name][rows] for name in self.outputs]
+        if not targets:
+            return 0
+        blank = np.isnan(np.stack(targets)).all(axis=0)
+        known = np.flatnonzero(~blank)
+        last = int(known[-1]) + 1 if len(known) else 0
+        if not self.wanted.feeds_back and not self._fed_back() and last == 0:
+            return 0  # nothing was measured: every row is predicted
+        return len(rows) - last
+
+    def _fed_back(self) -> list[str]:
+        return [name for name in self.outputs if name in self.features and self.wanted.feeds_back]
+
+    def _check_gaps(self, features: np.ndarray, rows: np.ndarray, wanted: Sequence[int]) -> None:
+        for index in wanted:
+            missing = np.flatnonzero(np.isnan(features[:, index]))
+            if len(missing):
+                name = self.wanted.features[index]
+                column = self.features[name]
+                place = self.table.place(int(rows[missing[0]]), column)
+                more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+                raise self.table.refused(
+                    f"{place}: there is no value{more}; fill it, or leave the sequence out", column=column
+                )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One sequence."""
+
+    inputs: np.ndarray  # (time, feature)
+    further: np.ndarray  # (horizon, feature)
+    future: int
+    times: list[str | float]
+    future_times: list[str | float]
+    observed: Mapping[str, np.ndarray]
+
+
+def _is_monthly(own: pd.Series) -> bool:
+    """Whether times are equally many months apart, on one day of the month or at its end."""
+    months = (own.dt.year * 12 + own.dt.month).diff().iloc[1:]
+    is_one_day = (own.dt.day == own.dt.day.iloc[0]).all() or own.dt.is_month_end.all()
+    return bool((months == months.iloc[0]).all() and months.iloc[0] > 0 and is_one_day)
+
+
+def _written(values: pd.Series) -> Iterator[str | float]:
+    """Times as a request has them."""
+    if values.dtype.kind != "M":
+        yield from (float(value) for value in values)
+        return
+    whole_days = values.dt.tz is None and (values == values.dt.normalize()).all()
+    for value in values:
+        yield value.date().isoformat() if whole_days else value.isoformat()

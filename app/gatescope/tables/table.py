@@ -1,0 +1,45 @@
+"""`Table`: rows of named columns as they stand in a file or a data frame, before anybody says what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gatescope.errors import InvalidInput, Place
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data frame and where its rows stand."""
+
+    frame: pd.DataFrame
+    """A row a time step; of a text file every cell is a text, stripped of blanks around it."""
+
+    source: str
+    """What it was read from, for messages."""
+
+    has_names: bool = True
+    """Whether its columns have names; else they are numbered."""
+
+    lines: Sequence[int] | None = None
+    """The line of each row in a text file, counted from 1; None of what has no lines."""
+
+    decimal: str = "."
+    """What stands before the decimals of its numbers, where cells are texts."""
+
+    notes: tuple[str, ...] = field(default=())
+    """What was found when it was read, a sentence each."""
+
+    def place(self, row: int, column: str | None = None) -> str:
+        """Where a row stands, for messages."""
+        where = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+        return where if column is None else f"{where}, column '{column}'"
+
+    def refused(self, message: str, *, column: str | None = None) -> InvalidInput:
+        """What is wrong with it, to be raised."""
+        loc: tuple[str | int, ...] = ("table",) if column is None else ("table", column)
+        return InvalidInput.at(Place(loc, f"{self.source}: {message}"))
