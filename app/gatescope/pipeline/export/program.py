@@ -1,0 +1,148 @@
+"""`Program`: the graph of an archive, ready to run over any batch and number of steps that it can take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from gatescope.errors import CheckpointError
+from gatescope.pipeline.export.archive import Archive
+from gatescope.pipeline.export.graph import Graph, Node
+from gatescope.pipeline.export.inputs import Input, inputs_of
+from gatescope.pipeline.export.interpreter import Context, Interpreter, NodeFailed, Values, storage_of
+from gatescope.pipeline.export.recurrent import as_call, build, called, module_value, recurrent_calls
+
+_FLOATS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+_META = torch.device("meta")
+
+
+class Program:
+    """A graph, the tensors that it reads and the recurrent modules that it calls.
+
+    Args:
+        archive: as read.
+
+    Raises:
+        CheckpointError: it calls what may not run, has no recurrent node, or takes what is no sequence.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self.inputs = inputs_of(archive.graph)
+        self._calls = recurrent_calls(archive.graph)
+        self.modules: dict[str, nn.Module] = {call.name: build(call, archive.tensors) for call in self._calls.values()}
+        nodes = tuple(
+            as_call(self._calls[node.name]) if node.name in self._calls else node for node in archive.graph.nodes
+        )
+        self.interpreter = self._interpreter(_served_types(replace(archive.graph, nodes=nodes)))
+        read = {name for node in nodes for name in node.reads()}
+        read |= {output.name for output in archive.graph.outputs if output is not None}
+        self.tensors = {name: value for name, value in archive.tensors.items() if name in read}
+        lifted = {each.name for each in archive.graph.bound if each.is_lifted}
+        self.lifted = {name: value for name, value in self.tensors.items() if name in lifted}
+        self._meta = {name: value.to("meta") for name, value in self.tensors.items()}
+
+    @property
+    def graph(self) -> Graph:
+        """What is run."""
+        return self.interpreter.graph
+
+    @property
+    def sequence(self) -> Input:
+        """The input that has the steps."""
+        return next(each for each in self.inputs if each.role == "sequence")
+
+    def change(self, nodes: Mapping[int, Node]) -> None:
+        """Run these nodes in place of those at their places."""
+        changed = tuple(nodes.get(index, node) for index, node in enumerate(self.graph.nodes))
+        self.interpreter = self._interpreter(replace(self.graph, nodes=changed))
+
+    def values(
+        self, inputs: Mapping[str, Tensor], tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module]
+    ) -> Values:
+        """What a run begins with: the inputs, the tensors of the file and the modules, by name."""
+        return {**tensors, **inputs, **{module_value(name): module for name, module in modules.items()}}
+
+    def meta_values(self, batch: int, steps: int) -> Values:
+        """The same without numbers, for a run that finds out shapes."""
+        inputs = {
+            each.name: torch.empty(each.sized(batch, steps), dtype=each.dtype, device=_META) for each in self.inputs
+        }
+        return self.values(inputs, self._meta, self.modules)
+
+    def meta_context(self, batch: int, steps: int, values: Values, *, is_bounded: bool = False) -> Context:
+        """Where such a run takes place; what it begins with may not be changed in it."""
+        return Context(batch, steps, _META, protected_storages(values), is_bounded)
+
+    def check_memory(self, batch: int, steps: int) -> None:
+        """Refuse sizes over which a result would have more elements than are computed.
+
+        Raises:
+            NodeFailed: of the node that gives so many.
+        """
+        values = self.meta_values(batch, steps)
+        self.interpreter.run(values, self.meta_context(batch, steps, values, is_bounded=True))
+
+    def shapes(self, batch: int, steps: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor in a run over these sizes, by name.
+
+        Raises:
+            NodeFailed: a node cannot be run over them.
+        """
+        values = self.meta_values(batch, steps)
+        context = self.meta_context(batch, steps, values)
+        found = {name: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
+        for step in self.interpreter.steps:
+            step.run(values, context)
+            for name in step.node.writes():
+                if isinstance(value := values.get(name), Tensor):
+                    found[name] = tuple(value.shape)
+        return found
+
+    def check_sample(self) -> None:
+        """Run it over the sizes of the sample, and hold each shape against the one that the file states.
+
+        Raises:
+            CheckpointError: a node cannot be run, or gives another shape.
+        """
+        batch, steps = self.sequence.shape[:2]
+        try:
+            self.check_memory(batch, steps)
+            found = self.shapes(batch, steps)
+        except NodeFailed as error:
+            raise CheckpointError(
+                f"its graph cannot be run over its own sample of {batch} × {steps}: {error}"
+            ) from error
+        for name, meta in self.graph.metas.items():
+            stated = [dimension.size for dimension in meta.shape]
+            shape = list(found.get(name, stated))
+            is_same = len(shape) == len(stated) and all(
+                dimension.size in {0, size} or (dimension.symbol is None and dimension.size == size)
+                for dimension, size in zip(meta.shape, shape, strict=True)
+            )
+            if not is_same:
+                raise CheckpointError(f"it states that '{name}' has shape {stated}, but its graph gives {shape}")
+
+    def _interpreter(self, graph: Graph) -> Interpreter:
+        return Interpreter(graph, {name: partial(called, call) for name, call in self._calls.items()})
+
+
+def protected_storages(values: Values) -> frozenset[int]:
+    """The memory of these values, which nothing may change."""
+    return frozenset(storage_of(value) for value in values.values() if isinstance(value, Tensor))
+
+
+def _served_types(graph: Graph) -> Graph:
+    """The same graph computing in float32 where it would in half precision, or where the module was one of doubles."""
+    types = dict(_FLOATS)
+    given = {each.name for each in graph.bound if not each.is_lifted} | set(graph.inputs)
+    if any(graph.metas[name].dtype == torch.float64 for name in given if name in graph.metas):
+        types[torch.float64] = torch.float32
+    changed = tuple(
+        node.replaced(lambda _, __, value: types.get(value, value) if isinstance(value, torch.dtype) else value)
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=changed)
