@@ -12,7 +12,16 @@ from torch import Tensor
 from gatescope.errors import CheckpointError, ModuleFailed
 from gatescope.names import listed, printable, quoted
 from gatescope.pipeline.export.graph import Graph, Node, Ref, Size, Value
-from gatescope.pipeline.export.operators import Function, function_of, has_device, refusal_of, written_by
+from gatescope.pipeline.export.operators import (
+    Function,
+    function_of,
+    has_device,
+    misuse_of,
+    refusal_of,
+    reshape,
+    view_of_meta,
+    written_by,
+)
 
 MOST_ELEMENTS = 2**28
 """Of one result: 1 GiB of float32."""
@@ -116,19 +125,21 @@ class Interpreter:
     Args:
         graph: what is run.
         special: what runs for nodes that are no plain functions, by their names.
+        has_views: whether shapes are found out with views that are views; then fewer readings of sizes fit.
 
     Raises:
         CheckpointError: there are operators that may not run; all of them are named.
     """
 
-    def __init__(self, graph: Graph, special: Mapping[str, Function]) -> None:
-        self.graph = graph
-        functions = {node.name: special.get(node.name) or function_of(node) for node in graph.nodes}
+    def __init__(self, graph: Graph, special: Mapping[str, Function], *, has_views: bool = True) -> None:
+        self.graph, self.has_views = graph, has_views
+        self.is_functional = not any(written_by(node) for node in graph.nodes)
+        functions = {node.name: special.get(node.name) or self._function(node) for node in graph.nodes}
         unknown = dict.fromkeys(node.operator for node in graph.nodes if functions[node.name] is None)
         if unknown:
             raise CheckpointError(f"its graph calls operators that are not served: {listed(list(unknown))}")
         for node in graph.nodes:
-            if (refusal := refusal_of(node)) is not None:
+            if (refusal := misuse_of(node) or refusal_of(node)) is not None:
                 raise CheckpointError(f"node {quoted(node.name)} ({node.operator}) {refusal}")
         last = _last_reads(graph)
         self.steps = [
@@ -136,6 +147,15 @@ class Interpreter:
             for index, node in enumerate(graph.nodes)
             if (function := functions[node.name]) is not None
         ]
+
+    def _function(self, node: Node) -> Function | None:
+        """What runs for a node. A view may be a copy where nothing is changed in place.
+
+        Decompositions count on how a kernel lays its result out in memory, which another version does otherwise.
+        """
+        if not self.is_functional or node.operator != "aten.view.default":
+            return function_of(node)
+        return view_of_meta if self.has_views else reshape
 
     def run(self, values: Values, context: Context) -> tuple[Tensor | None, ...]:
         """What the graph returns.

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatescope.names import quoted
+from gatescope.names import listed, quoted
 from gatescope.pipeline.export.allowed import RECURRENT_OPERATORS, STRINGS, TENSOR_OPERATORS
-from gatescope.pipeline.export.graph import Node, Value
+from gatescope.pipeline.export.graph import Node, Ref, Value
 
 Function = Callable[[Mapping[str, Any]], Any]
 """Takes an operator's arguments by name."""
@@ -19,6 +19,7 @@ Function = Callable[[Mapping[str, Any]], Any]
 LARGEST_NUMBER = 2**63 - 1
 
 _TRAINING = ("train", "training")
+_TENSORS = ("self", "input")  # PyTorch writes numbers for others, as in x * 2
 _UNCHECKED = {"assert_msg", "equation"}
 _AS_IN_TRAINING = frozenset({"aten._native_batch_norm_legit.no_stats"})  # an instance norm's, which has no other form
 
@@ -36,12 +37,48 @@ def function_of(node: Node) -> Function | None:
     return None if overload is None else _of_tensors(overload)
 
 
+def misuse_of(node: Node) -> str | None:
+    """How the arguments of a node are not what its operator takes, as the end of a sentence; None if they are."""
+    overload = overload_of(node.operator)
+    if overload is None or node.operator in RECURRENT_OPERATORS:
+        return None
+    expected = {each.name: each for each in overload._schema.arguments}  # noqa: SLF001
+    given = dict(node.arguments)
+    if surplus := [name for name in given if name not in expected]:
+        return f"is given {listed(surplus)}, which it does not take"
+    for name, argument in expected.items():
+        kind = str(argument.type)
+        if name not in given:
+            if not argument.has_default_value():
+                return f"lacks its argument {quoted(name)}"
+        elif kind == "Tensor" and name in _TENSORS and not isinstance(given[name], Ref):
+            return f"is given no tensor for {quoted(name)}"
+        elif kind.startswith("List[") and not _is_list(given[name]):
+            return f"is given no list for {quoted(name)}"
+    return None
+
+
+def _is_list(value: Value) -> bool:
+    return isinstance(value, tuple) and not isinstance(value, Ref)
+
+
 def overload_of(name: str) -> Any:
     """PyTorch's function for a name that is allowed, such as "aten.linear.default"; None in a version without it."""
     if name not in TENSOR_OPERATORS:
         return None
     _, packet, overload = name.split(".")
     return getattr(getattr(torch.ops.aten, packet, None), overload, None)
+
+
+def reshape(given: Mapping[str, Any]) -> Any:
+    """A view, or a copy where the memory does not allow one."""
+    return given["self"].reshape(given["size"])
+
+
+def view_of_meta(given: Mapping[str, Any]) -> Any:
+    """The same, but on the meta device always a view."""
+    tensor, size = given["self"], given["size"]
+    return tensor.view(size) if tensor.is_meta else tensor.reshape(size)
 
 
 def refusal_of(node: Node) -> str | None:
@@ -140,7 +177,7 @@ def _attention(given: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
         is_causal=given.get("is_causal", False),
         scale=given.get("scale"),
     )
-    return made, None
+    return made.transpose(1, 2).contiguous().transpose(1, 2), None  # in memory as (batch, time, head, feature)
 
 
 def _choice(condition: Any, first: Any, second: Any) -> Any:

@@ -31,7 +31,7 @@ class Program:
     """
 
     def __init__(self, archive: Archive) -> None:
-        self.inputs = inputs_of(archive.graph)
+        self.inputs, self._has_views = inputs_of(archive.graph), True
         self._calls = recurrent_calls(archive.graph)
         self.modules: dict[str, nn.Module] = {call.name: build(call, archive.tensors) for call in self._calls.values()}
         nodes = tuple(
@@ -110,12 +110,11 @@ class Program:
         """
         batch, steps = self.sequence.shape[:2]
         try:
+            found = self._shapes_of_sample(batch, steps)
             self.check_memory(batch, steps)
-            found = self.shapes(batch, steps)
         except NodeFailed as error:
-            raise CheckpointError(
-                f"its graph cannot be run over its own sample of {batch} × {steps}: {error}"
-            ) from error
+            message = f"its graph cannot be run over its own sample of {batch} × {steps}: {error}"
+            raise CheckpointError(message) from error
         for name, meta in self.graph.metas.items():
             stated = [dimension.size for dimension in meta.shape]
             shape = list(found.get(name, stated))
@@ -126,8 +125,18 @@ class Program:
             if not is_same:
                 raise CheckpointError(f"it states that '{name}' has shape {stated}, but its graph gives {shape}")
 
+    def _shapes_of_sample(self, batch: int, steps: int) -> dict[str, tuple[int, ...]]:
+        """The shapes; where a view can be none, from now on copies serve as views."""
+        try:
+            return self.shapes(batch, steps)
+        except NodeFailed:
+            self._has_views = False
+            self.interpreter = self._interpreter(self.graph)
+            return self.shapes(batch, steps)
+
     def _interpreter(self, graph: Graph) -> Interpreter:
-        return Interpreter(graph, {name: partial(called, call) for name, call in self._calls.items()})
+        special = {name: partial(called, call) for name, call in self._calls.items()}
+        return Interpreter(graph, special, has_views=self._has_views)
 
 
 def protected_storages(values: Values) -> frozenset[int]:

@@ -154,8 +154,8 @@ def _sizes(
     final = tuple(state.new_empty(state.shape) for state in states)
     if call.is_cell:
         return final
-    first = (batch, steps) if call.batch_first else (steps, batch)
-    return inputs.new_empty((*first, spec.output_size)), *final
+    output = inputs.new_empty((steps, batch, spec.output_size))  # in memory the kernels' is so, too
+    return output.transpose(0, 1) if call.batch_first else output, *final
 
 
 def _cell_of(node: Node) -> tuple[Cell, bool] | None:

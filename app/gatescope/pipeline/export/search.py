@@ -70,8 +70,9 @@ class Search:
             path = paths.pop()
             index, reached, chosen = path
             while index < len(self.steps):
-                options = list(self._options(index, reached))
-                fitting = []
+                fitting, options = [], list(self._options(index, reached))
+                if not options and (furthest is None or index >= furthest[0]):
+                    furthest = index, NodeFailed(self.steps[index].node, "fits the sizes of the sample alone")
                 for node in options:
                     count += 1
                     if count > MOST_STEPS:

@@ -35,6 +35,7 @@ _SIZES: dict[str, tuple[str, ...]] = {
     "aten.full.default": ("size",),
     "aten.linspace.default": ("steps",),
     "aten.narrow.default": ("start", "length"),
+    "aten.native_group_norm.default": ("N", "C", "HxW"),
     "aten.new_full.default": ("size",),
     "aten.new_ones.default": ("size",),
     "aten.new_zeros.default": ("size",),
@@ -91,7 +92,7 @@ def candidates(site: Site, axis: Axis, size: int) -> list[int | Size]:
             if size == 1 and not site.is_product and given.factor > 1:
                 continue  # everything is a multiple of 1
             found.append(replace(given, factor=given.factor // product, **{axis: exponent}))
-    if not site.is_product and isinstance(site.value, int) and axis == "steps":
+    if isinstance(site.value, int) and axis == "steps":
         found += [Size(1, steps=1, offset=offset) for offset in _OFFSETS if site.value == size + offset]
     return found
 

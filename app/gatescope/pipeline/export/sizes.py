@@ -81,7 +81,7 @@ def _free_steps(program: Program, fixed_batch: int | None) -> Fixed | None:
         readings = list(islice(_readings(program, "steps", size, batch, first), 2))
         if len(readings) > 1:
             where = difference(readings[0], readings[1], program.interpreter.steps)
-            return Fixed(size, f"{where} has a size that may follow the number of steps, or may be {size} always")
+            return Fixed(size, f"{where} has a size that may follow the number of steps, or be {size} always; {again}")
         before = program.graph
         program.change(readings[0])
         found = next(suspects(program.graph, size, _moving(program, batch, first, second), program.lifted), None)
