@@ -34,9 +34,10 @@ test: install
 test-package: install
 	$(BIN)/pytest -m packaging
 
-# two hundred random modules, imported with a sample and without; `make test` has twenty of them
+# two hundred random modules, imported with a sample and without, and as many exports; `make test` has twenty of them
 test-random: install
-	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py
+	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py \
+		tests/pipeline/export
 
 test-all: test test-package test-random
 

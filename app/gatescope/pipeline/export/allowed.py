@@ -4,21 +4,22 @@ from __future__ import annotations
 
 ELEMENTWISE = """
 abs.default acos.default add.Scalar add.Tensor addcdiv.default addcmul.default asin.default atan.default
-atan2.default bitwise_and.Scalar bitwise_and.Tensor bitwise_not.default bitwise_or.Scalar bitwise_or.Tensor
-bitwise_xor.Tensor ceil.default celu.default clamp.default clamp.Tensor clamp_max.default clamp_max.Tensor
-clamp_min.default clamp_min.Tensor clip.default cos.default cosh.default div.Scalar div.Scalar_mode div.Tensor
-div.Tensor_mode divide.Tensor elu.default eq.Scalar eq.Tensor erf.default erfc.default exp.default exp2.default
-expm1.default floor.default floor_divide.default floor_divide.Scalar fmod.Scalar fmod.Tensor frac.default ge.Scalar
-ge.Tensor gelu.default glu.default greater.Tensor gt.Scalar gt.Tensor hardshrink.default hardsigmoid.default
-hardswish.default hardtanh.default isfinite.default isinf.default isnan.default le.Scalar le.Tensor
-leaky_relu.default lerp.Scalar lerp.Tensor less.Tensor log.default log10.default log1p.default log2.default
-log_sigmoid.default logaddexp.default logical_and.default logical_not.default logical_or.default logical_xor.default
-lt.Scalar lt.Tensor masked_fill.Scalar masked_fill.Tensor maximum.default minimum.default mish.default mul.Scalar
-mul.Tensor multiply.Tensor nan_to_num.default ne.Scalar ne.Tensor neg.default negative.default pow.Scalar
-pow.Tensor_Scalar pow.Tensor_Tensor prelu.default reciprocal.default relu.default relu6.default remainder.Scalar
-remainder.Tensor round.default rsqrt.default rsub.Scalar rsub.Tensor selu.default sigmoid.default sign.default
-silu.default sin.default sinh.default softplus.default softshrink.default sqrt.default square.default sub.Scalar
-sub.Tensor subtract.Tensor tan.default tanh.default threshold.default true_divide.Tensor trunc.default where.Scalar
+atan2.default __and__.Scalar __and__.Tensor __or__.Scalar __or__.Tensor __xor__.Scalar __xor__.Tensor
+bitwise_and.Scalar bitwise_and.Tensor bitwise_not.default bitwise_or.Scalar bitwise_or.Tensor bitwise_xor.Tensor
+ceil.default celu.default clamp.default clamp.Tensor clamp_max.default clamp_max.Tensor clamp_min.default
+clamp_min.Tensor clip.default cos.default cosh.default div.Scalar div.Scalar_mode div.Tensor div.Tensor_mode
+divide.Tensor elu.default eq.Scalar eq.Tensor erf.default erfc.default exp.default exp2.default expm1.default
+floor.default floor_divide.default floor_divide.Scalar fmod.Scalar fmod.Tensor frac.default ge.Scalar ge.Tensor
+gelu.default glu.default greater.Tensor gt.Scalar gt.Tensor hardshrink.default hardsigmoid.default hardswish.default
+hardtanh.default isfinite.default isinf.default isnan.default le.Scalar le.Tensor leaky_relu.default lerp.Scalar
+lerp.Tensor less.Tensor log.default log10.default log1p.default log2.default log_sigmoid.default logaddexp.default
+logical_and.default logical_not.default logical_or.default logical_xor.default lt.Scalar lt.Tensor
+masked_fill.Scalar masked_fill.Tensor maximum.default minimum.default mish.default mul.Scalar mul.Tensor
+multiply.Tensor nan_to_num.default ne.Scalar ne.Tensor neg.default negative.default pow.Scalar pow.Tensor_Scalar
+pow.Tensor_Tensor prelu.default reciprocal.default relu.default relu6.default remainder.Scalar remainder.Tensor
+round.default rsqrt.default rsub.Scalar rsub.Tensor selu.default sigmoid.default sign.default silu.default
+sin.default sinh.default softplus.default softshrink.default sqrt.default square.default sub.Scalar sub.Tensor
+subtract.Tensor tan.default tanh.default threshold.default true_divide.Tensor trunc.default where.Scalar
 where.ScalarOther where.ScalarSelf where.self xlogy.Tensor
 """
 
@@ -33,13 +34,13 @@ sub_.Scalar sub_.Tensor tanh_.default threshold_.default transpose_.default unsq
 SHAPES = """
 alias.default atleast_1d.default atleast_2d.default broadcast_tensors.default broadcast_to.default cat.default
 chunk.default clone.default concat.default contiguous.default detach.default diagonal.default expand.default
-expand_as.default flatten.using_ints flip.default hstack.default lift_fresh_copy.default movedim.int moveaxis.int
-narrow.default numpy_T.default pad.default constant_pad_nd.default permute.default reflection_pad1d.default
-repeat.default repeat_interleave.self_int replication_pad1d.default reshape.default reshape_as.default roll.default
-select.int slice.Tensor split.Tensor split.sizes split_with_sizes.default squeeze.default squeeze.dim squeeze.dims
-stack.default swapaxes.default t.default tensor_split.sections tile.default transpose.int unbind.int unflatten.int
-unfold.default unsafe_chunk.default unsafe_split.Tensor unsqueeze.default view.default view_as.default
-vstack.default _unsafe_view.default permute_copy.default
+expand_as.default flatten.using_ints flip.default hstack.default lift_fresh_copy.default mT.default movedim.int
+moveaxis.int narrow.default numpy_T.default pad.default constant_pad_nd.default permute.default
+reflection_pad1d.default repeat.default repeat_interleave.self_int replication_pad1d.default reshape.default
+reshape_as.default roll.default select.int slice.Tensor split.Tensor split.sizes split_with_sizes.default
+squeeze.default squeeze.dim squeeze.dims stack.default swapaxes.default t.default tensor_split.sections tile.default
+transpose.int unbind.int unflatten.int unfold.default unsafe_chunk.default unsafe_split.Tensor unsqueeze.default
+view.default view_as.default vstack.default _unsafe_view.default permute_copy.default
 """
 
 MAKING = """
@@ -50,14 +51,14 @@ zeros.default zeros_like.default
 """
 
 REDUCING = """
-all.default all.dim amax.default amin.default aminmax.default any.default any.dim argmax.default argmin.default
-argsort.default argsort.stable count_nonzero.dim_IntList cummax.default cummin.default cumprod.default
-cumsum.default diff.default linalg_norm.default linalg_vector_norm.default log_softmax.int _log_softmax.default
-logcumsumexp.default logsumexp.default max.default max.dim max.other mean.default mean.dim median.dim min.default
-min.dim min.other norm.Scalar norm.ScalarOpt_dim prod.default prod.dim_int softmax.int _softmax.default
-_safe_softmax.default sort.default sort.stable std.correction std.default std.dim sum.default sum.dim_IntList
-topk.default var.correction var.default var.dim var_mean.correction var_mean.dim cosine_similarity.default
-pairwise_distance.default
+all.default all.dim amax.default amin.default aminmax.default any.default any.dim any.dims all.dims argmax.default
+argmin.default argsort.default argsort.stable count_nonzero.dim_IntList cummax.default cummin.default
+cumprod.default cumsum.default diff.default linalg_norm.default linalg_vector_norm.default log_softmax.int
+_log_softmax.default logcumsumexp.default logsumexp.default max.default max.dim max.other mean.default mean.dim
+median.dim min.default min.dim min.other norm.Scalar norm.ScalarOpt_dim prod.default prod.dim_int softmax.int
+_softmax.default _safe_softmax.default sort.default sort.stable std.correction std.default std.dim sum.default
+sum.dim_IntList topk.default var.correction var.default var.dim var_mean.correction var_mean.dim
+cosine_similarity.default pairwise_distance.default
 """
 
 PRODUCTS = """
@@ -72,10 +73,10 @@ adaptive_avg_pool1d.default adaptive_max_pool1d.default adaptive_avg_pool2d.defa
 avg_pool1d.default avg_pool2d.default batch_norm.default conv1d.default conv1d.padding conv2d.default conv2d.padding
 conv_transpose1d.default convolution.default dropout.default dropout_.default alpha_dropout.default
 feature_dropout.default embedding.default group_norm.default instance_norm.default layer_norm.default
-max_pool1d.default max_pool2d.default max_pool2d_with_indices.default _native_batch_norm_legit_no_training.default
-_native_batch_norm_legit.no_stats native_group_norm.default native_layer_norm.default rms_norm.default
-_fused_rms_norm.default upsample_linear1d.default upsample_linear1d.vec upsample_nearest1d.default
-upsample_nearest1d.vec
+max_pool1d.default adaptive_max_pool2d.default max_pool2d.default max_pool2d_with_indices.default
+_native_batch_norm_legit_no_training.default _native_batch_norm_legit.no_stats native_group_norm.default
+native_layer_norm.default rms_norm.default _fused_rms_norm.default upsample_linear1d.default upsample_linear1d.vec
+upsample_nearest1d.default upsample_nearest1d.vec
 """
 
 PICKING = """
@@ -100,6 +101,9 @@ TENSOR_OPERATORS = frozenset(
     for name in family.split()
 )
 """Names of ATen operators with their overloads, as "aten.linear.default"."""
+
+NUMBERS_FOR_TENSORS = frozenset(f"aten.{name}" for name in ELEMENTWISE.split())
+"""Those that PyTorch may give a number in place of their first tensor, as in `1 - x`."""
 
 RECURRENT_OPERATORS = frozenset(f"aten.{name}" for name in RECURRENT.split())
 """Those that become recurrent modules."""

@@ -39,7 +39,7 @@ class Context:
     batch: int
     steps: int
     device: torch.device
-    protected: frozenset[int] = frozenset()  # storages that nothing may change
+    protected: Mapping[int, Tensor] = field(default_factory=dict)  # by `storage_of`: what nothing may change
     is_bounded: bool = False  # count the elements of the results; on the meta device, where they take no memory
     live: list[int] = field(default_factory=lambda: [0])
 

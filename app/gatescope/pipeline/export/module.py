@@ -150,9 +150,8 @@ class ExportedModule(nn.Module):
         """The batch and the steps of these inputs, which fit one another and what the graph takes."""
         sequence = given[self._program.sequence.name]
         if sequence.dim() != len(self._program.sequence.shape):
-            raise ModuleFailed(
-                f"the exported graph takes {_shape(self._program.sequence.shape)}, not {_shape(sequence.shape)}"
-            )
+            expected = _shape(self._program.sequence.shape)
+            raise ModuleFailed(f"the exported graph takes sequences like {expected}, not {_shape(sequence.shape)}")
         batch, steps = sequence.shape[:2]
         for each in self._program.inputs:
             shape = tuple(given[each.name].shape)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gatescope.names import listed, quoted
-from gatescope.pipeline.export.allowed import RECURRENT_OPERATORS, STRINGS, TENSOR_OPERATORS
-from gatescope.pipeline.export.graph import Node, Ref, Value
+from gatescope.pipeline.export.allowed import NUMBERS_FOR_TENSORS, RECURRENT_OPERATORS, STRINGS, TENSOR_OPERATORS
+from gatescope.pipeline.export.graph import Node, Ref, Size, Value
 
 Function = Callable[[Mapping[str, Any]], Any]
 """Takes an operator's arguments by name."""
@@ -19,7 +19,7 @@ Function = Callable[[Mapping[str, Any]], Any]
 LARGEST_NUMBER = 2**63 - 1
 
 _TRAINING = ("train", "training")
-_TENSORS = ("self", "input")  # PyTorch writes numbers for others, as in x * 2
+_TENSORS = ("self", "input")
 _UNCHECKED = {"assert_msg", "equation"}
 _AS_IN_TRAINING = frozenset({"aten._native_batch_norm_legit.no_stats"})  # an instance norm's, which has no other form
 
@@ -47,15 +47,27 @@ def misuse_of(node: Node) -> str | None:
     if surplus := [name for name in given if name not in expected]:
         return f"is given {listed(surplus)}, which it does not take"
     for name, argument in expected.items():
-        kind = str(argument.type)
         if name not in given:
-            if not argument.has_default_value():
+            if not argument.has_default_value() and name != "device":  # which is where the graph is run
                 return f"lacks its argument {quoted(name)}"
-        elif kind == "Tensor" and name in _TENSORS and not isinstance(given[name], Ref):
-            return f"is given no tensor for {quoted(name)}"
-        elif kind.startswith("List[") and not _is_list(given[name]):
-            return f"is given no list for {quoted(name)}"
+        elif (wanted := _wanted(node, name, str(argument.type), given[name])) is not None:
+            return f"is given no {wanted} for {quoted(name)}"
     return None
+
+
+def _wanted(node: Node, name: str, kind: str, value: Value) -> str | None:
+    """What an argument of this kind must be and is not; None where it is."""
+    if kind == "Tensor" and name in _TENSORS and not _is_tensor(node, value):
+        return "tensor"
+    if kind.startswith("List[") and not _is_list(value):
+        return "list"
+    if kind == "List[int]" and not all(isinstance(item, int | Ref | Size) for item in value):
+        return "list of numbers"
+    return None
+
+
+def _is_tensor(node: Node, value: Value) -> bool:
+    return isinstance(value, Ref) or node.operator in NUMBERS_FOR_TENSORS
 
 
 def _is_list(value: Value) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +19,13 @@ from gatescope.pipeline.export.recurrent import as_call, build, called, module_v
 
 _FLOATS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 _META = torch.device("meta")
+_MAKING_FLOATS = frozenset(
+    {
+        *("aten.zeros.default", "aten.ones.default", "aten.eye.default", "aten.eye.m", "aten.linspace.default"),
+        "aten.scalar_tensor.default",
+    }
+)
+"""Operators that make float32 where they are told no type."""
 
 
 class Program:
@@ -102,6 +110,20 @@ class Program:
                     found[name] = tuple(value.shape)
         return found
 
+    def run_wide(self, inputs: Mapping[str, Tensor], batch: int, steps: int) -> tuple[Tensor | None, ...]:
+        """What the graph returns for these inputs, computed in float64.
+
+        Raises:
+            NodeFailed: a node cannot be run over them.
+        """
+        tensors = {name: value.double() if value.is_floating_point() else value for name, value in self.tensors.items()}
+        modules = {name: deepcopy(module).double() for name, module in self.modules.items()}
+        values = self.values(inputs, tensors, modules)
+        graph = _with_types(_with_stated_types(self.graph), {torch.float32: torch.float64})
+        interpreter = self._interpreter(graph)
+        with torch.no_grad():
+            return interpreter.run(values, Context(batch, steps, torch.device("cpu"), protected_storages(values)))
+
     def check_sample(self) -> None:
         """Run it over the sizes of the sample, and hold each shape against the one that the file states.
 
@@ -119,7 +141,7 @@ class Program:
             stated = [dimension.size for dimension in meta.shape]
             shape = list(found.get(name, stated))
             is_same = len(shape) == len(stated) and all(
-                dimension.size in {0, size} or (dimension.symbol is None and dimension.size == size)
+                dimension.size == size or (dimension.symbol is not None and not dimension.size)  # which has no hint
                 for dimension, size in zip(meta.shape, shape, strict=True)
             )
             if not is_same:
@@ -139,9 +161,9 @@ class Program:
         return Interpreter(graph, special, has_views=self._has_views)
 
 
-def protected_storages(values: Values) -> frozenset[int]:
-    """The memory of these values, which nothing may change."""
-    return frozenset(storage_of(value) for value in values.values() if isinstance(value, Tensor))
+def protected_storages(values: Values) -> dict[int, Tensor]:
+    """The tensors among these values, whose memory nothing may change, by that memory; they keep it from others."""
+    return {storage_of(value): value for value in values.values() if isinstance(value, Tensor)}
 
 
 def _served_types(graph: Graph) -> Graph:
@@ -150,6 +172,24 @@ def _served_types(graph: Graph) -> Graph:
     given = {each.name for each in graph.bound if not each.is_lifted} | set(graph.inputs)
     if any(graph.metas[name].dtype == torch.float64 for name in given if name in graph.metas):
         types[torch.float64] = torch.float32
+    return _with_types(graph, types)
+
+
+def _with_stated_types(graph: Graph) -> Graph:
+    """The same graph with the type stated wherever float32 is made because none is."""
+    nodes = []
+    for node in graph.nodes:
+        is_float = node.operator in _MAKING_FLOATS
+        is_float |= node.operator == "aten.full.default" and isinstance(node.get("fill_value"), float)
+        arguments = tuple(each for each in node.arguments if each != ("dtype", None))
+        if is_float and node.get("dtype") is None:
+            node = replace(node, arguments=(*arguments, ("dtype", torch.float32)))  # noqa: PLW2901 - the same node
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _with_types(graph: Graph, types: Mapping[torch.dtype, torch.dtype]) -> Graph:
+    """The same graph with other types among its arguments."""
     changed = tuple(
         node.replaced(lambda _, __, value: types.get(value, value) if isinstance(value, torch.dtype) else value)
         for node in graph.nodes

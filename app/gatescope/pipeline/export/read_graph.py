@@ -130,7 +130,7 @@ def _check_versions(program: Mapping[str, Any]) -> None:
 def _inputs(specs: list[Any]) -> tuple[list[Bound], list[str]]:
     bound, given = [], []
     for spec in specs:
-        kind, content = _union(spec, "an input")
+        kind, content = _union_of_object(spec, "an input")
         if kind in _NO_TENSORS:
             raise CheckpointError(f"it is given a {kind}, which is an object of code and not read")
         if kind == "constant_input":
@@ -140,11 +140,11 @@ def _inputs(specs: list[Any]) -> tuple[list[Bound], list[str]]:
             name, value = _union(argument, "an input")
             if name != "as_tensor":
                 raise CheckpointError(f"one of its inputs is no tensor but {quoted(name)}; export it as a constant")
-            given.append(_name(value.get("name")))
+            given.append(_tensor(value, kind).name)
         else:
             path = content.get("parameter_name") or content.get("buffer_name") or content.get("tensor_constant_name")
             is_constant = kind == "tensor_constant" or (kind == "buffer" and content.get("persistent") is False)
-            name = _name(_object(argument, kind).get("name"))
+            name = _tensor(argument, kind).name
             bound.append(Bound(name, _name(path), is_constant, kind == "tensor_constant"))
     return bound, given
 
@@ -152,7 +152,7 @@ def _inputs(specs: list[Any]) -> tuple[list[Bound], list[str]]:
 def _outputs(specs: list[Any]) -> list[Ref | None]:
     returned: list[Ref | None] = []
     for spec in specs:
-        kind, content = _union(spec, "an output")
+        kind, content = _union_of_object(spec, "an output")
         if kind != "user_output":
             does = _MUTATIONS.get(kind, f"gives a {quoted(kind)}")
             raise CheckpointError(
@@ -160,7 +160,7 @@ def _outputs(specs: list[Any]) -> list[Ref | None]:
                 "mode, and let its forward keep nothing"
             )
         name, value = _union(content.get("arg"), "an output")
-        returned.append(Ref(_name(value.get("name"))) if name == "as_tensor" else None)
+        returned.append(_tensor(value, kind) if name == "as_tensor" else None)
     return returned
 
 
@@ -189,13 +189,13 @@ def _module(stack: Any) -> str:
 def _output(given: Any, where: str) -> str | tuple[str | None, ...] | None:
     kind, value = _union(given, where)
     if kind == "as_tensor":
-        return _name(value.get("name"))
+        return _tensor(value, where).name
     if kind in {"as_sym_int", "as_sym_bool", "as_sym_float"}:
-        return _name(value.get("as_name"))
+        return _name(_object(value, where).get("as_name"))
     if kind == "as_tensors":
-        return tuple(_name(_object(item, where).get("name")) for item in value)
+        return tuple(_tensor(item, where).name for item in _list(value, where))
     if kind in {"as_optional_tensor", "as_optional_tensors"}:
-        values = value if kind.endswith("s") else [value]
+        values = _list(value, where) if kind.endswith("s") else [value]
         names = tuple(None if name is None else name.name for name in (_optional(item, where) for item in values))
         return names if kind.endswith("s") else names[0]
     if kind == "as_none":
@@ -310,6 +310,11 @@ def _union(given: Any, where: str) -> tuple[str, Any]:
     return next(iter(value.items()))
 
 
+def _union_of_object(given: Any, where: str) -> tuple[str, dict[str, Any]]:
+    kind, value = _union(given, where)
+    return kind, _object(value, where)
+
+
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _damaged(where)
@@ -331,7 +336,7 @@ def _int(value: Any, where: str) -> int:
 
 
 def _float(value: Any, where: str) -> float:
-    if value in INFINITIES:
+    if isinstance(value, str) and value in INFINITIES:
         return INFINITIES[value]
     if type(value) not in {int, float}:
         raise _damaged(where)

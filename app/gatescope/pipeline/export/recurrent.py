@@ -16,6 +16,7 @@ from gatescope.cells import CELLS, Cell
 from gatescope.errors import CheckpointError
 from gatescope.names import quoted
 from gatescope.pipeline.export.graph import Bound, Graph, Node, Ref
+from gatescope.pipeline.export.operators import refusal_of
 from gatescope.spec import Spec
 
 _CELL_PARAMETERS = ("w_ih", "w_hh", "b_ih", "b_hh")
@@ -59,6 +60,8 @@ def recurrent_calls(graph: Graph) -> dict[str, RecurrentCall]:
     for node in graph.nodes:
         if (found := _cell_of(node)) is None:
             continue
+        if (refusal := refusal_of(node)) is not None:
+            raise CheckpointError(f"node {quoted(node.name)} ({node.operator}) {refusal}")
         parameters = _parameters(node, is_cell=found[1])
         if computed := [name for name in parameters if name not in bound]:
             raise CheckpointError(

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from gatescope.names import quoted
 from gatescope.pipeline.export.graph import Node, Ref, Size
 from gatescope.pipeline.export.interpreter import Context, NodeFailed, Step, Values
@@ -20,6 +18,8 @@ from gatescope.pipeline.export.sites import Axis, Site, candidates, sites_of, wi
 
 MOST_STEPS = 100_000
 """Nodes that are run before a search is given up."""
+VALUES_PER_STEP = 50
+"""So many values are copied in the time in which a node is run."""
 MOST_COMBINATIONS = 1024
 """Of what the numbers of one node may stand for."""
 
@@ -46,14 +46,14 @@ class Search:
         axis: what the numbers may follow.
         size: of the sample along this axis.
         context: other sizes, for the trial.
-        prefers_aligned: try those views first that mix the fewest axes.
+        keeps_rows: leave out views that move elements from one place along the axis to another.
     """
 
     steps: list[Step]
     axis: Axis
     size: int
     context: Context
-    prefers_aligned: bool = False
+    keeps_rows: bool = False
 
     def readings(self, values: Callable[[], Values]) -> Iterator[Nodes]:
         """Each reading: the nodes that it changes.
@@ -74,7 +74,7 @@ class Search:
                 if not options and (furthest is None or index >= furthest[0]):
                     furthest = index, NodeFailed(self.steps[index].node, "fits the sizes of the sample alone")
                 for node in options:
-                    count += 1
+                    count += 1 + len(reached) // VALUES_PER_STEP
                     if count > MOST_STEPS:
                         raise TooAmbiguous
                     after = dict(reached) if len(options) > 1 else reached
@@ -106,8 +106,6 @@ class Search:
         combinations = [
             combination for combination in product(*choices) if self._fits(node, sites, combination, values)
         ]
-        if self.prefers_aligned and len(combinations) > 1 and sites[0].is_product:
-            combinations.sort(key=lambda sizes: -self._shared(node, sites, sizes, values))
         for sizes in combinations:
             changed = {
                 (site.argument, site.place): size
@@ -120,14 +118,16 @@ class Search:
         """Whether a view has as many elements as what it is a view of; other nodes are tried."""
         if not sites or not sites[0].is_product or node.operator == "aten.unflatten.int":
             return True
-        shape = self._shape(node, sites, sizes, values)
-        tensor = values[node.get("self").name]
-        return -1 in shape or math.prod(shape) == tensor.numel()
+        shape, before = self._shape(node, sites, sizes, values), list(values[node.get("self").name].shape)
+        if -1 in shape:
+            return True
+        return math.prod(shape) == math.prod(before) and (not self.keeps_rows or self._keeps_rows(before, shape))
 
-    def _shared(self, node: Node, sites: list[Site], sizes: tuple[Any, ...], values: Values) -> int:
-        """How many axes of a view begin where an axis of the tensor does."""
-        before = values[node.get("self").name].shape
-        return len(set(_begins(before)) & set(_begins(self._shape(node, sites, sizes, values))))
+    def _keeps_rows(self, before: list[int], after: list[int]) -> bool:
+        """Whether a row can be made of the same elements in both shapes, whose trial size is a prime number."""
+        rows = getattr(self.context, self.axis)
+        first, second = _blocks(before, rows), _blocks(after, rows)
+        return first is None or second is None or bool(first & second)
 
     def _shape(self, node: Node, sites: list[Site], sizes: tuple[Any, ...], values: Values) -> list[int]:
         chosen = {site.place: size for site, size in zip(sites, sizes, strict=True)}
@@ -147,13 +147,10 @@ def difference(first: Nodes, second: Nodes, steps: list[Step]) -> str:
     return f"node {quoted(node.name)} ({node.operator})"
 
 
-def _begins(shape: Any) -> Iterator[int]:
-    elements = 1
-    for size in shape:
-        yield elements
-        elements *= size
-
-
-def shapes(values: Values) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors among these values."""
-    return {name: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
+def _blocks(shape: list[int], rows: int) -> set[int] | None:
+    """How many elements of a row may lie side by side, if one axis is a multiple of the rows; else None."""
+    axes = [axis for axis, size in enumerate(shape) if size and size % rows == 0]
+    if len(axes) != 1:
+        return None
+    behind, times = math.prod(shape[axes[0] + 1 :]), shape[axes[0]] // rows
+    return {behind * inner for inner in range(1, times + 1) if times % inner == 0}

@@ -10,15 +10,15 @@ from itertools import count, islice
 import torch
 from torch import Tensor
 
-from gatescope.pipeline.export.interpreter import Context, NodeFailed, Values
+from gatescope.pipeline.export.interpreter import NodeFailed
 from gatescope.pipeline.export.literals import Moving, suspects
-from gatescope.pipeline.export.program import Program, protected_storages
+from gatescope.pipeline.export.program import Program
 from gatescope.pipeline.export.search import Nodes, Search, TooAmbiguous, difference
 from gatescope.pipeline.export.sites import Axis, numbers_of
 
 MOST_READINGS_TRIED = 8
-_TOLERANCE = 1e-4
-_CPU = torch.device("cpu")
+_TOLERANCE = 1e-8
+"""In float64, relative to the largest value: a row that reads another may do so very little."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Sizes:
 def free_sizes(program: Program) -> Sizes:
     """Find the numbers in the graph that are the batch or the steps of its sample, and make them follow the inputs.
 
-    The batch is freed where a batch of other rows gives what each row gives in a batch of the sample's size. The steps
+    The batch is freed where a batch of other rows gives, in float64, what each row gives in a batch of the sample's
+    size: a row alone is what is asked for. The steps
     are freed where exactly one reading of the graph's sizes fits other numbers of steps, and no number is left in it
     that may have been computed from the sample's.
     """
@@ -61,7 +62,9 @@ def _free_batch(program: Program) -> Fixed | None:
             before = program.graph
             outputs = _by_rows(program, size, other, steps)
             program.change(nodes)
-            if _are_rows(_outputs(program, _random(program, other, steps), other, steps), outputs, size, other):
+            program.check_memory(other, steps)
+            together = program.run_wide(_random(program, other, steps), other, steps)
+            if _are_rows(together, outputs, size, other):
                 return None
             program.change(dict(enumerate(before.nodes)))
         reason = "no reading of its sizes gives for other batches what it gives for the sample's"
@@ -106,7 +109,7 @@ def _readings(program: Program, axis: Axis, size: int, batch: int, steps: int) -
         axis,
         size,
         program.meta_context(batch, steps, values),
-        prefers_aligned=axis == "batch",
+        keeps_rows=axis == "batch",
     )
     return search.readings(lambda: values)
 
@@ -133,14 +136,8 @@ def _by_rows(program: Program, size: int, other: int, steps: int) -> list[tuple[
         alone = {
             name: value.narrow(axes[name], row, 1).repeat_interleave(size, axes[name]) for name, value in inputs.items()
         }
-        rows.append(_outputs(program, alone, size, steps))
+        rows.append(program.run_wide(alone, size, steps))
     return rows
-
-
-def _outputs(program: Program, inputs: dict[str, Tensor], batch: int, steps: int) -> tuple[Tensor | None, ...]:
-    values: Values = program.values(inputs, program.tensors, program.modules)
-    with torch.no_grad():
-        return program.interpreter.run(values, Context(batch, steps, _CPU, protected_storages(values)))
 
 
 def _random(program: Program, batch: int, steps: int) -> dict[str, Tensor]:
@@ -152,7 +149,7 @@ def _random(program: Program, batch: int, steps: int) -> dict[str, Tensor]:
         if each.role == "lengths":
             inputs[each.name] = torch.full(shape, steps, dtype=each.dtype)
         elif each.dtype.is_floating_point:
-            inputs[each.name] = torch.randn(shape, generator=random)
+            inputs[each.name] = torch.randn(shape, generator=random, dtype=torch.float64)
         else:
             inputs[each.name] = torch.randint(2, shape, generator=random).to(each.dtype)
     return inputs
