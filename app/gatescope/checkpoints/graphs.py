@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gatescope.checkpoints.card import arguments
-from gatescope.checkpoints.formats.names import listed
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.structure import infer_manifest
 from gatescope.checkpoints.structure.arrange import refuse
@@ -21,6 +20,7 @@ from gatescope.checkpoints.structure.inputs import read_as
 from gatescope.checkpoints.structure.options import Options, given
 from gatescope.checkpoints.understand import Understood
 from gatescope.errors import CheckpointError, ModuleFailed
+from gatescope.names import listed
 from gatescope.pipeline import graph_files
 from gatescope.pipeline.graph_files import open_graph
 from gatescope.pipeline.program.graph_config import GraphConfig
