@@ -13,7 +13,7 @@ from gatescope.names import printable, quoted
 from gatescope.pipeline.export import archive
 from gatescope.pipeline.export.archive import Archive
 from gatescope.pipeline.export.exported import Exported, protected_storages
-from gatescope.pipeline.export.graph import Range
+from gatescope.pipeline.export.graph import Graph, Range
 from gatescope.pipeline.export.inputs import Input
 from gatescope.pipeline.export.interpreter import Context, run, storage_of
 from gatescope.pipeline.export.sizes import free_sizes
@@ -67,6 +67,11 @@ class ExportedModule(nn.Module):
             return cls(read)
         except CheckpointError as error:
             raise CheckpointError(f"{printable(path.name)}: {error}") from None
+
+    @property
+    def graph(self) -> Graph:
+        """What is run."""
+        return self._program.graph
 
     @property
     def inputs(self) -> tuple[Input, ...]:
