@@ -37,7 +37,7 @@ test-package: install
 # two hundred random modules, imported with a sample and without, and as graphs; `make test` has twenty of them
 test-random: install
 	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py \
-		tests/pipeline/onnx/test_random_networks.py
+		tests/pipeline/onnx/test_random_networks.py tests/pipeline/export
 
 test-all: test test-package test-random
 

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gatescope.checkpoints.formats.archive import MOST_MEMBERS
 from gatescope.checkpoints.formats.checkpoint import read
 from gatescope.checkpoints.formats.unpickler import MOST_INSTRUCTIONS, MOST_MARKS
 from gatescope.errors import CheckpointError
+from gatescope.zip_file import MOST_MEMBERS
 
 BEGINS = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
 """The legacy format's first two pickles, by torch.save's own protocol."""

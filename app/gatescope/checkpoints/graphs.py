@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope import zip_file
 from gatescope.checkpoints.card import arguments
-from gatescope.checkpoints.formats.names import listed
+from gatescope.checkpoints.formats.checkpoint import FIRST_BYTES
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.structure import infer_manifest
 from gatescope.checkpoints.structure.arrange import refuse
@@ -21,13 +22,20 @@ from gatescope.checkpoints.structure.inputs import read_as
 from gatescope.checkpoints.structure.options import Options, given
 from gatescope.checkpoints.understand import Understood
 from gatescope.errors import CheckpointError, ModuleFailed
+from gatescope.names import listed
 from gatescope.pipeline import graph_files
 from gatescope.pipeline.graph_files import open_graph
 from gatescope.pipeline.program.graph_config import GraphConfig
 from gatescope.pipeline.program.graph_file import Described, GraphFile
 from gatescope.pipeline.program.program import Program
+from gatescope.source import Source
+from gatescope.state import State
 
-_NAMES = {"onnx": "ONNX graph"}
+_NAMES = {"onnx": "ONNX graph", "pt2": "Exported graph"}
+_LAYOUTS = {"onnx": ("batch_first", "time_first"), "pt2": ("batch_first",)}
+EXPORTED = "models/model.json"
+"""What an archive of `torch.export` holds, and one of `torch.save` does not."""
+
 _ONNX_BEGINS = b"\x08"  # the first field of a model is its version
 _OF_LAYERS = (
     "layers",
@@ -46,11 +54,18 @@ _TOLERANCE = 1e-3  # far above what the order of sums does in float32, far below
 _SEQUENCE = 3  # axes of a prediction for each time step
 
 
-def kind_of(path: Path, begins: bytes) -> str | None:
-    """The format of a graph's file, by its name or its first bytes; None of another file."""
+def kind_of(path: Path, source: Source) -> str | None:
+    """The format of a graph's file, by its name or its content; None of another file.
+
+    Raises:
+        CheckpointError: it is a damaged zip file.
+    """
     for kind in graph_files.NAMES:
         if path.suffix == f".{kind}":
             return kind
+    begins = source.at(0, FIRST_BYTES)
+    if begins.startswith(zip_file.BEGINS):
+        return "pt2" if EXPORTED in zip_file.StoredZip(source).members else None
     return "onnx" if begins.startswith(_ONNX_BEGINS) and begins[8:9] != b"{" else None
 
 
@@ -155,13 +170,20 @@ def _width(described: Described, options: Options) -> int:
 def _tried(read: GraphRead, width: int) -> tuple[GraphConfig, Program, Shapes]:
     """The graph as a program with the axes in the order in which rows do not depend on one another."""
     reasons = []
-    for layout in ("batch_first", "time_first"):
+    for layout in _LAYOUTS[read.kind]:
         config = GraphConfig.model_validate({**read.described.config, "layout": layout})
         program = read.file.program(config)
         try:
-            return config, program, _shapes(program, width, reads_tokens=read.described.reads_tokens)
+            shapes = _shapes(program, width, reads_tokens=read.described.reads_tokens)
+            is_exchanged = _are_states_exchanged(program, width, reads_tokens=read.described.reads_tokens)
         except ModuleFailed as error:
             reasons.append(f"with the {layout.partition('_')[0]} axis first, {error}")
+            continue
+        if is_exchanged:
+            changed = {name: getattr(config, name)[::-1] for name in ("initial_state", "final_state")}
+            config = config.model_copy(update=changed)
+            program = read.file.program(config)
+        return config, program, shapes
     raise CheckpointError(f"it does not run as a model of sequences: {'; '.join(reasons)}")
 
 
@@ -184,6 +206,26 @@ def _shapes(program: Program, width: int, *, reads_tokens: bool) -> Shapes:
     pairs = zip(shapes, lengths, strict=True)
     per_step = len(shapes[0]) == _SEQUENCE and all(shape[1] == steps for shape, steps in pairs)
     return Shapes(width, shapes[0][-1], per_step)
+
+
+def _are_states_exchanged(program: Program, width: int, *, reads_tokens: bool) -> bool:
+    """Whether an LSTM begins with the second of two states as its hidden state."""
+    name = next(iter(program.recurrent))
+    layout = program.state_layout(name)
+    if not program.takes_state or len(layout.spec.cell.states) < 2:  # noqa: PLR2004 - hidden and cell state
+        return False
+    rows = program.fixed_batch or 2
+    inputs = _random((rows, program.fixed_steps or _STEPS), width, reads_tokens=reads_tokens)
+    random = torch.Generator().manual_seed(1)
+    state = State(*(torch.randn(shape, generator=random) for shape in layout.spec.state_shapes(rows).values()))
+    lengths = torch.full((rows,), inputs.shape[1])
+    _, calls = program.call(inputs, lengths, layout.given(state), (name,))
+    begun, entries = calls[name][0].initial_state, slice(calls[name][0].initial_state.hidden_state.shape[0])
+    return all(
+        torch.equal(one, other[entries])
+        for one, other in zip(begun, reversed(tuple(state)), strict=True)
+        if one.shape == other[entries].shape
+    )
 
 
 def _random(sizes: tuple[int, int], width: int, *, reads_tokens: bool) -> Tensor:

@@ -12,8 +12,7 @@ from gatescope.checkpoints.companions import folders
 from gatescope.checkpoints.companions.hints import Hints, read_hints
 from gatescope.checkpoints.companions.neuralhydrology import Recipe, read_run
 from gatescope.checkpoints.formats import checkpoint
-from gatescope.checkpoints.formats.checkpoint import FIRST_BYTES, MOST_BYTES, Checkpoint
-from gatescope.checkpoints.formats.source import opened
+from gatescope.checkpoints.formats.checkpoint import MOST_BYTES, Checkpoint
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.graphs import kind_of
 from gatescope.checkpoints.structure.arrange import refuse
@@ -24,6 +23,7 @@ from gatescope.checkpoints.structure.options import given as given_options
 from gatescope.checkpoints.understand import NO_HINTS, Understood, understand
 from gatescope.errors import CheckpointError
 from gatescope.pipeline.manifest import Manifest
+from gatescope.source import opened
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,6 @@ def find(path: Path) -> Source:
 def _graph_kind(path: Path) -> str | None:
     try:
         with opened(path, MOST_BYTES) as source:
-            return kind_of(path, source.at(0, FIRST_BYTES))
+            return kind_of(path, source)
     except CheckpointError:  # whoever reads the file says why
         return None

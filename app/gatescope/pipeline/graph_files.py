@@ -9,10 +9,13 @@ from gatescope import extras
 from gatescope.errors import ModuleError
 from gatescope.pipeline.program.graph_file import GraphFile
 
-NAMES = {"onnx": "model.onnx"}
+NAMES = {"onnx": "model.onnx", "pt2": "model.pt2"}
 """What a version's file is called, by its format."""
 
-_READERS = {"onnx": ("gatescope.pipeline.onnx.file", "OnnxFile")}
+_READERS = {
+    "onnx": ("gatescope.pipeline.onnx.file", "OnnxFile"),
+    "pt2": ("gatescope.pipeline.export.file", "ExportedFile"),
+}
 """Imported when a file of the format is opened: what they need is an extra."""
 
 

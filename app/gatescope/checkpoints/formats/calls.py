@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from gatescope.checkpoints.formats.names import LONGEST_NAME, RESAVE, quoted
 from gatescope.checkpoints.formats.placeholders import Global, Placeholder
 from gatescope.checkpoints.formats.plain import NAMESPACE, Array, ArrayType, Entries, Items
-from gatescope.checkpoints.formats.tensors import MOST_DIMENSIONS, Storage, StoredTensor, are_counts
 from gatescope.errors import CheckpointError
+from gatescope.names import LONGEST_NAME, RESAVE, quoted
+from gatescope.pipeline.stored_tensors import MOST_DIMENSIONS, Storage, StoredTensor, are_counts
 
 PAIR_BYTES = 100
 

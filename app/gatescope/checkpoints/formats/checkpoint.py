@@ -21,12 +21,12 @@ from gatescope.checkpoints.formats import (
     state_dict,
     wrappers,
 )
-from gatescope.checkpoints.formats.names import RESAVE, listed, printable, quoted
 from gatescope.checkpoints.formats.plain import Entries
-from gatescope.checkpoints.formats.source import Source, opened
-from gatescope.checkpoints.formats.tensors import Loader, StoredTensor
 from gatescope.errors import CheckpointError
+from gatescope.names import RESAVE, listed, printable, quoted
 from gatescope.pipeline.finite import is_finite
+from gatescope.pipeline.stored_tensors import Loader, StoredTensor
+from gatescope.source import Source, opened
 
 MOST_BYTES = 2 * 2**30
 

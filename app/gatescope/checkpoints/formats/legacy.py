@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatescope.checkpoints.formats.names import RESAVE
-from gatescope.checkpoints.formats.source import CUT_OFF, Source
 from gatescope.checkpoints.formats.storages import Storages
 from gatescope.checkpoints.formats.unpickler import MOST_BYTES as MOST_PICKLE_BYTES
 from gatescope.checkpoints.formats.unpickler import Unpickler
 from gatescope.errors import CheckpointError
+from gatescope.names import RESAVE
+from gatescope.source import CUT_OFF, Source
 
 BEGINS = b"\x80"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gatescope.checkpoints.formats.names import RESAVE, quoted
 from gatescope.checkpoints.formats.plain import Entries
+from gatescope.names import RESAVE, quoted
 
 WHOLE_MODULE = (
     "it holds a whole pickled module, which would run code when it is read; save its weights alone: "

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gatescope.checkpoints.formats.names import listed, quoted
-from gatescope.checkpoints.formats.tensors import StoredTensor
 from gatescope.errors import CheckpointError
+from gatescope.names import listed, quoted
+from gatescope.pipeline.stored_tensors import StoredTensor
 
 MAGNITUDE = re.compile(r"(|.*\.)parametrizations\.([^.]+)\.original0")
 OLD_MAGNITUDE = re.compile(r"(|.*\.)weight\w*_g")

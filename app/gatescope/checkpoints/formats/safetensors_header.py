@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from gatescope.checkpoints.formats.names import printable
 from gatescope.checkpoints.formats.plain import Entries
-from gatescope.checkpoints.formats.source import Source
-from gatescope.checkpoints.formats.tensors import MOST_DIMENSIONS, Storage, StoredTensor, are_counts
 from gatescope.errors import CheckpointError
+from gatescope.names import printable
+from gatescope.pipeline.stored_tensors import MOST_DIMENSIONS, Storage, StoredTensor, are_counts
+from gatescope.source import Source
 
 MOST_BYTES = 16 * 2**20
 LENGTH_BYTES = 8

@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any
 
-from gatescope.checkpoints.formats.names import quoted
-from gatescope.checkpoints.formats.source import Source
 from gatescope.errors import CheckpointError
+from gatescope.names import quoted
+from gatescope.source import Source
 
 MOST_INDEX_BYTES = 16 * 2**20
 MOST_PARTS = 500

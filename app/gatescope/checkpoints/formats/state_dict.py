@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gatescope.checkpoints.formats.names import LONGEST_NAME, RESAVE, listed, quoted
 from gatescope.checkpoints.formats.placeholders import QUANTISED, TENSORS, WHOLE_MODULE, Placeholder
 from gatescope.checkpoints.formats.plain import NAMESPACE, Entries
-from gatescope.checkpoints.formats.tensors import QUANTISED_DTYPES, StoredTensor
 from gatescope.checkpoints.formats.walk import classes, everything, holders, inside
 from gatescope.errors import CheckpointError
+from gatescope.names import LONGEST_NAME, RESAVE, listed, quoted
+from gatescope.pipeline.stored_tensors import QUANTISED_DTYPES, StoredTensor
 
 MOST_LEVELS = 16
 

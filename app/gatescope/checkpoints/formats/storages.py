@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gatescope.checkpoints.formats.placeholders import WHOLE_MODULE, Global
-from gatescope.checkpoints.formats.source import Source
-from gatescope.checkpoints.formats.tensors import MOST_COUNT, STORAGES, Storage
 from gatescope.errors import CheckpointError
+from gatescope.pipeline.stored_tensors import MOST_COUNT, STORAGES, Storage
+from gatescope.source import Source
 
 
 class Storages:

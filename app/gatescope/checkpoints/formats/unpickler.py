@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gatescope.checkpoints.formats.calls import call, named
-from gatescope.checkpoints.formats.names import RESAVE
 from gatescope.checkpoints.formats.placeholders import Global, Placeholder
 from gatescope.checkpoints.formats.plain import NAMESPACE, Array, ArrayType, Entries, Items
 from gatescope.errors import CheckpointError
+from gatescope.names import RESAVE
 
 MOST_BYTES = 64 * 2**20
 """Of a pickle, and of what its instructions take in memory beside what stands in it: containers, objects and copies."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gatescope.checkpoints.formats.names import quoted
 from gatescope.errors import CheckpointError
+from gatescope.names import quoted
 
 ANYWHERE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """torch.compile, FSDP and activation checkpointing wrap any module inside."""

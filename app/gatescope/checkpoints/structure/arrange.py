@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import NoReturn
 
-from gatescope.checkpoints.formats.names import listed, quoted
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.kinds import (
     CRF,
@@ -23,6 +22,7 @@ from gatescope.checkpoints.structure.kinds import (
 )
 from gatescope.checkpoints.structure.options import NONE, Options
 from gatescope.errors import InvalidInput, Place, WeightsError
+from gatescope.names import listed, quoted
 
 MAX_ORDERS = 40
 """Orders of the same parts that are looked at."""

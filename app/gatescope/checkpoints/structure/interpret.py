@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from gatescope.checkpoints.card import arguments
-from gatescope.checkpoints.formats.names import listed, quoted
 from gatescope.checkpoints.structure.arrange import Arrangement, Arranger, refuse
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Embedding, FoundRecurrent, Linear, Norm, Other, Part
@@ -31,6 +30,7 @@ from gatescope.checkpoints.structure.search import (
     search,
 )
 from gatescope.errors import InvalidInput, Place
+from gatescope.names import listed, quoted
 from gatescope.pipeline.sample import DEFAULT_TOLERANCE
 
 SHOWN = 6

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gatescope.checkpoints.formats.names import quoted
 from gatescope.errors import WeightsError
+from gatescope.names import quoted
 from gatescope.spec import Spec
 
 _RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?")

@@ -50,7 +50,7 @@ class CustomProgram(Program):
         self.takes_lengths = "sequence_lengths" in parameters
         self.takes_state = "initial_state" in parameters
 
-    def call(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+    def run(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
         """What forward returns, and the calls that the hooks heard."""
         further: dict[str, Any] = {}
         inputs = zeroed(inputs, lengths) if self.takes_lengths else inputs.clone()  # it may write into its own

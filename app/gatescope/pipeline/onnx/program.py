@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -62,10 +62,6 @@ class OnnxProgram(Program):
         if config.layout == "time_first":
             batch, time = time, batch
         self.fixed_steps = time
-        if batch not in {None, 1}:
-            raise ManifestError(
-                f"the graph takes batches of {batch} sequences only: export it with an open batch axis, or 1"
-            )
         self.fixed_batch = batch
         self._dtypes = {name: proto.dtype(value) for name, value in inputs.items()}
         self._session = session(graph.model)
@@ -88,14 +84,6 @@ class OnnxProgram(Program):
         constants = self._graph.ancestry.constants.values()
         return sum(int(np.prod(each.dims)) for each in constants if each.data_type in proto.FLOATS)
 
-    def groups(self, lengths: Sequence[int]) -> Iterator[tuple[list[int] | None, int]]:
-        """As any program's; where the graph takes one row, each alone."""
-        if self.fixed_batch != 1 or len(lengths) == 1:
-            yield from super().groups(lengths)
-            return
-        for row, length in enumerate(lengths):
-            yield [row], length
-
     def state_layout(self, first: str) -> StateLayout:
         """That of the graph's inputs; of a graph without, that of the node."""
         spec = Spec.from_module(self.recurrent[first])  # type: ignore[arg-type] # a node's module is no cell
@@ -117,7 +105,7 @@ class OnnxProgram(Program):
         name = next(iter(self.recurrent))
         return State.zeros(self.state_layout(name).spec, 1, torch.empty(0))
 
-    def call(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+    def run(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
         """What the graph gives for these rows, and what the nodes read and gave."""
         feeds = self._feeds(inputs, lengths, hx)
         nodes = [self._graph.nodes[name] for name in watched]

@@ -14,8 +14,8 @@ _MOST_STATES = 2
 class GraphConfig(Config):
     """A graph that runs as a whole, in a file beside the manifest's other versions."""
 
-    format: Literal["onnx"]
-    """Of the file: `onnx`, which is `<version>/model.onnx`."""
+    format: Literal["onnx", "pt2"]
+    """Of the file: `onnx`, which is `<version>/model.onnx`, or `pt2`, an archive of `torch.export`."""
 
     input: str
     """The graph's input that takes the sequences."""

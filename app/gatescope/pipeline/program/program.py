@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from gatescope import padding
@@ -58,14 +60,20 @@ class Program(nn.Module, ABC):
     """Whether its prediction is made of probabilities, not of scores."""
 
     fixed_batch: int | None = None
-    """1 where it can run with one row only; None where it runs with any number."""
+    """The only number of rows that it can run with; None where it runs with any."""
 
     fixed_steps: int | None = None
     """The only number of time steps that it can run with; None where it runs with any."""
 
     @abstractmethod
+    def run(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+        """Run it, with as many rows as it can run with.
+
+        Args and errors are those of `call`.
+        """
+
     def call(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
-        """Run it.
+        """Run it. Where it runs with more rows only, further ones like the last are added, and left out again.
 
         Args:
             inputs: (batch, time, feature) floats or (batch, time) ids.
@@ -76,6 +84,17 @@ class Program(nn.Module, ABC):
         Raises:
             ModuleFailed: it failed.
         """
+        rows, wanted = len(inputs), self.fixed_batch
+        if wanted is None or rows == wanted:
+            return self.run(inputs, lengths, hx, watched)
+        is_cell = self.takes_state and self.state_layout(next(iter(self.recurrent))).is_cell
+        returned, calls = self.run(
+            _grown(inputs, wanted), _grown(lengths, wanted), _resized(hx, wanted, 0 if is_cell else 1), watched
+        )
+        state = _resized(returned.state, rows, 0 if is_cell else 1)
+        prediction = returned.prediction
+        shrunk = prediction[:rows] if isinstance(prediction, Tensor) else prediction
+        return Returned(shrunk, state), {name: [_cut(each, rows) for each in heard] for name, heard in calls.items()}
 
     def state_layout(self, first: str) -> StateLayout:
         """How it takes and gives a state.
@@ -103,12 +122,47 @@ class Program(nn.Module, ABC):
 
         All go together where it is told their lengths, else those that are equally long.
         """
-        different = set(lengths)
-        if self.takes_lengths or len(different) == 1:
+        different, most = set(lengths), self.fixed_batch or len(lengths)
+        if (self.takes_lengths or len(different) == 1) and len(lengths) <= most:
             yield None, max(different)
             return
-        for length in sorted(different):
-            yield [row for row, each in enumerate(lengths) if each == length], length
+        alike = [[*range(len(lengths))]]
+        if not self.takes_lengths:
+            alike = [[row for row, each in enumerate(lengths) if each == length] for length in sorted(different)]
+        for rows in alike:
+            for first in range(0, len(rows), most):
+                part = rows[first : first + most]
+                yield part, max(lengths[row] for row in part)
+
+
+def _grown(values: Tensor, rows: int) -> Tensor:
+    """(batch, …) with further rows like the last."""
+    return torch.cat([values, values[-1:].expand(rows - len(values), *values.shape[1:])])
+
+
+def _resized(hx: Any, rows: int, axis: int) -> Any:
+    """A state, or several, with further rows like the last, or without the last ones."""
+    if hx is None:
+        return None
+    if not isinstance(hx, Tensor):
+        return tuple(_resized(each, rows, axis) for each in hx)
+    if hx.shape[axis] >= rows:
+        return hx.narrow(axis, 0, rows)
+    return _grown(hx.transpose(0, axis), rows).transpose(0, axis)
+
+
+def _cut(call: Call, rows: int) -> Call:
+    """A call over the first rows alone."""
+    states = (State(*(value[:, :rows] for value in state)) for state in (call.initial_state, call.final_state))
+    initial, final = states
+    return replace(
+        call,
+        inputs=call.inputs[:rows],
+        lengths=call.lengths[:rows],
+        output=call.output[:rows],
+        initial_state=initial,
+        final_state=final,
+    )
 
 
 def zeroed(inputs: Tensor, lengths: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.checkpoints.formats.source import Source
 from gatescope.errors import CheckpointError
 from gatescope.pipeline.finite import is_finite
+from gatescope.source import Source
 
 MOST_DIMENSIONS = 16
 MOST_COUNT = 2**63 - 1

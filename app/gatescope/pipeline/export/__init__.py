@@ -1,0 +1,1 @@
+"""Archives of `torch.export`: their graph is run here operator by operator, nothing in them is unpickled."""
