@@ -12,8 +12,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gatescope import plot, tables
+from gatescope import plot
 from gatescope.errors import InvalidInput
+from gatescope.tables.requests import read_body
+
+INFO = {"name": "it", "state": "ready", "input": {"kind": "features", "feature_names": ["a"]}}
 
 ROOT = Path(__file__).parents[2]
 GATESCOPE = Path(sys.executable).with_name("gatescope")
@@ -72,7 +75,10 @@ def test_a_csv_is_read_by_its_column_names_an_array_as_it_is(tmp_path, shipped, 
     rows = request["inputs"][0][:30]
     shuffled = list(reversed(names))
     lines = [",".join(["date", *shuffled])]
-    lines += [",".join(["2000-01-01", *(repr(row[names.index(name)]) for name in shuffled)]) for row in rows]
+    lines += [
+        ",".join([f"2000-01-{day + 1:02}", *(repr(row[names.index(name)]) for name in shuffled)])
+        for day, row in enumerate(rows)
+    ]
     (tmp_path / "flow.csv").write_text("\n".join(lines))
     np.save(tmp_path / "flow.npy", np.array(rows))
     (tmp_path / "flow.json").write_text(json.dumps(rows))
@@ -142,7 +148,7 @@ def test_a_number_that_is_none_is_refused_at_its_place(tmp_path, refusal, kind):
     (tmp_path / "bad.json").write_text(json.dumps(rows))
     np.save(tmp_path / "bad.npy", rows)
     line = refusal("predict", "river", "--input", tmp_path / f"bad.{kind}")
-    assert re.search(r"body\.inputs\.(0\.)?1\.2: ", line)
+    assert re.search(r"line 2, column 'tmax_c'" if kind == "csv" else r"body\.inputs\.(0\.)?1\.2: ", line)
     assert len(line.splitlines()) == 1
 
 
@@ -163,7 +169,7 @@ def test_what_is_no_token_is_refused_with_its_line(tmp_path, refusal, cell):
 def test_an_array_of_something_else_is_refused(tmp_path, array):
     np.save(tmp_path / "bad.npy", array)
     with pytest.raises(InvalidInput, match=f"is no .npy array of numbers: it holds {re.escape(str(array.dtype))}"):
-        tables.read_request(tmp_path / "bad.npy", ["a"])
+        read_body(tmp_path / "bad.npy", INFO)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +179,7 @@ def test_an_array_of_something_else_is_refused(tmp_path, array):
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InvalidInput, match=name):
-        tables.read_request(tmp_path / name, ["a"])
+        read_body(tmp_path / name, INFO)
 
 
 def test_dollars_are_no_formula_in_a_picture(tmp_path):

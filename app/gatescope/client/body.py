@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatescope import safetensors_file
+from gatescope.client.frames import with_names
 from gatescope.errors import InvalidInput
 
 JSON, SAFETENSORS = "application/json", "application/vnd.safetensors"
@@ -37,9 +38,9 @@ def encode(fields: Mapping[str, Any]) -> Body:
     """The fields of a request that are not None.
 
     Raises:
-        InvalidInput: something in it is neither a number, a text, a list nor an array.
+        InvalidInput: something in it is neither a number, a text, a list, an array nor a data frame of numbers.
     """
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in with_names(fields).items() if value is not None}
     arrays, rest = _split(given)
     if not arrays:
         return Body(_json(given), JSON)

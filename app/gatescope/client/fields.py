@@ -9,7 +9,10 @@ from gatescope.client.prediction import STATES
 from gatescope.errors import InvalidInput
 
 Array = Any
-"""Numbers: an array of NumPy, a tensor of PyTorch, or lists of numbers, all nested as the field's axes say."""
+"""Numbers: an array of NumPy, a tensor of PyTorch, or lists of numbers, all nested as the field's axes say.
+
+Or a data frame of pandas or polars with a row a time step, whose columns are matched by name; or a list of such.
+"""
 
 GivenState = tuple[Array, ...] | Mapping[str, Any] | Array
 """(h, c) of an `nn.LSTM`, h of another module, either under their names, or those of several modules by name."""

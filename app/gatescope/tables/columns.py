@@ -91,8 +91,7 @@ def numbers(table: Table, column: str) -> np.ndarray:
             continue
         number = _number(cell, table.decimal)
         if number is None and not is_missing(str(cell)):
-            place = table.place(row, column)
-            raise table.refused(f"{place}: {str(cell)[:_LONGEST_NAME]!r} is not a number", column=column)
+            raise table.refused(f"{str(cell)[:_LONGEST_NAME]!r} is not a number", row=row, column=column)
         made[row] = np.nan if number is None else number
     return made
 

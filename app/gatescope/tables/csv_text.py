@@ -39,8 +39,11 @@ def read_csv(content: bytes, source: str) -> Table:
     ]
     if not numbered:
         raise InvalidInput(f"{source} has no lines: a table has a line of names and a line for each time step")
-    separator = _separator([line for _, line in numbered[:_LOOKED_AT]])
-    rows = [(number, _cells(line, separator)) for number, line in numbered]
+    try:
+        separator = _separator([line for _, line in numbered[:_LOOKED_AT]])
+        rows = [(number, _cells(line, separator)) for number, line in numbered]
+    except _Unreadable as error:
+        raise InvalidInput(f"{source} cannot be read as a table: {error}") from None
     if separator not in {",", ""}:
         notes.append(f"Columns are separated by {_SPELLED[separator]}.")
     names, has_units, body = _header(rows)
@@ -59,6 +62,10 @@ def read_csv(content: bytes, source: str) -> Table:
 
 
 _SPELLED = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+class _Unreadable(Exception):
+    """A line that is none of a table, with the reason."""
 
 
 def _decoded(content: bytes, source: str) -> tuple[str, list[str]]:
@@ -93,7 +100,10 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
 def _cells(line: str, separator: str) -> list[str]:
     if not separator:
         return [line.strip().strip('"')]
-    (cells,) = csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True)
+    try:
+        (cells,) = csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True)
+    except (csv.Error, ValueError) as error:
+        raise _Unreadable(str(error)) from None
     return [cell.strip() for cell in cells]
 
 

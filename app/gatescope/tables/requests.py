@@ -98,10 +98,20 @@ def _ids(table: Table) -> list[int]:
     """The ids of tokens, one a line."""
     frame = table.frame
     if len(frame.columns) != 1:
-        raise table.refused(f"there are {len(frame.columns)} columns; a token's id stands alone")
+        raise table.refused(f"there are {len(frame.columns)} columns; a token's id stands alone", row=0)
     ids = []
     for row, cell in enumerate(frame.iloc[:, 0]):
-        if not str(cell).isdecimal():
-            raise table.refused(f"{table.place(row, 'id')}: {str(cell)[:64]!r} is not the id of a token")
-        ids.append(int(cell))
+        number = _whole(cell)
+        if number is None:
+            raise table.refused(f"{str(cell)[:64]!r} is not the id of a token", row=row, column="id")
+        ids.append(number)
     return ids
+
+
+def _whole(cell: Any) -> int | None:
+    """The whole number in a cell."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None

@@ -104,6 +104,8 @@ class _Interpreter:
 
     def __post_init__(self) -> None:
         self.notes = list(self.table.notes)
+        if not self.table.has_names:
+            self.table = self._named()
         self.features, self.outputs = self._columns()
 
     def made(self) -> Sequences:
@@ -132,21 +134,23 @@ class _Interpreter:
     def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
         """Feature -> column, and output -> column where it is there."""
         wanted = self.wanted
-        if not self.table.has_names:
-            names = list(self.table.frame.columns)
-            if len(names) != len(wanted.features):
-                raise self.table.refused(
-                    f"it has {len(names)} columns without names, but model '{wanted.model}' takes "
-                    f"{len(wanted.features)}: {', '.join(wanted.features)}; name them in a first line"
-                )
-            self.notes.append(f"Its columns have no names; they are read as {', '.join(wanted.features)}.")
-            return dict(zip(wanted.features, names, strict=True)), {}
         columns = Columns(self.table, self.reading.mapping)
         found = columns.found(wanted.features, f"model '{wanted.model}'")
         features = dict(zip(wanted.features, found, strict=True))
         outputs = {name: column for name in wanted.outputs if (column := columns.find(name)) is not None}
         self.notes += columns.notes
         return features, outputs
+
+    def _named(self) -> Table:
+        """A table without names, with those of the features; raises `InvalidInput` where there are not as many."""
+        wanted, frame = self.wanted, self.table.frame
+        if len(frame.columns) != len(wanted.features):
+            raise self.table.refused(
+                f"it has {len(frame.columns)} columns without names, but model '{wanted.model}' takes "
+                f"{len(wanted.features)}: {', '.join(wanted.features)}; name them in a first line"
+            )
+        self.notes.append(f"Its columns have no names; they are read as {', '.join(wanted.features)}.")
+        return replace(self.table, frame=frame.set_axis(list(wanted.features), axis=1), has_names=True)
 
     def _times(self, used: frozenset[str]) -> times.Times | None:
         exclude = used | ({self.reading.id} if self.reading.id is not None else frozenset())
@@ -200,8 +204,9 @@ class _Interpreter:
             row = int(rows[twice[0]])
             of = "" if each is None else f" of '{each}'"
             raise self.table.refused(
-                f"{self.table.place(row, found.column)}: the time {own.iloc[twice[0]]}{of} stands there twice; name "
-                "the column that tells sequences apart (--id COLUMN), or leave one of the rows out",
+                f"the time {own.iloc[twice[0]]}{of} stands there twice; name the column that tells sequences apart "
+                "(--id COLUMN), or leave one of the rows out",
+                row=row,
                 column=found.column,
             )
 
@@ -259,10 +264,11 @@ class _Interpreter:
             if len(missing):
                 name = self.wanted.features[index]
                 column = self.features[name]
-                place = self.table.place(int(rows[missing[0]]), column)
                 more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
                 raise self.table.refused(
-                    f"{place}: there is no value{more}; fill it, or leave the sequence out", column=column
+                    f"there is no value{more}; fill it, or leave the sequence out",
+                    row=int(rows[missing[0]]),
+                    column=column,
                 )
 
 

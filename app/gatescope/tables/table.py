@@ -39,7 +39,12 @@ class Table:
         where = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
         return where if column is None else f"{where}, column '{column}'"
 
-    def refused(self, message: str, *, column: str | None = None) -> InvalidInput:
-        """What is wrong with it, to be raised."""
-        loc: tuple[str | int, ...] = ("table",) if column is None else ("table", column)
-        return InvalidInput.at(Place(loc, f"{self.source}: {message}"))
+    def refused(self, message: str, *, row: int | None = None, column: str | None = None) -> InvalidInput:
+        """What is wrong with it, to be raised: with a row or column alone, or with a cell."""
+        where = [self.source]
+        if row is not None:
+            where.append(self.place(row, column))
+        elif column is not None:
+            where.append(f"column '{column}'")
+        loc = tuple(part for part in ("table", row, column) if part is not None)
+        return InvalidInput(f"{', '.join(where)}: {message}", (Place(loc, message),))

@@ -69,7 +69,7 @@ def _read(table: Table, column: str, *, day_first: bool | None) -> Times:
     if cells.dtype.kind in "Miuf":
         values = cells
         if missing := np.flatnonzero(pd.isna(cells)).tolist():
-            raise table.refused(f"{table.place(missing[0], column)}: there is no time", column=column)
+            raise table.refused("there is no time", row=missing[0], column=column)
         return Times(column, values)
     notes: list[str] = []
     texts = cells.astype("str")
@@ -93,10 +93,10 @@ def _day_first(table: Table, column: str, texts: pd.Series, notes: list[str], *,
         return stated
     first, second = (max(int(match[part]) for match in found) for part in (1, 2))
     if first > 12 and second > 12:  # noqa: PLR2004 - months
-        raise table.refused(f"the column '{column}' has days and months in both orders", column=column)
+        raise table.refused("days and months stand there in both orders", column=column)
     if first <= 12 and second <= 12:  # noqa: PLR2004
         raise table.refused(
-            f"it cannot be told whether '{texts.iloc[0]}' in the column '{column}' has the day or the month first: "
+            f"it cannot be told whether '{texts.iloc[0]}' has the day or the month first: "
             "state --day-first or --month-first, or write 2001-12-31",
             column=column,
         )
@@ -111,16 +111,15 @@ def _parsed(table: Table, column: str, texts: pd.Series, *, day_first: bool | No
     if zoned.any() and not zoned.all():
         odd = int(np.flatnonzero(zoned != zoned.iloc[0])[0])
         raise table.refused(
-            f"{table.place(odd, column)}: {texts.iloc[odd]!r} {'has' if zoned.iloc[odd] else 'has no'} time zone, "
-            "unlike those before it",
+            f"{texts.iloc[odd]!r} {'has a' if zoned.iloc[odd] else 'has no'} time zone, unlike those before it",
+            row=odd,
             column=column,
         )
     options: dict[str, Any] = {"dayfirst": bool(day_first), "errors": "coerce", "utc": bool(zoned.all())}
     try:
         values = pd.to_datetime(texts, format=None if day_first is not None else "mixed", **options)
     except (ValueError, OverflowError) as error:
-        raise table.refused(f"the column '{column}' has no times: {str(error)[:100]}", column=column) from None
+        raise table.refused(f"there are no times: {str(error)[:100]}", column=column) from None
     if missing := np.flatnonzero(values.isna()).tolist():
-        text = texts.iloc[missing[0]][:64]
-        raise table.refused(f"{table.place(missing[0], column)}: {text!r} is no time", column=column)
+        raise table.refused(f"{texts.iloc[missing[0]][:64]!r} is no time", row=missing[0], column=column)
     return values
