@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXTRAS = {
     "cli": ("rich", "typer", "yaml"),
+    "keras": ("h5py",),
     "plot": ("matplotlib",),
     "server": (
         "fastapi",

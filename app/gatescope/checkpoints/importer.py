@@ -21,6 +21,7 @@ from torch import Tensor
 from gatescope.checkpoints import card, example, given_sample, sources, toml
 from gatescope.checkpoints.existing import stored_sample, under
 from gatescope.checkpoints.given_sample import GivenSample
+from gatescope.checkpoints.keras.source import KerasSource
 from gatescope.checkpoints.sources import Source
 from gatescope.checkpoints.staging import hidden, made
 from gatescope.checkpoints.structure.contents import Contents
@@ -101,7 +102,9 @@ def import_checkpoint(  # noqa: PLR0913 - what an import is given
     return _create(source, folder, options, given, force=force)
 
 
-def _create(source: Source, folder: Path, options: Options, given: GivenSample | None, *, force: bool) -> Imported:
+def _create(
+    source: Source | KerasSource, folder: Path, options: Options, given: GivenSample | None, *, force: bool
+) -> Imported:
     if options.version in OTHER_NAMES:
         raise InvalidInput.at(Place(("version",), f"'{options.version}' is the name of another part of a model"))
     read = source.read()
@@ -128,7 +131,13 @@ def _create(source: Source, folder: Path, options: Options, given: GivenSample |
 
 
 def _add(
-    source: Source, folder: Path, options: Options, given: GivenSample | None, *, allow_code: bool, force: bool
+    source: Source | KerasSource,
+    folder: Path,
+    options: Options,
+    given: GivenSample | None,
+    *,
+    allow_code: bool,
+    force: bool,
 ) -> Imported:
     for field in options_given(options, DESCRIBING):
         message = f"model '{folder.name}' is there already: leave this out, or change its {manifest_file.FILE}"
@@ -137,6 +146,7 @@ def _add(
     version = options.version or _next_version(folder)
     if os.path.lexists(folder / version) and not force:
         raise _exists(folder, version)
+    source.check(stated, options)
     read = source.read()
     weights, notes = under(stated, read, options)
     with hidden(folder) as staging:

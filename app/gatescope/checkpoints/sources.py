@@ -14,6 +14,8 @@ from gatescope.checkpoints.companions.neuralhydrology import Recipe, read_run
 from gatescope.checkpoints.formats import checkpoint
 from gatescope.checkpoints.formats.checkpoint import Checkpoint
 from gatescope.checkpoints.given_sample import GivenSample
+from gatescope.checkpoints.keras.file import is_keras
+from gatescope.checkpoints.keras.source import KerasSource
 from gatescope.checkpoints.structure.arrange import refuse
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.infer_manifest import EXAMPLES
@@ -21,6 +23,7 @@ from gatescope.checkpoints.structure.options import DESCRIBING, Options
 from gatescope.checkpoints.structure.options import given as given_options
 from gatescope.checkpoints.understand import NO_HINTS, Understood, understand
 from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline.manifest_v1 import ManifestV1
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Source:
     recipe: Recipe | None = None
     """Of a run whose configuration says everything."""
     notes: tuple[str, ...] = ()
+
+    def check(self, stated: Manifest | ManifestV1, options: Options) -> None:
+        """Weights alone say nothing that a manifest could contradict but their names and shapes."""
 
     def read(self) -> Checkpoint:
         """The weights; raises `CheckpointError`."""
@@ -61,7 +67,7 @@ class Source:
         return Understood(Manifest.model_validate(stated), (), None, self.recipe.notes, sample)
 
 
-def find(path: Path) -> Source:
+def find(path: Path) -> Source | KerasSource:
     """The source at a path: a file, the folder of a run, or a folder that holds one checkpoint.
 
     Raises:
@@ -71,4 +77,6 @@ def find(path: Path) -> Source:
     if recipe is not None:
         return Source(recipe.weights, recipe=recipe)
     found = folders.find(path)
+    if is_keras(found.weights):
+        return KerasSource(found.weights)
     return Source(found.weights, found.hints, notes=found.notes)

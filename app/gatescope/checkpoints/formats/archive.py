@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -73,30 +74,46 @@ def _locate(
             f"its pickle declares {storage.nbytes} bytes of numbers where the archive has "
             f"{member.file_size if member else 'none'}: it is damaged; save the file again"
         )
-    storage.offset = _start(source, member)
+    storage.offset = start_of(source, member)
     storage.is_big_endian = is_big_endian
 
 
 def _members(source: Source) -> dict[str, ZipInfo]:
     """Every member by its name below the archive's one folder; all of them stored as they are, side by side."""
-    ends = _directory(source)
-    try:
-        with ZipFile(source.file) as archive:
-            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
-    except (BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
-        raise CheckpointError(DAMAGED) from None
+    members, ends = listed_members(source)
     folder = members[0].filename.partition("/")[0] + "/"
     names = {member.filename.removeprefix(folder): member for member in members if member.filename.startswith(folder)}
     if "constants.pkl" in names:
         raise CheckpointError(TORCHSCRIPT)
-    if any(member.compress_type != ZIP_STORED or member.compress_size != member.file_size for member in members):
+    if not are_stored(members, ends):
         raise CheckpointError(f"it is a compressed zip file, which torch.save never writes; {RESAVE}")
-    for member, after in zip(members, [*(member.header_offset for member in members[1:]), ends], strict=True):
-        if member.header_offset + LOCAL.size + member.file_size > after:
-            raise CheckpointError(DAMAGED)
     if len({name.lower() for name in names}) != len(members):  # torch looks names up without regard to case
         raise CheckpointError(NOT_TORCH)
     return names
+
+
+def listed_members(source: Source) -> tuple[list[ZipInfo], int]:
+    """The members of a zip file as they lie in it, and where they end; its directory is held against the file first.
+
+    Raises:
+        CheckpointError: the directory is damaged or too long.
+    """
+    ends = _directory(source)
+    try:
+        with ZipFile(source.file) as archive:
+            return sorted(archive.infolist(), key=lambda member: member.header_offset), ends
+    except (BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        raise CheckpointError(DAMAGED) from None
+
+
+def are_stored(members: Sequence[ZipInfo], ends: int) -> bool:
+    """Whether no member is compressed; raises `CheckpointError` where one of them reaches into the next."""
+    if any(member.compress_type != ZIP_STORED or member.compress_size != member.file_size for member in members):
+        return False
+    for member, after in zip(members, [*(member.header_offset for member in members[1:]), ends], strict=True):
+        if member.header_offset + LOCAL.size + member.file_size > after:
+            raise CheckpointError(DAMAGED)
+    return True
 
 
 def _directory(source: Source) -> int:
@@ -117,7 +134,7 @@ def _directory(source: Source) -> int:
     return int(offset)
 
 
-def _start(source: Source, member: ZipInfo) -> int:
+def start_of(source: Source, member: ZipInfo) -> int:
     """Where the bytes of a member begin, behind its local header; they lie inside the file."""
     header = source.at(member.header_offset, LOCAL.size)
     if len(header) < LOCAL.size:
@@ -130,7 +147,7 @@ def _start(source: Source, member: ZipInfo) -> int:
 
 
 def _content(source: Source, member: ZipInfo) -> bytes:
-    return source.at(_start(source, member), member.file_size)
+    return source.at(start_of(source, member), member.file_size)
 
 
 def _record(source: Source, member: ZipInfo | None, default: str) -> str:

@@ -49,17 +49,38 @@ def inputs_of(contents: Contents, options: Options, beside: Mapping[str, Any], s
         InvalidInput: an option does not fit the weights.
     """
     first, width = _first(contents, options, sample)
-    scaler = _scaler(options)
     if isinstance(first, Embedding) or _says_tokens(options):
         rows = first.num_embeddings if isinstance(first, Embedding) else width
         owner = "the embedding" if isinstance(first, Embedding) else "the LSTM's one-hot input"
-        for useless in given(options, ("features", "static")):
-            refuse(useless, "the model reads tokens: it has no features")
-        if scaler is not None and (scaler.inputs or scaler.static):
-            refuse("scaler", "is about inputs, but the model reads tokens; one of the outputs alone can be given")
-        tokens, entries, notes = _tokens(options, beside, rows, owner)
-        asked = Asked(rows, _vocabulary(tokens, entries), sample=sample, output_scaler=_output_scaling(scaler, options))
-        return Inputs(asked, tokens, entries, notes, rows)
+        return inputs_for(options, beside, sample, rows=rows, owner=owner)
+    return inputs_for(options, beside, sample, width=width)
+
+
+def inputs_for(
+    options: Options,
+    beside: Mapping[str, Any],
+    sample: GivenSample | None,
+    *,
+    rows: int | None = None,
+    width: int = 0,
+    owner: str = "the embedding",
+) -> Inputs:
+    """The same for a model of which it is known what it reads.
+
+    Args:
+        options: what is stated.
+        beside: plain data beside the weights.
+        sample: inputs, and what the training code computed of them.
+        rows: of a model of tokens: how many ids there are.
+        width: of a model of features: how many numbers of a step come in, static ones with them.
+        owner: what has so many rows, for messages.
+
+    Raises:
+        InvalidInput: an option does not fit.
+    """
+    scaler = _scaler(options)
+    if rows is not None:
+        return _token_inputs(options, beside, sample, scaler, rows, owner)
     count = width - len(options.static)
     stated = None if scaler is None else scaler.inputs
     others = options.outputs
@@ -74,6 +95,23 @@ def inputs_of(contents: Contents, options: Options, beside: Mapping[str, Any], s
         sample=sample,
     )
     return Inputs(asked, None, (), () if scaler is None else scaler.notes, count, names)
+
+
+def _token_inputs(
+    options: Options,
+    beside: Mapping[str, Any],
+    sample: GivenSample | None,
+    scaler: scalers.ScalerFile | None,
+    rows: int,
+    owner: str,
+) -> Inputs:
+    for useless in given(options, ("features", "static")):
+        refuse(useless, "the model reads tokens: it has no features")
+    if scaler is not None and (scaler.inputs or scaler.static):
+        refuse("scaler", "is about inputs, but the model reads tokens; one of the outputs alone can be given")
+    tokens, entries, notes = _tokens(options, beside, rows, owner)
+    asked = Asked(rows, _vocabulary(tokens, entries), sample=sample, output_scaler=_output_scaling(scaler, options))
+    return Inputs(asked, tokens, entries, notes, rows)
 
 
 def with_hints(contents: Contents, options: Options, hints: Hints) -> tuple[Options, tuple[str, ...]]:
