@@ -308,6 +308,22 @@ class TestFunctionalModels:
         steps = keras.layers.LSTM(4, return_sequences=True)(x)
         compared(keras.Model(x, keras.layers.Dense(2)(steps[:, -1])), form)
 
+    @pytest.mark.parametrize("operation", ["x + 1", "x * x", "x - x", "softmax", "concatenate", "transpose"])
+    def test_operations_are_refused(self, keras, imported, tmp_path, operation):
+        x = keras.Input((STEPS, STEPS))
+        made = {
+            "x + 1": lambda: x + 1,
+            "x * x": lambda: x * x,
+            "x - x": lambda: x - x,
+            "softmax": lambda: keras.ops.softmax(x, axis=1),
+            "concatenate": lambda: keras.ops.concatenate([x, x], axis=1),
+            "transpose": lambda: keras.ops.transpose(x, (0, 2, 1)),
+        }[operation]()
+        for form in ("keras", "h5"):
+            keras.Model(x, keras.layers.LSTM(3)(made)).save(tmp_path / f"m.{form}")
+            with pytest.raises(CheckpointError, match="its layer '"):
+                imported(tmp_path / f"m.{form}")
+
     def test_states_are_refused(self, keras, imported, tmp_path):
         layers, x = keras.layers, keras.Input((STEPS, FEATURES))
         steps, *state = layers.LSTM(4, return_sequences=True, return_state=True)(x)

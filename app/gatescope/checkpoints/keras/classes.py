@@ -16,6 +16,9 @@ ITEM = "GetItem"
 OPERATIONS = frozenset({COMPARES, ITEM, *COMBINES})
 """What is listed among the layers, but is none."""
 
+OF_OPERATIONS = "keras.src.ops"
+"""How the module of an operation begins, as a `.keras` file states it."""
+
 STORED = {
     "LSTM": "lstm",
     "GRU": "gru",

@@ -10,6 +10,7 @@ filters, chunks, references, and more numbers than the file has bytes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -197,7 +198,8 @@ def limit(size: int) -> None:
         (resource.RLIMIT_CPU, CPU_S + size // CPU_BYTES_PER_S),
     ):
         _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        with contextlib.suppress(ValueError, OSError):  # some systems do not limit the memory of a process
+            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def main(offset: int, size: int, descriptor: int, out: BinaryIO) -> None:

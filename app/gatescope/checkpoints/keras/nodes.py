@@ -13,6 +13,7 @@ from gatescope.checkpoints.keras.classes import (
     COMPARES,
     INPUT,
     MODELS,
+    OF_OPERATIONS,
     OPERATIONS,
     STORED,
     check_builtin,
@@ -240,7 +241,8 @@ def _entry(given: Any) -> dict[str, Any]:
         raise CheckpointError("its configuration lists what is no layer: it is damaged, save the model again")
     kind, name = given["class_name"], entry_name(given)
     check_builtin(given, name, kind)
-    if kind not in STORED and kind not in OPERATIONS:
+    is_operation = str(given.get("module")).startswith(OF_OPERATIONS)  # such as ops.add, which is no Add layer
+    if kind not in OPERATIONS and (is_operation or kind not in STORED):
         raise CheckpointError(refusal(name, kind))
     return given
 
