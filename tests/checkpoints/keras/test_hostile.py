@@ -335,3 +335,18 @@ class TestConfiguration:
         code = {"class_name": "__lambda__", "config": {"code": "aW1wb3J0IG9z", "defaults": None, "closure": None}}
         file = write_keras(tmp_path / "m.keras", sequential(layer("Lambda", "evil", function=code), LSTM), WEIGHTS)
         refused(file, "'evil' is a Lambda, which is not served")
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"class_name": {"a": 1}, "config": {}},
+            sequential(layer("RNN", "r", cell={"class_name": "StackedRNNCells", "config": {"cells": 5}})),
+            sequential(layer("Masking", "m", mask_value={"a": 1}), LSTM),
+            sequential(layer("Masking", "m", mask_value="Dense"), LSTM),
+            sequential({**LSTM, "config": {**LSTM["config"], "activation": {"class_name": [1], "config": "tanh"}}}),
+            sequential(layer("Bidirectional", "b", layer=5)),
+            sequential(layer("TimeDistributed", "t", layer={"class_name": "Dense", "config": []}), LSTM),
+        ],
+    )
+    def test_values_of_another_type_are_refused(self, tmp_path, refused, config):
+        refused(write_keras(tmp_path / "m.keras", config, WEIGHTS), "m.keras: it")

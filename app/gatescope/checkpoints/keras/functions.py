@@ -41,7 +41,7 @@ _LEAKY_RELU = leaky_relu(0.2).name  # of the function; a `LeakyReLU` layer state
 def function_of(config: Configuration, key: str, default: str, major: int, *, in_cell: bool = False) -> str:
     """The function that a layer states under this key; `linear` for none."""
     stated = config.raw(key, default)
-    if isinstance(stated, Mapping) and stated.get("class_name") in _LAYERS:
+    if isinstance(stated, Mapping) and str(stated.get("class_name")) in _LAYERS:
         return _of_layer(config, key, stated)
     if isinstance(stated, Mapping):
         stated = _named(config, key, stated)
@@ -92,10 +92,10 @@ _LAYERS = {"ReLU": relu_of, "LeakyReLU": leaky_relu_of, "ELU": elu_layer_of}
 
 def _of_layer(config: Configuration, key: str, stated: Mapping[str, Any]) -> str:
     """A function that is stated as a layer without weights."""
-    kind, inner, registered = stated["class_name"], stated.get("config"), stated.get("registered_name")
+    kind, inner, registered = str(stated["class_name"]), stated.get("config"), stated.get("registered_name")
     if not isinstance(inner, Mapping) or registered not in (None, kind):
         raise config.refusal(f"has {key} = {kind!r}, a function of one's own, whose code is not in the file")
-    own = Configuration(config.layer, str(kind), inner)
+    own = Configuration(config.layer, kind, inner)
     made = _LAYERS[kind](own)
     own.finish()
     return made

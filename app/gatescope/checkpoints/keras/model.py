@@ -15,7 +15,7 @@ from gatescope.checkpoints.formats.names import printable, quoted
 from gatescope.checkpoints.keras.file import SavedModel, read_model
 from gatescope.checkpoints.keras.layers import translate
 from gatescope.checkpoints.keras.nodes import Given, Node, Nodes, nodes_of
-from gatescope.checkpoints.keras.translation import Translation, Value
+from gatescope.checkpoints.keras.translation import Translation, Value, configuration
 from gatescope.checkpoints.keras.variables import variables_of
 from gatescope.errors import CheckpointError, ManifestError, WeightsError
 from gatescope.pipeline.graph import INPUTS, STATIC, Graph
@@ -71,7 +71,9 @@ def _translated(saved: SavedModel) -> KerasModel:
     made = Translation(
         saved.major,
         held,
-        mask_values=tuple(float(node.stated.get("mask_value", 0.0)) for node in nodes.layers if node.kind == "Masking"),
+        mask_values=tuple(
+            configuration(node).get("mask_value", float, 0.0) for node in nodes.layers if node.kind == "Masking"
+        ),
         scales_inputs=_is_scaled_at_once(nodes),
     )
     values = _inputs(nodes)

@@ -78,7 +78,7 @@ def nodes_of(config: Mapping[str, Any]) -> Nodes:
             circle, or the configuration is damaged.
     """
     kind = config.get("class_name")
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise CheckpointError(
             f"it is {quoted(kind)}, a class of one's own, whose code is not in the file: build the same model with "
             "keras.Sequential or keras.Model(inputs, outputs), and save that"

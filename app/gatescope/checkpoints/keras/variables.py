@@ -31,7 +31,8 @@ def _of(kind: str, stated: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]
     elif kind == "RNN":
         yield from _within("/cell", stated.get("cell"))
     elif kind == "StackedRNNCells":
-        cells = [cell for cell in stated.get("cells", ()) if isinstance(cell, Mapping)]
+        listed = stated.get("cells")
+        cells = [cell for cell in listed if isinstance(cell, Mapping)] if isinstance(listed, list) else []
         for name, cell in zip(numbered([str(cell.get("class_name")) for cell in cells]), cells, strict=True):
             yield from _within(f"/cells/{name}", cell)
     elif kind == "Bidirectional":
