@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 
-.PHONY: install install-all run test test-package test-random test-all check format bench bench-peers train clean
+.PHONY: install install-all run test test-package test-keras test-random test-all check format bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -28,7 +28,7 @@ run: install
 	$(BIN)/gatescope serve
 
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not packaging"
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not packaging and not keras"
 
 # build the wheel, install it, and use it without what it must not need
 test-package: install
@@ -39,7 +39,12 @@ test-random: install
 	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py \
 		tests/pipeline/onnx/test_random_networks.py tests/pipeline/export
 
-test-all: test test-package test-random
+# imports of Keras files beside Keras itself, on its torch backend, which is installed for this alone
+test-keras: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt keras h5py
+	KERAS_BACKEND=torch $(BIN)/pytest -m keras
+
+test-all: test test-package test-keras test-random
 
 check: install
 	$(BIN)/ruff format --check .

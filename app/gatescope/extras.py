@@ -5,6 +5,7 @@ from __future__ import annotations
 EXTRAS = {
     "cli": ("rich", "typer", "yaml"),
     "onnx": ("google", "onnx", "onnxruntime"),
+    "keras": ("h5py",),
     "plot": ("matplotlib",),
     "server": (
         "fastapi",

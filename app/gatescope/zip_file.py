@@ -68,8 +68,8 @@ class StoredZip:
         """The bytes of a member."""
         return self._source.at(self.start(member), member.file_size)
 
-    def check_stored(self, writer: str) -> None:
-        """Refuse what a function of PyTorch, `writer`, never writes.
+    def check_stored(self, writer: str, remedy: str = RESAVE) -> None:
+        """Refuse what a program, `writer`, never writes.
 
         Raises:
             CheckpointError: a member is encrypted or compressed, or members overlap.
@@ -77,7 +77,7 @@ class StoredZip:
         if any(member.flag_bits & _ENCRYPTED for member in self.all):
             raise CheckpointError(f"it is an encrypted zip file, which {writer} never writes")
         if any(member.compress_type != ZIP_STORED or member.compress_size != member.file_size for member in self.all):
-            raise CheckpointError(f"it is a compressed zip file, which {writer} never writes; {RESAVE}")
+            raise CheckpointError(f"it is a compressed zip file, which {writer} never writes; {remedy}")
         begins = [*(member.header_offset for member in self.all[1:]), self._ends]
         for member, after in zip(self.all, begins, strict=True):
             if member.header_offset + LOCAL.size + member.file_size > after:

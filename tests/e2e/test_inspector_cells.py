@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.server.api import recurrent
+from tests.cells.equations import run as run_equations
+from tests.server.api import recurrent, variants
 from tests.server.api.recurrent import equations, fed
 
 ROWS = np.random.default_rng(12).normal(0, 1, (9, 3)).astype(np.float32).tolist()
@@ -139,3 +140,40 @@ def test_the_page_is_accessible_and_fits_its_width(inspector, served, model, sch
     found = Axe().run(page).response["violations"]
     assert [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.fixture(scope="module")
+def of_other_functions(service, tmp_path_factory):
+    root = tmp_path_factory.mktemp("variants")
+    variants.write(root, {"inputs": [variants.ROWS.tolist()]})
+    with service(GATESCOPE_MODELS_DIR=str(root)) as (client, _):
+        yield client
+
+
+STRUCTURES = [
+    ("relu", "output gate", "ot = hard_sigmoid(Wio xt + Who ht−1 + bio + bho)"),
+    ("relu", "cell state", "ct = ft·ct−1 + it·gt"),
+    ("relu", "hidden state", "ht = ot·relu(ct)"),
+    ("before", "candidate", "nt = tanh(Win xt + Whn (rt⊙ht−1) + bin + bhn)"),
+    ("soft", "hidden state", "ht = softsign(Wih xt + Whh ht−1 + bih + bhh)"),
+]
+
+
+@pytest.mark.parametrize(("model", "signal", "structure"), STRUCTURES)
+def test_cells_of_other_functions_are_explained_with_them(inspector, of_other_functions, model, signal, structure):
+    """PyTorch's figure of an LSTM is not shown for them: it says tanh."""
+    page = open_at(inspector, of_other_functions, model=model, unit=2, time=4)
+    assert not page.locator(".cell-diagram").is_visible()
+    button = page.get_by_role("button", name=signal)
+    if button.get_attribute("aria-pressed") != "true":
+        button.click()
+    detail = page.locator(".cell-detail")
+    detail.locator("h3", has_text=re.compile(signal, re.IGNORECASE)).wait_for()
+    assert detail.locator(".structure").inner_text() == structure
+    cell, functions, _ = variants.MODELS[model]
+    zeros = [np.zeros(variants.HIDDEN)] * (2 if cell == "lstm" else 1)
+    rows = variants.ROWS.astype(np.float64)
+    expected = run_equations(cell, functions, rows, [variants.weights(cell)], [zeros])[0]
+    name = signal.replace(" ", "_")
+    symbol = {"output gate": "o", "cell state": "c", "candidate": "n"}.get(signal, "h")
+    assert shown(page, symbol) == pytest.approx(expected[name][0, 0, 4, 2], abs=0.006)

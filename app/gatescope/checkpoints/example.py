@@ -30,6 +30,7 @@ def request(manifest: Manifest, vocabulary: Vocabulary | None) -> dict[str, Any]
     if vocabulary is None:
         raise TypeError("tokens need a vocabulary")
     ids: list[int] = torch.randint(0, len(vocabulary), (steps,), generator=random).tolist()
+    ids = [(each + 1) % len(vocabulary) if each == manifest.input.padding else each for each in ids]
     return {"text": vocabulary.join(ids)} if vocabulary.kind == "characters" else {"inputs": [ids]}
 
 

@@ -18,7 +18,7 @@ from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.structure import infer_manifest
 from gatescope.checkpoints.structure.arrange import refuse
 from gatescope.checkpoints.structure.infer_manifest import Shapes
-from gatescope.checkpoints.structure.inputs import read_as
+from gatescope.checkpoints.structure.inputs import inputs_for
 from gatescope.checkpoints.structure.options import Options, given
 from gatescope.checkpoints.understand import Understood
 from gatescope.errors import CheckpointError, ModuleFailed
@@ -120,8 +120,8 @@ def understand_graph(read: GraphRead, options: Options, sample: GivenSample | No
     described = read.described
     width = _width(described, options)
     config, program, shape = _tried(read, width)
-    owner = f"the table that '{config.input}' looks up" if described.reads_tokens else None
-    inputs = read_as(options, {}, sample, width, owner)
+    rows, owner = width if described.reads_tokens else None, f"the table that '{config.input}' looks up"
+    inputs = inputs_for(options, {}, sample, rows=rows, width=width, owner=owner)
     stated = {"format": read.kind} | config.model_dump(exclude_defaults=True)
     reading = _Reading(stated, _description(read), described.function, config.prediction is not None)
     meant = infer_manifest.of(reading, shape, options, inputs)

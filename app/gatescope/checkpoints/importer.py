@@ -22,6 +22,7 @@ from gatescope.checkpoints import card, example, given_sample, sources, toml
 from gatescope.checkpoints.existing import stored_sample, under
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.graphs import read_graph, understand_graph
+from gatescope.checkpoints.keras.source import KerasSource
 from gatescope.checkpoints.sources import Source
 from gatescope.checkpoints.staging import hidden, made
 from gatescope.checkpoints.structure.contents import Contents
@@ -124,7 +125,9 @@ def import_checkpoint(  # noqa: PLR0913 - what an import is given
     return _create(source, folder, options, given, force=force)
 
 
-def _create(source: Source, folder: Path, options: Options, given: GivenSample | None, *, force: bool) -> Imported:
+def _create(
+    source: Source | KerasSource, folder: Path, options: Options, given: GivenSample | None, *, force: bool
+) -> Imported:
     if options.version in OTHER_NAMES:
         raise InvalidInput.at(Place(("version",), f"'{options.version}' is the name of another part of a model"))
     taken = _taken(source, options, given)
@@ -148,7 +151,13 @@ def _create(source: Source, folder: Path, options: Options, given: GivenSample |
 
 
 def _add(
-    source: Source, folder: Path, options: Options, given: GivenSample | None, *, allow_code: bool, force: bool
+    source: Source | KerasSource,
+    folder: Path,
+    options: Options,
+    given: GivenSample | None,
+    *,
+    allow_code: bool,
+    force: bool,
 ) -> Imported:
     for field in options_given(options, DESCRIBING):
         message = f"model '{folder.name}' is there already: leave this out, or change its {manifest_file.FILE}"
@@ -169,7 +178,7 @@ def _add(
     return _imported(model, version, folder, (*notes, added), request)
 
 
-def _taken(source: Source, options: Options, given: GivenSample | None) -> _Taken:
+def _taken(source: Source | KerasSource, options: Options, given: GivenSample | None) -> _Taken:
     """What a new model is made of."""
     if source.graph is not None:
         graph = read_graph(source.graph, source.path)
@@ -183,7 +192,9 @@ def _taken(source: Source, options: Options, given: GivenSample | None) -> _Take
     return _Taken(meant, (*read.notes, *meant.notes), weights_of(meant.manifest, contents, read.weights))
 
 
-def _further(source: Source, stated: Manifest | ManifestV1, options: Options) -> tuple[_Payload, tuple[str, ...]]:
+def _further(
+    source: Source | KerasSource, stated: Manifest | ManifestV1, options: Options
+) -> tuple[_Payload, tuple[str, ...]]:
     """What a further version of a model is made of, and what is to note."""
     wanted = stated.graph.format if isinstance(stated, Manifest) and stated.graph is not None else None
     if wanted != source.graph:
@@ -191,6 +202,7 @@ def _further(source: Source, stated: Manifest | ManifestV1, options: Options) ->
         raise InvalidInput.at(Place(("name",), f"the model that is there is made of {has}, but the file holds {given}"))
     if source.graph is not None:
         return _GraphContent(source.graph, read_graph(source.graph, source.path).file.content), source.notes
+    source.check(stated, options)
     read = source.read()
     weights, notes = under(stated, read, options)
     return weights, (*read.notes, *notes)

@@ -11,11 +11,13 @@ from gatescope.checkpoints import sources
 from gatescope.checkpoints.formats import checkpoint
 from gatescope.checkpoints.formats.checkpoint import Checkpoint
 from gatescope.checkpoints.graphs import read_graph, understand_graph
+from gatescope.checkpoints.keras.file import SavedModel, is_keras, read_model
+from gatescope.checkpoints.keras.source import KerasSource
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.kinds import CRF, Conv1d, Norm, Other
 from gatescope.checkpoints.structure.options import Options
 from gatescope.checkpoints.understand import Understood, understand
-from gatescope.errors import AppError
+from gatescope.errors import AppError, CheckpointError
 
 OTHERS = (Conv1d, Norm, CRF, Other)
 
@@ -29,7 +31,13 @@ def report(file: Path) -> dict[str, Any]:
     source = sources.find(file)
     if source.graph is not None:
         return _of_graph(source.graph, source.path)
-    read = checkpoint.read(file)
+    keras = KerasSource(file) if is_keras(file) else None
+    try:
+        read = checkpoint.read(file) if keras is None else keras.read()
+    except CheckpointError as error:
+        if keras is None:
+            raise
+        return _of_arrays(read_model(file), str(error))
     contents = Contents.of(read.weights)
     return {
         "parameters": sum(value.numel() for value in read.weights.values()),
@@ -38,7 +46,7 @@ def report(file: Path) -> dict[str, Any]:
         "embeddings": [asdict(table) for table in contents.embeddings],
         "linear_layers": [asdict(layer) for layer in contents.linear_layers],
         "others": [asdict(part) | {"kind": part.kind} for part in contents.parts if isinstance(part, OTHERS)],
-        "import": _import(contents, read),
+        "import": _import(contents, read, keras),
     }
 
 
@@ -58,8 +66,27 @@ def _of_graph(kind: str, file: Path) -> dict[str, Any]:
     }
 
 
-def _import(contents: Contents, read: Checkpoint) -> dict[str, Any]:
-    return _would_be(lambda: understand(contents, read, Options(), None))
+def _of_arrays(saved: SavedModel, refusal: str) -> dict[str, Any]:
+    """What is in a Keras file whose model is not served: its weights as they are stored."""
+    shapes: dict[str, dict[str, list[int]]] = {}
+    for path, values in saved.stored.held.arrays.items():
+        place, _, name = path.rpartition("/")
+        shapes.setdefault(place, {})[name] = list(values.shape)
+    kind = "weights of a Keras layer"
+    return {
+        "parameters": sum(values.size for values in saved.stored.held.arrays.values()),
+        "notes": list(saved.notes),
+        "lstms": [],
+        "embeddings": [],
+        "linear_layers": [],
+        "others": [{"path": path, "shapes": own, "kind": kind, "reason": None} for path, own in shapes.items()],
+        "import": {"refused": refusal},
+    }
+
+
+def _import(contents: Contents, read: Checkpoint, keras: KerasSource | None) -> dict[str, Any]:
+    understood = understand if keras is None else keras.understood
+    return _would_be(lambda: understood(contents, read, Options(), None))
 
 
 def _would_be(understood: Callable[[], Understood]) -> dict[str, Any]:

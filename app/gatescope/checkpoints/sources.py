@@ -15,6 +15,8 @@ from gatescope.checkpoints.formats import checkpoint
 from gatescope.checkpoints.formats.checkpoint import MOST_BYTES, Checkpoint
 from gatescope.checkpoints.given_sample import GivenSample
 from gatescope.checkpoints.graphs import kind_of
+from gatescope.checkpoints.keras.file import is_keras
+from gatescope.checkpoints.keras.source import KerasSource
 from gatescope.checkpoints.structure.arrange import refuse
 from gatescope.checkpoints.structure.contents import Contents
 from gatescope.checkpoints.structure.infer_manifest import EXAMPLES
@@ -23,6 +25,7 @@ from gatescope.checkpoints.structure.options import given as given_options
 from gatescope.checkpoints.understand import NO_HINTS, Understood, understand
 from gatescope.errors import CheckpointError
 from gatescope.pipeline.manifest import Manifest
+from gatescope.pipeline.manifest_v1 import ManifestV1
 from gatescope.source import opened
 
 
@@ -37,6 +40,9 @@ class Source:
     notes: tuple[str, ...] = ()
     graph: str | None = None
     """The format of a graph, which says itself what is computed; None of weights."""
+
+    def check(self, stated: Manifest | ManifestV1, options: Options) -> None:
+        """Weights alone say nothing that a manifest could contradict but their names and shapes."""
 
     def read(self) -> Checkpoint:
         """The weights; raises `CheckpointError`."""
@@ -66,7 +72,7 @@ class Source:
         return Understood(Manifest.model_validate(stated), (), None, self.recipe.notes, sample)
 
 
-def find(path: Path) -> Source:
+def find(path: Path) -> Source | KerasSource:
     """The source at a path: a file, the folder of a run, or a folder that holds one checkpoint.
 
     Raises:
@@ -76,6 +82,8 @@ def find(path: Path) -> Source:
     if recipe is not None:
         return Source(recipe.weights, recipe=recipe)
     found = folders.find(path)
+    if is_keras(found.weights):
+        return KerasSource(found.weights)
     return Source(found.weights, found.hints, notes=found.notes, graph=_graph_kind(found.weights))
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from gatescope.checkpoints.structure.interpret import AmbiguousSample
 
 Checkpoint = Annotated[
-    Path, typer.Argument(help="A .pt, .pth, .ckpt, .bin or .safetensors file, an index of shards, or a run's folder.")
+    Path,
+    typer.Argument(help="A .pt, .pth, .ckpt, .bin, .safetensors, .keras or .h5 file, an index, or a run's folder."),
 ]
 Name = Annotated[str, typer.Option("--name", help="What the model is to be called.")]
 Version = Annotated[str | None, typer.Option("--version", help="The version; the next whole number by default.")]

@@ -117,6 +117,35 @@ class FeatureInputs(Features):
     kind: Literal["features"]
     """`features`."""
 
+    masked: float | None = Field(default=None, allow_inf_nan=False)
+    """The training skipped a step whose numbers, as they are fed, are all this one: a request must leave it out (422).
+    """
+
+    @model_validator(mode="after")
+    def _can_be_masked(self) -> Self:
+        if self.masked is not None and any(feature.categories or feature.period for feature in self.features):
+            raise ValueError("`masked` is compared with numbers, so it goes with features that are numbers only")
+        return self
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether a request may have whatever numbers."""
+        return not self.has_categories and self.masked is None
+
+    def skipped(self, sequence: np.ndarray) -> Place | None:
+        """The first step of a (time, feature) sequence that is masked."""
+        if self.masked is None:
+            return None
+        mean, std = (np.array([getattr(feature, name) for feature in self.features]) for name in ("mean", "std"))
+        fed = ((sequence - mean) / std).astype(np.float32)
+        places = np.flatnonzero((fed == np.float32(self.masked)).all(axis=1))
+        if not len(places):
+            return None
+        message = (
+            f"all its numbers are fed as {self.masked:g}, which marks steps that the model skips: leave the step out"
+        )
+        return Place((int(places[0]),), message)
+
 
 class StaticInputs(Features):
     """The model takes these numbers once for each sequence: (batch, feature)."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gatescope.errors import ManifestError
+from gatescope.errors import InvalidInput, ManifestError, Place
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs, StaticInputs
 from gatescope.pipeline.graph import INPUTS, STATIC, Graph, Look, Run
 from gatescope.pipeline.heads import Head, HeadConfig
@@ -76,6 +77,8 @@ class LayeredPipeline(Pipeline):
         self.runs_in_parts = self.graph.runs_in_parts and all(shape.is_local for shape in shapes)
         self.state_spec = joint_spec([layer.spec for layer in self.graph.recurrent.values()])
         self.horizon_refusal = self._horizon_refusal()
+        skipped = inputs.masked if isinstance(inputs, FeatureInputs) else inputs.padding
+        self._skips = skipped is not None
         self.eval()
 
     @property
@@ -127,12 +130,10 @@ class LayeredPipeline(Pipeline):
 
     def warmup_queries(self) -> list[Query]:
         """A few sequences, alone and together, short and less short: each kernel must be made once."""
-        inputs = self.inputs
-        width, dtype = ([len(inputs.names)], torch.float32) if isinstance(inputs, FeatureInputs) else ([], torch.int64)
-        static = self.static_encoder
+        static, step = self.static_encoder, _ordinary_step(self.inputs)
         return [
             Query(
-                torch.zeros(rows, steps, *width, dtype=dtype),
+                torch.from_numpy(np.repeat(step[None], rows * steps, axis=0).reshape(rows, steps, *step.shape)),
                 torch.full((rows,), steps),
                 static_inputs=None if static is None else torch.zeros(rows, len(static.features)),
                 output=True,
@@ -177,12 +178,20 @@ class LayeredPipeline(Pipeline):
         return made
 
     def _given(self, query: Query, inputs: Tensor | None = None) -> dict[str, Tensor]:
+        if self._skips:
+            self._refuse_skipped(query.inputs if inputs is None else inputs, query.sequence_lengths)
         given = {INPUTS: self.encoder(query.inputs if inputs is None else inputs)}
         if self.static_encoder is not None:
             if query.static_inputs is None:
                 raise TypeError("the model takes static inputs, and the query has none")
             given[STATIC] = self.static_encoder(query.static_inputs)
         return given
+
+    def _refuse_skipped(self, inputs: Tensor, lengths: Tensor) -> None:
+        """Refuse steps that the training skipped; raises `InvalidInput`."""
+        for row, (sequence, length) in enumerate(zip(inputs.numpy(force=True), lengths.tolist(), strict=True)):
+            if (place := self.inputs.skipped(sequence[:length])) is not None:
+                raise InvalidInput.at(Place(("inputs", row, *place.loc), place.message))
 
     def _begin(self, query: Query) -> Mapping[str, State]:
         if query.initial_state is None:
@@ -249,6 +258,8 @@ class LayeredPipeline(Pipeline):
         """A head must predict where the sequence ends; what reads back must not read both ways."""
         if self.task not in ("regression", "next_token"):
             return f"({self.task or 'an LSTM without a head'}) has no prediction that could run on"
+        if isinstance(self.inputs, TokenInputs) and self.inputs.padding is not None:
+            return f"may predict {self.inputs.padding}, its padding, which it does not read"
         shape = self.graph.shapes[self._layer_of[self._first]]
         if shape.sums_up:
             return f"({self.task}) has no prediction that could run on"
@@ -258,6 +269,14 @@ class LayeredPipeline(Pipeline):
         if self.predicts_next_step and not self.runs_in_parts:
             return "reads neighbouring steps: a step added at the end would change those before it"
         return None
+
+
+def _ordinary_step(inputs: FeatureInputs | TokenInputs) -> np.ndarray:
+    """Zeros, or ones where the model skips zeros: (feature,) float32, or () int64."""
+    is_features = isinstance(inputs, FeatureInputs)
+    shape, dtype = ((len(inputs.names),), np.float32) if is_features else ((), np.int64)  # type: ignore[union-attr]
+    zeros = np.zeros(shape, dtype)
+    return zeros if inputs.skipped(zeros[None]) is None else np.ones(shape, dtype)
 
 
 def _shape(inputs: FeatureInputs | TokenInputs, vocabulary_size: int | None) -> Shape:

@@ -77,7 +77,7 @@ class Model:
     def takes_any_numbers(self) -> bool:
         """Whether it is asked with numbers of which it refuses none, and answers each sequence as if it were alone."""
         inputs = self.manifest.input
-        takes_any = isinstance(inputs, FeatureInputs) and not inputs.has_categories and self.vocabulary is None
+        takes_any = isinstance(inputs, FeatureInputs) and inputs.takes_any and self.vocabulary is None
         return takes_any and self.pipeline.rows_are_independent
 
     @property

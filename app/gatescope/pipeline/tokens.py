@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from gatescope.errors import Place
 from gatescope.pipeline.config import Config
 from gatescope.pipeline.vocabulary import Kind, Unknown
 
@@ -39,6 +41,17 @@ class TokenInputs(Config):
 
     lowercase: bool = False
     """Whether a text is lower-cased before it is split."""
+
+    padding: int | None = Field(default=None, ge=0, le=MOST_IDS)
+    """The id that stands for no token: the training skipped it, so a request must leave it out (422)."""
+
+    def skipped(self, sequence: np.ndarray) -> Place | None:
+        """The first id of a (time,) sequence that is the padding."""
+        places = np.flatnonzero(sequence == self.padding) if self.padding is not None else np.empty(0)
+        if not len(places):
+            return None
+        message = f"is {self.padding}, which stands for padding: the model skips it, so leave it out of the sequence"
+        return Place((int(places[0]),), message)
 
     @model_validator(mode="after")
     def _one_source(self) -> TokenInputs:

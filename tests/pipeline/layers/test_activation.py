@@ -66,3 +66,24 @@ def test_prelu_has_one_slope_or_one_a_number(made):
 def test_token_ids_have_no_activation(made):
     with pytest.raises(ManifestError, match="reads numbers"):
         made({"type": "activation", "function": "relu"}, {}, Shape(4, is_ids=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hard_sigmoid", lambda values: (0.2 * values + 0.5).clamp(0, 1)),
+        ("hard_sigmoid(1/6, 0.5)", functional.hardsigmoid),
+        ("leaky_relu(0.3)", lambda values: functional.leaky_relu(values, 0.3)),
+        ("elu(0.5)", lambda values: functional.elu(values, 0.5)),
+        ("linear", lambda values: values),
+    ],
+)
+def test_functions_of_cells_have_numbers_of_their_own(made, ragged, steps, assert_rows, name, expected):
+    values = ragged(4) * 4
+    layer = made({"type": "activation", "function": name}, {}, Shape(4))
+    assert_rows(layer(values, steps=steps), values, expected)
+
+
+def test_a_function_that_nobody_knows_is_refused(made):
+    with pytest.raises(ValueError, match="there is no function 'sparsemax'"):
+        made({"type": "activation", "function": "sparsemax"}, {}, Shape(4))

@@ -88,3 +88,18 @@ def test_probabilities_beside_others_are_none(made):
     shape = Shape(2, is_probability=True, names=("a", "b"))
     assert not made(CONCAT, {}, shape, shape).shape.is_probability
     assert not made(ADD, {}, shape, shape).shape.is_probability
+
+
+def test_the_product_is_that_of_all_values(made, whole, random):
+    values = [values_of(shape, random) for shape in (SEQUENCE, LATE, SEQUENCE)]
+    stated = {"type": "multiply", "inputs": ["one", "two", "three"]}
+    layer = made(stated, {}, SEQUENCE, LATE, SEQUENCE)
+    expected = values[0] * values[1][:, None] * values[2]
+    torch.testing.assert_close(layer(*values, steps=whole), expected)
+    assert layer.shape.width == 2
+    assert not layer.shape.is_local
+
+
+def test_values_of_different_widths_are_not_multiplied(made):
+    with pytest.raises(ManifestError, match=r"layer 'it' multiplies values of different widths: \[2, 3\]"):
+        made({"type": "multiply", "inputs": ["one", "two"]}, {}, SEQUENCE, STATIC)

@@ -79,6 +79,7 @@ def test_a_vector_cannot_be_pooled(made):
     [
         ("sum", lambda forward, reverse: forward + reverse),
         ("mean", lambda forward, reverse: 0.5 * forward + 0.5 * reverse),
+        ("product", lambda forward, reverse: forward * reverse),
         ("max", lambda forward, reverse: torch.where(forward > reverse, forward, reverse)),
         ("forward", lambda forward, _: forward),
         ("reverse", lambda _, reverse: reverse),

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -19,6 +20,7 @@ from safetensors.torch import save
 from gatescope.checkpoints.structure.options import Options
 from gatescope.pipeline.model import Model
 from gatescope.server.repository.repository import Repository
+from tests.checkpoints.keras.files import recurrent, run, sequential, weights_of, write_keras
 
 TINY = "/v1/models/tiny"
 BODY = {"inputs": [[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]]}
@@ -170,6 +172,20 @@ class TestUpload:
         assert_predicts(client, "/v1/models/new", "1", module(INPUTS))
         example = told["examples"][0]["request"]
         assert client.post("/v1/models/new/predict", json=example).status_code == 200
+        assert nothing_left(folder)
+
+    def test_a_keras_file_becomes_a_model(self, client, folder, tmp_path):
+        weights = {"layers/lstm/cell": weights_of("LSTM", 3, 4)}
+        file = write_keras(tmp_path / "m.keras", sequential(recurrent("LSTM", 4, activation="relu")), weights)
+        reply = client.put("/v1/models/keras", content=file.read_bytes(), params={"outputs": "a,b,c,d"})
+        assert reply.status_code == 201, reply.text
+        assert reply.json()["lstm"]["activation"] == "relu"
+        rows = np.random.default_rng(0).normal(0, 1, (5, 3)).astype(np.float32)
+        answer = client.post("/v1/models/keras/predict", json={"inputs": [rows.tolist()]}).json()
+        expected = run("LSTM", rows, weights["layers/lstm/cell"], activation=lambda x: np.maximum(x, 0))[-1]
+        np.testing.assert_allclose(answer["prediction"]["values"][0], expected, atol=1e-6)
+        damaged = file.read_bytes().replace(b"\x89HDF", b"\x89HDX")
+        refused(client.put("/v1/models/other", content=damaged), 422, "CheckpointError")
         assert nothing_left(folder)
 
     def test_safetensors_become_the_next_version_under_the_manifest_that_is_there(self, client, plain, folder):

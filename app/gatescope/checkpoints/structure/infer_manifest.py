@@ -82,7 +82,28 @@ def of(read: Reading, shape: Shapes, options: Options, inputs: Inputs) -> Meanin
     Raises:
         InvalidInput: an option does not fit the layers, or the others.
     """
-    return _Guess(read, shape, options, inputs).made()
+    made, notes = stated(read, shape, options, inputs)
+    return Meaning(validated(made), tuple(notes))
+
+
+def stated(read: Reading, shape: Shapes, options: Options, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
+    """The same manifest before it is checked, and what was guessed."""
+    guess = _Guess(read, shape, options, inputs)
+    return guess.stated(), guess.notes
+
+
+def head_of(read: Reading, shape: Shapes, options: Options, inputs: Inputs) -> tuple[dict[str, Any], list[str]]:
+    """A further head, and what was guessed of it."""
+    guess = _Guess(read, shape, options, inputs)
+    return guess.head(), guess.notes
+
+
+def validated(made: Mapping[str, Any]) -> Manifest:
+    """The manifest; raises `InvalidInput` where its parts do not go together."""
+    try:
+        return Manifest.model_validate(made)
+    except ValidationError as error:
+        refuse("task", first_problem(error))
 
 
 @dataclass(frozen=True)
@@ -110,7 +131,8 @@ class _Guess:
         """What the model is asked with."""
         return self.inputs.asked
 
-    def made(self) -> Meaning:
+    def stated(self) -> dict[str, Any]:
+        """The manifest."""
         stated: dict[str, Any] = {
             "format": 2,
             "description": self.options.description or self.read.description,
@@ -120,7 +142,7 @@ class _Guess:
         if self.options.static and self.read.own_width is None:
             stated["static"] = {"features": _scaled(self.options.static, self.asked.static_scaler)}
         if self.read.predicts:
-            stated["heads"] = [self._head()]
+            stated["heads"] = [self.head()]
         elif useless := given(self.options, _OF_A_HEAD):
             refuse(useless[0], "is about a prediction, but there is none: " + (self.read.notes or ("no head",))[-1])
         if self.read.ignored:
@@ -130,10 +152,7 @@ class _Guess:
             stated["not_computed"] = [dict(zip(keys, each, strict=True)) for each in self.read.not_computed]
         if not self.read.is_verified:
             stated["examples"] = EXAMPLES
-        try:
-            return Meaning(Manifest.model_validate(stated), tuple(self.notes))
-        except ValidationError as error:
-            refuse("task", first_problem(error))
+        return stated
 
     def _own_inputs(self) -> dict[str, Any]:
         """The recurrent layer's own inputs, where what stands before it is not computed."""
@@ -150,7 +169,8 @@ class _Guess:
             self._say("Features", _some(names), "--features a,b,… for their names")
         return {"kind": "features", "features": _scaled(names, self.asked.scaler)}
 
-    def _head(self) -> dict[str, Any]:
+    def head(self) -> dict[str, Any]:
+        """What is predicted."""
         task, width = self._task(), self.shape.gives
         head: dict[str, Any] = {"task": task}
         if task in {"regression", "quantile"}:

@@ -49,37 +49,38 @@ def inputs_of(contents: Contents, options: Options, beside: Mapping[str, Any], s
         InvalidInput: an option does not fit the weights.
     """
     first, width = _first(contents, options, sample)
-    if isinstance(first, Embedding):
-        return read_as(options, beside, sample, first.num_embeddings, "the embedding")
-    owner = "the LSTM's one-hot input" if _says_tokens(options) else None
-    return read_as(options, beside, sample, width, owner)
+    if isinstance(first, Embedding) or _says_tokens(options):
+        rows = first.num_embeddings if isinstance(first, Embedding) else width
+        owner = "the embedding" if isinstance(first, Embedding) else "the LSTM's one-hot input"
+        return inputs_for(options, beside, sample, rows=rows, owner=owner)
+    return inputs_for(options, beside, sample, width=width)
 
 
-def read_as(
-    options: Options, beside: Mapping[str, Any], sample: GivenSample | None, width: int, owner: str | None
+def inputs_for(
+    options: Options,
+    beside: Mapping[str, Any],
+    sample: GivenSample | None,
+    *,
+    rows: int | None = None,
+    width: int = 0,
+    owner: str = "the embedding",
 ) -> Inputs:
-    """What a model is asked with that reads so many numbers a step, or one token of so many.
+    """The same for a model of which it is known what it reads.
 
     Args:
         options: what is stated.
-        beside: what the checkpoint holds beside weights.
+        beside: plain data beside the weights.
         sample: inputs, and what the training code computed of them.
-        width: how many numbers, or tokens, there are.
-        owner: of the tokens, as messages call it; None of numbers.
+        rows: of a model of tokens: how many ids there are.
+        width: of a model of features: how many numbers of a step come in, static ones with them.
+        owner: what has so many rows, for messages.
 
     Raises:
         InvalidInput: an option does not fit.
     """
     scaler = _scaler(options)
-    if owner is not None:
-        for useless in given(options, ("features", "static")):
-            refuse(useless, "the model reads tokens: it has no features")
-        if scaler is not None and (scaler.inputs or scaler.static):
-            refuse("scaler", "is about inputs, but the model reads tokens; one of the outputs alone can be given")
-        tokens, entries, notes = _tokens(options, beside, width, owner)
-        known = _vocabulary(tokens, entries)
-        asked = Asked(width, known, sample=sample, output_scaler=_output_scaling(scaler, options))
-        return Inputs(asked, tokens, entries, notes, width)
+    if rows is not None:
+        return _token_inputs(options, beside, sample, scaler, rows, owner)
     count = width - len(options.static)
     stated = None if scaler is None else scaler.inputs
     others = options.outputs
@@ -94,6 +95,23 @@ def read_as(
         sample=sample,
     )
     return Inputs(asked, None, (), () if scaler is None else scaler.notes, count, names)
+
+
+def _token_inputs(
+    options: Options,
+    beside: Mapping[str, Any],
+    sample: GivenSample | None,
+    scaler: scalers.ScalerFile | None,
+    rows: int,
+    owner: str,
+) -> Inputs:
+    for useless in given(options, ("features", "static")):
+        refuse(useless, "the model reads tokens: it has no features")
+    if scaler is not None and (scaler.inputs or scaler.static):
+        refuse("scaler", "is about inputs, but the model reads tokens; one of the outputs alone can be given")
+    tokens, entries, notes = _tokens(options, beside, rows, owner)
+    asked = Asked(rows, _vocabulary(tokens, entries), sample=sample, output_scaler=_output_scaling(scaler, options))
+    return Inputs(asked, tokens, entries, notes, rows)
 
 
 def with_hints(contents: Contents, options: Options, hints: Hints) -> tuple[Options, tuple[str, ...]]:

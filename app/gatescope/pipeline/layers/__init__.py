@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gatescope.pipeline.layers.activation import ActivationConfig, PReLUConfig
-from gatescope.pipeline.layers.combine import AddConfig, ConcatConfig
+from gatescope.pipeline.layers.combine import AddConfig, ConcatConfig, MultiplyConfig
 from gatescope.pipeline.layers.convolution import Conv1dConfig
 from gatescope.pipeline.layers.crf import CRFConfig
 from gatescope.pipeline.layers.linear import LinearConfig
@@ -33,6 +33,7 @@ LayerConfig = Annotated[
     | DirectionsConfig
     | ConcatConfig
     | AddConfig
+    | MultiplyConfig
     | CRFConfig,
     Field(discriminator="type"),
 ]

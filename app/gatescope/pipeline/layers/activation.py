@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn import functional
 
+from gatescope.cells import function_named
 from gatescope.pipeline.layers.layer import Layer, LayerConfig, Shape, Steps, Weights, parameter
 
-Function = Literal[
+Function = Literal[  # those that are known by their name alone
     "relu",
     "relu6",
     "leaky_relu",
@@ -60,13 +62,22 @@ assert FUNCTIONS.keys() == set(get_args(Function))  # noqa: S101 - the two lists
 _PROBABILITIES = frozenset({"softmax", "sigmoid"})
 
 
+def _applied(name: str) -> Callable[[Tensor], Tensor]:
+    return FUNCTIONS[name] if name in FUNCTIONS else function_named(name).apply
+
+
+def _known(name: str) -> str:
+    _applied(name)
+    return name
+
+
 class ActivationConfig(LayerConfig):
-    """A function of `torch.nn.functional`, with its default arguments."""
+    """A function of `torch.nn.functional`, with its default arguments, or one that a cell may have."""
 
     type: Literal["activation"]
     """`activation`."""
 
-    function: Function
+    function: Annotated[str, AfterValidator(_known)]
     """Its name: `relu`, `tanh`, `softplus`, …; `l2_norm` divides the numbers of a step by their Euclidean norm."""
 
     def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
@@ -104,9 +115,9 @@ class PReLU(Layer):
 class Activation(Layer):
     """(…, width) -> (…, width)."""
 
-    def __init__(self, function: Function, shape: Shape) -> None:
+    def __init__(self, function: str, shape: Shape) -> None:
         super().__init__()
-        self._function, self.shape = FUNCTIONS[function], shape
+        self._function, self.shape = _applied(function), shape
 
     def forward(self, *values: Tensor, steps: Steps) -> Tensor:  # noqa: ARG002 - each step for itself
         """The function of each number, or of each step."""

@@ -1,9 +1,13 @@
-"""`concat` and `add`: several values side by side, or their sum; a vector stands at every step of a sequence."""
+"""`concat`, `add` and `multiply`: several values side by side, their sum or product.
+
+A vector stands at every step of a sequence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -42,13 +46,29 @@ class AddConfig(LayerConfig):
 
     def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
         """The layer."""
-        self.check_numbers(given)
-        widths = {shape.width for shape in given}
-        if len(widths) > 1:
-            raise ManifestError(f"layer '{self.name}' adds values of different widths: {sorted(widths)}")
-        directions = {shape.directions for shape in given}
-        whole = _joined(given).numbered(self.name, *widths)
-        return Add(replace(whole, directions=directions.pop() if len(directions) == 1 else 1))
+        return Fold(torch.add, _folded(self, given, "adds"))
+
+
+class MultiplyConfig(LayerConfig):
+    """The product of the values, which are equally wide: one gates the other."""
+
+    type: Literal["multiply"]
+    """`multiply`."""
+
+    def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
+        """The layer."""
+        return Fold(torch.mul, _folded(self, given, "multiplies"))
+
+
+def _folded(config: LayerConfig, given: Sequence[Shape], verb: str) -> Shape:
+    """What equally wide values give together, number by number."""
+    config.check_numbers(given)
+    widths = {shape.width for shape in given}
+    if len(widths) > 1:
+        raise ManifestError(f"layer '{config.name}' {verb} values of different widths: {sorted(widths)}")
+    directions = {shape.directions for shape in given}
+    whole = _joined(given).numbered(config.name, *widths)
+    return replace(whole, directions=directions.pop() if len(directions) == 1 else 1)
 
 
 class Concat(Layer):
@@ -63,19 +83,16 @@ class Concat(Layer):
         return torch.cat(_aligned(values, steps), dim=-1)
 
 
-class Add(Layer):
-    """(…, width) each -> (…, width)."""
+class Fold(Layer):
+    """(…, width) each -> (…, width): their sum, or another function of two after another."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], shape: Shape) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self._function = shape, function
 
     def forward(self, *values: Tensor, steps: Steps) -> Tensor:
-        """The sum."""
-        first, *others = _aligned(values, steps)
-        for other in others:
-            first = first + other
-        return first
+        """The values put together, number by number."""
+        return reduce(self._function, _aligned(values, steps))
 
 
 def _joined(given: Sequence[Shape]) -> Shape:

@@ -46,8 +46,8 @@ class DirectionsConfig(LayerConfig):
     type: Literal["directions"]
     """`directions`."""
 
-    how: Literal["sum", "mean", "max", "forward", "reverse", "swap"]
-    """`sum`, `mean`, `max` of both; `forward` or `reverse` alone; `swap`: the reverse direction first."""
+    how: Literal["sum", "mean", "product", "max", "forward", "reverse", "swap"]
+    """`sum`, `mean`, `product`, `max` of both; `forward` or `reverse` alone; `swap`: the reverse direction first."""
 
     def build(self, weights: Weights, given: Sequence[Shape]) -> Layer:  # noqa: ARG002 - it has no weights
         """The layer."""
@@ -112,6 +112,7 @@ _POOLS: dict[str, Callable[[Tensor, Steps], Tensor]] = {
 _MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sum": torch.add,
     "mean": lambda forward, reverse: (forward + reverse) / _BOTH,
+    "product": torch.mul,
     "max": torch.maximum,
     "forward": lambda forward, reverse: forward,  # noqa: ARG005 - the other half is dropped
     "reverse": lambda forward, reverse: reverse,  # noqa: ARG005 - likewise

@@ -51,6 +51,8 @@ def future_inputs_of(request: PredictRequest, model: Model, sequences: int) -> T
     order = column_order(request, model)
     rows = rows if order is None else np.ascontiguousarray(rows[..., order])
     place = _unknown_future(rows, names, fed_back) or unknown_category(list(rows), inputs)
+    if place is None and inputs.masked is not None:
+        place = _skipped(rows, inputs)
     if place is not None:
         *within, feature = place.loc
         sent = feature if order is None else order[int(feature)]
@@ -63,6 +65,14 @@ def _check_future_shape(future: np.ndarray, horizon: int, sequences: int) -> Non
         refuse(f"has a batch of {len(future)}, but there are {sequences} sequences", "future_inputs")
     if future.shape[1] != horizon:
         refuse(f"has {future.shape[1]} steps, but the horizon is {horizon}", "future_inputs")
+
+
+def _skipped(future: np.ndarray, inputs: FeatureInputs) -> Place | None:
+    """The first step that the training skipped; its place is (row, step, feature)."""
+    for row, steps in enumerate(future):
+        if (place := inputs.skipped(steps)) is not None:
+            return Place((row, *place.loc, 0), place.message)
+    return None
 
 
 def _unknown_future(future: np.ndarray, names: list[str], fed_back: dict[int, int]) -> Place | None:

@@ -31,11 +31,14 @@ def sequences_of(request: PredictRequest, model: Model, limits: Limits) -> list[
     if request.inputs is not None and request.text is not None:
         refuse("give either 'inputs' or 'text', not both", "text")
     if request.text is not None:
-        return _encode(request, model, limits)
+        sequences = _encode(request, model, limits)
+        _check_skipped(sequences, request, model)
+        return sequences
     sequences = _cut(request)
     if order is not None:
         sequences = [sequence[:, order] for sequence in sequences]
     _check_categories(sequences, request, model, order)
+    _check_skipped(sequences, request, model)
     return sequences
 
 
@@ -149,6 +152,14 @@ def _check_categories(
     if (place := unknown_category(sequences, inputs)) is not None:
         row, step, feature = place.loc
         refuse(place.message, *place_of(request, row, step, feature if order is None else order[int(feature)]))
+
+
+def _check_skipped(sequences: list[np.ndarray], request: PredictRequest, model: Model) -> None:
+    """Refuse steps that the training skipped."""
+    for row, sequence in enumerate(sequences):
+        if (place := model.manifest.input.skipped(sequence)) is not None:
+            within = place.loc if request.inputs is not None else ()
+            refuse(place.message, *place_of(request, row, *within))
 
 
 def unknown_category(sequences: Sequence[np.ndarray], inputs: FeatureInputs) -> Place | None:

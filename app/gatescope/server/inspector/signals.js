@@ -16,7 +16,8 @@
  */
 export function cellOf(info, module) {
   const own = info.modules.find(({ name }) => name === module) ?? info;
-  const cell = own.activation ? `${own.cell} of other functions` : own.cell; // the figure and its numbers are PyTorch's
+  const { activation } = own.spec ?? own.lstm;
+  const cell = activation ? `${own.cell} of other functions` : own.cell; // the figure and its numbers are PyTorch's
   return { cell, signals: own.signals.filter((signal) => !signal.on_request) };
 }
 
