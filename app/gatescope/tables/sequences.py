@@ -67,6 +67,8 @@ class Sequences:
     observed: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
     """Outputs that are columns and no features, (time,) of each sequence; NaN where nothing was measured."""
     notes: tuple[str, ...] = ()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """Feature or output -> the column that it is."""
 
     @property
     def horizon(self) -> int:
@@ -129,7 +131,7 @@ class _Interpreter:
             ids,
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
-        return replace(made, notes=tuple(dict.fromkeys(self.notes)))
+        return replace(made, notes=tuple(dict.fromkeys(self.notes)), mapping={**self.features, **self.outputs})
 
     def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
         """Feature -> column, and output -> column where it is there."""

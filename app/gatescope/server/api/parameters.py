@@ -79,6 +79,14 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
 }
 """Of the query of a look at a stored trace: the type and the meaning of each."""
 
+TABLE = {
+    "map": "Which columns are which features: `load=demand_mw,temperature=t`.",
+    "timestamps": "The column of times; it is looked for by default.",
+    "id": "The column that tells sequences apart.",
+    "day_first": "`true` or `false`: what comes first in dates such as 03/04/2020.",
+}
+"""Of the query of a table."""
+
 HEADERS: dict[str, dict[str, Any]] = {
     REQUEST_ID: {
         "name": REQUEST_ID,
@@ -107,6 +115,11 @@ def of_upload(path: str) -> list[dict[str, Any]]:
         for name, description in UPLOAD.items()
         if f"{{{name}}}" not in path
     ]
+
+
+def of_table() -> list[dict[str, Any]]:
+    """The query of a table, as OpenAPI describes it."""
+    return [_in_query(name, _TEXT, description) for name, description in TABLE.items()]
 
 
 def of_values() -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from gatescope.server.api.schema.replies import (
     StepReply,
     StoredTraceInfo,
     StoredTraceReply,
+    TablePreview,
     TraceReply,
     TraceValuesReply,
     UploadReply,
@@ -42,7 +43,7 @@ from gatescope.server.api.schema.requests import (
     StoreTraceRequest,
     TraceRequest,
 )
-from gatescope.server.api.v1 import admin, explain, models, predict, sessions, stream, traces
+from gatescope.server.api.v1 import admin, explain, models, predict, sessions, stream, tables, traces
 from gatescope.server.api.v2 import infer, message, metadata, repository, statistics
 from gatescope.server.api.v2.schemas import InferReply, InferRequest
 
@@ -119,6 +120,16 @@ ROUTES: tuple[Route, ...] = (
             "explain",
             ExplainRequest,
             ExplainReply,
+            computes=True,
+        )
+    ),
+    *_of_model(
+        Route(
+            "POST",
+            "/v1/models/{name}/tables",
+            tables.preview_table,
+            "predict",
+            writes=TablePreview,
             computes=True,
         )
     ),
@@ -287,6 +298,10 @@ def _request(route: Route) -> dict[str, Any] | None:
     if route.endpoint is admin.upload:
         file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
+    if route.endpoint is tables.preview_table:
+        text, binary = {"type": "string"}, {"type": "string", "format": "binary"}
+        content = {kind: {"schema": text if kind.startswith("text/") else binary} for kind in tables.FORMATS}
+        return {"requestBody": {"required": True, "content": content}, "parameters": parameters.of_table()}
     if route.endpoint is traces.get_trace_values:
         return {"parameters": parameters.of_values()}
     if route.reads is None:

@@ -479,6 +479,35 @@ class ModelInfo(BaseModel):
     examples: list[ExampleInfo] = []
 
 
+class TableProblem(BaseModel):
+    """What is wrong with a table, and where."""
+
+    message: str
+    row: int | None = Field(default=None, description="counted from 0, without the lines of names; null of no one row")
+    column: str | None = None
+
+
+class PreviewedSequence(BaseModel):
+    """One sequence of a table."""
+
+    id: str | None = Field(description="null where the table is one sequence")
+    time_steps: int
+    first: str | float | None = Field(description="its first time; null of a table without times")
+    last: str | float | None
+
+
+class TablePreview(BaseModel):
+    """What a table means to a model."""
+
+    columns: list[str]
+    mapping: dict[str, str] = Field(default={}, description="feature or output -> the column that it is")
+    sequences: list[PreviewedSequence] = []
+    horizon: int = Field(default=0, description="rows at the end that lack every output: further steps")
+    notes: list[str] = Field(default=[], description="what was found and changed on the way, a sentence each")
+    problems: list[TableProblem] = Field(default=[], description="what keeps it from being read, the first of it")
+    request: dict[str, Any] | None = Field(default=None, description="the predict body; null where there are problems")
+
+
 class UploadReply(ModelInfo):
     """The version that an upload made."""
 

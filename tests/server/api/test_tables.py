@@ -1,0 +1,82 @@
+"""`POST …/tables`: what a table means to a model, and the request that it becomes."""
+
+import io
+
+import pandas as pd
+import pytest
+
+PATH = "/v1/models/forecaster/tables"
+ROWS = "time,Level (m),hour\n2024-01-01T00:00,10,0\n2024-01-01T01:00,11,1\n2024-01-01T02:00,12,2\n"
+
+
+def preview(client, content, kind="text/csv", path=PATH, status=200, **query):
+    reply = client.post(path, content=content, headers={"Content-Type": kind}, params=query)
+    assert reply.status_code == status, reply.text
+    return reply.json()
+
+
+def test_a_table_becomes_a_request_that_is_answered(client):
+    told = preview(client, ROWS)
+    assert told["columns"] == ["time", "Level (m)", "hour"]
+    assert told["mapping"] == {"level": "Level (m)", "hour": "hour"}
+    first, last = "2024-01-01T00:00:00", "2024-01-01T02:00:00"
+    assert told["sequences"] == [{"id": None, "time_steps": 3, "first": first, "last": last}]
+    assert told["problems"] == []
+    assert told["request"] == {"inputs": [[[10, 0], [11, 1], [12, 2]]], "columns": ["level", "hour"]}
+    assert client.post("/v1/models/forecaster/predict", json=told["request"]).status_code == 200
+
+
+def test_rows_without_a_target_are_a_horizon(client):
+    told = preview(client, ROWS + "2024-01-01T03:00,,3\n")
+    assert told["horizon"] == 1
+    reply = client.post("/v1/models/forecaster/predict", json=told["request"])
+    assert reply.status_code == 200, reply.text
+    assert len(reply.json()["prediction"]["values"][0]) == 1
+
+
+def test_a_problem_is_told_with_its_cell(client):
+    told = preview(client, ROWS.replace(",11,", ",x,"))
+    assert told["request"] is None
+    (problem,) = told["problems"]
+    assert (problem["row"], problem["column"]) == (1, "Level (m)")
+    assert "line 3, column 'Level (m)': 'x' is not a number" in problem["message"]
+
+
+def test_a_missing_column_is_told_with_what_maps_it(client):
+    told = preview(client, "stage,hour\n1,2\n")
+    assert "--map level=stage" in told["problems"][0]["message"]
+    assert preview(client, "stage,hour\n1,2\n", map="level=stage")["request"]["inputs"] == [[[1, 2]]]
+
+
+def test_parquet_is_read(client):
+    file = io.BytesIO()
+    pd.DataFrame({"hour": [0.0, 1.0], "level": [10.0, 11.0]}).to_parquet(file)
+    told = preview(client, file.getvalue(), "application/vnd.apache.parquet")
+    assert told["request"]["inputs"] == [[[10, 0], [11, 1]]]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"map": "level"}, "FEATURE=COLUMN"),
+        ({"day_first": "maybe"}, "true or false"),
+        ({"ids": "x"}, "did you mean 'id'"),
+    ],
+)
+def test_a_query_that_cannot_be_is_refused(client, query, message):
+    assert message in preview(client, ROWS, status=422, **query)["detail"]
+
+
+def test_another_format_is_refused(client):
+    assert "text/csv" in preview(client, "{}", "application/json", status=415)["detail"]
+
+
+def test_a_model_of_tokens_has_no_tables(client):
+    assert "reads tokens" in preview(client, ROWS, path="/v1/models/letters/tables", status=422)["detail"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x01", b'"' * 1000, b"a" * 100_000, b",\n" * 50_000])
+def test_what_is_no_table_is_a_problem_and_no_failure(client, content):
+    told = preview(client, content)
+    assert told["request"] is None
+    assert len(told["problems"]) == 1
