@@ -52,3 +52,10 @@ def test_future_inputs_are_matched_by_name_too(client, week):
     reordered = future[future.columns[::-1]]
     found = client.predict("demand", known, horizon=2, future_inputs=reordered).values
     np.testing.assert_array_equal(found, expected)
+
+
+def test_times_and_ids_come_back(client, week):
+    hours = [f"2000-06-05T{hour:02}:00:00" for hour in range(20)]
+    found = client.predict("demand", [week.head(20)], timestamps=[hours], ids=["England"])
+    assert (found.ids, found.timestamps) == (["England"], [hours])
+    assert found.prediction_timestamps[0][-1] == "2000-06-05T20:00:00"

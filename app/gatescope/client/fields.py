@@ -28,6 +28,9 @@ class Chunk(TypedDict, total=False):
     text: str | Sequence[str] | None
     layout: Literal["batch_time_feature", "time_batch_feature"]
     columns: Sequence[str] | None
+    timestamps: Sequence[Any] | None
+    ids: Sequence[str] | None
+    observed: Mapping[str, Any] | None
     sequence_lengths: Array | None
     outputs: Sequence[Output] | None
     module: str | None

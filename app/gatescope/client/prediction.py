@@ -113,6 +113,15 @@ class Prediction:
     """Each sequence's state at its own last step; the `initial_state` of what comes next. Of several recurrent modules
     by name."""
 
+    ids: list[str] | None = None
+    """What the sequences are called, as the request has it."""
+
+    timestamps: list[list[str | float]] | None = None
+    """Of the steps, as the request has them, carried on over a horizon."""
+
+    prediction_timestamps: list[Any] | None = None
+    """When each value is for: a list for each sequence, or a time for each where it has one prediction."""
+
     heads: Mapping[str, Head] = field(default_factory=dict)
     """What the heads behind the first said, by name."""
 
@@ -135,6 +144,9 @@ class Prediction:
             probabilities=prediction.get("probabilities"),
             text=prediction.get("text"),
             tokens=said.get("tokens"),
+            ids=said.get("ids"),
+            timestamps=said.get("timestamps"),
+            prediction_timestamps=prediction.get("timestamps"),
             output=said.get("output"),
             final_state=None if state is None else state_of(state),
             heads={name: Head.of(each) for name, each in said.get("heads", {}).items()},

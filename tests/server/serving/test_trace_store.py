@@ -21,7 +21,7 @@ from gatescope.server.serving import recording, trace_store, tuning
 from gatescope.server.serving.bins import Bins
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.local import LocalEngine
-from gatescope.server.serving.stored import OVERHEAD_BYTES, View
+from gatescope.server.serving.stored import OVERHEAD_BYTES, Told, View
 from gatescope.server.serving.trace_store import Traces
 from gatescope.state import State
 
@@ -64,7 +64,7 @@ async def serving(folder, most_bytes=MUCH, idle_timeout_s=60.0, clock=None):
     store = Traces(most_bytes, idle_timeout_s, **now)
 
     async def keep(query, *, timeout_s=20.0, at_once=MUCH):
-        return await store.record(engine, model, query, None, at_once, Deadline.after(timeout_s))
+        return await store.record(engine, model, query, Told(), at_once, Deadline.after(timeout_s))
 
     try:
         yield SimpleNamespace(store=store, keep=keep, model=model, engine=engine)

@@ -13,9 +13,11 @@ from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES,
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Request
 from gatescope.server.api.notes import notes_of
+from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.elements import INPUTS
 from gatescope.server.api.schema.requests import DEFAULT_LAYOUT, PredictRequest
 from gatescope.server.api.schema.shapes import Expected
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.server.serving.stored import Note
 
 Schema = TypeVar("Schema", bound=PredictRequest)
@@ -31,6 +33,8 @@ class ReadQuery(NamedTuple, Generic[Schema]):
     """The request itself; without `inputs` where a template read them."""
     notes: tuple[Note, ...] = ()
     """What was assumed when it was read."""
+    labels: RowLabels = NO_LABELS
+    """What it says about its sequences."""
 
 
 class QueryReader(Generic[Schema]):
@@ -74,6 +78,7 @@ class QueryReader(Generic[Schema]):
         asked = self._decode(content, reader, model, limits)
         said = asked.request
         is_plain = not asked.query.is_ragged and said.layout == DEFAULT_LAYOUT and said.columns is None
+        is_plain = is_plain and asked.labels == NO_LABELS
         if is_plain and len(key) <= MAX_KEY_BYTES and reader.is_template(key):
             without_inputs = said.model_copy(update={"inputs": None})
             largest = query.expected(model).doubles.get(INPUTS)
@@ -84,4 +89,5 @@ class QueryReader(Generic[Schema]):
         expected: Expected = query.expected(model).within(limits)
         request = body.decode(content, reader, self._schema, expected)
         stated, tokens = self._to_query(request, model, limits), sequences.tokens_of(request, model)
-        return ReadQuery(stated, tokens, request, notes_of(request, model, tokens))
+        labels = labels_of(request, stated.sequence_lengths.tolist(), model)
+        return ReadQuery(stated, tokens, request, notes_of(request, model, tokens), labels)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from gatescope.pipeline.model import Model
+from gatescope.pipeline.pipeline import predicts_next_step
 from gatescope.pipeline.query import Answer, Prediction
 from gatescope.selection import Selection
 from gatescope.server.api import codecs, offload
@@ -22,6 +23,7 @@ from gatescope.server.api.notes import with_unverified
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp, carried_on
 from gatescope.server.serving.stored import Note
 from gatescope.state import State
 
@@ -37,6 +39,8 @@ class Said(NamedTuple):
     """What a model of tokens read."""
     notes: Sequence[Note] = ()
     """What was assumed when it was read."""
+    labels: RowLabels = NO_LABELS
+    """What it says about its sequences."""
     begun: State | None = None
     """Where its sequences began, of a model with several recurrent modules that is traced."""
 
@@ -47,7 +51,8 @@ NOTHING = Said()
 def of_request(asked: ReadQuery[Any], model: Model) -> Said:
     """What the reply to this request tells of it."""
     is_joint = asked.query.trace is not None and states.has_several_modules(model)
-    return Said(asked.tokens, asked.notes, states.begun(asked.query, model) if is_joint else None)
+    begun = states.begun(asked.query, model) if is_joint else None
+    return Said(asked.tokens, asked.notes, asked.labels, begun)
 
 
 def prediction(answer: Answer, model: Model, said: Said = NOTHING) -> Fields:
@@ -59,12 +64,19 @@ def _answered(answer: Answer, model: Model, said: Said, *, predicts: bool) -> Fi
     """The same; `predicts` says whether a prediction stands here, or further on."""
     fields = _about(model, said.notes, predicts=predicts)
     lengths = fields["sequence_lengths"] = answer.sequence_lengths.tolist()
+    if said.labels.ids is not None:
+        fields["ids"] = said.labels.ids
+    if said.labels.timestamps is not None:
+        fields["timestamps"] = said.labels.extended(answer.horizon).timestamps
+    if said.labels.observed is not None:
+        fields["observed"] = said.labels.observed
     if said.tokens is not None:
         fields["tokens"] = _with_written(said.tokens, answer, model)
     if answer.prediction is not None:
-        fields["prediction"] = _prediction(answer.prediction, answer, model, None)
+        fields["prediction"] = _prediction(answer.prediction, answer, model, None, said.labels)
     if answer.heads is not None:
-        fields["heads"] = {name: _prediction(each, answer, model, name) for name, each in answer.heads.items()}
+        heads = answer.heads.items()
+        fields["heads"] = {name: _prediction(each, answer, model, name, said.labels) for name, each in heads}
     if answer.output is not None:
         fields["output"] = ragged(answer.output.numpy(), lengths)
     if answer.final_state is not None:
@@ -229,15 +241,19 @@ def _with_written(tokens: list[list[str]], answer: Answer, model: Model) -> list
     ]
 
 
-def _prediction(prediction: Prediction, answer: Answer, model: Model, name: str | None) -> Fields:
+def _prediction(
+    prediction: Prediction, answer: Answer, model: Model, name: str | None, labels_said: RowLabels
+) -> Fields:
     """What the head of this name says, or the first one."""
     cut = _cutter(prediction)
     fields: Fields = {"values": cut(prediction.values)}
-    if prediction.choices is None:
-        return fields
     head = model.pipeline.head if name is None else model.pipeline.heads[name]
     if head is None:
         raise TypeError("a model without a head predicts nothing")
+    if (stamps := _predicted_at(prediction, answer, labels_said, shifts=predicts_next_step(head.config))) is not None:
+        fields["timestamps"] = stamps
+    if prediction.choices is None:
+        return fields
     labels = model.labels if name is None else model.labels_of(name)
     chosen = _chosen(prediction.choices, prediction.steps)
     fields["labels"] = [_named(row, labels) for row in chosen]
@@ -247,6 +263,21 @@ def _prediction(prediction: Prediction, answer: Answer, model: Model, name: str 
     if answer.horizon and model.vocabulary is not None and model.reads_text:
         fields["text"] = [model.vocabulary.join(row) for row in chosen]
     return fields
+
+
+def _predicted_at(
+    prediction: Prediction, answer: Answer, labels: RowLabels, *, shifts: bool
+) -> list[list[Stamp]] | list[Stamp] | None:
+    """When each value is for: a list for each sequence, or a time for each; None where the request has no times."""
+    if labels.timestamps is None:
+        return None
+    further = answer.horizon or int(shifts)
+    rows = [[*row, *carried_on(row, further)] for row in labels.timestamps]
+    if any(len(row) == len(known) for row, known in zip(rows, labels.timestamps, strict=True)) and further:
+        return None  # one time alone tells no step
+    if prediction.steps is None:
+        return [row[-1] for row in rows]
+    return [row[len(row) - count :] for row, count in zip(rows, prediction.steps.tolist(), strict=True)]
 
 
 def _cutter(prediction: Prediction) -> Callable[[Tensor], Any]:

@@ -16,7 +16,7 @@ from gatescope.pipeline.layout import map_tensors
 from gatescope.pipeline.query import Query
 from gatescope.server.serving import tuning
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
-from gatescope.server.serving.stored import Note, StoredTrace, bytes_beside
+from gatescope.server.serving.stored import StoredTrace, Told, bytes_beside
 from gatescope.spec import Spec
 
 _FLOAT_BYTES = 4
@@ -25,18 +25,16 @@ _FLOAT_BYTES = 4
 async def record(
     trace: ChunkedTrace,
     query: Query,
-    tokens: list[list[str]] | None,
+    told: Told,
     reserve: Callable[[int], None],
-    notes: Sequence[Note] = (),
 ) -> StoredTrace:
     """Compute a trace of everything and keep it.
 
     Args:
         trace: over all signals, layers, directions, units and time steps.
         query: what is traced.
-        tokens: what a model of tokens read.
+        told: what its replies tell of the request.
         reserve: is told how many bytes are needed, before they are used and in the end, and may refuse by raising.
-        notes: what was assumed when the request was read.
 
     Raises:
         Overloaded, DeadlineExceeded, NotReady: as the engine does.
@@ -45,11 +43,11 @@ async def record(
     async for chunk in trace.chunks():
         if not signals:  # what has a time axis of its own shows only now how long that is
             lengths = trace.answer.sequence_lengths.tolist()
-            beside = bytes_beside((query, trace.answer, trace.initial_state), tokens)
+            beside = bytes_beside((query, trace.answer, trace.initial_state), told.tokens)
             reserve(signal_bytes(spec, len(lengths), max(lengths)) + beside)
             signals = await asyncio.to_thread(_memory, spec, lengths)
         await asyncio.to_thread(_place, chunk, signals)
-    stored = await asyncio.to_thread(_stored, trace, query, tokens, signals, notes)
+    stored = await asyncio.to_thread(_stored, trace, query, told, signals)
     reserve(stored.bytes)
     return stored
 
@@ -92,9 +90,8 @@ def _place(chunk: Chunk, signals: dict[str, np.ndarray]) -> None:
 def _stored(
     trace: ChunkedTrace,
     query: Query,
-    tokens: list[list[str]] | None,
+    told: Told,
     signals: dict[str, np.ndarray],
-    notes: Sequence[Note],
 ) -> StoredTrace:
     """Everything in memory of its own: what the engine gives may share that of a batch, or of what is dropped."""
     answer = map_tensors(_copied, trace.answer)
@@ -110,12 +107,13 @@ def _stored(
     return StoredTrace(
         model=trace.model,
         read=read,
-        tokens=tokens,
+        tokens=told.tokens,
         signals=signals,
         answer=answer,
         initial_state=map_tensors(_copied, trace.initial_state),
         residual=trace.residual,
-        notes=notes,
+        notes=told.notes,
+        labels=told.labels,
     )
 
 

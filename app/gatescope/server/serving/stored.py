@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +22,24 @@ from gatescope.server.serving.bins import Bins
 from gatescope.server.serving.chunking import can_trace_in_chunks
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.spec import Spec
 from gatescope.state import State
 
 Note = Mapping[str, Any]
 """What was assumed when a request was read, as replies tell it."""
+
+
+class Told(NamedTuple):
+    """What of a request its replies tell again."""
+
+    tokens: list[list[str]] | None = None
+    """What a model of tokens read."""
+    notes: Sequence[Note] = ()
+    """What was assumed when it was read."""
+    labels: RowLabels = NO_LABELS
+    """What it says about its sequences."""
+
 
 OVERHEAD_BYTES = 16 * 1024
 """What a trace takes beside its numbers, about: a store full of tiny ones must be bounded, too."""
@@ -67,6 +80,7 @@ class StoredTrace:
     initial_state: State
     residual: float
     notes: Sequence[Note] = ()  # what was assumed when the request was read
+    labels: RowLabels = NO_LABELS  # what the request says about its sequences
 
     @property
     def spec(self) -> Spec:

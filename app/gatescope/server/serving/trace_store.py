@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from gatescope.server.serving import chunking
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.recording import record, signal_bytes
-from gatescope.server.serving.stored import Note, StoredTrace
+from gatescope.server.serving.stored import StoredTrace, Told
 
 MAX_REMEMBERED = 10_000
 """Of so many traces that are gone it is known why."""
@@ -64,10 +64,9 @@ class Traces:
         engine: Engine,
         model: Model,
         query: Query,
-        tokens: list[list[str]] | None,
+        told: Told,
         max_trace_bytes: int,
         deadline: Deadline | None = None,
-        notes: Sequence[Note] = (),
     ) -> str:
         """Compute a trace of everything and keep it.
 
@@ -75,10 +74,9 @@ class Traces:
             engine: computes.
             model: is traced.
             query: what is to be traced.
-            tokens: what a model of tokens read.
+            told: what its replies tell of the request.
             max_trace_bytes: the most that is made at once.
             deadline: by which it must be stored, where there is one.
-            notes: what was assumed when the request was read.
 
         Returns:
             The id of the stored trace.
@@ -92,7 +90,7 @@ class Traces:
         everything = Selection().resolve(model.pipeline.spec_of(query.module))
         with self._reservation() as reserve:
             trace = await chunking.trace(engine, model, query, everything, max_trace_bytes, deadline)
-            return self._keep(await record(trace, query, tokens, reserve, notes))
+            return self._keep(await record(trace, query, told, reserve))
 
     def get(self, trace_id: str) -> StoredTrace:
         """A stored trace, looked at now.

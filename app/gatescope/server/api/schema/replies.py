@@ -58,6 +58,10 @@ class PredictionReply(BaseModel):
         default=None, description="of every label, in the model's order; absent behind a CRF, whose labels are a path"
     )
     text: list[str] | None = Field(default=None, description="what a model of text wrote with `horizon`, per sequence")
+    timestamps: list[Any] | None = Field(
+        default=None,
+        description="when each value is for, [batch][step] or [batch]; absent without times in the request",
+    )
 
 
 class PredictReply(BaseModel):
@@ -66,6 +70,13 @@ class PredictReply(BaseModel):
     model: ModelName
     notes: list[NoteReply] | None = Field(default=None, description="what was assumed; absent where nothing was")
     sequence_lengths: list[int]
+    ids: list[str] | None = Field(default=None, description="of the sequences, as the request has them")
+    timestamps: list[list[str | float]] | None = Field(
+        default=None, description="of the steps, as the request has them, carried on over a horizon"
+    )
+    observed: dict[str, list[list[float | None]]] | None = Field(
+        default=None, description="what was measured, as the request has it"
+    )
     tokens: list[list[str]] | None = Field(default=None, description="what a model of tokens read, per sequence")
     prediction: PredictionReply | None = None
     heads: dict[str, PredictionReply] | None = Field(default=None, description="the other heads, by name")

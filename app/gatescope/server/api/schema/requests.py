@@ -96,6 +96,15 @@ class PredictRequest(Body):
     static_columns: list[str] | None = Field(default=None, min_length=1, max_length=100_000, fail_fast=True)
     """The names of the last axis of `static_inputs`: exactly the model's static features, in any order."""
 
+    timestamps: list[Any] | None = Field(default=None, min_length=1, max_length=1_000_000)
+    """When each step is, [batch][time] or [time] of a lone sequence: ISO 8601 or numbers, strictly increasing."""
+
+    ids: list[str] | None = Field(default=None, min_length=1, max_length=1_000_000, fail_fast=True)
+    """What each sequence is called, each otherwise; the reply has them again."""
+
+    observed: dict[str, list[Any]] | None = Field(default=None, max_length=10_000)
+    """What was measured of outputs, by name: [batch][time] or [time]; null where nothing was. It is never an input."""
+
     initial_state: InitialState | None = None
     """Where the recurrent layers start; zeros, or what the model has learned, when not given."""
 

@@ -10,6 +10,7 @@ from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.notes import notes_of
 from gatescope.server.api.query_reader import QueryReader
+from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.serving import chunking
 
@@ -48,10 +49,11 @@ async def _streamed(request: Request, model: Model, writer: StreamWriter) -> Str
     asked = await body.read(request, TraceRequest, query.expected(model))
     untraced = query.to_query(asked, model, limits)
     selection = selections.to_streamed_selection(asked, model, untraced, limits)
+    labels = labels_of(asked, untraced.sequence_lengths.tolist(), model)
     with places.in_body():
         traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, request.deadline)
         tokens = sequences.tokens_of(asked, model)
-        return await reply.stream(traced, reply.Said(tokens, notes_of(asked, model, tokens)), writer)
+        return await reply.stream(traced, reply.Said(tokens, notes_of(asked, model, tokens), labels), writer)
 
 
 def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:

@@ -19,11 +19,12 @@ from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.notes import notes_of
+from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.requests import PredictRequest, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.api.view import check_size, to_view
 from gatescope.server.serving.chunking import Chunk, step_bytes
-from gatescope.server.serving.stored import StoredTrace, View
+from gatescope.server.serving.stored import StoredTrace, Told, View
 from gatescope.server.serving.trace_store import Traces
 from gatescope.server.serving.tuning import CHUNK_BYTES
 from gatescope.state import State
@@ -37,10 +38,10 @@ async def store_trace(request: Request) -> Reply:
     expected = query.expected(model).within(here.limits)
     asked = await asyncio.to_thread(body.validate, given, StoreTraceRequest, expected)
     untraced, tokens = query.to_query(asked, model, here.limits), sequences.tokens_of(asked, model)
+    notes, most = notes_of(asked, model, tokens), here.limits.max_trace_bytes
+    told = Told(tokens, notes, labels_of(asked, untraced.sequence_lengths.tolist(), model))
     with places.in_body():
-        most = here.limits.max_trace_bytes
-        notes = notes_of(asked, model, tokens)
-        trace_id = await here.traces.record(here.engine, model, untraced, tokens, most, request.deadline, notes)
+        trace_id = await here.traces.record(here.engine, model, untraced, told, most, request.deadline)
     location = (b"location", f"/v1/traces/{trace_id}".encode())
     kept = _kept(here.traces, trace_id) | ({"notes": notes} if notes else {})
     return reply.of_json(kept, HTTPStatus.CREATED, [location])
@@ -123,7 +124,7 @@ def _kept(traces: Traces, trace_id: str) -> Fields:
 
 
 def _described(stored: StoredTrace) -> Fields:
-    answered = reply.prediction(stored.answer, stored.model, reply.Said(stored.tokens, stored.notes))
+    answered = reply.prediction(stored.answer, stored.model, reply.Said(stored.tokens, stored.notes, stored.labels))
     return answered | _inputs(stored) | _around(stored.answer, stored, stored.everything, stored.initial_state)
 
 
