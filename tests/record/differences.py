@@ -782,6 +782,14 @@ WANTED: tuple[Difference, ...] = (
         text=(("reads both ways or is", "reads both ways, reads neighbouring steps or is"),),
     ),
     Difference(
+        why="further kinds of files can be imported",
+        has_text="give a file of torch.save",
+        text=(
+            (r"(\.ckpt, \.bin\)) or a (\.safetensors)", r"\1 or torch.export (.pt2), a \2 or .onnx"),
+            (r"(\.onnx file)\b", r"\1, or a .keras or .h5 file of Keras"),
+        ),
+    ),
+    Difference(
         why="that a module takes no state is said in the words that sessions have for it",
         has_text="its forward has no parameter of this name",
         text=(("has no parameter of this name", "has no parameter `initial_state`"),),

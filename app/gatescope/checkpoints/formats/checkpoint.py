@@ -109,7 +109,10 @@ def _content(source: Source) -> _Saved:
         return _Saved(*safetensors_header.read(source))
     if begins.startswith(legacy.BEGINS):
         return _Saved(legacy.read(source))
-    known = "give a file of torch.save (.pt, .pth, .ckpt, .bin), a .safetensors file, or a .keras or .h5 file of Keras"
+    known = (
+        "give a file of torch.save (.pt, .pth, .ckpt, .bin) or torch.export (.pt2), a .safetensors or .onnx file, or a "
+        ".keras or .h5 file of Keras"
+    )
     if not begins:
         raise CheckpointError(f"it is empty; {known}")
     if begins.startswith(GIT_LFS):
