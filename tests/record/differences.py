@@ -194,7 +194,7 @@ def _with_cells(value: Any) -> Any:
 
 
 _FIELDS = re.compile(r"known are ((?:[\w.]+, )*future_inputs(?:, [\w.]+)*)")
-_NEW_FIELDS = ("columns", "static_columns", "static_inputs")
+_NEW_FIELDS = ("columns", "ids", "observed", "static_columns", "static_inputs", "timestamps")
 
 
 def _with_new_fields(text: str) -> str:
