@@ -1,0 +1,217 @@
+"""`backtest`: predictions from many points of the past, and their errors beside those of naive forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatescope.errors import InvalidInput, Place
+from gatescope.tables import measures
+from gatescope.tables.sequences import Sequences, Wanted
+
+Ask = Callable[[dict[str, Any]], Mapping[str, Any]]
+"""A predict body -> the reply to it."""
+
+BATCH_STEPS = 200_000
+"""Time steps of the origins that are asked for together, about."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """From where, and how far, is predicted."""
+
+    horizon: int = 1
+    """How many steps are predicted from each origin."""
+    window: int | None = None
+    """How many steps before it are read; all that there are by default."""
+    stride: int | None = None
+    """How many steps lie between origins; the horizon by default, so that each step is predicted once."""
+    season: int | None = None
+    """After how many steps the seasonal-naive forecast repeats itself; without it there is none."""
+    start: int | None = None
+    """The first origin; the window or, without one, half of the shortest sequence by default."""
+
+
+@dataclass(frozen=True)
+class _Origin:
+    row: int
+    step: int  # the first that is predicted
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What came of it."""
+
+    target: str
+    origins: int
+    pairs: int
+    """Predictions that stand beside a measured value."""
+    model: dict[str, float | None]
+    """Each measure of the model."""
+    baselines: dict[str, dict[str, float | None]]
+    """`naive`, `seasonal_naive` where there is a season, and `mean`: the same of each."""
+    by_step: list[float | None]
+    """The model's mean absolute error at each step of the horizon."""
+    rows: list[dict[str, Any]]
+    """Each prediction: `id`, `origin`, `step`, `time`, `predicted`, `observed`, and what the baselines say."""
+
+    def summary(self) -> dict[str, Any]:
+        """All but the rows."""
+        return {name: value for name, value in vars(self).items() if name != "rows"}
+
+
+def backtest(sequences: Sequences, wanted: Wanted, target: str, plan: Plan, ask: Ask) -> Backtest:
+    """Predict from every origin and compare.
+
+    A model of the next step is asked with a horizon: it reads what came before the origin and, of the steps behind it,
+    the known features. A model of the same step reads the predicted steps, too.
+
+    Args:
+        sequences: without further steps at their end.
+        wanted: what the model reads and gives.
+        target: one of its outputs, which is measured in the table.
+        plan: from where and how far.
+        ask: sends a predict body.
+
+    Raises:
+        InvalidInput: the target is not measured, or no sequence is long enough.
+    """
+    run = _Run(sequences, wanted, target, plan)
+    origins = list(run.origins())
+    if not origins:
+        raise _refused("start", f"no sequence has {run.first + plan.horizon} steps: take a smaller window or horizon")
+    rows: list[dict[str, Any]] = []
+    for part in run.batches(origins):
+        reply = ask(run.request(part))
+        for origin, values in zip(part, reply["prediction"]["values"], strict=True):
+            rows += run.rows(origin, np.asarray(values, dtype=np.float64))
+    return run.result(origins, rows)
+
+
+class _Run:
+    def __init__(self, sequences: Sequences, wanted: Wanted, target: str, plan: Plan) -> None:
+        self.sequences, self.wanted, self.target, self.plan = sequences, wanted, target, plan
+        if target not in wanted.outputs:
+            raise _refused(
+                "target", f"model '{wanted.model}' has no output '{target}'; it has {', '.join(wanted.outputs)}"
+            )
+        self.output = wanted.outputs.index(target)
+        self.observed = self._measured()
+        longest = max(map(len, sequences.inputs))
+        self.first = plan.start or plan.window or max(1, longest // 2)
+
+    def _measured(self) -> list[np.ndarray]:
+        """Of each sequence, (time,)."""
+        if self.target in self.sequences.observed:
+            return list(self.sequences.observed[self.target])
+        if self.target in self.sequences.columns:
+            index = self.sequences.columns.index(self.target)
+            return [values[:, index] for values in self.sequences.inputs]
+        raise _refused("target", f"'{self.target}' is not measured: the table has no such column; map one to it")
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether steps are predicted one after another, from predictions."""
+        return self.wanted.feeds_back
+
+    def origins(self) -> Iterator[_Origin]:
+        stride = self.plan.stride or self.plan.horizon
+        for row, values in enumerate(self.sequences.inputs):
+            for step in range(self.first, len(values) - self.plan.horizon + 1, stride):
+                yield _Origin(row, step)
+
+    def batches(self, origins: list[_Origin]) -> Iterator[list[_Origin]]:
+        part: list[_Origin] = []
+        steps = 0
+        for origin in origins:
+            part.append(origin)
+            steps += min(origin.step, self.plan.window or origin.step) + self.plan.horizon
+            if steps >= BATCH_STEPS:
+                yield part
+                part, steps = [], 0
+        if part:
+            yield part
+
+    def request(self, origins: list[_Origin]) -> dict[str, Any]:
+        """The predict body of these origins."""
+        inputs, future = [], []
+        for origin in origins:
+            values, horizon = self.sequences.inputs[origin.row], self.plan.horizon
+            end = origin.step if self.feeds_back else origin.step + horizon
+            begin = 0 if self.plan.window is None else max(0, end - self.plan.window)
+            inputs.append(values[begin:end].tolist())
+            future.append(
+                [
+                    [
+                        None if self._is_fed_back(name) else float(cell)
+                        for name, cell in zip(self.sequences.columns, row, strict=True)
+                    ]
+                    for row in values[origin.step : origin.step + horizon]
+                ]
+            )
+        body = {"inputs": inputs, "columns": list(self.sequences.columns)}
+        return body | ({"horizon": self.plan.horizon, "future_inputs": future} if self.feeds_back else {})
+
+    def _is_fed_back(self, name: str) -> bool:
+        return name in self.wanted.outputs
+
+    def rows(self, origin: _Origin, values: np.ndarray) -> Iterator[dict[str, Any]]:
+        """Each step behind an origin; `values` (step, output), of which the last ones are of these steps."""
+        horizon, known = self.plan.horizon, self.observed[origin.row]
+        predicted = np.atleast_2d(values)[-horizon:, self.output]
+        if len(predicted) < horizon:
+            raise _refused("horizon", f"the model predicts {len(predicted)} steps of a sequence, not {horizon}")
+        before = known[: origin.step]
+        measured = before[np.isfinite(before)]
+        for step in range(horizon):
+            place = origin.step + step
+            yield {
+                "id": None if self.sequences.ids is None else self.sequences.ids[origin.row],
+                "origin": origin.step,
+                "step": step,
+                "time": None if self.sequences.timestamps is None else self.sequences.timestamps[origin.row][place],
+                "predicted": float(predicted[step]),
+                "observed": float(known[place]),
+                "naive": float(measured[-1]) if len(measured) else np.nan,
+                "seasonal_naive": self._seasonal(before, step),
+                "mean": float(measured.mean()) if len(measured) else np.nan,
+            }
+
+    def _seasonal(self, before: np.ndarray, step: int) -> float:
+        """The value of the last season at this place of it."""
+        season = self.plan.season
+        if season is None or len(before) < season:
+            return np.nan
+        return float(before[len(before) - season + step % season])
+
+    def result(self, origins: list[_Origin], rows: list[dict[str, Any]]) -> Backtest:
+        def column(name: str) -> np.ndarray:
+            return np.array([row[name] for row in rows], dtype=np.float64)
+
+        observed, scale = column("observed"), self._scale()
+        baselines = ["naive", *(["seasonal_naive"] if self.plan.season else []), "mean"]
+        error, steps = np.abs(column("predicted") - observed), column("step")
+        by_step = [error[(steps == step) & np.isfinite(error)] for step in range(self.plan.horizon)]
+        return Backtest(
+            self.target,
+            len(origins),
+            int(np.isfinite(observed).sum()),
+            measures.of_pairs(column("predicted"), observed, scale),
+            {name: measures.of_pairs(column(name), observed, scale) for name in baselines},
+            [float(each.mean()) if len(each) else None for each in by_step],
+            rows,
+        )
+
+    def _scale(self) -> float | None:
+        """The mean absolute error of the (seasonal) naive forecast of one step, over what lies before the first origin."""
+        lag = self.plan.season or 1
+        errors = [np.abs(values[lag : self.first] - values[: self.first - lag]) for values in self.observed]
+        known = np.concatenate([each[np.isfinite(each)] for each in errors])
+        return float(known.mean()) if len(known) else None
+
+
+def _refused(option: str, message: str) -> InvalidInput:
+    return InvalidInput.at(Place((option,), message))

@@ -1,0 +1,137 @@
+"""Rolling predictions and their errors, against formulae by hand and a model that is a formula."""
+
+import numpy as np
+import pytest
+
+from gatescope.errors import InvalidInput
+from gatescope.tables import measures
+from gatescope.tables.backtest import Plan, backtest
+from gatescope.tables.sequences import Sequences, Wanted
+
+PREDICTED = np.array([2.0, 4.0, 5.0, np.nan, 8.0])
+OBSERVED = np.array([1.0, 5.0, 5.0, 7.0, np.nan])
+
+
+class TestMeasures:
+    def test_they_are_their_formulae_over_the_known_pairs(self):
+        found = measures.of_pairs(PREDICTED, OBSERVED, scale=2.0)
+        given, actual = PREDICTED[:3], OBSERVED[:3]
+        error = given - actual
+        assert found["mae"] == pytest.approx(2 / 3)
+        assert found["rmse"] == pytest.approx(np.sqrt(2 / 3))
+        assert found["bias"] == pytest.approx(0)
+        assert found["mape"] == pytest.approx(100 * (1 + 0.2 + 0) / 3)
+        assert found["smape"] == pytest.approx(100 * (2 / 3 + 2 / 9) / 3)
+        assert found["mase"] == pytest.approx(1 / 3)
+        assert found["nse"] == pytest.approx(1 - (error**2).sum() / ((actual - actual.mean()) ** 2).sum())
+        r = np.corrcoef(given, actual)[0, 1]
+        parts = (r - 1, given.std() / actual.std() - 1, given.mean() / actual.mean() - 1)
+        assert found["kge"] == pytest.approx(1 - np.sqrt(sum(part**2 for part in parts)))
+
+    def test_a_perfect_prediction_has_the_best_of_each(self):
+        found = measures.of_pairs(OBSERVED, OBSERVED)
+        assert (found["mae"], found["nse"], found["kge"]) == (0, 1, pytest.approx(1))
+
+    def test_what_is_not_defined_is_none(self):
+        found = measures.of_pairs(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
+        assert (found["mape"], found["nse"], found["kge"], found["mase"]) == (None, None, None, None)
+        assert measures.of_pairs(np.array([np.nan]), np.array([1.0]))["mae"] is None
+
+    def test_pinball_and_coverage_are_their_formulae(self):
+        observed = np.array([1.0, 2.0, 3.0, np.nan])
+        predicted = {0.1: np.array([0.5, 2.5, 1.0, 1.0]), 0.9: np.array([2.0, 3.0, 2.0, 1.0])}
+        found = measures.of_quantiles(predicted, observed, (0.1, 0.9))
+        low = np.mean([0.1 * 0.5, 0.9 * 0.5, 0.1 * 2.0])
+        high = np.mean([0.1 * 1.0, 0.1 * 1.0, 0.9 * 1.0])
+        assert found["pinball_0.1"] == pytest.approx(low)
+        assert found["pinball_0.9"] == pytest.approx(high)
+        assert found["pinball"] == pytest.approx((low + high) / 2)
+        assert found["coverage"] == pytest.approx(1 / 3)
+
+
+NEXT = Wanted("it", ("y", "x"), ("y",), feeds_back=True)
+SAME = Wanted("it", ("x",), ("y",))
+
+
+def series(count=20):
+    x = np.arange(count, dtype=float)
+    y = 10 + np.sin(x) + 0.1 * x
+    return x, y
+
+
+def doubling(body):
+    """A model of the next step whose prediction of a further step is twice its known feature."""
+    return {"prediction": {"values": [[[2 * row[1]] for row in future] for future in body["future_inputs"]]}}
+
+
+class TestNextStep:
+    def test_each_origin_reads_what_came_before_it_and_known_features(self):
+        x, y = series()
+        asked = []
+
+        def ask(body):
+            asked.append(body)
+            return doubling(body)
+
+        found = backtest(Sequences(("y", "x"), [np.stack([y, x], axis=1)]), NEXT, "y", Plan(3, window=5), ask)
+        (body,) = asked
+        assert [len(each) for each in body["inputs"]] == [5] * found.origins == [5] * 5
+        assert body["inputs"][1] == np.stack([y, x], axis=1)[3:8].tolist()
+        assert body["future_inputs"][0] == [[None, 5.0], [None, 6.0], [None, 7.0]]
+        assert body["horizon"] == 3
+
+    def test_errors_are_those_of_the_pairs(self):
+        x, y = series()
+        sequences = Sequences(("y", "x"), [np.stack([y, x], axis=1)])
+        found = backtest(sequences, NEXT, "y", Plan(3, window=5, season=4), doubling)
+        steps = [step for origin in range(5, 18, 3) for step in range(origin, origin + 3)]
+        assert found.pairs == len(steps)
+        assert found.model["mae"] == pytest.approx(np.abs(2 * x[steps] - y[steps]).mean())
+        origins = np.repeat(np.arange(5, 18, 3), 3)
+        assert found.baselines["naive"]["mae"] == pytest.approx(np.abs(y[origins - 1] - y[steps]).mean())
+        season = [origin - 4 + step for origin in range(5, 18, 3) for step in range(3)]
+        assert found.baselines["seasonal_naive"]["mae"] == pytest.approx(np.abs(y[season] - y[steps]).mean())
+        means = [y[:origin].mean() for origin in range(5, 18, 3) for _ in range(3)]
+        assert found.baselines["mean"]["rmse"] == pytest.approx(np.sqrt(((means - y[steps]) ** 2).mean()))
+        assert found.by_step[0] == pytest.approx(np.abs(2 * x[5:18:3] - y[5:18:3]).mean())
+        scale = np.abs(y[4:5] - y[:1]).mean()
+        assert found.model["mase"] == pytest.approx(found.model["mae"] / scale)
+
+
+class TestSameStep:
+    def test_the_last_steps_of_a_window_are_compared(self):
+        x, y = series()
+        sequences = Sequences(("x",), [x[:, None]], observed={"y": [y]}, ids=("a",), timestamps=[list(x)])
+
+        def ask(body):
+            assert "horizon" not in body
+            return {"prediction": {"values": [[[3 * row[0]] for row in each] for each in body["inputs"]]}}
+
+        found = backtest(sequences, SAME, "y", Plan(2, window=6), ask)
+        steps = list(range(6, 20))
+        assert found.model["mae"] == pytest.approx(np.abs(3 * x[steps] - y[steps]).mean())
+        assert (found.rows[0]["id"], found.rows[0]["time"]) == ("a", 6.0)
+
+    def test_a_step_that_was_not_measured_is_left_out(self):
+        x, y = series()
+        y[7] = np.nan
+        sequences = Sequences(("x",), [x[:, None]], observed={"y": [y]})
+        ask = lambda body: {"prediction": {"values": [[[0.0]] * len(each) for each in body["inputs"]]}}  # noqa: E731
+        found = backtest(sequences, SAME, "y", Plan(2, window=6), ask)
+        assert found.pairs == 13
+        assert found.model["mae"] == pytest.approx(np.nanmean(np.abs(y[6:])))
+
+
+def test_a_target_that_is_not_measured_is_refused():
+    with pytest.raises(InvalidInput, match="is not measured"):
+        backtest(Sequences(("x",), [np.zeros((9, 1))]), SAME, "y", Plan(), doubling)
+
+
+def test_an_output_that_the_model_lacks_is_refused():
+    with pytest.raises(InvalidInput, match="no output 'z'"):
+        backtest(Sequences(("x",), [np.zeros((9, 1))]), SAME, "z", Plan(), doubling)
+
+
+def test_too_short_a_sequence_is_refused():
+    with pytest.raises(InvalidInput, match="no sequence has 52 steps"):
+        backtest(Sequences(("x",), [np.zeros((9, 1))], observed={"y": [np.zeros(9)]}), SAME, "y", Plan(2, 50), doubling)
