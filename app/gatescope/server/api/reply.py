@@ -66,8 +66,7 @@ def _answered(answer: Answer, model: Model, said: Said, *, predicts: bool) -> Fi
         fields["tokens"] = _with_written(said.tokens, answer.generated, model)
         fields |= unknown_tokens(said.tokens, said.notes, model)
     if answer.generated is not None:
-        sampling = answer.generated.sampling
-        fields["sampling"] = {name: getattr(sampling, name) for name in ("temperature", "top_k", "top_p", "seed")}
+        fields["sampling"] = sampling(answer.generated)
     if answer.prediction is not None:
         fields["prediction"] = _prediction(answer.prediction, answer, model, None)
     if answer.heads is not None:
@@ -181,6 +180,16 @@ async def stream_tokens(tokens: TokenStream[Answer], model: Model, said: Said, w
     return StreamedReply(pieces, writer.media_type, writer.failure)
 
 
+def sampling(generated: Generated) -> Fields:
+    """How tokens were drawn."""
+    return {name: getattr(generated.sampling, name) for name in ("temperature", "top_k", "top_p", "seed")}
+
+
+def samples(generated: Generated, model: Model) -> list[list[Fields]]:
+    """The texts that were written, [batch][sample]."""
+    return [[_sample(*text, model) for text in row] for row in _texts(generated)]
+
+
 def token(drawn: Drawn, model: Model) -> Fields:
     """What is told of one token; `text` is what it adds to its text."""
     vocabulary = model.vocabulary
@@ -269,7 +278,7 @@ def _with_written(tokens: list[list[str]], generated: Generated | None, model: M
     """What was read, and behind it what the model wrote itself and read on, in its first sample."""
     if generated is None:
         return tokens
-    first = (samples[0] for samples in _texts(generated))
+    first = (row[0] for row in _texts(generated))
     return [[*read, *_entries(written, model)] for read, (written, _) in zip(tokens, first, strict=True)]
 
 
@@ -285,15 +294,6 @@ def _texts(generated: Generated) -> list[list[tuple[list[int], bool]]]:
 def _entries(ids: Sequence[int], model: Model) -> list[str]:
     entries = model.vocabulary.entries if model.vocabulary else ()
     return [entries[index] for index in ids]
-
-
-def _samples(generated: Generated, model: Model) -> Fields:
-    """Why each text ended, and where there are several of a sequence, all of them."""
-    texts = _texts(generated)
-    fields: Fields = {"finish_reason": [finish_reason(is_stopped=samples[0][1]) for samples in texts]}
-    if generated.sampling.samples > 1:
-        fields["samples"] = [[_sample(*text, model) for text in samples] for samples in texts]
-    return fields
 
 
 def _sample(ids: list[int], is_stopped: bool, model: Model) -> Fields:  # noqa: FBT001 - as `_texts` gives them
@@ -320,7 +320,9 @@ def _prediction(prediction: Prediction, answer: Answer, model: Model, name: str 
     if answer.horizon and model.vocabulary is not None and model.reads_text:
         fields["text"] = [model.vocabulary.join(row) for row in chosen]
     if answer.generated is not None:
-        fields |= _samples(answer.generated, model)
+        written = samples(answer.generated, model)
+        fields["finish_reason"] = [each[0]["finish_reason"] for each in written]
+        fields |= {"samples": written} if answer.generated.sampling.samples > 1 else {}
     return fields
 
 
