@@ -68,10 +68,11 @@ class HeadConfig(Config):
     """Binary and multi-label: the probability from which on a label is given."""
 
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Next token: with `horizon`, tokens are drawn at this temperature; 0 takes the likeliest."""
+    """Next token: with `horizon`, tokens are drawn at this temperature, where the request states none; 0 takes the
+    likeliest."""
 
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    """Next token: the seed of the draw, so that a request has one answer."""
+    """Next token: the seed of the draw, where the request states none, so that a request has one answer."""
 
     @model_validator(mode="after")
     def _fields_agree(self) -> HeadConfig:
