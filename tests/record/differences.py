@@ -655,7 +655,8 @@ WANTED: tuple[Difference, ...] = (
     _sampled(r"plain/predict/tokens/drawn(#\d)?", 0.8, 3),
     _sampled(r"modules/shipped/shakespeare wrong(#2)?", 0.7),
     _sampled(
-        r"limited/steps/horizon 5|modules/code/writer \w+(#2| slowly)?|plain/predict/tokens/(letters|ids) horizon.*"
+        r"limited/steps/horizon 5|modules/code/writer (predict|lone|horizon|outputs)(#2| slowly)?"
+        r"|plain/predict/tokens/(letters|ids) horizon(#2)?|plain/predict/tokens/letters horizon of a text(#2)?"
         r"|plain/sessions/other steps/horizon of text|plain/traces/stored/letters described"
     ),
     Difference(
