@@ -26,8 +26,8 @@ class Events(TokenWriter):
             async for step in steps:
                 yield b"".join(_event(b"token", writing.dumps(token)) for token in step)
         yield b"event: done\ndata: "
-        for piece in await offload.write(writing.pieces, end()):
-            yield bytes(piece)
+        for piece in await offload.write(lambda: writing.pieces(end())):
+            yield piece
         yield b"\n\n"
 
     def failure(self, problem: bytes) -> bytes:
