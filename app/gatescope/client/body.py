@@ -11,7 +11,7 @@ import numpy as np
 from gatescope import safetensors_file
 from gatescope.errors import InvalidInput
 
-JSON, SAFETENSORS = "application/json", "application/vnd.safetensors"
+JSON, SAFETENSORS, EVENTS = "application/json", "application/vnd.safetensors", "text/event-stream"
 
 TENSORS = (
     "inputs",
