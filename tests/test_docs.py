@@ -37,13 +37,22 @@ from gatescope.server.api.routes import ROUTES
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     ModelInfo,
+    PredictionReply,
     PredictReply,
+    SampleReply,
     StoredTraceInfo,
     TraceReply,
     TraceValuesReply,
     UploadReply,
 )
-from gatescope.server.api.schema.requests import ExplainRequest, PredictRequest, StoreTraceRequest, TraceRequest
+from gatescope.server.api.schema.requests import (
+    ExplainRequest,
+    PredictRequest,
+    SamplingRequest,
+    StoreTraceRequest,
+    StreamedStepRequest,
+    TraceRequest,
+)
 from gatescope.server.api.v2.schemas import InferParameters, InferReply, InferRequest, InputTensor
 from gatescope.server.settings import Settings
 
@@ -68,10 +77,14 @@ def test_every_route_is_documented(route):
     "schema",
     [
         PredictRequest,
+        SamplingRequest,
+        StreamedStepRequest,
         TraceRequest,
         ExplainRequest,
         StoreTraceRequest,
         PredictReply,
+        PredictionReply,
+        SampleReply,
         TraceReply,
         ExplainReply,
         StoredTraceInfo,

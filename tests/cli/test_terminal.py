@@ -149,3 +149,13 @@ def test_a_path_has_labels_without_probabilities():
     lines = texts_of(terminal.prediction(reply, HEADS, 80))
     assert any("X" in line for line in lines)
     assert any("Y" in line for line in lines)
+
+
+def test_every_sample_of_a_text_is_shown():
+    samples = [{"text": "to be", "tokens": [], "finish_reason": "length"}, {"text": "or not", "tokens": []}]
+    reply = {"sequence_lengths": [5], "prediction": {"text": ["to be"], "values": [[]], "samples": [samples]}}
+    shown = "\n".join(texts_of(terminal.prediction(reply, INFO, 80)))
+    assert "sequence 0, sample 0" in shown
+    assert "sequence 0, sample 1" in shown
+    assert "to be" in shown
+    assert "or not" in shown

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from gatescope.client import AsyncClient, AsyncSession, Client, retry
+from gatescope.client import AsyncClient, AsyncGeneration, AsyncSession, Client, retry
 
 
 class Awaited:
@@ -32,9 +32,24 @@ class Awaited:
             result = method(*arguments, **named)
             if inspect.iscoroutine(result):
                 return self._runner.run(result)
+            if isinstance(result, AsyncGeneration):
+                return AwaitedTokens(self._runner, result)
             return Awaited(self._runner, result) if isinstance(result, AsyncSession) else result
 
         return call
+
+
+class AwaitedTokens(Awaited):
+    """Tokens that come asynchronously, each of which is waited for here."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self._runner.run(anext(aiter(self._thing)))
+        except StopAsyncIteration:
+            raise StopIteration from None
 
 
 class Network(httpx.BaseTransport, httpx.AsyncBaseTransport):

@@ -225,3 +225,31 @@ def test_that_predictions_are_not_verified_is_said_on_standard_error(run, model_
     status, out, err = run(*asked)
     assert (status, json.loads(out)["model"]) == (0, {"name": "mine", "version": "1"})
     assert "not verified" not in err
+
+
+WRITING = ("predict", "shakespeare", "--text", "ROMEO:", "--horizon", 30, "--temperature", 0.9, "--seed", 4)
+
+
+def test_flags_say_how_tokens_are_drawn(answer, shipped):
+    said = answer(*WRITING, "--top-k", 12, "--top-p", 0.9, "--samples", 2, "--stop", "e", "--stop", "\n")
+    sampling = {"temperature": 0.9, "top_k": 12, "top_p": 0.9, "seed": 4, "samples": 2, "stop": ["e", "\n"]}
+    body = {"text": "ROMEO:", "horizon": 30, "sampling": sampling}
+    assert said == shipped.post("/v1/models/shakespeare/predict", json=body).json()
+    assert "sampling" in answer("predict", "shakespeare", "--text", "A", "--horizon", 1)
+    assert "sampling" not in answer("predict", "pos-tagger", "--text", "I love China")
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_text_may_be_written_as_it_comes(run, answer, shipped, is_remote):
+    where = ("--url", shipped.base_url) if is_remote else ()
+    status, out, _ = run(*WRITING, "--stream", *where)
+    assert (status, out) == (0, answer(*WRITING)["prediction"]["text"][0] + "\n")
+
+
+def test_wrong_flags_are_refused_with_the_place(refusal):
+    assert "body.sampling.stop.0: '☃' is not in the model's vocabulary" in refusal(*WRITING, "--stop", "☃")
+    assert "leave --samples out" in refusal(*WRITING, "--stream", "--samples", 2)
+    assert "give a 'horizon'" in refusal("predict", "shakespeare", "--text", "A", "--stream")
+    assert "body.sampling: model 'pos-tagger' draws no tokens" in refusal(
+        "predict", "pos-tagger", "--text", "I love China", "--seed", 1
+    )

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,6 @@ from gatescope.cells import LSTM
 from gatescope.padding import pad
 from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.heads import HeadConfig
-from gatescope.pipeline.horizon import _TokenRows
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.state import State
@@ -190,21 +187,6 @@ class TestText:
         before = torch.get_rng_state()
         writer.ask(texts(3), horizon=5)
         assert torch.equal(torch.get_rng_state(), before)
-
-    @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-    def test_tokens_are_drawn_as_often_as_the_softmax_says(self, temperature):
-        scores = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
-        draws = 4000
-        query = Query(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, dtype=torch.int64))
-        next_row = _TokenRows(temperature, 7, query)
-        counts = torch.zeros(4)
-        for step in range(draws):
-            counts[next_row(step, scores)] += 1
-        expected = [math.exp(score / temperature) for score in scores[0].tolist()]
-        for count, weight in zip(counts.tolist(), expected, strict=True):
-            probability = weight / sum(expected)
-            deviation = math.sqrt(probability * (1 - probability) / draws)
-            assert abs(count / draws - probability) < 5 * deviation
 
     def test_output_state_and_trace_cover_the_text_that_was_written(self, writer, texts):
         rows = texts(*LENGTHS)

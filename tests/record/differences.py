@@ -194,7 +194,7 @@ def _with_cells(value: Any) -> Any:
 
 
 _FIELDS = re.compile(r"known are ((?:[\w.]+, )*future_inputs(?:, [\w.]+)*)")
-_NEW_FIELDS = ("columns", "ids", "observed", "static_columns", "static_inputs", "timestamps")
+_NEW_FIELDS = ("columns", "ids", "observed", "sampling", "static_columns", "static_inputs", "timestamps")
 
 
 def _with_new_fields(text: str) -> str:
@@ -328,6 +328,39 @@ def _unknown(matching: str, token: str, *loc: int) -> Difference:
         return _noted(text, note) if '"model":{' in text else f'{text[:-1]},"notes":[{told}]}}'
 
     return Difference(why=f"a token that is read as another is told: {token}", matching=matching, change=noted)
+
+
+def _with_unknown_tokens(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply that marks the tokens of which its notes tell."""
+    unknown: list[list[int]] = [[] for _ in reply["tokens"]]
+    for note in reply["notes"]:
+        if note["code"] == "unknown_token":
+            row, index = [0, *note["loc"][2:]][-2:]
+            unknown[row].append(index)
+    return _behind(reply, "tokens", {"unknown_tokens": unknown})
+
+
+def _sampled(matching: str, temperature: float = 0.0, seed: int = 0) -> Difference:
+    """A reply that says how its tokens were drawn, and why its texts ended."""
+    sampling = {"temperature": temperature, "top_k": None, "top_p": None, "seed": seed}
+
+    def sampled(reply: Mapping[str, Any]) -> dict[str, Any]:
+        told = _behind(reply, "tokens", {"sampling": sampling})
+        if "prediction" in reply:
+            told["prediction"] = {**reply["prediction"], "finish_reason": ["length"] * len(reply["tokens"])}
+        return told
+
+    why = f"a reply says how its tokens were drawn: {temperature}, {seed}"
+    return Difference(why=why, matching=matching, json=sampled)
+
+
+def _behind(fields: Mapping[str, Any], name: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with more of them behind this one."""
+    made: dict[str, Any] = {}
+    for each, value in fields.items():
+        made[each] = value
+        made |= more if each == name else {}
+    return made
 
 
 BYTES = {
@@ -592,7 +625,7 @@ WANTED: tuple[Difference, ...] = (
         json=_with_heads,
     ),
     Difference(
-        why="a predict body has columns and static inputs",
+        why="a predict body has columns, static inputs and sampling",
         has_text=_FIELDS.pattern,
         change=_with_new_fields,
     ),
@@ -613,6 +646,30 @@ WANTED: tuple[Difference, ...] = (
     _unknown("plain/predict/tokens/mood letters of others(#2)?", "日本", 0),
     _unknown("plain/explain/fields/mood(#2| versioned)?", "wet", 2),
     _unknown("plain/traces/stored/mood( described)?", "snow", 1, 0),
+    Difference(
+        why="the tokens that the vocabulary lacks are marked",
+        matching=r"plain/predict/tokens/mood (texts|unknown token|unknown token in a list|letters of others)(#2)?"
+        "|plain/traces/stored/mood described",
+        json=_with_unknown_tokens,
+    ),
+    _sampled(r"plain/predict/tokens/drawn(#\d)?", 0.8, 3),
+    _sampled(r"modules/shipped/shakespeare wrong(#2)?", 0.7),
+    _sampled(
+        r"limited/steps/horizon 5|modules/code/writer (predict|lone|horizon|outputs)(#2| slowly)?"
+        r"|plain/predict/tokens/(letters|ids) horizon(#2)?|plain/predict/tokens/letters horizon of a text(#2)?"
+        r"|plain/sessions/other steps/horizon of text|plain/traces/stored/letters described"
+    ),
+    Difference(
+        why="the tokens that were written are kept with a stored trace",
+        matching="plain/traces/stored/letters( described)?",
+        text=((r'"bytes":18582,', '"bytes":18648,'),),
+    ),
+    Difference(
+        why="tokens can be streamed",
+        names="plain/predict/*",
+        has_text="is written as application/json, application/vnd.safetensors; asked",
+        text=(("vnd.safetensors; asked", "vnd.safetensors, text/event-stream; asked"),),
+    ),
     Difference(
         why="raw inputs that are scaled are kept as float64",
         has_text=f'"bytes":({"|".join(BYTES)}),',

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gatescope.cli.connection import Connection
+    from gatescope.client import Token
     from gatescope.tables.requests import Body
     from gatescope.tables.sequences import Reading
 
@@ -40,6 +42,13 @@ DayFirst = Annotated[
 ]
 TextOption = Annotated[str | None, typer.Option(help="Text, for a model that reads text.")]
 Horizon = Annotated[int | None, typer.Option(min=1, help="Run on for this many steps.")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="How tokens are drawn; 0: always the likeliest.")]
+TopK = Annotated[int | None, typer.Option(min=1, help="Draw from so many of the likeliest tokens only.")]
+TopP = Annotated[float | None, typer.Option(max=1, help="Draw from the likeliest that sum up to this probability.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Each seed draws other tokens.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="Write so many texts.")]
+Stop = Annotated[list[str] | None, typer.Option(help="End a text with this; may be repeated.")]
+Stream = Annotated[bool, typer.Option("--stream", help="Write the text alone, as it comes.")]
 Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
 Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
@@ -54,7 +63,7 @@ OUT_FORMATS = {
 
 
 @cli.command()
-def predict(  # noqa: PLR0913 - the options of a command
+def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     model: ModelName,
     input_file: InputFile = None,
     text: TextOption = None,
@@ -62,9 +71,16 @@ def predict(  # noqa: PLR0913 - the options of a command
     mapping: MapOption = None,
     timestamps: TimesOption = None,
     id_column: IdOption = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    samples: Samples = None,
+    stop: Stop = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write the predictions as a table: .csv, .parquet or .json.")] = None,
+    stream: Stream = False,
     models: Models = None,
     device: DeviceOption = None,
     url: Url = None,
@@ -75,8 +91,19 @@ def predict(  # noqa: PLR0913 - the options of a command
 
     _check_table_out(out)
     reading = _reading(mapping, timestamps, id_column, day_first=day_first)
-    with _connected(model, models, device, url, key) as (connection, info):
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
+    sampling = {name: value for name, value in given.items() if value not in (None, [])}
+    if stream and samples is not None:
+        raise InvalidInput("--stream writes one text: leave --samples out")
+    with _connected(model, models, device, url, key, is_shown=not stream) as (connection, info):
         body = _body(info, input_file, text, horizon, reading)
+        if sampling:
+            said = body.request.get("sampling", {}) | _in_ids(sampling, info)
+            body = body._replace(request=body.request | {"sampling": said})
+        if stream:
+            _warn(info)
+            _write_tokens(connection.generate(model, body.request))
+            return
         reply = connection.post(f"{_path(model)}/predict", body.request)
     _warn(info)
     if out is not None:
@@ -127,9 +154,9 @@ def trace(  # noqa: PLR0913 - the options of a command
 
 @contextmanager
 def _connected(
-    model: str, models: Path | None, device: Device | None, url: str | None, key: str | None
+    model: str, models: Path | None, device: Device | None, url: str | None, key: str | None, *, is_shown: bool = True
 ) -> Iterator[tuple[Connection, Any]]:
-    """A connection and the model's ModelInfo, with a spinner while it takes long."""
+    """A connection and the model's ModelInfo, with a spinner while it takes long, if that is to be shown."""
     from gatescope.cli.connection import Connection
 
     settings = None
@@ -139,8 +166,25 @@ def _connected(
         logs.configure("console")
         logs.quiet()
         settings = options.settings(models_dir=models, device=device)
-    with progress(f"asking {model}"), Connection(url, settings, key) as connection:
+    with progress(f"asking {model}") if is_shown else nullcontext(), Connection(url, settings, key) as connection:
         yield connection, connection.get(_path(model))
+
+
+def _in_ids(sampling: Mapping[str, Any], info: Any) -> dict[str, Any]:
+    """The same with token ids for stops, of a model that reads no text."""
+    if "stop" not in sampling or (info["input"] or {}).get("text"):
+        return dict(sampling)
+    return {**sampling, "stop": [int(each) if each.isdecimal() else each for each in sampling["stop"]]}
+
+
+def _write_tokens(tokens: Iterator[Token]) -> None:
+    """The text of the first sequence's first sample, as it comes."""
+    for token in tokens:
+        if token.sequence == token.sample == 0:
+            text = token.text if token.text is not None else f"{token.token} "
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    sys.stdout.write("\n")
 
 
 def _warn(info: Any) -> None:

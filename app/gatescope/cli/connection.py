@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from gatescope.client import Client, ServiceError, Unreachable
+from gatescope.client import Client, ServiceError, Token, Unreachable
 from gatescope.client.body import JSON
 from gatescope.errors import AppError, InvalidInput
 
@@ -49,6 +49,14 @@ class Connection:
         """The reply's bytes in this format; raises `Refused`. Only what asks may be posted: it may be sent twice."""
         try:
             return self._client.post(path, body, accept, repeatable=True)
+        except AppError as error:
+            raise _named(error) from error
+
+    def generate(self, model: str, body: Mapping[str, Any]) -> Iterator[Token]:
+        """The tokens that the model writes, as they are drawn; raises `Refused`."""
+        try:
+            with self._client.generate(model, **body) as tokens:
+                yield from tokens
         except AppError as error:
             raise _named(error) from error
 

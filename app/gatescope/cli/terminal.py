@@ -104,7 +104,9 @@ def _one(
     """What a head says of one sequence; None is the first one."""
     title = f"sequence {row}" if head is None else f"sequence {row}, {head}"
     if "text" in said:
-        return Panel(Text(said["text"][row]), title=title, title_align="left")
+        samples = said["samples"][row] if "samples" in said else [{"text": said["text"][row]}]
+        titles = [title] if len(samples) == 1 else [f"{title}, sample {index}" for index in range(len(samples))]
+        return Group(*map(_written, titles, samples))
     values = said["values"][row]
     is_per_step = isinstance(values[0], list)
     if "labels" not in said:
@@ -119,6 +121,11 @@ def _one(
     for step, (token, label, scores) in enumerate(zip(tokens, labels, probabilities, strict=False)):
         table.add_row(str(step), repr(token)[1:-1], *_labelled(label, scores, info, head))
     return table
+
+
+def _written(title: str, sample: Mapping[str, Any]) -> Panel:
+    """A text that the model wrote."""
+    return Panel(Text(sample["text"]), title=title, title_align="left")
 
 
 def _labelled(

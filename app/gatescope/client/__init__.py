@@ -2,18 +2,23 @@
 
 from gatescope.client._async import AsyncClient, AsyncSession
 from gatescope.client._sync import Client, Session
-from gatescope.client.prediction import Head, Prediction, State, Step
+from gatescope.client.generation import AsyncGeneration, Generation, Token
+from gatescope.client.prediction import Head, Prediction, Sample, State, Step
 from gatescope.client.problem import ServiceError, Unreachable
 
 __all__ = [
     "AsyncClient",
+    "AsyncGeneration",
     "AsyncSession",
     "Client",
+    "Generation",
     "Head",
     "Prediction",
+    "Sample",
     "ServiceError",
     "Session",
     "State",
     "Step",
+    "Token",
     "Unreachable",
 ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
 from gatescope.client import endpoints, raw, traces
 from gatescope.client.call import Call
-from gatescope.client.fields import Array, GivenState
+from gatescope.client.fields import Array, Asked, GivenState
+from gatescope.client.generation import AsyncGeneration, Events, Token
 from gatescope.client.method import like
 from gatescope.client.retry import Retry
 from gatescope.client.server import RETRIES, TIMEOUT_S, Server
@@ -118,6 +119,51 @@ class AsyncClient:
                 return {}
             self._server.infos[answered] = call.fields(reply)
         return self._server.infos[answered]
+
+    def generate(self, model: str, inputs: Array | None = None, **asked: Unpack[Asked]) -> AsyncGeneration:
+        """The tokens that a `next_token` model writes, one after the other as they are drawn.
+
+        To close what is returned, or to leave its `async with` block earlier, ends the computation. It is sent again
+        only as long as no token came.
+
+        Args:
+            model: its name.
+            inputs: as for `predict`.
+            **asked: as for `predict`; `horizon` must be there, and `sampling` says how tokens are drawn.
+
+        Raises:
+            InvalidInput: something does not fit the model; `places` say what and where.
+            AppError: what else the server refuses, or tells between two tokens.
+        """
+        events = Events()
+        return AsyncGeneration(self._tokens(endpoints.tokens(model, inputs, **asked), events), events)
+
+    async def _tokens(self, call: Call[None], events: Events) -> AsyncGenerator[Token, None]:
+        retry = self._server.retry(call)
+        reply = await self._opened(retry)
+        async with aclosing(reply):
+            events.check(reply)
+            try:
+                async for content in reply.aiter_bytes():
+                    for token in events.feed(content):
+                        yield token
+            except httpx.HTTPError as error:
+                raise retry.failure(error) from error
+
+    async def _opened(self, retry: Retry) -> httpx.Response:
+        """A reply whose body has not come yet."""
+        while True:
+            try:
+                reply = await self._http.send(self._http.build_request(**retry.request()), stream=True)
+                if not reply.is_success:
+                    await reply.aread()
+            except httpx.HTTPError as error:
+                wait_s: float | None = retry.wait_after_failure(error)
+            else:
+                wait_s = retry.wait_after(reply)
+            if wait_s is None:
+                return reply
+            await asyncio.sleep(wait_s)
 
     def session(
         self,

@@ -12,7 +12,7 @@ from gatescope import safetensors_file
 from gatescope.client.frames import with_names
 from gatescope.errors import InvalidInput
 
-JSON, SAFETENSORS = "application/json", "application/vnd.safetensors"
+JSON, SAFETENSORS, EVENTS = "application/json", "application/vnd.safetensors", "text/event-stream"
 
 TENSORS = (
     "inputs",

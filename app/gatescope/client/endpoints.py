@@ -9,11 +9,11 @@ import httpx
 import numpy as np
 
 from gatescope import dataset
-from gatescope.client.body import JSON, SAFETENSORS, encode
+from gatescope.client.body import EVENTS, JSON, SAFETENSORS, encode
 from gatescope.client.call import Call, of_model, path
 from gatescope.client.fields import Array, Asked, Explained, Traced, written
 from gatescope.client.prediction import Prediction
-from gatescope.client.reply import fields, json
+from gatescope.client.reply import fields, json, nothing
 
 if TYPE_CHECKING:
     import xarray
@@ -49,6 +49,11 @@ def predict(model: str, inputs: Array | None = None, **asked: Unpack[Asked]) -> 
         AppError: what else the server refuses.
     """
     return _post(model, "predict", inputs, asked, lambda reply: Prediction.of(fields(reply)), SAFETENSORS)
+
+
+def tokens(model: str, inputs: Array | None = None, **asked: Unpack[Asked]) -> Call[None]:
+    """The tokens that a model writes as they are drawn; its reply is read as it comes. Arguments as for `predict`."""
+    return _post(model, "predict", inputs, asked, nothing, EVENTS)
 
 
 def trace(model: str, inputs: Array | None = None, **asked: Unpack[Traced]) -> Call[xarray.Dataset]:

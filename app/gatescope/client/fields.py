@@ -22,6 +22,17 @@ _STATE_AXES = 3  # (layers · directions, batch, unit)
 Output = Literal["prediction", "output", "final_state"]
 
 
+class Sampling(TypedDict, total=False):
+    """How the tokens of a horizon are drawn; what is left out is as the model's manifest says."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    seed: int | None
+    samples: int
+    stop: Sequence[str] | Sequence[int] | None
+
+
 class Chunk(TypedDict, total=False):
     """The fields of a predict body that a step of a session has, too."""
 
@@ -35,6 +46,7 @@ class Chunk(TypedDict, total=False):
     outputs: Sequence[Output] | None
     module: str | None
     horizon: int | None
+    sampling: Sampling | None
     future_inputs: Array | None
 
 

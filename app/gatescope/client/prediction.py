@@ -62,6 +62,17 @@ def state_of(said: Mapping[str, Any]) -> State | dict[str, State]:
     return State(**said)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One of several texts that a sequence was continued with."""
+
+    tokens: list[str]
+    finish_reason: str
+    """`stop` or `length`."""
+    text: str | None = None
+    """None of a model that reads no text."""
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """What a further head of the model said; its fields are those of `Prediction`."""
@@ -103,8 +114,20 @@ class Prediction:
     text: list[str] | None = None
     """With `horizon`, what a model of text wrote, per sequence."""
 
+    finish_reason: list[str] | None = None
+    """With `horizon`, why each sequence's text ended: `stop` or `length`."""
+
+    samples: list[list[Sample]] | None = None
+    """[batch][sample], where several were asked for; all else shows the first."""
+
+    sampling: Mapping[str, Any] | None = None
+    """How tokens were drawn: `temperature`, `top_k`, `top_p` and `seed`."""
+
     tokens: list[list[str]] | None = None
     """What a model of tokens read, per sequence."""
+
+    unknown_tokens: list[list[int]] | None = None
+    """The indices of the `tokens` that the vocabulary lacks; None where it has all."""
 
     output: np.ndarray | None = None
     """Float32 (batch, time, directions · unit): the top layer's."""
@@ -143,10 +166,14 @@ class Prediction:
             labels=_padded(prediction["labels"], prediction["values"]) if "labels" in prediction else None,
             probabilities=prediction.get("probabilities"),
             text=prediction.get("text"),
+            finish_reason=prediction.get("finish_reason"),
+            samples=_samples(prediction["samples"]) if "samples" in prediction else None,
+            sampling=said.get("sampling"),
             tokens=said.get("tokens"),
             ids=said.get("ids"),
             timestamps=said.get("timestamps"),
             prediction_timestamps=prediction.get("timestamps"),
+            unknown_tokens=said.get("unknown_tokens"),
             output=said.get("output"),
             final_state=None if state is None else state_of(state),
             heads={name: Head.of(each) for name, each in said.get("heads", {}).items()},
@@ -165,6 +192,10 @@ class Step(Prediction):
 
     trace: xarray.Dataset | None = None
     """Where it was asked for."""
+
+
+def _samples(said: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Sample]]:
+    return [[Sample(**each) for each in row] for row in said]
 
 
 _PER_STEP = 3  # axes of values: (batch, time, value)

@@ -63,14 +63,19 @@ class Retry:
             DeadlineExceeded: the deadline has come.
             InvalidInput: this is no request.
         """
-        if isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)):
-            raise InvalidInput(f"{self._url} cannot be asked that: {error}") from error
-        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-            raise DeadlineExceeded(f"no answer from {self._url} within {self._timeout_s:g} seconds") from error
-        wait_s = self._wait_s()
+        failure = self.failure(error)
+        wait_s = self._wait_s() if isinstance(failure, Unreachable) else None
         if wait_s is None:
-            raise Unreachable(f"no answer from {self._url}: {error or type(error).__name__}") from error
+            raise failure from error
         return wait_s
+
+    def failure(self, error: httpx.HTTPError) -> AppError:
+        """What it means that no reply came, or not all of one."""
+        if isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol)):
+            return InvalidInput(f"{self._url} cannot be asked that: {error}")
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            return DeadlineExceeded(f"no answer from {self._url} within {self._timeout_s:g} seconds")
+        return Unreachable(f"no answer from {self._url}: {error or type(error).__name__}")
 
     def wait_after(self, reply: httpx.Response) -> float | None:
         """Seconds until it is sent again; None where the reply is the answer.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gatescope.pipeline.config import Config
 from gatescope.pipeline.layers.crf import CRF
 from gatescope.pipeline.layers.layer import Shape
+from gatescope.pipeline.sampling import LARGEST_SEED, Sampling
 
 Task = Literal["regression", "quantile", "classification", "tagging", "binary", "multi_label", "next_token"]
 
@@ -67,10 +68,11 @@ class HeadConfig(Config):
     """Binary and multi-label: the probability from which on a label is given."""
 
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Next token: with `horizon`, tokens are drawn at this temperature; 0 takes the likeliest."""
+    """Next token: with `horizon`, tokens are drawn at this temperature, where the request states none; 0 takes the
+    likeliest."""
 
-    seed: int = Field(default=0, ge=0)
-    """Next token: the seed of the draw, so that a request has one answer."""
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    """Next token: the seed of the draw, where the request states none, so that a request has one answer."""
 
     @model_validator(mode="after")
     def _fields_agree(self) -> HeadConfig:
@@ -98,6 +100,11 @@ class HeadConfig(Config):
     def is_per_step(self) -> bool | None:
         """Whether the task wants a prediction per time step; None where both are possible."""
         return {"tagging": True, "next_token": True, "classification": False}.get(self.task)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How a next-token head draws where a request does not say."""
+        return Sampling(self.temperature, seed=self.seed)
 
     def count(self, vocabulary_size: int | None) -> tuple[str, int | None]:
         """What its values stand for, and how many there must be."""
@@ -170,6 +177,10 @@ class Head(nn.Module):
         if task == "multi_label":
             return self._positive(values) >= self.config.threshold
         return values.argmax(dim=-1)
+
+    def scores(self, values: Tensor) -> Tensor:
+        """(…, value) -> (…, value), logits, also where the values are probabilities."""
+        return values.log() if self.shape.is_probability else values
 
     def probabilities(self, values: Tensor) -> Tensor | None:
         """(…, value) -> (…, label); None of quantities, and of scores that are a path's."""

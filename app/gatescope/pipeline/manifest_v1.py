@@ -15,6 +15,7 @@ from gatescope.pipeline.config import Config
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.layers.recurrent import Stated
 from gatescope.pipeline.manifest import Manifest, Shared
+from gatescope.pipeline.sampling import LARGEST_SEED
 
 TaskV1 = Literal["regression", "classification", "tagging", "next_token"]
 
@@ -38,7 +39,7 @@ class OutputV1(Config):
     predicts: Literal["same_step", "next_step"] = "same_step"
     labels: tuple[str, ...] = ()
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
 
 
 class ManifestV1(Shared):

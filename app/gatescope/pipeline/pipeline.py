@@ -187,9 +187,10 @@ class Pipeline(nn.Module, ABC):
         query.raise_if_cancelled()
         if not query.horizon:
             return self._run(query)
-        inputs, lengths, prediction = horizon.extend(self, query)
+        inputs, lengths, prediction, generated = horizon.extend(self, query)
         extended = replace(query, inputs=inputs, sequence_lengths=lengths, prediction=False)
-        return replace(self._run(extended), horizon=query.horizon, prediction=prediction if query.prediction else None)
+        answer = self._run(extended)
+        return replace(answer, horizon=query.horizon, prediction=prediction, generated=generated)
 
 
 def predicts_next_step(config: HeadConfig) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from gatescope.decompose import Explanation, Point
 from gatescope.errors import DeadlineExceeded
 from gatescope.pipeline.layout import AsAsked, Layout, Record, Rows, RowSplit, Signals, Slot, States
+from gatescope.pipeline.sampling import Drawn, Generated, Sampling
 from gatescope.selection import Selection
 from gatescope.state import State
 from gatescope.tracing import Trace
@@ -29,6 +30,7 @@ class Query:
     initial_state: State | None = None
     packed_state: bytes | None = None  # the same of one sequence, as `State.packed`; the answer has the final one so
     horizon: int = 0
+    sampling: Sampling | None = None  # of a model that writes tokens; as its manifest says where none is stated
     future_inputs: Tensor | None = None  # (batch, horizon, feature), NaN where the prediction is fed back
     static_inputs: Tensor | None = None  # (batch, feature) raw values, of a model that takes them
     prediction: bool = True
@@ -39,6 +41,7 @@ class Query:
     explain: Point | None = None  # of a batch of one; nothing else is answered beside it
     most_bytes: int | None = None  # of what is made where its size shows only on the way
     is_cancelled: Callable[[], bool] | None = None  # whether nobody waits for the answer any more
+    on_drawn: Callable[[Sequence[Drawn]], None] | None = None  # is told the tokens of each step; called by any thread
 
     @cached_property
     def steps(self) -> int:
@@ -165,6 +168,8 @@ class Answer:
     """Whether its time step t reads the inputs' time step t, and no other."""
     horizon: int = 0
     prediction: Prediction | None = field(default=None, metadata=_field(_Predictions()))
+    generated: Generated | None = None
+    """The texts that a model of tokens wrote with a horizon."""
     heads: Mapping[str, Prediction] | None = field(default=None, metadata=_field(_Heads()))
     """The predictions of the heads behind the first, where there are such."""
     output: Tensor | None = field(default=None, metadata=_field(_STEPS))

@@ -66,6 +66,11 @@ class Vocabulary:
         """Whether a text can be split into its tokens."""
         return self.kind != "ids"
 
+    @property
+    def separator(self) -> str:
+        """What stands between two tokens of a text."""
+        return "" if self.kind == "characters" else " "
+
     def split(self, text: str) -> list[str]:
         """The tokens of a text: its characters, or its words and marks."""
         text = text.lower() if self._lowercase else text
@@ -79,13 +84,26 @@ class Vocabulary:
         """
         return [self._id(index, token) for index, token in enumerate(tokens)]
 
+    def ids_of(self, text: str) -> list[int]:
+        """The ids that write this text: an entry's own, or those of its tokens.
+
+        Raises:
+            UnknownToken: the vocabulary lacks one, whatever unknown ones are read as.
+        """
+        if text in self._ids:
+            return [self._ids[text]]
+        tokens = self.split(text)
+        for index in self.unknown(tokens):
+            raise UnknownToken(index, tokens[index])
+        return self.encode(tokens)
+
     def unknown(self, tokens: Sequence[str]) -> list[int]:
         """The indices of the tokens that are no entries, whatever they are read as."""
         return [index for index, token in enumerate(tokens) if token not in self._ids]
 
     def join(self, ids: Iterable[int]) -> str:
         """The text that these ids write."""
-        return ("" if self.kind == "characters" else " ").join(self.entries[index] for index in ids)
+        return self.separator.join(self.entries[index] for index in ids)
 
     def _id(self, index: int, token: str) -> int:
         known = self._ids.get(token)

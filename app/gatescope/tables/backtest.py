@@ -206,7 +206,7 @@ class _Run:
         )
 
     def _scale(self) -> float | None:
-        """The mean absolute error of the (seasonal) naive forecast of one step, over what lies before the first origin."""
+        """The mean absolute error of the (seasonal) naive forecast of one step, before the first origin."""
         lag = self.plan.season or 1
         errors = [np.abs(values[lag : self.first] - values[: self.first - lag]) for values in self.observed]
         known = np.concatenate([each[np.isfinite(each)] for each in errors])

@@ -31,16 +31,16 @@ def slow_steps(monkeypatch):
     """Every step of a horizon takes 10 ms; `taken` counts them."""
     from types import SimpleNamespace  # noqa: PLC0415
 
-    from gatescope.pipeline.horizon import _TokenRows  # noqa: PLC0415
+    from gatescope.pipeline.sampling import Sampler  # noqa: PLC0415
 
-    count, draw = SimpleNamespace(taken=0), _TokenRows.__call__
+    count, draw = SimpleNamespace(taken=0), Sampler.draw
 
-    def slowly(self, step, predicted):
+    def slowly(self, scores):
         count.taken += 1
         time.sleep(0.01)
-        return draw(self, step, predicted)
+        return draw(self, scores)
 
-    monkeypatch.setattr(_TokenRows, "__call__", slowly)
+    monkeypatch.setattr(Sampler, "draw", slowly)
     return count
 
 

@@ -115,7 +115,7 @@ def test_a_stored_trace_is_the_trace_routes_reply_in_two_parts(client, call, kee
     assert_close(told, _without(whole, "signals"))
     values = look(trace_id)
     whole["model"].pop("verified", None)  # of the prediction
-    assert_close(values, _without(whole, "notes", "prediction", "output", "tokens"))
+    assert_close(values, _without(whole, "notes", "prediction", "output", "tokens", "unknown_tokens", "sampling"))
 
 
 def test_what_a_model_of_features_read_is_told_with_the_steps_ahead(client, keep):

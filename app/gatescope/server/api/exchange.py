@@ -10,6 +10,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from itertools import count
 from time import perf_counter
 
@@ -181,7 +182,7 @@ class Exchange:
             log.error("request failed", method=head.method, path=head.path, exc_info=error)
             reply = problems.internal(head.path)
         if sent.status:
-            sent.abort(sent.status)
+            await sent.break_off(reply)
         else:
             await sent.reply(reply)
 
@@ -207,10 +208,11 @@ class _Preflight(Exception):
 class _Sent:
     """What was sent of a reply; adds the headers that every reply has."""
 
-    __slots__ = ("_further", "responder", "status")
+    __slots__ = ("_failure", "_further", "responder", "status")
 
     def __init__(self, responder: Responder, further: Headers) -> None:
         self.responder, self._further = responder, further
+        self._failure: Callable[[bytes], bytes] | None = None  # of a reply that is being sent piece by piece
         self.status = 0
 
     def reply(self, reply: Reply) -> Awaitable[None]:
@@ -231,10 +233,26 @@ class _Sent:
 
     async def stream(self, reply: StreamedReply) -> None:
         """Send a reply piece by piece."""
-        await self.start(200, [(b"content-type", reply.media_type.encode())])
-        async for piece in reply.pieces:
-            await self.responder.write(piece)
-        await self.responder.end()
+        async with aclosing(reply.pieces) as pieces:
+            await self.start(200, [(b"content-type", reply.media_type.encode())])
+            self._failure = reply.failure
+            async for piece in pieces:
+                self._failure = reply.failure if piece.endswith(b"\n") else None  # nothing is told within a line
+                await self.responder.write(piece)
+            self._failure = None
+            await self.responder.end()
+
+    async def break_off(self, problem: Reply) -> None:
+        """End a reply that has begun with what went wrong, where its format can tell that."""
+        failure, self._failure = self._failure, None
+        if failure is None:
+            self.abort(self.status)
+            return
+        try:
+            await self.responder.write(failure(bytes(problem.pieces[0])))
+            await self.responder.end()
+        except ClientLeft:
+            self.abort(problems.CLIENT_LEFT)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of a reply."""

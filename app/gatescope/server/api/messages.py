@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
@@ -270,14 +270,15 @@ class StreamedReply:
     """A reply of which the length is not known when it begins; its status is 200.
 
     Args:
-        pieces: the body as it is made.
+        pieces: the body as it is made; what raises is an error after its head.
         media_type: of the body.
+        failure: the last piece in place of what such an error has left out, of the problem in JSON.
     """
 
-    __slots__ = ("media_type", "pieces")
+    __slots__ = ("failure", "media_type", "pieces")
 
-    def __init__(self, pieces: AsyncIterator[bytes], media_type: str) -> None:
-        self.pieces, self.media_type = pieces, media_type
+    def __init__(self, pieces: AsyncGenerator[bytes, None], media_type: str, failure: Callable[[bytes], bytes]) -> None:
+        self.pieces, self.media_type, self.failure = pieces, media_type, failure
 
 
 class Responder(Protocol):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from gatescope.errors import NotAcceptable
 from gatescope.server.api import codecs
-from gatescope.server.api.codecs.codec import Codec, ReplyWriter, StreamWriter
+from gatescope.server.api.codecs.codec import Codec, ReplyWriter, StreamWriter, TokenWriter
 from gatescope.server.api.messages import Head
 
 Writer = TypeVar("Writer", bound=Codec)
@@ -36,6 +36,12 @@ def _choose_writer(head: Head, writers: Sequence[Writer]) -> Writer:
 def prediction_writer(head: Head) -> ReplyWriter:
     """The codec that writes a prediction for a request with this head; raises `NotAcceptable`."""
     return _choose_writer(head, codecs.PREDICTION_WRITERS)
+
+
+def predict_writer(head: Head) -> ReplyWriter | TokenWriter:
+    """The codec that writes a prediction, or the tokens of one as they are drawn; raises `NotAcceptable`."""
+    writers: tuple[ReplyWriter | TokenWriter, ...] = (*codecs.PREDICTION_WRITERS, *codecs.TOKEN_WRITERS)
+    return _choose_writer(head, writers)
 
 
 def trace_writer(head: Head) -> ReplyWriter | StreamWriter:

@@ -40,6 +40,13 @@ def notes_of(request: PredictRequest, model: Model, tokens: Sequence[Sequence[st
     return told
 
 
+def unknown_tokens(tokens: Sequence[Sequence[str]], notes: Sequence[Note], model: Model) -> dict[str, list[list[int]]]:
+    """Which of the tokens that were read the vocabulary lacks, by their indices; nothing where no note tells of any."""
+    if model.vocabulary is None or not any(note["code"] == "unknown_token" for note in notes):
+        return {}
+    return {"unknown_tokens": [model.vocabulary.unknown(each) for each in tokens]}
+
+
 def with_unverified(notes: Sequence[Note], model: Model) -> Sequence[Note]:
     """The notes beside a prediction of this model."""
     if model.verified is not None:

@@ -26,6 +26,13 @@ EXAMPLES = {
 }
 """Bodies that work when pasted, for a model of text; /v1/models has complete ones of every model."""
 
+WRITING = {
+    "text": "ROMEO:",
+    "horizon": 40,
+    "sampling": {"temperature": 0.8, "top_k": 20, "top_p": 0.95, "seed": 1, "samples": 2, "stop": ["\n\n"]},
+}
+"""One for a model that writes text, such as `shakespeare`."""
+
 KEYS: dict[str, dict[str, str]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
@@ -72,4 +79,5 @@ def _definitions() -> dict[str, Any]:
     definitions: dict[str, Any] = top["$defs"]
     for name, example in EXAMPLES.items():
         definitions[name]["examples"] = [example]
+    definitions["PredictRequest"]["examples"].append(WRITING)
     return definitions

@@ -19,6 +19,7 @@ from gatescope.selection import Selection
 from gatescope.server.api.horizon import future_inputs_of, horizon_of
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.places import refuse
+from gatescope.server.api.sampling import sampling_of
 from gatescope.server.api.schema.elements import INPUTS, LARGEST, STATIC
 from gatescope.server.api.schema.module_states import MODULES, article
 from gatescope.server.api.schema.requests import InitialState, PredictRequest, StepRequest
@@ -100,6 +101,7 @@ def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_sta
         sequence_lengths=lengths,
         initial_state=_initial_state(request.initial_state, model, len(sequences)),
         horizon=horizon_of(request, model),
+        sampling=sampling_of(request, model),
         future_inputs=future_inputs_of(request, model, len(sequences)),
         static_inputs=static_inputs,
         prediction="prediction" in wanted,
@@ -150,6 +152,8 @@ def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
     pipeline, floats = model.pipeline, 0
     if query.prediction:
         floats += sum(_floats_of(head, query, model) for head in list(pipeline.heads)[: 1 if query.horizon else None])
+    if query.sampling is not None:  # a step's scores, and the tokens, of each further sample
+        floats += (query.sampling.samples - 1) * (len(model.labels) + query.horizon)
     if query.output:
         floats += query.longest * pipeline.spec_of(query.module).output_size
     if query.final_state:

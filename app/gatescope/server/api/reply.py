@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,18 +14,20 @@ from torch import Tensor
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.pipeline import predicts_next_step
 from gatescope.pipeline.query import Answer, Prediction
+from gatescope.pipeline.sampling import Drawn, Generated, finish_reason
 from gatescope.selection import Selection
 from gatescope.server.api import codecs, offload
-from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter
+from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter, TokenWriter
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.codecs.ragged import Ragged, ragged
 from gatescope.server.api.messages import Content, Reply, StreamedReply
-from gatescope.server.api.notes import with_unverified
+from gatescope.server.api.notes import unknown_tokens, with_unverified
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
 from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp, carried_on
 from gatescope.server.serving.stored import Note
+from gatescope.server.serving.token_stream import TokenStream
 from gatescope.state import State
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
@@ -71,7 +74,10 @@ def _answered(answer: Answer, model: Model, said: Said, *, predicts: bool) -> Fi
     if said.labels.observed is not None:
         fields["observed"] = said.labels.observed
     if said.tokens is not None:
-        fields["tokens"] = _with_written(said.tokens, answer, model)
+        fields["tokens"] = _with_written(said.tokens, answer.generated, model)
+        fields |= unknown_tokens(said.tokens, said.notes, model)
+    if answer.generated is not None:
+        fields["sampling"] = sampling(answer.generated)
     if answer.prediction is not None:
         fields["prediction"] = _prediction(answer.prediction, answer, model, None, said.labels)
     if answer.heads is not None:
@@ -166,7 +172,46 @@ async def stream(traced: ChunkedTrace, said: Said, writer: StreamWriter) -> Stre
     chunks = traced.chunks()
     first = await anext(chunks)
     pieces = writer.stream(_header(traced, said), _chained(first, chunks), lambda: _end(traced))
-    return StreamedReply(pieces, writer.media_type)
+    return StreamedReply(pieces, writer.media_type, writer.failure)
+
+
+async def stream_tokens(tokens: TokenStream[Answer], model: Model, said: Said, writer: TokenWriter) -> StreamedReply:
+    """The tokens as they are drawn, then the reply. An error before the first token has its own status.
+
+    A client that leaves ends the computation.
+
+    Args:
+        tokens: to write.
+        model: draws them.
+        said: what the reply tells of the request.
+        writer: of the format.
+    """
+    steps = tokens.steps()
+    first = await anext(steps)
+    pieces = writer.stream(_told(first, steps, model), lambda: prediction(tokens.answer, model, said))
+    return StreamedReply(pieces, writer.media_type, writer.failure)
+
+
+def sampling(generated: Generated) -> Fields:
+    """How tokens were drawn."""
+    return {name: getattr(generated.sampling, name) for name in ("temperature", "top_k", "top_p", "seed")}
+
+
+def samples(generated: Generated, model: Model) -> list[list[Fields]]:
+    """The texts that were written, [batch][sample]."""
+    return [[_sample(*text, model) for text in row] for row in _texts(generated)]
+
+
+def token(drawn: Drawn, model: Model) -> Fields:
+    """What is told of one token; `text` is what it adds to its text."""
+    vocabulary = model.vocabulary
+    if vocabulary is None:
+        raise TypeError("a model without a vocabulary draws no tokens")
+    entry = vocabulary.entries[drawn.token]
+    told: Fields = {"sequence": drawn.sequence, "sample": drawn.sample, "step": drawn.step, "token": entry}
+    if vocabulary.reads_text:
+        told["text"] = entry if drawn.step == 0 else f"{vocabulary.separator}{entry}"
+    return told | ({} if drawn.finish_reason is None else {"finish_reason": drawn.finish_reason})
 
 
 def of_json(value: object, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Reply:
@@ -205,6 +250,16 @@ def _about(model: Model, notes: Sequence[Note], *, predicts: bool) -> Fields:
     return fields
 
 
+async def _told(
+    first: Sequence[Drawn], steps: AsyncGenerator[Sequence[Drawn], None], model: Model
+) -> AsyncGenerator[Sequence[Fields], None]:
+    """What is told of the tokens of each step."""
+    async with aclosing(steps):
+        yield [token(drawn, model) for drawn in first]
+        async for step in steps:
+            yield [token(drawn, model) for drawn in step]
+
+
 async def _chained(first: Chunk, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
     yield first
     del first  # its arrays are not needed any more
@@ -221,7 +276,7 @@ def _header(traced: ChunkedTrace, said: Said) -> Fields:
 
 def _end(traced: ChunkedTrace) -> Fields:
     """The rest of it."""
-    known = ("model", "notes", "sequence_lengths")
+    known = ("model", "notes", "sequence_lengths", "sampling")
     answered = prediction(traced.answer, traced.model)
     rest = {name: value for name, value in answered.items() if name not in known}
     return rest | {"residual": np.float32(traced.residual)}
@@ -231,14 +286,32 @@ def _named_state(state: State) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(value.numpy()) for name, value in state.named().items()}
 
 
-def _with_written(tokens: list[list[str]], answer: Answer, model: Model) -> list[list[str]]:
-    """What was read, and behind it what the model wrote itself and read on."""
-    entries = model.vocabulary.entries if model.vocabulary else ()
-    ids, further = answer.inputs.tolist(), answer.horizon
+def _with_written(tokens: list[list[str]], generated: Generated | None, model: Model) -> list[list[str]]:
+    """What was read, and behind it what the model wrote itself and read on, in its first sample."""
+    if generated is None:
+        return tokens
+    first = (row[0] for row in _texts(generated))
+    return [[*read, *_entries(written, model)] for read, (written, _) in zip(tokens, first, strict=True)]
+
+
+def _texts(generated: Generated) -> list[list[tuple[list[int], bool]]]:
+    """The token ids of each sample of each sequence, and whether a stop ended it."""
+    parts = (generated.tokens.tolist(), generated.lengths.tolist(), generated.is_stopped.tolist())
     return [
-        [*read, *(entries[index] for index in ids[row][len(read) : len(read) + further])]
-        for row, read in enumerate(tokens)
+        [(ids[:length], is_stopped) for ids, length, is_stopped in zip(*row, strict=True)]
+        for row in zip(*parts, strict=True)
     ]
+
+
+def _entries(ids: Sequence[int], model: Model) -> list[str]:
+    entries = model.vocabulary.entries if model.vocabulary else ()
+    return [entries[index] for index in ids]
+
+
+def _sample(ids: list[int], is_stopped: bool, model: Model) -> Fields:  # noqa: FBT001 - as `_texts` gives them
+    vocabulary = model.vocabulary
+    text = {"text": vocabulary.join(ids)} if vocabulary is not None and vocabulary.reads_text else {}
+    return text | {"tokens": _entries(ids, model), "finish_reason": finish_reason(is_stopped=is_stopped)}
 
 
 def _prediction(
@@ -262,6 +335,10 @@ def _prediction(
         fields["probabilities"] = cut(probabilities)
     if answer.horizon and model.vocabulary is not None and model.reads_text:
         fields["text"] = [model.vocabulary.join(row) for row in chosen]
+    if answer.generated is not None:
+        written = samples(answer.generated, model)
+        fields["finish_reason"] = [each[0]["finish_reason"] for each in written]
+        fields |= {"samples": written} if answer.generated.sampling.samples > 1 else {}
     return fields
 
 

@@ -49,6 +49,7 @@ from gatescope.server.api.v2.schemas import InferReply, InferRequest
 
 JSON, TEXT = codecs.JSON.media_type, "text/plain"
 PREDICTION_TYPES = tuple(writer.media_type for writer in codecs.PREDICTION_WRITERS)
+PREDICT_TYPES = (*PREDICTION_TYPES, *(writer.media_type for writer in codecs.TOKEN_WRITERS))
 TRACE_TYPES = tuple(writer.media_type for writer in codecs.TRACE_WRITERS)
 INFERENCE = "open inference protocol"
 PATHS_KNOWN, LONGEST_KNOWN = 4096, 512
@@ -96,7 +97,7 @@ ROUTES: tuple[Route, ...] = (
             "predict",
             PredictRequest,
             PredictReply,
-            PREDICTION_TYPES,
+            PREDICT_TYPES,
             computes=True,
         )
     ),

@@ -85,11 +85,13 @@ def check_lengths(lengths: list[int], request: PredictRequest, model: Model, lim
             f"sequence has {longest:,} time steps{with_horizon}; this server takes at most {limits.max_time_steps:,}"
         )
         refuse(message, *place_of(request, index))
-    if longest * len(lengths) > limits.max_batch_steps:
+    samples = 1 if request.sampling is None else request.sampling.samples
+    if longest * len(lengths) * samples > limits.max_batch_steps:
+        with_samples = f", {samples} samples each," if samples > 1 else ""
         refuse(
-            f"{len(lengths):,} sequences of up to {longest:,} time steps{with_horizon} make a batch of "
-            f"{longest * len(lengths):,} steps; this server takes at most {limits.max_batch_steps:,}",
-            field,
+            f"{len(lengths):,} sequences of up to {longest:,} time steps{with_horizon}{with_samples} make a batch of "
+            f"{longest * len(lengths) * samples:,} steps; this server takes at most {limits.max_batch_steps:,}",
+            *((field,) if samples == 1 else ("sampling", "samples")),
         )
 
 

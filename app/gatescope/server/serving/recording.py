@@ -95,12 +95,13 @@ def _stored(
 ) -> StoredTrace:
     """Everything in memory of its own: what the engine gives may share that of a batch, or of what is dropped."""
     answer = map_tensors(_copied, trace.answer)
+    written = answer.generated
     read = replace(
         query,
         inputs=answer.inputs,
         initial_state=map_tensors(_copied, query.initial_state),
         static_inputs=map_tensors(_copied, query.static_inputs),
-        sequence_lengths=query.sequence_lengths + query.horizon,
+        sequence_lengths=query.sequence_lengths + (query.horizon if written is None else written.lengths[:, 0]),
         horizon=0,
         future_inputs=None,
     )

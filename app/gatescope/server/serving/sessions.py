@@ -160,9 +160,10 @@ class Sessions:
         step_number: int | None,
         seen: Session | None,
     ) -> Taken:
+        attempts = MAX_ATTEMPTS if query.on_drawn is None else 1  # what was told of tokens is not told anew
         await self._lock(session_id)
         try:
-            for _ in range(MAX_ATTEMPTS):
+            for _ in range(attempts):
                 session, seen = seen or await self._store.read(session_id), None
                 model, begin = self.model(session), session.state_before(query, step_number)
                 stated = query.evolve(static_inputs=session.static_inputs) if session.static else query
@@ -174,7 +175,7 @@ class Sessions:
                     return Taken(after, answer, begin)
         finally:
             self._locks.release(session_id)
-        raise _overtaken(session_id)
+        raise _overtaken(session_id, attempts)
 
     async def state(self, session_id: str) -> State:
         """Where the session stands, as its model carries its state; raises what `get` and `model` raise."""
@@ -253,8 +254,9 @@ def refusal(model: Model) -> str | None:
     return None
 
 
-def _overtaken(session_id: str) -> SessionBusy:
-    return SessionBusy(f"other steps of session '{session_id}' came first {MAX_ATTEMPTS} times; try again")
+def _overtaken(session_id: str, attempts: int = MAX_ATTEMPTS) -> SessionBusy:
+    times = "once" if attempts == 1 else f"{attempts} times"
+    return SessionBusy(f"other steps of session '{session_id}' came first {times}; try again")
 
 
 def _final(answer: Answer) -> bytes:

@@ -121,6 +121,7 @@ class StoredTrace:
             prediction=None,
             heads=None,
             output=None,
+            generated=None,
             final_state=None if self.answer.final_state is None else _of_rows(self.answer.final_state, rows),
         )
 

@@ -7,11 +7,12 @@ from gatescope.errors import UnsupportedMediaType
 from gatescope.server.api import codecs
 from gatescope.server.api.codecs.codec import BodyReader, Codec, ReplyWriter
 
-JSON, SAFETENSORS, NPZ, NDJSON = (
+JSON, SAFETENSORS, NPZ, NDJSON, EVENTS = (
     "application/json",
     "application/vnd.safetensors",
     "application/x-npz",
     "application/x-ndjson",
+    "text/event-stream",
 )
 
 
@@ -21,6 +22,7 @@ def media_types(known):
 
 def test_each_kind_of_body_has_its_formats():
     assert media_types(codecs.PREDICTION_WRITERS) == [JSON, SAFETENSORS]
+    assert media_types(codecs.TOKEN_WRITERS) == [EVENTS]
     assert media_types(codecs.TRACE_WRITERS) == [JSON, SAFETENSORS, NPZ, NDJSON]
     assert media_types(codecs.BODY_READERS) == [JSON, SAFETENSORS]
 
@@ -53,7 +55,8 @@ def test_the_document_names_the_formats_of_the_registry(client):
     paths = client.get("/openapi.json").json()["paths"]
     predict, trace = (paths[f"/v1/models/{{name}}/{verb}"]["post"] for verb in ("predict", "trace"))
     assert list(predict["requestBody"]["content"]) == media_types(codecs.BODY_READERS)
-    assert list(predict["responses"]["200"]["content"]) == media_types(codecs.PREDICTION_WRITERS)
+    predictions = media_types([*codecs.PREDICTION_WRITERS, *codecs.TOKEN_WRITERS])
+    assert list(predict["responses"]["200"]["content"]) == predictions
     assert list(trace["responses"]["200"]["content"]) == media_types(codecs.TRACE_WRITERS)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gatescope.errors import UnsupportedMediaType
-from gatescope.server.api.codecs.codec import BodyReader, Codec, ReplyWriter, StreamWriter
+from gatescope.server.api.codecs.codec import BodyReader, Codec, ReplyWriter, StreamWriter, TokenWriter
+from gatescope.server.api.codecs.events import Events
 from gatescope.server.api.codecs.json.codec import Json
 from gatescope.server.api.codecs.ndjson import Ndjson
 from gatescope.server.api.codecs.npz import Npz
@@ -11,10 +12,11 @@ from gatescope.server.api.codecs.safetensors import Safetensors
 
 JSON, SAFETENSORS = Json(), Safetensors()
 
-CODECS: tuple[Codec, ...] = (JSON, SAFETENSORS, Npz(), Ndjson())
+CODECS: tuple[Codec, ...] = (JSON, SAFETENSORS, Npz(), Ndjson(), Events())
 """Every wire format. The first that can write a reply does so where the client has no wish."""
 
 PREDICTION_WRITERS = tuple(codec for codec in CODECS if isinstance(codec, ReplyWriter) and "prediction" in codec.writes)
+TOKEN_WRITERS = tuple(codec for codec in CODECS if isinstance(codec, TokenWriter))
 TRACE_WRITERS = tuple(
     codec for codec in CODECS if isinstance(codec, ReplyWriter | StreamWriter) and "trace" in codec.writes
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from gatescope.server.serving.chunking import Chunk
 Fields = dict[str, Any]
 """A body: what JSON has, and arrays."""
 
-ReplyKind = Literal["prediction", "trace"]
+ReplyKind = Literal["prediction", "trace", "tokens"]
 
 
 class Codec:
@@ -92,7 +92,9 @@ class StreamWriter(Codec, ABC):
     """A codec that writes a trace while it is computed."""
 
     @abstractmethod
-    def stream(self, header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[], Fields]) -> AsyncIterator[bytes]:
+    def stream(
+        self, header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[], Fields]
+    ) -> AsyncGenerator[bytes, None]:
         """The reply in pieces.
 
         Args:
@@ -100,3 +102,26 @@ class StreamWriter(Codec, ABC):
             chunks: of the batch, each asked for when the client has taken what was written of the one before.
             end: answers what is known after the last step.
         """
+
+    @abstractmethod
+    def failure(self, problem: bytes) -> bytes:
+        """The last piece of a reply that breaks off: a problem in JSON."""
+
+
+class TokenWriter(Codec, ABC):
+    """A codec that writes the tokens of a text while they are drawn."""
+
+    @abstractmethod
+    def stream(
+        self, steps: AsyncGenerator[Sequence[Fields], None], end: Callable[[], Fields]
+    ) -> AsyncGenerator[bytes, None]:
+        """The reply in pieces.
+
+        Args:
+            steps: the tokens of each step.
+            end: answers the reply that is known after the last step.
+        """
+
+    @abstractmethod
+    def failure(self, problem: bytes) -> bytes:
+        """The last piece of a reply that breaks off: a problem in JSON."""

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import ClassVar
 
 import numpy as np
 import orjson
-import structlog
 
-from gatescope.errors import AppError
-from gatescope.server.api import problems
 from gatescope.server.api.codecs.codec import Fields, ReplyKind, StreamWriter
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.serving.chunking import Chunk
-
-log = structlog.get_logger(__name__)
 
 PIECE_BYTES = 256 * 1024
 """So much of the arrays is written in one go, about; then the event loop turns to others."""
@@ -29,9 +24,22 @@ class Ndjson(StreamWriter):
     writes: ClassVar[frozenset[ReplyKind]] = frozenset(("trace",))
     is_text = True
 
-    def stream(self, header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[], Fields]) -> AsyncIterator[bytes]:
-        """The lines; an error after the header is the last line, as a problem."""
-        return _lines(header, chunks, end)
+    async def stream(
+        self, header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[], Fields]
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines."""
+        for piece in await _long_line(lambda: header):
+            yield piece
+        async for chunk in chunks:
+            for piece in steps(chunk, header["sequence_lengths"]):
+                yield piece
+                await asyncio.sleep(0)  # sending to a fast reader waits for nothing: others would never get their turn
+        for piece in await _long_line(end):
+            yield piece
+
+    def failure(self, problem: bytes) -> bytes:
+        """The last line."""
+        return _line({"error": orjson.Fragment(problem)})
 
 
 def steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
@@ -52,23 +60,6 @@ def steps(chunk: Chunk, lengths: list[int]) -> Iterator[bytes]:
             _step(step, dict(zip(signals, values, strict=True)), chunk.rows, lengths)
             for step, *values in zip(time_steps[part], *by_time, strict=True)
         )
-
-
-async def _lines(header: Fields, chunks: AsyncIterator[Chunk], end: Callable[[], Fields]) -> AsyncIterator[bytes]:
-    for piece in await _long_line(lambda: header):
-        yield piece
-    try:
-        async for chunk in chunks:
-            for piece in steps(chunk, header["sequence_lengths"]):
-                yield piece
-                await asyncio.sleep(0)  # sending to a fast reader waits for nothing: others would never get their turn
-        for piece in await _long_line(end):
-            yield piece
-    except AppError as error:
-        yield _line({"error": orjson.Fragment(problems.body_of(error))})
-    except Exception:  # the status is sent already
-        log.exception("a stream broke off")
-        yield _line({"error": orjson.Fragment(problems.internal().pieces[0])})
 
 
 def _step(step: int, signals: dict[str, np.ndarray], rows: list[int], lengths: list[int]) -> bytes:

@@ -15,6 +15,8 @@ from gatescope.server.api.schema.shapes import ShapeError, as_validation_error
 
 _SLICE_PATTERN = r"^[0-9]{0,9}:[0-9]{0,9}(:[1-9][0-9]{0,8})?$"
 
+MOST_STOPS, LONGEST_STOP = 16, 256
+
 _SLICE = re.compile(_SLICE_PATTERN)
 
 
@@ -63,6 +65,40 @@ class Text(ParsedField):
     ) -> dict[str, Any]:
         """A string or a list of strings."""
         return {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]}
+
+
+class Stop(ParsedField):
+    """The pydantic type of `stop`: a list of strings, or of token ids."""
+
+    @staticmethod
+    def parse(value: Any) -> list[str] | list[int] | None:
+        """What was sent.
+
+        Raises:
+            ShapeError: with the places.
+        """
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            raise ShapeError(Place((), f"must be a list of texts, or of token ids, not {shown(value)}"))
+        if len(value) > MOST_STOPS:
+            raise ShapeError(Place((), f"has {len(value):,} entries; there may be {MOST_STOPS}"))
+        for index, stop in enumerate(value):
+            if type(stop) not in (str, int):
+                raise ShapeError(Place((index,), f"must be a text or a token id, not {shown(stop)}"))
+            if isinstance(stop, str) and not 0 < len(stop) <= LONGEST_STOP:
+                raise ShapeError(Place((index,), f"has {len(stop):,} characters; a stop has 1 to {LONGEST_STOP}"))
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """A list of strings or of whole numbers, or null."""
+        texts = {"type": "string", "minLength": 1, "maxLength": LONGEST_STOP}
+        ids = {"type": "integer", "minimum": 0}
+        lists = [{"type": "array", "maxItems": MOST_STOPS, "items": each} for each in (texts, ids)]
+        return {"anyOf": [*lists, {"type": "null"}]}
 
 
 class Units(ParsedField):

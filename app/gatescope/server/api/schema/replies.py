@@ -45,6 +45,23 @@ class States(BaseModel):
     modules: dict[str, ModuleStates] | None = Field(default=None, description="by name, where the model has several")
 
 
+class SamplingReply(BaseModel):
+    """How tokens were drawn."""
+
+    temperature: float
+    top_k: int | None = Field(description="null: from all tokens")
+    top_p: float | None = Field(description="null: from all tokens")
+    seed: int
+
+
+class SampleReply(BaseModel):
+    """One of several texts that a sequence was continued with."""
+
+    text: str | None = Field(default=None, description="absent of a model that reads no text")
+    tokens: list[str]
+    finish_reason: Literal["stop", "length"] = Field(description="stop: one of `stop` ended it; length: the horizon")
+
+
 class PredictionReply(BaseModel):
     """What the model says, ragged: every sequence has its true length."""
 
@@ -62,6 +79,12 @@ class PredictionReply(BaseModel):
         default=None,
         description="when each value is for, [batch][step] or [batch]; absent without times in the request",
     )
+    finish_reason: list[Literal["stop", "length"]] | None = Field(
+        default=None, description="why each text ended, of a model that wrote tokens"
+    )
+    samples: list[list[SampleReply]] | None = Field(
+        default=None, description="[batch][sample], where several were asked for; the other fields show the first"
+    )
 
 
 class PredictReply(BaseModel):
@@ -78,6 +101,10 @@ class PredictReply(BaseModel):
         default=None, description="what was measured, as the request has it"
     )
     tokens: list[list[str]] | None = Field(default=None, description="what a model of tokens read, per sequence")
+    unknown_tokens: list[list[int]] | None = Field(
+        default=None, description="the indices of the `tokens` that the vocabulary lacks; absent where it has all"
+    )
+    sampling: SamplingReply | None = Field(default=None, description="how tokens were drawn; absent where none were")
     prediction: PredictionReply | None = None
     heads: dict[str, PredictionReply] | None = Field(default=None, description="the other heads, by name")
     output: list[list[list[float]]] | None = Field(default=None, description="[batch][time][directions · unit]")

@@ -8,10 +8,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from gatescope.cells import SIGNAL_NAMES
+from gatescope.pipeline.sampling import LARGEST_SEED
 from gatescope.server.api.schema.arrays import Axes, Sequences
 from gatescope.server.api.schema.elements import RAW_OR_NULL, STATIC_RAW
 from gatescope.server.api.schema.field_names import check_known
-from gatescope.server.api.schema.fields import Text, Units
+from gatescope.server.api.schema.fields import Stop, Text, Units
 from gatescope.server.api.schema.module_states import STATES, ByState, ModuleStates, check_fields
 from gatescope.server.api.schema.shapes import Expected, as_validation_error
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Signal = Literal[*SIGNAL_NAMES]
 Output = Literal["prediction", "output", "final_state"]
+MOST_SAMPLES = 128
 DEFAULT_LAYOUT: Literal["batch_time_feature"] = "batch_time_feature"
 
 
@@ -72,6 +74,31 @@ class InitialState(Body):
         return {name: states for name, states in self.modules.items()}  # noqa: C416 - other keys, for mypy
 
 
+class SamplingRequest(Body):
+    """How next tokens are drawn; what is left out is as the model's manifest says, or without a bound.
+
+    The temperature is applied first, then `top_k`, then `top_p`.
+    """
+
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """The scores are divided by it; 0 takes the likeliest token."""
+
+    top_k: int | None = Field(default=None, ge=1)
+    """Draw from so many of the likeliest tokens only."""
+
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Draw from the fewest likeliest tokens only whose probabilities sum up to at least this."""
+
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
+    """Each seed draws other tokens, and the same ones each time."""
+
+    samples: int = Field(default=1, ge=1, le=MOST_SAMPLES)
+    """How many texts each sequence is continued with."""
+
+    stop: Annotated[list[str] | list[int] | None, Stop] = None
+    """Texts, or token ids of a model that reads no text: what ends with one of them is written no further."""
+
+
 class PredictRequest(Body):
     """A batch of sequences and what is wanted of it."""
 
@@ -116,6 +143,9 @@ class PredictRequest(Body):
 
     horizon: int | None = Field(default=None, ge=1)
     """Feed predictions back for this many further steps: a forecast, or text that writes itself."""
+
+    sampling: SamplingRequest | None = None
+    """How the tokens of the horizon are drawn, of a `next_token` model."""
 
     future_inputs: Annotated[np.ndarray, Axes("batch step feature", RAW_OR_NULL, optional_batch=True)] | None = None
     """The known features of those steps, of each sequence or of a lone one; null where the prediction is fed back."""
@@ -210,6 +240,13 @@ class StepRequest(PredictRequest):
 
     step_number: int | None = Field(default=None, ge=0)
     """How many steps were taken before this one. The last one may be sent again: it is answered, not taken twice."""
+
+
+class StreamedStepRequest(StepRequest):
+    """A step as a message of a WebSocket."""
+
+    stream: bool = False
+    """Send each token of the horizon as it is drawn, in a message of its own, before the reply."""
 
 
 class StoreTraceRequest(PredictRequest):

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import body, negotiation, places, query, reply, selections, sequences
-from gatescope.server.api.codecs.codec import StreamWriter
+from gatescope.server.api import body, negotiation, places, query, reply, sampling, selections, sequences
+from gatescope.server.api.codecs.codec import StreamWriter, TokenWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.notes import notes_of
-from gatescope.server.api.query_reader import QueryReader
+from gatescope.server.api.query_reader import QueryReader, ReadQuery
 from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.serving import chunking
+from gatescope.server.serving.token_stream import TokenStream
 
 
-async def predict(request: Request, name: str, version: str | None = None) -> Reply:
-    """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text."""
+async def predict(request: Request, name: str, version: str | None = None) -> Reply | StreamedReply:
+    """Predict for a batch of sequences of any lengths, a lone sequence, token ids or text.
+
+    As `Accept` asks: JSON, ragged; `application/vnd.safetensors`, padded with NaN; `text/event-stream`, the tokens
+    that a model writes with `horizon` as they are drawn.
+    """
     engine = request.context.engine
     model = engine.model(name, version)
-    writer = request.head.find(negotiation.prediction_writer)
+    writer = request.head.find(negotiation.predict_writer)
     asked = await _PREDICT.read(request, model)
+    if isinstance(writer, TokenWriter):
+        return await _written(request, model, asked, writer)
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.respond_to(reply.prediction, answer, model, reply.of_request(asked, model), writer)
@@ -41,6 +48,17 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.respond_to(reply.trace, answer, model, reply.of_request(asked, model), writer)
+
+
+async def _written(
+    request: Request, model: Model, asked: ReadQuery[PredictRequest], writer: TokenWriter
+) -> StreamedReply:
+    """The tokens as they are drawn."""
+    sampling.require_tokens(asked.query.sampling, model, "horizon")
+    engine, deadline = request.context.engine, request.deadline
+    tokens = TokenStream(asked.query, lambda query: engine.submit(model, query, deadline))
+    with places.in_body():
+        return await reply.stream_tokens(tokens, model, reply.of_request(asked, model), writer)
 
 
 async def _streamed(request: Request, model: Model, writer: StreamWriter) -> StreamedReply:

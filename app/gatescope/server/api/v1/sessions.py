@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.model import Model
 from gatescope.server.api import body, negotiation, query, reply
-from gatescope.server.api.codecs.codec import BodyReader, Fields
+from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.query_reader import QueryReader, ReadQuery
@@ -21,6 +21,7 @@ from gatescope.server.serving.session import Session
 from gatescope.server.serving.sessions import refusal
 
 _STEP = QueryReader(StepRequest, query.to_step)
+Step = TypeVar("Step", bound=StepRequest)
 
 
 async def open_session(request: Request) -> Reply:
@@ -61,7 +62,7 @@ async def take_step(request: Request, session_id: str) -> Reply:
     session = await here.sessions.get(session_id)
     model = here.sessions.model(session)
     asked = await _STEP.read(request, model)
-    return await reply.respond(await _taken(here, session, model, asked, request.deadline), writer)
+    return await reply.respond(await taken(here, session, model, asked, request.deadline), writer)
 
 
 async def get_state(request: Request, session_id: str) -> Reply:
@@ -80,17 +81,10 @@ async def put_state(request: Request, session_id: str) -> Reply:
     return reply.of_schema(told(await sessions.set_state(session_id, query.to_state(given, model))))
 
 
-async def taken_of(
-    here: Context, seen: Session, model: Model, content: bytes, reader: BodyReader, deadline: Deadline
+async def taken(
+    here: Context, seen: Session, model: Model, asked: ReadQuery[Step], deadline: Deadline | None
 ) -> Fields:
-    """The reply to a step that a message of a stream states; raises `InvalidJSON`, and what `Sessions.step` raises."""
-    return await _taken(here, seen, model, await _STEP.decode(content, reader, model, here.limits), deadline)
-
-
-async def _taken(
-    here: Context, seen: Session, model: Model, asked: ReadQuery[StepRequest], deadline: Deadline | None
-) -> Fields:
-    """The reply to a step of a session of this model, which was just read."""
+    """The reply to a step of a session of this model, which was just read; raises what `Sessions.step` raises."""
     session, answer, begin = await here.sessions.step(
         seen.session_id, asked.query, deadline, step_number=asked.request.step_number, seen=seen
     )

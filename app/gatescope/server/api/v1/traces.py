@@ -167,4 +167,4 @@ def _streamed(traces: Traces, trace_id: str, view: View, writer: StreamWriter) -
             yield Chunk(list(range(len(view.rows))), part.bins.time_steps, signals)
 
     header = seen | {"signals": view.selection.signals}
-    return StreamedReply(writer.stream(header, chunks(), lambda: end), writer.media_type)
+    return StreamedReply(writer.stream(header, chunks(), lambda: end), writer.media_type, writer.failure)

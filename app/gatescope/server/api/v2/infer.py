@@ -11,7 +11,8 @@ import numpy as np
 from gatescope.errors import InvalidInput, ModelNotFound, Place, VersionNotFound
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
-from gatescope.server.api import offload
+from gatescope.server.api import offload, reply
+from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.notes import as_text, with_unverified
 from gatescope.server.api.v2 import message, question
@@ -115,6 +116,9 @@ def _told(
     more = {**of_sequence}
     if answer.trace is not None:
         more["residual"] = np.float32(answer.trace.residual)
+    if answer.generated is not None:
+        more["sampling"] = writing.dumps(reply.sampling(answer.generated)).decode()
+        more["samples"] = writing.dumps(reply.samples(answer.generated, model)).decode()
     notes: Iterable[Note] = posed.notes
     if model.verified is None and posed.predicts:
         more["verified"], notes = False, with_unverified(posed.notes, model)

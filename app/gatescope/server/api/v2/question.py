@@ -24,7 +24,7 @@ from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.api.schema.shapes import Loc, ShapeError
 from gatescope.server.api.v2 import signature, tensors
 from gatescope.server.api.v2.message import Message, Output
-from gatescope.server.api.v2.schemas import InferRequest, InputTensor
+from gatescope.server.api.v2.schemas import InferParameters, InferRequest, InputTensor
 from gatescope.server.api.v2.signature import FINAL_STATES, OTHER_HEADS, STATES, TensorInfo
 from gatescope.server.serving.states import has_several_modules
 from gatescope.server.serving.stored import Note
@@ -35,8 +35,11 @@ _OUTPUTS = {FIRST: "prediction", "output": "output"} | dict.fromkeys(FINAL_STATE
 _CELL_NAMES = frozenset(SIGNAL_NAMES)
 """Every signal and state of any cell."""
 
-_COLUMNS = ("columns", "static_columns")
-"""Parameters that are fields of a predict request."""
+_IN_JSON = {"columns": "a list of names", "static_columns": "a list of names", "sampling": "an object"}
+"""Parameters that are fields of a predict request, written as JSON, and what each is."""
+
+_WRITING = frozenset({"horizon", "sampling"})
+"""Parameters of models that write tokens."""
 
 _LONGEST_NAME = 64
 _FLOAT_BYTES, _ID_BYTES = 4, 8
@@ -190,11 +193,22 @@ def _fields(message: Message, model: Model, limits: Limits) -> dict[str, Any]:
     if "sequence_lengths" in fields:
         fields["sequence_lengths"] = fields["sequence_lengths"].tolist()
     parameters = message.request.parameters
-    for name in _COLUMNS:
-        if parameters is not None and (text := getattr(parameters, name)) is not None:
-            fields[name] = _list_in(text, name)
+    if parameters is not None:
+        fields |= _stated(parameters, model)
     states = {part: fields.pop(name).swapaxes(0, 1) for name, part in STATES.items() if name in fields}
     return fields | ({"initial_state": states} if states else {})
+
+
+def _stated(parameters: InferParameters, model: Model) -> dict[str, Any]:
+    """The fields of a predict request that stand among the parameters."""
+    if parameters.horizon is None:
+        stated = dict[str, Any]()
+    elif model.pipeline.task == "next_token":
+        stated = {"horizon": parameters.horizon}
+    else:
+        _refuse(f"model '{model.name}' writes no tokens: /v1 takes the horizon of a forecast", "parameters", "horizon")
+    texts = {name: getattr(parameters, name) for name in _IN_JSON}
+    return stated | {name: _json_in(text, name) for name, text in texts.items() if text is not None}
 
 
 def _check(tensor: InputTensor, content: memoryview | None, info: TensorInfo, model: Model, limits: Limits) -> None:
@@ -234,17 +248,19 @@ def _in_tensor(loc: Loc) -> Loc:
     loc = loc[1:] if loc[0] == "body" and len(loc) > 1 else loc
     if loc[0] == "session_id":
         return ("parameters", "sequence_id")
+    if loc[0] in _WRITING:
+        return ("parameters", *loc)
     if loc[0] != "initial_state" or len(loc) == 1:
         return loc
     name = next((name for name, part in STATES.items() if part == loc[1]), "initial_state")
     return (name, *loc[3:1:-1], *loc[4:])
 
 
-def _list_in(text: str, name: str) -> Any:
+def _json_in(text: str, name: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        _refuse("must be a list of names in JSON", "parameters", name)
+        _refuse(f"must be {_IN_JSON[name]} in JSON", "parameters", name)
 
 
 def _no_output(name: str, model: Model, given: dict[str, TensorInfo]) -> str:

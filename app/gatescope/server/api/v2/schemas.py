@@ -114,6 +114,12 @@ class InferParameters(Schema):
     static_columns: str | None = None
     """The same of `static_inputs`."""
 
+    horizon: int | None = Field(default=None, ge=1)
+    """How many tokens a `next_token` model writes; the prediction has the scores that they are drawn from."""
+
+    sampling: str | None = None
+    """How they are drawn, an object in JSON, as in a predict body."""
+
 
 class InferRequest(Schema):
     """Tensors that go in, and which ones are to come out."""
@@ -150,7 +156,8 @@ class InferReply(BaseModel):
     parameters: dict[str, Any] | None = Field(
         default=None,
         description="of a sequence, its id; of a trace, its `residual`; `verified`: false beside a prediction of a "
-        "model that is not; `notes`, in JSON: what was assumed",
+        "model that is not; `notes`, in JSON: what was assumed; with `horizon` `sampling` and `samples`, in JSON: how "
+        "tokens were drawn, and the texts that they make",
     )
     outputs: list[OutputTensor]
 
