@@ -5,41 +5,38 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from gatescope.cli import options
+from gatescope.cli.asking import (
+    DayFirst,
+    IdOption,
+    InputFile,
+    Key,
+    MapOption,
+    ModelName,
+    TimesOption,
+    Url,
+    check_folder,
+    check_table_out,
+    connected,
+    model_path,
+    need_extra,
+    table_reading,
+    warn_unverified,
+)
 from gatescope.cli.command import cli
-from gatescope.cli.options import Device, DeviceOption, Models
-from gatescope.cli.output import progress, say, show
+from gatescope.cli.options import DeviceOption, Models
+from gatescope.cli.output import say, show
 from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gatescope.cli.connection import Connection
     from gatescope.client import Token
     from gatescope.tables.requests import Body
     from gatescope.tables.sequences import Reading
 
-ModelName = Annotated[str, typer.Argument(help="The model's name.")]
-InputFile = Annotated[
-    Path | None,
-    typer.Option("--input", help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file."),
-]
-MapOption = Annotated[
-    str | None, typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features.")
-]
-TimesOption = Annotated[str | None, typer.Option("--timestamps", metavar="COLUMN", help="The column of times.")]
-IdOption = Annotated[
-    str | None, typer.Option("--id", metavar="COLUMN", help="The column that tells sequences apart, one each.")
-]
-DayFirst = Annotated[
-    bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
-]
 TextOption = Annotated[str | None, typer.Option(help="Text, for a model that reads text.")]
 Horizon = Annotated[int | None, typer.Option(min=1, help="Run on for this many steps.")]
 Temperature = Annotated[float | None, typer.Option(min=0, help="How tokens are drawn; 0: always the likeliest.")]
@@ -49,11 +46,8 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Each seed draws other tok
 Samples = Annotated[int | None, typer.Option(min=1, help="Write so many texts.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End a text with this; may be repeated.")]
 Stream = Annotated[bool, typer.Option("--stream", help="Write the text alone, as it comes.")]
-Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
-Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
-TABLE_FORMATS = (".csv", ".parquet", ".json")
 OUT_FORMATS = {
     ".json": "application/json",
     ".safetensors": "application/vnd.safetensors",
@@ -89,23 +83,23 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     """Predict for a file or a text: a table on a terminal, JSON into a pipe, or a table in a file."""
     from gatescope.cli import terminal
 
-    _check_table_out(out)
-    reading = _reading(mapping, timestamps, id_column, day_first=day_first)
+    check_table_out(out)
+    reading = table_reading(mapping, timestamps, id_column, day_first=day_first)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
     sampling = {name: value for name, value in given.items() if value not in (None, [])}
     if stream and samples is not None:
         raise InvalidInput("--stream writes one text: leave --samples out")
-    with _connected(model, models, device, url, key, is_shown=not stream) as (connection, info):
+    with connected(model, models, device, url, key, is_shown=not stream) as (connection, info):
         body = _body(info, input_file, text, horizon, reading)
         if sampling:
             said = body.request.get("sampling", {}) | _in_ids(sampling, info)
             body = body._replace(request=body.request | {"sampling": said})
         if stream:
-            _warn(info)
+            warn_unverified(info)
             _write_tokens(connection.generate(model, body.request))
             return
-        reply = connection.post(f"{_path(model)}/predict", body.request)
-    _warn(info)
+        reply = connection.post(f"{model_path(model)}/predict", body.request)
+    warn_unverified(info)
     if out is not None:
         _write_table(json.loads(reply), body, info, out)
         return
@@ -136,10 +130,10 @@ def trace(  # noqa: PLR0913 - the options of a command
 
     _check_out(out)
     _check_plot(plot_file)
-    with _connected(model, models, device, url, key) as (connection, info):
-        reading = _reading(mapping, timestamps, id_column, day_first=day_first)
-        body, path = _body(info, input_file, text, horizon, reading).request, f"{_path(model)}/trace"
-        _warn(info)
+    with connected(model, models, device, url, key) as (connection, info):
+        reading = table_reading(mapping, timestamps, id_column, day_first=day_first)
+        body, path = _body(info, input_file, text, horizon, reading).request, f"{model_path(model)}/trace"
+        warn_unverified(info)
         if out is not None:
             _write(connection.post(path, body, OUT_FORMATS[out.suffix]), info, out)
         if out is not None and plot_file is None:
@@ -150,24 +144,6 @@ def trace(  # noqa: PLR0913 - the options of a command
         return
     plot.save(json.loads(reply), info, plot_file)
     say(f"wrote {plot_file}")
-
-
-@contextmanager
-def _connected(
-    model: str, models: Path | None, device: Device | None, url: str | None, key: str | None, *, is_shown: bool = True
-) -> Iterator[tuple[Connection, Any]]:
-    """A connection and the model's ModelInfo, with a spinner while it takes long, if that is to be shown."""
-    from gatescope.cli.connection import Connection
-
-    settings = None
-    if url is None:
-        from gatescope.server import logs
-
-        logs.configure("console")
-        logs.quiet()
-        settings = options.settings(models_dir=models, device=device)
-    with progress(f"asking {model}") if is_shown else nullcontext(), Connection(url, settings, key) as connection:
-        yield connection, connection.get(_path(model))
 
 
 def _in_ids(sampling: Mapping[str, Any], info: Any) -> dict[str, Any]:
@@ -185,31 +161,6 @@ def _write_tokens(tokens: Iterator[Token]) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
     sys.stdout.write("\n")
-
-
-def _warn(info: Any) -> None:
-    """Say that what the model predicts was never compared with what the training code predicts."""
-    predicts = (info["output"] or {}).get("kind") != "output"
-    if predicts and "verified" in info and info["verified"] is None:
-        say(
-            f"the predictions of '{info['name']}' are not verified: nobody has compared them with numbers of the "
-            "training code. Import the model with --sample to have that done"
-        )
-
-
-def _path(model: str) -> str:
-    return f"/v1/models/{quote(model, safe='', errors='surrogateescape')}"
-
-
-def _reading(mapping: str | None, timestamps: str | None, id_column: str | None, *, day_first: bool | None) -> Reading:
-    from gatescope.tables.sequences import Reading
-
-    pairs = [] if mapping is None else [each.partition("=") for each in mapping.split(",")]
-    for name, sign, column in pairs:
-        if not (name.strip() and sign and column.strip()):
-            raise InvalidInput(f"--map must be NAME=COLUMN,…, not {mapping!r}")
-    named = {name.strip(): column.strip() for name, _, column in pairs}
-    return Reading(named, timestamps, id_column, day_first)
 
 
 def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | None, reading: Reading) -> Body:
@@ -237,16 +188,6 @@ def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | N
     return body._replace(request=body.request | {"horizon": horizon})
 
 
-def _check_table_out(out: Path | None) -> None:
-    if out is None:
-        return
-    if out.suffix not in TABLE_FORMATS:
-        known = ", ".join(TABLE_FORMATS)
-        raise InvalidInput(f"--out {out}: predictions are written as {known}, not as '{out.suffix}'")
-    _check_folder("--out", out)
-    _need("pandas", "tables")
-
-
 def _write_table(reply: Any, body: Body, info: Any, out: Path) -> None:
     """The predictions beside the times, ids and measured values of the table that was asked."""
     if out.suffix == ".json":
@@ -271,9 +212,9 @@ def _check_out(out: Path | None) -> None:
         return
     if out.suffix not in OUT_FORMATS:
         raise InvalidInput(f"--out {out}: a trace is written as {', '.join(OUT_FORMATS)}, not as '{out.suffix}'")
-    _check_folder("--out", out)
+    check_folder("--out", out)
     if out.suffix == ".nc":
-        _need("h5netcdf", "xarray")
+        need_extra("h5netcdf", "xarray")
 
 
 def _check_plot(file: Path | None) -> None:
@@ -281,16 +222,8 @@ def _check_plot(file: Path | None) -> None:
         return
     if file.suffix not in PLOT_FORMATS:
         raise InvalidInput(f"--plot {file}: a picture is written as {', '.join(PLOT_FORMATS)}, not as '{file.suffix}'")
-    _check_folder("--plot", file)
-    _need("matplotlib", "plot")
-
-
-def _check_folder(option: str, file: Path) -> None:
-    """Before an hour of computing, not after it."""
-    if not file.parent.is_dir():
-        raise InvalidInput(f"{option} {file}: there is no folder '{file.parent}'")
-    if file.is_dir():
-        raise InvalidInput(f"{option} {file}: this is a folder")
+    check_folder("--plot", file)
+    need_extra("matplotlib", "plot")
 
 
 def _write(content: bytes, info: Any, out: Path) -> None:
@@ -301,8 +234,3 @@ def _write(content: bytes, info: Any, out: Path) -> None:
     else:
         out.write_bytes(content)
     say(f"wrote {out}")
-
-
-def _need(module: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise InvalidInput(f"this needs the extra '{extra}': pip install 'gatescope[{extra}]'")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatescope.cli import options
-from gatescope.cli.ask import Key, Url
+from gatescope.cli.asking import Key, Url
 from gatescope.cli.command import cli
 from gatescope.cli.options import Models
 from gatescope.cli.output import show

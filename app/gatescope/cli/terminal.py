@@ -68,6 +68,17 @@ def trace(reply: Mapping[str, Any], info: Mapping[str, Any], width: int) -> Rend
     return Group(*parts, *_notes(reply))
 
 
+def backtest(summary: Mapping[str, Any]) -> RenderableType:
+    """What `gatescope backtest` found: a row a measure, a column the model and each naive forecast."""
+    of_each = {"model": summary["model"], **summary["baselines"]}
+    title = f"{summary['target']}: {summary['pairs']} predictions from {summary['origins']} origins"
+    table = Table("", *of_each, title=title, title_justify="left")
+    for measure in summary["model"]:
+        cells = [measures[measure] for measures in of_each.values()]
+        table.add_row(measure, *("" if cell is None else f"{cell:.4g}" for cell in cells))
+    return table
+
+
 def checkpoint(report: Mapping[str, Any]) -> RenderableType:
     """What `gatescope inspect` found: a table of the modules, and what an import would make of them."""
     columns = [Column(name, overflow="fold") for name in ("path", "what", "sizes")]

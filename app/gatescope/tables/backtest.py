@@ -32,7 +32,7 @@ class Plan:
     season: int | None = None
     """After how many steps the seasonal-naive forecast repeats itself; without it there is none."""
     start: int | None = None
-    """The first origin; the window or, without one, half of the shortest sequence by default."""
+    """The first origin; the window or, without one, half of the longest sequence by default."""
 
 
 @dataclass(frozen=True)

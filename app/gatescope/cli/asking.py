@@ -1,0 +1,117 @@
+"""What the commands that ask a model share: their options, the connection, and how a table is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from gatescope.cli import options
+from gatescope.cli.options import Device
+from gatescope.cli.output import progress, say
+from gatescope.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gatescope.cli.connection import Connection
+    from gatescope.tables.sequences import Reading
+
+ModelName = Annotated[str, typer.Argument(help="The model's name.")]
+InputFile = Annotated[
+    Path | None,
+    typer.Option("--input", help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file."),
+]
+MapOption = Annotated[
+    str | None, typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features.")
+]
+TimesOption = Annotated[str | None, typer.Option("--timestamps", metavar="COLUMN", help="The column of times.")]
+IdOption = Annotated[
+    str | None, typer.Option("--id", metavar="COLUMN", help="The column that tells sequences apart, one each.")
+]
+DayFirst = Annotated[
+    bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
+]
+Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
+Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
+
+TABLE_FORMATS = (".csv", ".parquet", ".json")
+
+
+@contextmanager
+def connected(
+    model: str, models: Path | None, device: Device | None, url: str | None, key: str | None, *, is_shown: bool = True
+) -> Iterator[tuple[Connection, Any]]:
+    """A connection and the model's ModelInfo, with a spinner while it takes long, if that is to be shown."""
+    from gatescope.cli.connection import Connection
+
+    settings = None
+    if url is None:
+        from gatescope.server import logs
+
+        logs.configure("console")
+        logs.quiet()
+        settings = options.settings(models_dir=models, device=device)
+    with progress(f"asking {model}") if is_shown else nullcontext(), Connection(url, settings, key) as connection:
+        yield connection, connection.get(model_path(model))
+
+
+def model_path(model: str) -> str:
+    """Of its routes."""
+    return f"/v1/models/{quote(model, safe='', errors='surrogateescape')}"
+
+
+def table_reading(
+    mapping: str | None, timestamps: str | None, id_column: str | None, *, day_first: bool | None
+) -> Reading:
+    """What the options say about a table.
+
+    Raises:
+        InvalidInput: `--map` is not pairs of names.
+    """
+    from gatescope.tables.sequences import Reading
+
+    pairs = [] if mapping is None else [each.partition("=") for each in mapping.split(",")]
+    for name, sign, column in pairs:
+        if not (name.strip() and sign and column.strip()):
+            raise InvalidInput(f"--map must be NAME=COLUMN,…, not {mapping!r}")
+    named = {name.strip(): column.strip() for name, _, column in pairs}
+    return Reading(named, timestamps, id_column, day_first)
+
+
+def warn_unverified(info: Any) -> None:
+    """Say that what the model predicts was never compared with what the training code predicts."""
+    predicts = (info["output"] or {}).get("kind") != "output"
+    if predicts and "verified" in info and info["verified"] is None:
+        say(
+            f"the predictions of '{info['name']}' are not verified: nobody has compared them with numbers of the "
+            "training code. Import the model with --sample to have that done"
+        )
+
+
+def check_folder(option: str, file: Path) -> None:
+    """Before an hour of computing, not after it."""
+    if not file.parent.is_dir():
+        raise InvalidInput(f"{option} {file}: there is no folder '{file.parent}'")
+    if file.is_dir():
+        raise InvalidInput(f"{option} {file}: this is a folder")
+
+
+def need_extra(module: str, extra: str) -> None:
+    """Refuse where a module is not installed, and name the extra that brings it."""
+    if find_spec(module) is None:
+        raise InvalidInput(f"this needs the extra '{extra}': pip install 'gatescope[{extra}]'")
+
+
+def check_table_out(out: Path | None) -> None:
+    """Refuse a table that could not be written, before it is computed."""
+    if out is None:
+        return
+    if out.suffix not in TABLE_FORMATS:
+        known = ", ".join(TABLE_FORMATS)
+        raise InvalidInput(f"--out {out}: a table is written as {known}, not as '{out.suffix}'")
+    check_folder("--out", out)
+    need_extra("pandas", "tables")

@@ -1,0 +1,117 @@
+"""`gatescope backtest`: how well a model would have predicted a table, beside naive forecasts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gatescope.cli.asking import (
+    DayFirst,
+    IdOption,
+    Key,
+    MapOption,
+    ModelName,
+    TimesOption,
+    Url,
+    check_table_out,
+    connected,
+    model_path,
+    table_reading,
+    warn_unverified,
+)
+from gatescope.cli.command import cli
+from gatescope.cli.options import DeviceOption, Models
+from gatescope.cli.output import say, show
+from gatescope.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gatescope.tables.backtest import Backtest
+    from gatescope.tables.sequences import Reading, Sequences
+
+
+@cli.command()
+def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
+    model: ModelName,
+    input_file: Annotated[Path, typer.Option("--input", help="A table of the past.")],
+    target: Annotated[str | None, typer.Option(help="The output that is compared; the only one by default.")] = None,
+    horizon: Annotated[int, typer.Option(min=1, help="How many steps are predicted from each origin.")] = 1,
+    window: Annotated[int | None, typer.Option(min=1, help="How many steps are read; all by default.")] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Steps between origins; the horizon by default.")] = None,
+    season: Annotated[int | None, typer.Option(min=1, help="Steps of a season, for a seasonal naive forecast.")] = None,
+    start: Annotated[int | None, typer.Option(min=1, help="The first step that is predicted.")] = None,
+    mapping: MapOption = None,
+    timestamps: TimesOption = None,
+    id_column: IdOption = None,
+    *,
+    day_first: DayFirst = None,
+    out: Annotated[Path | None, typer.Option(help="Write each prediction: .csv, .parquet or .json.")] = None,
+    models: Models = None,
+    device: DeviceOption = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Predict a table's past from many origins: its errors beside those of naive forecasts."""
+    from gatescope.cli import terminal
+    from gatescope.tables.backtest import Plan
+    from gatescope.tables.backtest import backtest as run
+    from gatescope.tables.sequences import Wanted
+
+    check_table_out(out)
+    reading = table_reading(mapping, timestamps, id_column, day_first=day_first)
+    with connected(model, models, device, url, key) as (connection, info):
+        sequences = _sequences(input_file, info, reading)
+        warn_unverified(info)
+        result = run(
+            sequences,
+            Wanted.of(info),
+            _target(target, info),
+            Plan(horizon, window, stride, season, start),
+            lambda body: json.loads(connection.post(f"{model_path(model)}/predict", body)),
+        )
+    if out is not None:
+        _write(result, out)
+    show(json.dumps(result.summary()).encode(), lambda _: terminal.backtest(result.summary()))
+
+
+def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
+    from gatescope.tables.requests import read_body
+
+    if info["input"] is None:
+        raise InvalidInput(f"model '{info['name']}' is {info['state']}: {info['reason']}")
+    if info["output"]["kind"] != "regression":
+        raise InvalidInput(f"model '{info['name']}' is of task {info['output']['kind']}; a backtest takes a regression")
+    sequences = read_body(input_file, info, reading).sequences
+    if sequences is None:
+        raise InvalidInput(f"{input_file}: a backtest takes a table, .csv for example, with what was measured")
+    for note in sequences.notes:
+        say(f"{input_file}: {note}")
+    return sequences
+
+
+def _target(given: str | None, info: Any) -> str:
+    names: list[str] = info["output"]["names"]
+    if given is None and len(names) > 1:
+        raise InvalidInput(f"the model has several outputs: say --target, one of {', '.join(names)}")
+    return names[0] if given is None else given
+
+
+def _write(result: Backtest, out: Path) -> None:
+    if out.suffix == ".json":
+        out.write_text(json.dumps(_finite(result.rows)), encoding="utf-8")
+    else:
+        import pandas as pd
+
+        frame = pd.DataFrame(result.rows).dropna(axis="columns", how="all")
+        if out.suffix == ".csv":
+            frame.to_csv(out, index=False)
+        else:
+            frame.to_parquet(out, index=False)
+    say(f"wrote {out}")
+
+
+def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with null for numbers that are not there, which JSON has no word for."""
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
