@@ -77,7 +77,7 @@ def test_a_press_moves_the_cursor_and_the_unit_in_every_view(inspector, traced):
     page.mouse.click(box["x"] + left + 4.5 * step, first["y"] + 2.5 * first["height"])
     forget = reply["signals"]["forget_gate"][0][0][0][4][2]
     expect(page.locator("#overview .reading")).to_contain_text("Step 4, unit 2: ")
-    expect(page.locator("#overview .reading")).to_contain_text(f"f {forget:.2f}")
+    expect(page.locator("#overview .reading")).to_contain_text(f"f {forget:.6f}")  # not 1.00, which it is not
     expect(page.locator(".player-place")).to_contain_text("time step 4")
     expect(page.get_by_role("spinbutton", name="Unit", exact=True)).to_have_value("2")
     for view, now in (("overview", "4"), ("strip", "4"), ("scatter", "2")):

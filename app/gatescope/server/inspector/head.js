@@ -2,7 +2,7 @@
 
 import { Curve } from "./curve.js";
 import { html } from "./dom.js";
-import { short } from "./number.js";
+import { percent, short } from "./number.js";
 import { after, columnsOf, isQuantity, labelAt, likeliest } from "./predicted.js";
 import { visible } from "./token.js";
 
@@ -143,9 +143,4 @@ function classRow(label, probability, isGiven) {
 function likely(element, share) {
   if (share !== undefined) element.style.setProperty("--likely", `${100 * share}%`);
   return element;
-}
-
-function percent(share) {
-  if (share > 0 && share < 0.0001) return "<0.01%";
-  return `${(100 * share).toFixed(share > 0 && share < 0.01 ? 2 : 1)}%`;
 }
