@@ -101,6 +101,46 @@ def test_keys_move_the_cursor_the_unit_and_the_visible_time(inspector):
         expect(page).to_have_url(re.compile(query))
 
 
+def test_up_and_down_go_to_the_row_above_and_below_in_the_order_shown(inspector):
+    page = inspector(model="demand")
+    order = ordered(page, "variance")
+    assert order != sorted(order)
+    unit = page.get_by_role("spinbutton", name="Unit", exact=True)
+    unit.fill(str(order[3]))
+    unit.press("Enter")
+    for view in ("overview", "strip"):
+        page.locator(f"#{view} .plot").focus()
+        for key, place in (("ArrowDown", 4), ("ArrowDown", 5), ("ArrowUp", 4), ("Shift+ArrowDown", 14)):
+            page.keyboard.press(key)
+            expect(unit).to_have_value(str(order[place]))
+        mark = page.locator("#overview .unit-mark").first
+        above = page.locator("#overview canvas").bounding_box()
+        assert mark.bounding_box()["y"] > above["y"]
+        page.keyboard.press("Shift+ArrowUp")
+        page.keyboard.press("ArrowUp")
+        expect(unit).to_have_value(str(order[3]))
+    page.get_by_role("button", name="Forget gate").focus()
+    page.keyboard.press("ArrowDown")
+    expect(unit).to_have_value(str(order[4]))
+    page.locator("#overview .plot").focus()
+    for _ in range(5):
+        page.keyboard.press("Shift+ArrowDown")
+    expect(unit).to_have_value(str(order[-1]))
+    page.keyboard.press("ArrowDown")
+    expect(unit).to_have_value(str(order[-1]))
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_number_fields_show_six_digits_whole(inspector, width):
+    page = inspector(model="demand", width=width)
+    fields = page.locator("input[type=number]")
+    assert fields.count() == 4  # unit, from, to, further steps
+    for field in fields.all():
+        clipped = field.evaluate("(field) => { field.value = 100000; return field.scrollWidth > field.clientWidth; }")
+        assert not clipped
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_units_are_sorted_by_what_they_did(inspector, traced):
     trace = {signal: np.array(values[0][0][0]) for signal, values in traced("demand")["signals"].items()}
     forget, cell = trace["forget_gate"], trace["cell_state"]
@@ -231,6 +271,33 @@ class TestInput:
             assert said in read(page, name, content, info)
         give(page, "1, 2, 3, 4, 5\n1, 2, 3, 4, five")
         expect(page.locator(".wrong")).to_have_text("At line 2, column 5: 'five' is no number.")
+
+    @pytest.mark.parametrize(
+        ("model", "holds"),
+        [
+            (
+                "demand",
+                (
+                    "a line of numbers for each time step: demand_mw, demand_last_week_mw, demand_last_week_next_mw, "
+                    "half_hour, half_hour_of_week"
+                ),
+            ),
+            ("brackets", "a text"),
+        ],
+    )
+    def test_an_empty_file_is_told_from_what_the_model_takes(self, inspector, tmp_path, model, holds):
+        page = inspector(model=model)
+        before = exported(page, "overview")
+        for name in ("nothing.csv", "nothing.json", "nothing.npy", "nothing.txt"):
+            (tmp_path / name).write_text("")
+            page.set_input_files("#file", tmp_path / name)
+            expect(page.locator(".wrong")).to_have_text(f"{name} is empty; choose a file that holds {holds}.")
+        expect(page.locator(".notice")).to_be_hidden()
+        assert exported(page, "overview") == before
+        if model == "demand":
+            (tmp_path / "blank.csv").write_text("\n \n\n")
+            page.set_input_files("#file", tmp_path / "blank.csv")
+            expect(page.locator(".wrong")).to_have_text(f"blank.csv is empty; choose a file that holds {holds}.")
 
     def test_what_the_model_refuses_is_said_with_its_place_and_leaves_the_charts(self, inspector):
         page = inspector(model="brackets", expected=(REFUSED,))
