@@ -66,6 +66,7 @@ bench-peers: install
 
 # make train MODEL=river: train one of the shipped models again, from the data that its card names
 train: install
+	$(if $(wildcard models/$(MODEL)/train.py),,$(error MODEL names a folder of models that has a train.py: make train MODEL=river))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,train]'
 	$(BIN)/python -m models.$(MODEL).train
 

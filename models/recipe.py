@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 MODELS = Path(__file__).parent
-DATA = Path(os.environ.get("GATESCOPE_DATA", "data"))  # each model card says what belongs in it and where it is from
+DATA = Path(os.environ.get("GATESCOPE_DATA", "data"))
+"""The folder of the original files that a recipe reads, as their authors publish them."""
 
 
 def prepare(seed: int = 0, threads: int = 1) -> None:
@@ -41,6 +42,24 @@ def example(name: str, file: str) -> dict[str, Any]:
     """The body of an example request that stands in the model's folder."""
     body: dict[str, Any] = json.loads((MODELS / name / "examples" / file).read_text(encoding="utf-8"))
     return body
+
+
+def original(name: str, file: str, source: str) -> str:
+    """The text of an original file in the folder of data; ends the process with one line if it cannot be read.
+
+    Args:
+        name: of the model that is trained.
+        file: as its authors call it.
+        source: where to get it.
+    """
+    path = DATA / file
+    needs = f"{name} is trained on {file}, from {source}"
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing: {needs}. Put it there, or name its folder in GATESCOPE_DATA.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{path} cannot be read ({error}): {needs}.") from None
 
 
 def progress(total: int, description: str) -> Iterator[tuple[int, Progress]]:

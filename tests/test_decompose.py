@@ -167,7 +167,7 @@ def test_formulas_contain_the_numbers(seeded_lstm, random, sequence, bias):
         for gate in decomposition.gates.values():
             assert re.fullmatch(rf"{gate.activation.name}\(.+\) = {re.escape(number(gate.value))}", gate.formula)
             parts = gate.formula.split("(")[1].split(")")[0].replace("− ", "−").replace("+ ", "").split(" ")
-            assert parts == [number(term) for term in gate.terms]
+            assert parts == [number(term) for term in gate.terms.values()]
             assert len(parts) == (4 if bias else 2)
         for update in decomposition.updates.values():
             for factor in (factor for term in update.terms.values() for factor in term.factors):
@@ -193,6 +193,24 @@ def test_formulas_are_written_as_in_a_textbook():
     hidden = decomposition.updates["hidden_state"]
     assert hidden.formula == "0.2535 · tanh(−0.2824) = 0.2535 · (−0.2752) = −0.06976"
     assert number(-0.0) == "0"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.9999942, "0.999994"),
+        (-0.9999942, "−0.999994"),
+        (0.99996, "0.99996"),
+        (1.00004, "1.00004"),
+        (0.99994, "0.9999"),
+        (1 - 2**-53, "0.9999999999999999"),
+        (1.0, "1"),
+        (-1.0, "−1"),
+        (3e-9, "3e−09"),
+    ],
+)
+def test_a_number_is_only_written_as_a_bound_that_it_reaches(value, written):
+    assert number(value) == written
 
 
 def test_largest_products_come_first_and_zeros_are_left_out():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, log10, prod
 
 import torch
 from torch import Tensor, nn
@@ -68,18 +68,18 @@ class GateSum:
     recurrent_scale: float = 1.0
 
     @property
-    def terms(self) -> list[float]:
-        """What is summed: both contributions, and the biases where there are any."""
+    def terms(self) -> dict[str, float]:
+        """What is summed, by name and in the order of the equation: contributions, and biases where there are any."""
         scale = self.recurrent_scale
-        terms = [self.inputs.total, scale * self.recurrent.total]
+        terms = {"input_contribution": self.inputs.total, "recurrent_contribution": scale * self.recurrent.total}
         if self.bias_input is not None and self.bias_recurrent is not None:
-            terms += [self.bias_input, scale * self.bias_recurrent]
+            terms |= {"bias_input": self.bias_input, "bias_recurrent": scale * self.bias_recurrent}
         return terms
 
     @property
     def sum(self) -> float:
         """The argument of the activation."""
-        return sum(self.terms)
+        return sum(self.terms.values())
 
     @property
     def value(self) -> float:
@@ -89,7 +89,7 @@ class GateSum:
     @property
     def formula(self) -> str:
         """The gate with its numbers, such as "sigmoid(0.41 + 0.12 + 0.03 − 0.01) = 0.6341"."""
-        return f"{self.activation.spelling.format(_added(self.terms))} = {number(self.value)}"
+        return f"{self.activation.spelling.format(_added(self.terms.values()))} = {number(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,14 @@ def decompose_step(cell: Cell, weights: Weights, x: Tensor, previous: Tensors, u
 
 
 def number(value: float) -> str:
-    """A number as the formulas write it: four significant digits, and a true minus sign."""
-    return f"{value + 0.0:.4g}".replace("-", "−")  # adding zero makes −0 a 0
+    """A number as the formulas write it: four significant digits, and a true minus sign.
+
+    What is not 1 or −1, the bounds of gates and states, has as many digits as it takes to tell it from them.
+    """
+    written = f"{value + 0.0:.4g}"  # adding zero makes −0 a 0
+    if written in ("1", "-1") and abs(value) != 1:
+        written = f"{value:.{ceil(-log10(abs(1 - abs(value))))}f}"
+    return written.replace("-", "−")
 
 
 def _gate_sum(gate: Gate, weights: Weights, x: Tensor, h: Tensor, row: int, scale: float) -> GateSum:

@@ -57,7 +57,13 @@ class Demand(nn.Module):
 
 def series() -> Floats:
     """Demand in MW, 4,032 half-hours from Monday 5 June 2000, 00:00."""
-    from pmdarima.datasets import load_taylor  # noqa: PLC0415 - the sample needs no data
+    try:
+        from pmdarima.datasets import load_taylor  # noqa: PLC0415 - the sample needs no data
+    except ModuleNotFoundError:
+        raise SystemExit(
+            f"{NAME} is trained on a series of the package pmdarima, which is not installed: "
+            "`make train MODEL=demand` installs it, and so does `pip install pmdarima`."
+        ) from None
 
     return np.asarray(load_taylor(), dtype=np.float64)
 

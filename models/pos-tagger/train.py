@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 SHAPES = ("digit", "mark", "UPPER", "Title", "lower")  # of a word; the first that applies
 LONGEST_ENDING = 4  # characters
 PADDING = -100  # what cross_entropy leaves out by default
+SOURCE = "https://github.com/UniversalDependencies/UD_English-EWT (commit 15d613d8)"
+COLUMNS = 10  # of a CoNLL-U line: ID, FORM, LEMMA, UPOS …
 
 Sentence = list[tuple[str, str]]  # (word, tag) pairs
 Ids = npt.NDArray[np.int64]
@@ -108,11 +110,34 @@ def read_vocabulary() -> dict[str, int]:
 
 
 def read(part: str) -> list[Sentence]:
-    """The sentences of `train`, `dev` or `test`."""
-    text = (recipe.DATA / "ewt-pos" / f"{part}.tsv").read_text(encoding="utf-8")
-    blocks = (block.split("\n") for block in text.split("\n\n"))
-    pairs = ([tuple(line.split("\t")) for line in block if line] for block in blocks)
-    return [[(word, tag) for word, tag in sentence] for sentence in pairs if sentence]
+    """The sentences of `train`, `dev` or `test`, from the treebank's own file."""
+    file = f"en_ewt-ud-{part}.conllu"
+    text = recipe.original(NAME, file, SOURCE)
+    return parse(text, str(recipe.DATA / file))
+
+
+def parse(text: str, name: str) -> list[Sentence]:
+    """The words and tags of a CoNLL-U file (https://universaldependencies.org/format.html).
+
+    Comments, ranges of several words ("29-30") and words that are not written ("8.1") are left out.
+
+    Args:
+        text: the file's.
+        name: of the file, for what is said if it is in another format.
+    """
+    sentences: list[Sentence] = [[]]
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("#"):
+            continue
+        if not line.strip():
+            sentences.append([])
+            continue
+        columns = line.rstrip("\r").split("\t")
+        if len(columns) != COLUMNS:
+            raise SystemExit(f"{name}, line {number}: a CoNLL-U line has {COLUMNS} columns, this one {len(columns)}.")
+        if columns[0].isdecimal():
+            sentences[-1].append((columns[1], columns[3]))
+    return [sentence for sentence in sentences if sentence]
 
 
 def count_words(sentences: Sequence[Sentence]) -> Counter[str]:

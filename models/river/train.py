@@ -54,7 +54,7 @@ class River(nn.Module):
 
 def load() -> tuple[Floats, Floats, npt.NDArray[np.datetime64]]:
     """Raw rows (gauge, day, feature), measured discharge (gauge, day) and the dates."""
-    with (recipe.DATA / "river" / "daily.csv").open(encoding="utf-8", newline="") as file:
+    with (recipe.MODELS / NAME / "daily.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     days = [[row for row in table if row["gauge_id"] == gauge] for gauge in GAUGES]
     names = [feature["name"] for feature in FEATURES[:-1]]

@@ -21,6 +21,8 @@ from torch.nn import functional
 from models import recipe
 
 NAME = "shakespeare"
+FILE = "input.txt"
+SOURCE = "https://github.com/karpathy/char-rnn/tree/master/data/tinyshakespeare"
 EMBEDDING, HIDDEN, LAYERS, DROPOUT = 64, 256, 2, 0.2
 EPOCHS, STREAMS, STEPS = 12, 32, 64
 EPOCHS_RENAMED, RATE_RENAMED, RENAMED, PAGES = 3, 2e-3, 0.9, 8000  # this share of speakers, anew every 8,000 characters
@@ -57,7 +59,10 @@ def to_ids(text: str) -> Tensor:
 
 def read_parts() -> tuple[Tensor, Tensor, Tensor]:
     """The file as ids, cut in order of the text: training, validation, test."""
-    ids = to_ids((recipe.DATA / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8"))
+    text = recipe.original(NAME, FILE, SOURCE)
+    if unknown := sorted(set(text) - set(recipe.manifest(NAME)["input"]["characters"])):
+        raise SystemExit(f"{recipe.DATA / FILE} has {unknown[0]!r}, which tiny Shakespeare, from {SOURCE}, has not.")
+    ids = to_ids(text)
     train_end, valid_end = int(len(ids) * TRAIN_END), int(len(ids) * VALID_END)
     return ids[:train_end], ids[train_end:valid_end], ids[valid_end:]
 

@@ -398,7 +398,7 @@ class TestUsesOfFurtherCells:
         assert list(decomposition.gates) == [gate.name for gate in cell.gates]
         for name, gate in decomposition.gates.items():
             assert gate.value == pytest.approx(oracle[name][at].item(), abs=1e-12)
-            assert gate.sum == pytest.approx(sum(gate.terms), abs=1e-12)
+            assert gate.sum == pytest.approx(sum(gate.terms.values()), abs=1e-12)
             assert gate.formula.startswith(f"{gate.activation.name}(")
         if cell is GRU:
             update = decomposition.updates["hidden_state"]

@@ -325,7 +325,7 @@ class TestDecompose:
         for gate in cell.gates:
             said = explained.decomposition.gates[gate.name]
             assert said.value == pytest.approx(signals[gate.name][at], abs=1e-12)
-            assert said.sum == pytest.approx(sum(said.terms), abs=1e-12)
+            assert said.sum == pytest.approx(sum(said.terms.values()), abs=1e-12)
             assert said.activation == gate.activation
             parts = said.inputs.contributions.sum() + said.recurrent_scale * said.recurrent.contributions.sum()
             biases = (said.bias_input or 0) + said.recurrent_scale * (said.bias_recurrent or 0)

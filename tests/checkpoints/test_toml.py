@@ -143,6 +143,7 @@ def manifests(draw):
             optional(
                 static=st.fixed_dictionaries({"features": features()}),
                 window=st.integers(1, 10**6),
+                warmup_steps=st.integers(0, 10**6),
                 ignored=st.lists(TEXT, max_size=3),
                 not_computed=st.lists(left_out, max_size=2),
                 default_version=TEXT,

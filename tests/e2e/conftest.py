@@ -78,3 +78,14 @@ def inspector(tab, shipped) -> Iterator[Callable[..., Page]]:
     tab.remove_listener("console", hear)
     tab.remove_listener("pageerror", fail)
     assert [report for report in reports if not any(words in report for words in allowed)] == []
+
+
+@pytest.fixture
+def traced(shipped):
+    """What the API says of a predict body, by default of a shipped model's first example."""
+
+    def trace(model, body=None):
+        body = body or shipped.get(f"/v1/models/{model}").json()["examples"][0]["request"]
+        return shipped.post(f"/v1/models/{model}/trace", json=body).json()
+
+    return trace

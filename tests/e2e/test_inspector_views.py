@@ -100,25 +100,78 @@ def test_the_cell_has_the_numbers_of_the_trace_step_by_step_and_explains_them(in
         assert values == pytest.approx([term["contribution"] for term in terms[:5]], rel=0.006)
 
 
-def test_an_equation_its_numbers_and_its_table_have_their_terms_in_one_order(inspector, asked, shipped):
+@pytest.mark.parametrize("part", "ifgo")
+def test_an_equation_its_numbers_and_its_table_have_their_terms_in_one_order(inspector, asked, shipped, part):
     request, _ = asked("brackets")
-    page = inspector(model="brackets", unit=3, time=2, part="f")
+    page = inspector(model="brackets", unit=3, time=2, part=part)
     page.locator(".cell-detail .formula.numbers").wait_for()
     point = {"layer": 0, "time_step": 2, "unit": 3}
-    gate = shipped.post("/v1/models/brackets/explain", json=request | point).json()["gates"]["forget_gate"]
+    gate = shipped.post("/v1/models/brackets/explain", json=request | point).json()["gates"][SIGNALS[part]]
+    names = {
+        "input_contribution": f"Wi{part} xt",
+        "recurrent_contribution": f"Wh{part} ht−1",
+        "bias_input": f"bi{part}",
+        "bias_recurrent": f"bh{part}",
+    }
+    assert list(gate["terms"]) == list(names)
     equation = page.locator(".formula.structure").inner_text()
-    assert re.findall(r"[Wb]\w+", equation.replace("\n", "")) == ["Wif", "Whf", "bif", "bhf"]
-    terms = [gate[name] for name in ("input_contribution", "recurrent_contribution", "bias_input", "bias_recurrent")]
+    assert re.search(r"\((.*)\)", equation)[1].split(" + ") == list(names.values())
     numbers = re.search(r"\((.*)\)", page.locator(".formula.numbers").inner_text())[1]
     assert [number(term) for term in re.sub(r" ([+−]) ", r" \1", numbers).replace("+", "").split()] == pytest.approx(
-        terms, rel=1e-3
+        list(gate["terms"].values()), rel=1e-3
     )
-    rows = page.locator(".terms", has_text="biases").locator("tbody")
-    assert [row.split()[0].rstrip(",") for row in rows.locator("th").all_inner_texts()][:3] == [
-        "inputs",
-        "recurrent",
-        "biases",
+    table = page.locator(".terms", has_text="What is summed")
+    assert table.locator("tbody th").all_inner_texts() == [*names.values(), "sum"]
+    values = [number(text) for text in table.locator("td span:not(.bar)").all_inner_texts()]
+    assert values == pytest.approx([*gate["terms"].values(), gate["sum"]], rel=1e-3)
+
+
+def test_the_equations_of_the_states_have_the_terms_of_the_reply(inspector, asked, shipped):
+    request, _ = asked("brackets")
+    page = inspector(model="brackets", unit=3, time=2, part="c")
+    page.locator(".cell-detail .formula.numbers").wait_for()
+    point = {"layer": 0, "time_step": 2, "unit": 3}
+    update = shipped.post("/v1/models/brackets/explain", json=request | point).json()["cell_update"]
+    assert page.locator(".formula.structure").inner_text() == "ct = ft·ct−1 + it·gt"
+    assert page.locator(".formula.numbers").inner_text() == f"ct = {update['formula']}"
+    table = page.locator(".terms", has_text="The terms")
+    assert table.locator("tbody th").all_inner_texts() == ["ft·ct−1", "it·gt", "ct"]
+    values = [number(text) for text in table.locator("td span:not(.bar)").all_inner_texts()]
+    assert values == pytest.approx([update["kept"], update["written"], update["cell_state"]], rel=1e-3)
+    page.get_by_role("button", name="Hidden state").click()
+    page.locator(".formula.structure", has_text="ht = ot·tanh(ct)").wait_for()
+
+
+def test_no_number_is_written_as_a_bound_that_it_does_not_reach(inspector, asked):
+    _, reply = asked("brackets")
+    gates = np.array(reply["signals"]["forget_gate"])[0, 0, 0]  # (time, unit)
+    time, unit = np.unravel_index(np.where(gates < 1, gates, 0).argmax(), gates.shape)
+    value = float(gates[time, unit])
+    assert 0.999 < value < 1
+    page = inspector(model="brackets", unit=int(unit), time=int(time), part="f")
+    page.locator(".cell-detail .formula.numbers").wait_for()
+    decimals = math.ceil(-math.log10(1 - value))
+    shown = page.locator(".cell-diagram .gate-f .value")
+    assert shown.text_content() == f"{value:.{decimals}f}"
+    box, frame = shown.bounding_box(), page.locator(".cell-diagram .gate-f .gate-box").bounding_box()
+    assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+    assert not page.locator(".formula.numbers").inner_text().endswith("= 1")
+    assert f"f {value:.{decimals}f}" in page.locator("#overview .reading").inner_text()
+    assert page.evaluate(WRITTEN, [[0.9999942, -0.9999942, 0.996, 1.0, -1.0, 0.0], "short"]) == [
+        *("0.999994", "−0.999994", "0.996", "1.00", "−1.00", "0")
     ]
+    assert page.evaluate(WRITTEN, [[0.9999942, -0.9999942, 0.99996, 0.9, 1.0, -1.0, 0.0], "precise"]) == [
+        *("0.999994", "−0.999994", "0.99996", "0.9", "1", "−1", "0")
+    ]
+    assert page.evaluate(WRITTEN, [[0.9999942, 0.9996, 0.996, 1.0, 0.0, 3e-9], "percent"]) == [
+        *(">99.99%", "99.96%", "99.6%", "100.0%", "0.0%", "<0.01%")
+    ]
+
+
+WRITTEN = """async ([values, write]) => {
+    const numbers = await import('/inspector/number.js');
+    return values.map((value) => numbers[write](value));
+}"""
 
 
 SWAPPED = [
@@ -216,7 +269,7 @@ def test_tags_stand_under_the_words_and_probabilities_beside(inspector, asked):
     page = inspector(model="pos-tagger", example=1, time=3)
     assert page.locator(".tag .label").all_inner_texts() == reply["prediction"]["labels"][0]
     assert page.locator(".tag .word").all_inner_texts() == reply["tokens"][0]
-    shown = number(page.locator(".classes tbody td").first.inner_text().rstrip("%")) / 100
+    shown = number(page.locator(".classes tbody td").first.inner_text().strip("%>")) / 100
     assert shown == pytest.approx(max(reply["prediction"]["probabilities"][0][3]), abs=0.001)
 
 
@@ -324,8 +377,11 @@ def number(text: str) -> float:
 
 
 def written(value: float) -> str:
-    """A number as the page writes it in little room, down to a thousandth."""
-    return f"{value:.{3 if abs(value) < 0.1 else 2}f}".replace("-", "−")
+    """A number as the page writes it in little room, down to a thousandth; never as a bound that it does not reach."""
+    text = f"{value:.{3 if abs(value) < 0.1 else 2}f}"
+    if text in ("1.00", "-1.00"):
+        text = f"{value:.{math.ceil(-math.log10(1 - abs(value)))}f}"
+    return text.replace("-", "−")
 
 
 def visible(token: str) -> str:

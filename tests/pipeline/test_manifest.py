@@ -11,6 +11,7 @@ FEATURES = """
 format = 2
 description = "two quantities"
 window = 24
+warmup_steps = 6
 ignored = ["ema"]
 
 [input]
@@ -127,11 +128,13 @@ class TestFields:
         assert [head.name for head in manifest.heads] == ["prediction", "state"]
         assert manifest.static.names == ["area"]
         assert (manifest.window, manifest.ignored, manifest.not_computed) == (24, ("ema",), ())
+        assert manifest.warmup_steps == 6
         assert (manifest.default_version, manifest.examples, manifest.files) == (None, (), ())
 
     def test_recurrent_layers_alone_need_no_head(self, folder):
         manifest = read_manifest(folder(changed('[[heads]]\ntask = "next_token"\n', "", manifest=TOKENS)))
         assert (manifest.head, manifest.task) == (None, None)
+        assert manifest.warmup_steps == 0
 
     def test_what_is_not_computed_is_stated(self, folder):
         more = '[[not_computed]]\nname = "attention"\nkind = "nn.MultiheadAttention"\nplace = "behind"\n'
@@ -158,6 +161,8 @@ class TestFields:
             (changed(more='predicts = "yesterday"\n'), "heads.0.predicts"),
             (changed(more='[[examples]]\ntitle = "no request"\n'), "examples.0"),
             (changed("window = 24", "window = 0", manifest=FEATURES), "window"),
+            (changed("warmup_steps = 6", "warmup_steps = -1", manifest=FEATURES), "warmup_steps"),
+            (changed("warmup_steps = 6", "warmup_steps = 0.5", manifest=FEATURES), "warmup_steps"),
             (changed(more='[[not_computed]]\nname = "a"\nkind = "b"\nplace = "above"\n'), "not_computed.0.place"),
         ],
     )

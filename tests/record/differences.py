@@ -86,6 +86,8 @@ class Difference:
     """What this expression matches first is not there, nor are its numbers."""
     numbers: tuple[float, ...] = ()
     """What was computed instead, as many numbers as the text has places for."""
+    rounded: tuple[float, ...] = ()
+    """The numbers of all formulas instead."""
     json: Callable[[Any], Any] | None = None
     """Makes the wanted JSON of the recorded; numbers that were computed are numbers in it."""
     change: Callable[[str], str] | None = None
@@ -138,6 +140,8 @@ class Difference:
             _put(wanted, self.json(json_of(wanted)))
         if self.numbers:
             _put_numbers(wanted, self.numbers)
+        if self.rounded:
+            wanted["rounded"] = list(self.rounded)
         if self.body is not None:
             _put_body(wanted, self._body_of(name))
 
@@ -258,6 +262,70 @@ def _with_heads(value: Any) -> Any:
     return told
 
 
+def _with_warmup(value: Any) -> Any:
+    """The same JSON, in which each ModelInfo tells of its warm-up; none of the models has one, but what is shipped."""
+    if isinstance(value, list):
+        return [_with_warmup(each) for each in value]
+    if not isinstance(value, dict) or "lstms" not in value:
+        return {name: _with_warmup(each) for name, each in value.items()} if isinstance(value, dict) else value
+    told: dict[str, Any] = {}
+    for name, each in value.items():
+        told |= {"warmup_steps": None if value["lstm"] is None else 0} if name == "verified" else {}
+        told[name] = each
+    return told
+
+
+_SUMMED = ("input_contribution", "recurrent_contribution", "bias_input", "bias_recurrent")
+
+
+def _with_terms(value: Any) -> Any:
+    """The same walk-through of an LSTM, in which each gate and each update tells its terms."""
+    told: dict[str, Any] = {}
+    for name, each in value.items():
+        if name == "gates":
+            told[name] = {gate: _with_sum(about) for gate, about in each.items()}
+        elif name in ("cell_update", "hidden_update"):
+            formula = each.pop("formula")
+            terms = _cell_terms(each) if name == "cell_update" else _hidden_terms(each)
+            total = sum(term["value"] for term in terms.values())
+            told[name] = each | {"terms": terms, "value": total, "formula": formula}
+        else:
+            told[name] = each
+    return told
+
+
+def _with_sum(gate: Mapping[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for name, each in gate.items():
+        if name == "sum":
+            told["terms"] = {term: gate[term] for term in _SUMMED if gate[term] is not None}
+        told[name] = each
+    return told
+
+
+def _cell_terms(told: Mapping[str, Any]) -> dict[str, Any]:
+    forget = [_factor("forget_gate", told["forget_gate"])]
+    forget.append(_factor("cell_state", told["previous_cell_state"], is_previous=True))
+    added = [_factor(name, told[name]) for name in ("input_gate", "cell_candidate")]
+    return {
+        "forget_term": {"factors": forget, "value": told["kept"]},
+        "input_term": {"factors": added, "value": told["written"]},
+    }
+
+
+def _hidden_terms(told: Mapping[str, Any]) -> dict[str, Any]:
+    whole = told["hidden_state"] if told["hidden_state"] is not None else told["unprojected_hidden_state"]
+    tanh = _factor("cell_state", told["cell_state"], "tanh", told["tanh_cell_state"])
+    return {"output_term": {"factors": [_factor("output_gate", told["output_gate"]), tanh], "value": whole}}
+
+
+def _factor(
+    name: str, argument: float, function: str | None = None, value: float | None = None, *, is_previous: bool = False
+) -> dict[str, Any]:
+    value = argument if value is None else value
+    return {"name": name, "is_previous": is_previous, "function": function, "argument": argument, "value": value}
+
+
 def _module(lstm: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": lstm["name"],
@@ -363,6 +431,16 @@ def _behind(fields: Mapping[str, Any], name: str, more: Mapping[str, Any]) -> di
     return made
 
 
+def _warming(matching: str, before: int = 0) -> Difference:
+    """A note that two time steps of `river` are too early to be believed, so many steps into a session."""
+    reason = "the model needs 183 time steps to warm up"
+    if before:
+        reason += f", and the session has read {before} before these"
+    note = {"code": "warmup", "message": f"predictions at time steps 0 to 1 are not to be believed: {reason}"}
+    why = f"predictions within the warm-up are told, {before} steps into it"
+    return Difference(why=why, matching=matching, change=lambda text: _noted(text, note))
+
+
 BYTES = {
     "17352": "17424",
     "17136": "17176",
@@ -445,6 +523,14 @@ TIME_FIRST = (
 )
 # fmt: on
 """What `plain/formats/arrays/time first slowly` has always been answered."""
+
+# fmt: off
+BRACKETS_FORMULAS = (
+    6.166, 0.3586, 0.8939, 0.003573, 1.669, 5.947, 2.652, 0.99997, 3.346, 5.021, 1.543, 0.999998, 0.5982,
+    3.157, 2.907, 0.9987, 0.99997, 0.9981, 0.003573, 0.999998, 0.9945, 0.9987, 0.9945, 0.9987, 0.7593, 0.7583,
+)
+# fmt: on
+"""The numbers in the formulas of `modules/shipped/brackets explained`."""
 
 METRICS = (("gatescope_queries_waiting", "gatescope_requests_waiting", "Requests that wait to be admitted"),)
 """Each metric that is new, behind which it stands, and what is said of it."""
@@ -625,6 +711,16 @@ WANTED: tuple[Difference, ...] = (
         json=_with_heads,
     ),
     Difference(
+        why="ModelInfo tells how many first steps are a warm-up",
+        has_text=r'"lstms":\[',
+        json=_with_warmup,
+    ),
+    Difference(
+        why="a walk-through tells the terms of every equation in their order",
+        has_text=r'"gates":\{',
+        json=_with_terms,
+    ),
+    Difference(
         why="a predict body has columns, static inputs and sampling",
         has_text=_FIELDS.pattern,
         change=_with_new_fields,
@@ -639,6 +735,24 @@ WANTED: tuple[Difference, ...] = (
         matching="(?!modules/shipped/)(?s:.*)",  # those are verified
         has_text=f"(?ms){PREDICTS}",
         change=_unverified,
+    ),
+    _warming(r"modules/shipped/river (predict(#2| slowly)?|outputs|as [\w./+-]+|step|infer(#2)?)"),
+    _warming("modules/shipped/river step#2", before=2),
+    Difference(
+        why="a stored trace tells how many of its steps were fed back: of features",
+        names="plain/traces/stored/forecaster described",
+        text=((',"inputs":', ',"horizon":2,"inputs":'),),
+    ),
+    Difference(
+        why="a stored trace tells how many of its steps were fed back: of tokens",
+        names="plain/traces/stored/letters described",
+        text=((',"module":', ',"horizon":3,"module":'),),
+    ),
+    Difference(
+        why="a gate that is nearly 1 is not written as 1",
+        names="modules/shipped/brackets explained",
+        rounded=BRACKETS_FORMULAS,
+        text=(('= (−?)1"', r'= \1#"'), (r"1 · # \+ # · \(−1\)", "# · # + # · (−#)")),
     ),
     _unknown("plain/predict/tokens/mood texts(#2)?", "s", 1, 0),
     _unknown("plain/predict/tokens/mood unknown token(#2)?", "zebra", 0),

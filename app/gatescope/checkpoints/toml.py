@@ -23,7 +23,7 @@ _UNSCALE = (
     '# mean = [20.5] and std = [4.1], a number per name: if the targets were scaled; predicts = "next_step": if the\n'
     "# prediction at step t is of step t + 1"
 )
-_TOP = ("description", "factory", "trial_steps", "default_version", "window", "ignored")
+_TOP = ("description", "factory", "trial_steps", "default_version", "window", "warmup_steps", "ignored")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _WIDEST = 110  # characters of a list in one line
 

@@ -133,6 +133,10 @@ class Manifest(Shared):
     window: int | None = Field(default=None, ge=1)
     """How many time steps the sequences of the training had."""
 
+    warmup_steps: int = Field(default=0, ge=0)
+    """How many first time steps of a sequence the model needs to find its state: predictions there are not to be
+    believed."""
+
     ignored: tuple[str, ...] = ()
     """Weights, or what stands before their names, that are left aside knowingly."""
 

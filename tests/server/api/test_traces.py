@@ -111,7 +111,8 @@ def test_a_stored_trace_is_the_trace_routes_reply_in_two_parts(client, call, kee
     trace_id = keep(name, body)
     described = client.get(f"/v1/traces/{trace_id}").json()
     assert described["residual"] < 1e-6
-    told = _without(described, "inputs", *OWN)
+    assert described.get("horizon") == body.get("horizon")
+    told = _without(described, "inputs", "horizon", *OWN)
     assert_close(told, _without(whole, "signals"))
     values = look(trace_id)
     whole["model"].pop("verified", None)  # of the prediction

@@ -6,12 +6,16 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from gatescope.errors import SessionExists, SessionNotFound, StoreUnavailable, TooManySessions
+from gatescope.pipeline.query import Query
 from gatescope.server.serving.session import LastStep, Session
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.session_stores.redis import RedisStore
 from gatescope.server.serving.session_stores.store import SessionStore
+
+QUERY = Query(torch.zeros(1, 2, 1), torch.tensor([2]))
 
 
 def session(name="s", **fields):
@@ -54,6 +58,21 @@ def test_what_was_kept_is_read_as_it_was(within):
         return await store.read("s")
 
     assert within(scenario) == kept
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_whether_the_state_was_given_is_kept(within, continues):
+    kept = session(continues=continues)
+
+    async def scenario(store):
+        await store.create(kept)
+        after = kept.after(QUERY, b"", kept.expires_at, numbered=False)
+        assert await store.replace(kept, after)
+        return after, await store.read("s")
+
+    after, read = within(scenario)
+    assert after == read
+    assert read.continues is continues
 
 
 def test_a_name_is_kept_once(within):
@@ -227,10 +246,10 @@ class TestSchema:
 
     def test_a_record_of_the_first_schema_has_no_static_inputs(self, written):
         async def change(redis, key):
-            await redis.hdel(key, "schema", "static")
+            await redis.hdel(key, "schema", "static", "continues")
 
         read = written(change)
-        assert (read.steps, read.static, read.static_inputs) == (2, b"", None)
+        assert (read.steps, read.static, read.static_inputs, read.continues) == (2, b"", None, False)
 
     def test_one_of_a_later_schema_is_refused_with_the_reason(self, written):
         async def change(redis, key):

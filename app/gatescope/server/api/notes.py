@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import orjson
+from torch import Tensor
 
 from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Query
 from gatescope.pipeline.vocabulary import Vocabulary
 from gatescope.server.api.schema.requests import PredictRequest
 from gatescope.server.api.schema.shapes import Loc
@@ -22,7 +25,23 @@ UNVERIFIED: Note = {
     "code": "unverified",
     "message": "the predictions were never compared with numbers of the training code: import the model with --sample",
 }
-_UNVERIFIED_ALONE = [UNVERIFIED]  # most replies of such a model have no other note
+
+_ANY = -1
+
+
+class Span(NamedTuple):
+    """Which time steps a request reads, counted from where its sequences begin."""
+
+    lengths: Tensor
+    """(batch,) time steps of each sequence, without those of a horizon."""
+    horizon: int = 0
+    steps_before: int | None = 0
+    """How many a session has read before; None where the state was given, and what led to it is not known."""
+
+    @classmethod
+    def of(cls, query: Query) -> Span:
+        """Of a request that is no step of a session."""
+        return cls(query.sequence_lengths, query.horizon, None if query.initial_state is not None else 0)
 
 
 def notes_of(request: PredictRequest, model: Model, tokens: Sequence[Sequence[str]] | None) -> tuple[Note, ...]:
@@ -47,16 +66,64 @@ def unknown_tokens(tokens: Sequence[Sequence[str]], notes: Sequence[Note], model
     return {"unknown_tokens": [model.vocabulary.unknown(each) for each in tokens]}
 
 
-def with_unverified(notes: Sequence[Note], model: Model) -> Sequence[Note]:
-    """The notes beside a prediction of this model."""
-    if model.verified is not None:
-        return notes
-    return [*notes, UNVERIFIED] if notes else _UNVERIFIED_ALONE
+def beside_prediction(notes: Sequence[Note], model: Model, span: Span | None) -> Sequence[Note]:
+    """The notes of a reply with a prediction of this model.
+
+    Args:
+        notes: what was assumed when the request was read.
+        model: answers.
+        span: which time steps the request reads; None where a warm-up is told elsewhere.
+    """
+    more = list(_warmup(model, span)) if model.manifest.warmup_steps and span is not None else []
+    if model.verified is None:
+        more.append(UNVERIFIED)
+    return [*notes, *more] if more else notes
 
 
 def as_text(notes: Iterable[Note]) -> str:
     """The notes as JSON, for where a parameter must be a text."""
     return orjson.dumps(list(notes)).decode()
+
+
+def _warmup(model: Model, span: Span) -> Iterator[Note]:
+    """Which predictions follow from no more time steps than the model needs to warm up."""
+    needed, before = model.manifest.warmup_steps, span.steps_before
+    if before is None or before >= needed:
+        return
+    lengths: list[int] = span.lengths.tolist()
+    left = needed - before  # of the time steps of this request
+    reason = f"the model needs {needed:,} time steps to warm up"
+    if before:
+        reason += f", and the session has read {before:,} before these"
+    if span.horizon:
+        places = [_steps(min(lengths), min(left, max(lengths) + span.horizon))]
+    else:
+        kinds = sorted(_are_per_step(model), reverse=True)
+        places = [_steps(0, min(left, max(lengths))) if per_step else _sequences(lengths, left) for per_step in kinds]
+    for place in filter(None, places):
+        yield {"code": "warmup", "message": f"predictions {place} are not to be believed: {reason}"}
+
+
+def _are_per_step(model: Model) -> set[bool]:
+    """Whether the heads predict at each time step, or for a sequence as a whole."""
+    shapes = (model.pipeline.prediction_shape(_ANY, head) for head in model.pipeline.heads)
+    return {shape[0] == _ANY for shape in shapes if shape is not None}
+
+
+def _steps(first: int, stop: int) -> str:
+    """These time steps in words; nothing where there are none."""
+    if first >= stop:
+        return ""
+    return f"at time step {first:,}" if first == stop - 1 else f"at time steps {first:,} to {stop - 1:,}"
+
+
+def _sequences(lengths: Sequence[int], most: int) -> str:
+    """The sequences that have no more than so many time steps, in words; nothing where there are none."""
+    short = [f"{row} ({length:,} time steps)" for row, length in enumerate(lengths) if length <= most]
+    if not short:
+        return ""
+    more = f" and {len(short) - MAX_NOTES:,} more" if len(short) > MAX_NOTES else ""
+    return f"of sequence{'s' * (len(short) > 1)} {', '.join(short[:MAX_NOTES])}{more}"
 
 
 def _unknown_tokens(

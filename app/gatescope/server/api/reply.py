@@ -21,7 +21,7 @@ from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter,
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.codecs.ragged import Ragged, ragged
 from gatescope.server.api.messages import Content, Reply, StreamedReply
-from gatescope.server.api.notes import unknown_tokens, with_unverified
+from gatescope.server.api.notes import Span, beside_prediction, unknown_tokens
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
@@ -46,16 +46,18 @@ class Said(NamedTuple):
     """What it says about its sequences."""
     begun: State | None = None
     """Where its sequences began, of a model with several recurrent modules that is traced."""
+    span: Span | None = None
+    """Which time steps it reads; None where that is told elsewhere."""
 
 
 NOTHING = Said()
 
 
-def of_request(asked: ReadQuery[Any], model: Model) -> Said:
-    """What the reply to this request tells of it."""
+def of_request(asked: ReadQuery[Any], model: Model, span: Span | None = None) -> Said:
+    """What the reply to this request tells of it; `span` is a session's, of one of its steps."""
     is_joint = asked.query.trace is not None and states.has_several_modules(model)
     begun = states.begun(asked.query, model) if is_joint else None
-    return Said(asked.tokens, asked.notes, asked.labels, begun)
+    return Said(asked.tokens, asked.notes, asked.labels, begun, span or Span.of(asked.query))
 
 
 def prediction(answer: Answer, model: Model, said: Said = NOTHING) -> Fields:
@@ -65,7 +67,7 @@ def prediction(answer: Answer, model: Model, said: Said = NOTHING) -> Fields:
 
 def _answered(answer: Answer, model: Model, said: Said, *, predicts: bool) -> Fields:
     """The same; `predicts` says whether a prediction stands here, or further on."""
-    fields = _about(model, said.notes, predicts=predicts)
+    fields = _about(model, said, predicts=predicts)
     lengths = fields["sequence_lengths"] = answer.sequence_lengths.tolist()
     if said.labels.ids is not None:
         fields["ids"] = said.labels.ids
@@ -239,12 +241,12 @@ def _predictions(answer: Answer) -> list[Prediction]:
     return [*first, *answer.heads.values()] if answer.heads else first
 
 
-def _about(model: Model, notes: Sequence[Note], *, predicts: bool) -> Fields:
+def _about(model: Model, said: Said, *, predicts: bool) -> Fields:
     """Which model answers, whether its prediction is not verified, and what was assumed."""
     fields: Fields = {"model": {"name": model.name, "version": model.version}}
     if predicts and model.verified is None:
         fields["model"]["verified"] = False
-        notes = with_unverified(notes, model)
+    notes = beside_prediction(said.notes, model, said.span) if predicts else said.notes
     if notes:
         fields["notes"] = notes
     return fields

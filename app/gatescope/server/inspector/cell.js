@@ -6,6 +6,7 @@ import { capital, explained } from "./gate.js";
 import { short } from "./number.js";
 import { Player } from "./player.js";
 import { isSequential, title } from "./signals.js";
+import { spansAt } from "./spans.js";
 import { mount as mountSplice } from "./splice.js";
 import { stepAt } from "./step.js";
 import { move } from "./walk.js";
@@ -63,7 +64,8 @@ class CellView {
     const step = await stepAt(trace, where);
     if (drawn !== this.drawn) return; // the cursor has moved on
     this.step = { ...step, input: this.inputAt(where) };
-    this.where.textContent = `Layer ${where.layer}, ${where.direction}, unit ${where.unit}`;
+    const marks = spansAt(this.page, where.time).map(({ kind, name, meaning }) => html("span", { class: `span-key ${kind}` }, `${name}: ${meaning}`));
+    this.where.replaceChildren(`Layer ${where.layer}, ${where.direction}, unit ${where.unit} `, ...marks);
     this.player.show();
     if (isLSTM) {
       this.diagram.show(this.step, this.page.colours, described(this.step));

@@ -2,19 +2,24 @@
 
 import { html, svg } from "./dom.js";
 import { short } from "./number.js";
+import { marked, spans } from "./spans.js";
 import { move } from "./walk.js";
 
 const HEIGHT = 200;
 const MARGIN = { left: 56, right: 10, top: 12, bottom: 34 };
 const TICKS = 4;
+let curves = 0; // that there are, for the names of their patterns
 
 /** One output of a regression as a curve; a press on it, or the arrow keys, move the cursor. */
 export class Curve {
   constructor(page) {
     this.page = page;
     this.still = svg("g", {});
+    this.hatched = `warmup-${(curves += 1)}`;
+    const hatch = svg("path", { class: "hatch", d: "M0 6L6 0M-3 3L3 -3M3 9L9 3" });
+    const defs = svg("defs", {}, svg("pattern", { id: this.hatched, width: 6, height: 6, patternUnits: "userSpaceOnUse" }, hatch));
     this.moving = svg("g", {});
-    this.drawing = svg("svg", { class: "curve-drawing", "aria-hidden": "true", height: HEIGHT }, this.still, this.moving);
+    this.drawing = svg("svg", { class: "curve-drawing", "aria-hidden": "true", height: HEIGHT }, defs, this.still, this.moving);
     this.slider = html(
       "div",
       {
@@ -77,7 +82,7 @@ export class Curve {
       ...(seen ? [svg("line", { class: "cursor", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }), ...dots] : []),
     );
     const values = this.series.filter(({ at }) => Number.isFinite(at(time))).map(({ name, at }) => `${name} ${short(at(time))}`);
-    this.reading.textContent = `Step ${time}: ${values.join(", ") || "no value"}`;
+    this.reading.textContent = `Step ${time}${marked(this.page, time, this.marked)}: ${values.join(", ") || "no value"}`;
     this.slider.setAttribute("aria-valuenow", time);
     this.slider.setAttribute("aria-valuetext", this.reading.textContent);
   }
@@ -157,13 +162,23 @@ export class Curve {
     const times = steps.map((time) =>
       svg("text", { class: "tick", x: this.x(time), y: bottom + 15, "text-anchor": "middle" }, time.toLocaleString("en")),
     );
-    const { read } = this.outcome;
-    const runs = read < this.length && read < this.to && this.outcome.first === read;
-    const ahead = Math.max(MARGIN.left, this.x(read - 0.5));
-    const forecast = runs
-      ? [svg("rect", { class: "ahead", x: ahead, y: MARGIN.top, width: Math.max(0, right - ahead), height: bottom - MARGIN.top })]
-      : [];
-    return [...forecast, ...lines, ...times, svg("text", { class: "axis", x: right, y: HEIGHT - 4, "text-anchor": "end" }, "time step")];
+    return [...this.marks(), ...lines, ...times, svg("text", { class: "axis", x: right, y: HEIGHT - 4, "text-anchor": "end" }, "time step")];
+  }
+
+  /** Where the predictions of the spans stand: those of the next step, one step behind. */
+  get marked() {
+    const behind = this.page.trace.horizon ? 0 : this.outcome.first;
+    return spans(this.page).map((span) => (span.kind === "warmup" ? { ...span, from: span.from + behind, to: span.to + behind } : span));
+  }
+
+  /** The ground under what is predicted within the warm-up, and under what was fed back. */
+  marks() {
+    const right = this.width - MARGIN.right;
+    const height = HEIGHT - MARGIN.bottom - MARGIN.top;
+    return this.marked
+      .map(({ kind, from, to }) => ({ kind, x: Math.max(MARGIN.left, this.x(from - 0.5)), end: Math.min(right, this.x(to - 0.5)) }))
+      .filter(({ x, end }) => x < end)
+      .map(({ kind, x, end }) => svg("rect", { class: `ground ${kind}`, x, y: MARGIN.top, width: end - x, height, fill: kind === "warmup" && `url(#${this.hatched})` }));
   }
 
   /** The line through all values; where several fall on one pixel, through the first, least, largest and last of them. */

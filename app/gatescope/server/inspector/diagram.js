@@ -8,6 +8,9 @@ const HEIGHT = 340;
 const CELL_LINE = 64; // where c runs along the top
 const HIDDEN_LINE = 268; // where h and x run along the bottom
 const GATE = { width: 70, height: 46, y: 200 };
+const ROOM = { gate: 48, aside: 62 }; // for a gate's value beside its gauge, and for one between two wires
+const FONT = 15;
+const CHARACTER = 0.6; // the width of a digit, by the size of the font
 
 /** The four gates from left to right, as the figure has them. */
 const GATES = [
@@ -96,6 +99,7 @@ export class Diagram {
     }
     for (const { name, value, fill, fillFrom } of this.gates) {
       value.textContent = short(step[name]);
+      fit(value, ROOM.gate);
       fillFrom(step[name]);
       fill.style.fill = name === "g" ? colours.state(step.g) : colours.gate(step[name]);
     }
@@ -176,8 +180,14 @@ function between(x, y, anchor, prefix) {
     element,
     write(number) {
       value.textContent = short(number);
+      fit(value, ROOM.aside);
     },
   };
+}
+
+/** Make a long number small enough for its room. */
+function fit(value, room) {
+  value.style.fontSize = `${Math.min(FONT, room / (CHARACTER * value.textContent.length))}px`;
 }
 
 function input() {

@@ -14,7 +14,7 @@ const SHOWN = 5; // contributors of each kind
  * @returns {Node[]} what stands under the figure
  */
 export function explained(signal, reply, trace) {
-  const body = signal.name in reply.gates ? gate : trace.cell === "lstm" ? { c: cellUpdate, h: hiddenUpdate }[signal.symbol] : update;
+  const body = signal.name in reply.gates ? gate : update;
   return [
     html("h3", {}, capital(title(signal))),
     html("p", { class: "does" }, ...math(capital(signal.description).replaceAll(/_t\b/g, "_{t}")), "."),
@@ -30,20 +30,25 @@ function read({ inputs }) {
   return [html("h4", {}, ...math("Read at this step, x_{t}")), html("dl", { class: "read" }, ...values.flat())];
 }
 
-/** The terms stand in one order: in the equation, in its numbers and in the table. */
+/** The terms of the equation, of its numbers and of the table are those of the reply, in its order. */
 function gate(reply, { name, symbol: part }, trace) {
   const told = reply.gates[name];
   const before = previous(reply);
   const sigma = told.activation === "sigmoid" ? "σ" : told.activation;
   const scale = told.recurrent_scale ? `${symbolOf(trace, told.recurrent_scale.gate)}_{t}·` : "";
   const state = told.state_scale ? `(${symbolOf(trace, told.state_scale)}_{t}⊙h_{${before}})` : `h_{${before}}`;
-  const [bias_x, bias_h] = told.bias_input === null ? ["", ""] : [` + b_{i${part}}`, ` + ${scale}b_{h${part}}`];
-  const done = trace.cell === "lstm" ? [acts(reply, part)] : actsOf(reply, name, trace);
+  const spelled = {
+    input_contribution: `W_{i${part}} x_{t}`,
+    recurrent_contribution: `${scale}W_{h${part}} ${state}`,
+    bias_input: `b_{i${part}}`,
+    bias_recurrent: `${scale}b_{h${part}}`,
+  };
+  const terms = Object.entries(told.terms).map(([term, value]) => [spelled[term], value]);
   return [
-    formula(`${part}_{t} = ${sigma}(W_{i${part}} x_{t} + ${scale}W_{h${part}} ${state}${bias_x}${bias_h})`, "structure"),
+    formula(`${part}_{t} = ${sigma}(${terms.map(([term]) => term).join(" + ")})`, "structure"),
     formula(`${part}_{t} = ${told.formula.replace(told.activation, sigma)}`),
-    ...done.map((text) => formula(text, "acts")),
-    sum(told, state, scale),
+    ...acts(reply, name, trace).map((text) => formula(text, "acts")),
+    table("What is summed", ["Term", "Value"], [...terms, ["sum", told.sum]]),
     contributors("Largest inputs, from x_{t}", told.largest_inputs, largest(told)),
     contributors(`Largest recurrent, from ${state}${scale && `, which ${scale.slice(0, -1)} scales`}`, told.largest_recurrent, largest(told)),
     ...(name in trace.initialState ? [difference(reply)] : []),
@@ -51,7 +56,7 @@ function gate(reply, { name, symbol: part }, trace) {
 }
 
 /** The products that a gate stands in, and what it scales of other gates. */
-function actsOf(reply, name, trace) {
+function acts(reply, name, trace) {
   const terms = Object.values(updatesOf(reply)).flatMap((update) => Object.values(update.terms));
   const products = terms
     .filter(({ factors }) => factors.some((each) => each.name === name))
@@ -67,16 +72,20 @@ function actsOf(reply, name, trace) {
   return [...products, ...scaled];
 }
 
-/** The equation of a state of any cell, from its terms. */
+/** The equation of a state of any cell, from its terms; a projected state mixes those of all units. */
 function update(reply, { name, symbol }, trace) {
   const told = updatesOf(reply)[name];
   if (!told) return [];
-  const terms = Object.values(told.terms);
-  const spelled = terms.map((term) => product(term, reply, trace));
+  const terms = Object.values(told.terms).map((term) => [product(term, reply, trace), term.value]);
+  const sum = terms.map(([term]) => term).join(" + ");
+  const isProjected = trace.isProjected && name === "hidden_state";
+  const [structure, result] = isProjected
+    ? [`${symbol}_{t} = W_{${symbol}r}(${sum}), over all units; this unit's part in it is`, sum]
+    : [`${symbol}_{t} = ${sum}`, `${symbol}_{t}`];
   return [
-    formula(`${symbol}_{t} = ${spelled.join(" + ")}`, "structure"),
-    formula(`${symbol}_{t} = ${told.formula}`),
-    table("The terms", ["Term", "Value"], [...terms.map(({ value }, index) => [spelled[index], value]), [`${symbol}_{t}`, told.value]]),
+    formula(structure, "structure"),
+    formula(`${result} = ${told.formula}`),
+    ...(terms.length > 1 ? [table("The terms", ["Term", "Value"], [...terms, [result, told.value]])] : []),
     difference(reply),
   ];
 }
@@ -102,55 +111,6 @@ function symbolOf({ signals }, name) {
 
 function difference({ residual }) {
   return html("p", { class: "residual" }, `Walk-through and trace differ by at most ${precise(residual, 2)}.`);
-}
-
-function acts(reply, part) {
-  const { cell_update: cell, hidden_update: hidden } = reply;
-  return {
-    f: () =>
-      `f_{t}·c_{${previous(reply)}} = ${precise(cell.forget_gate)} · ${factor(cell.previous_cell_state, precise)} = ${precise(cell.kept)}`,
-    i: () => `i_{t}·g_{t} = ${precise(cell.input_gate)} · ${factor(cell.cell_candidate, precise)} = ${precise(cell.written)}`,
-    g: () => `i_{t}·g_{t} = ${precise(cell.input_gate)} · ${factor(cell.cell_candidate, precise)} = ${precise(cell.written)}`,
-    o: () => `o_{t}·tanh(c_{t}) = ${hidden.formula}`,
-  }[part]();
-}
-
-function cellUpdate(reply) {
-  const { cell_update: cell } = reply;
-  const rows = [
-    [`kept, f_{t}·c_{${previous(reply)}}`, cell.kept],
-    ["written, i_{t}·g_{t}", cell.written],
-    ["cell state c_{t}", cell.cell_state],
-  ];
-  return [
-    formula(`c_{t} = f_{t}·c_{${previous(reply)}} + i_{t}·g_{t}`, "structure"),
-    formula(`c_{t} = ${cell.formula}`),
-    table("The two terms", ["Term", "Value"], rows),
-  ];
-}
-
-function hiddenUpdate(reply) {
-  const { hidden_update: hidden } = reply;
-  const projected = hidden.projected_hidden_state;
-  return [
-    formula(
-      projected ? "h_{t} = W_{hr}(o_{t}·tanh(c_{t})), over all units; this unit's part in it is" : "h_{t} = o_{t}·tanh(c_{t})",
-      "structure",
-    ),
-    formula(`${projected ? "o_{t}·tanh(c_{t})" : "h_{t}"} = ${hidden.formula}`),
-    difference(reply),
-  ];
-}
-
-function sum(told, state, scale) {
-  const by = told.recurrent_scale?.value ?? 1;
-  const rows = [
-    ["inputs, W x_{t}", told.input_contribution],
-    [`recurrent, ${scale}W ${state}`, by * told.recurrent_contribution],
-    [scale ? `biases, b_{i} + ${scale}b_{h}` : "biases", told.bias_input === null ? 0 : told.bias_input + by * told.bias_recurrent],
-    ["sum", told.sum],
-  ];
-  return table("What is summed", ["Term", "Value"], rows);
 }
 
 /** The largest single contribution, so that both kinds are drawn to one scale. */

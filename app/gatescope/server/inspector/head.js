@@ -2,8 +2,9 @@
 
 import { Curve } from "./curve.js";
 import { html } from "./dom.js";
-import { short } from "./number.js";
+import { percent, short } from "./number.js";
 import { after, columnsOf, isQuantity, labelAt, likeliest } from "./predicted.js";
+import { classesAt, explain, legend, marked } from "./spans.js";
 import { visible } from "./token.js";
 
 const LIKELIEST = 8;
@@ -18,9 +19,10 @@ export class HeadView {
     this.title = html("h3", {});
     this.curve = new Curve(page);
     this.tags = html("div", { class: "tags", role: "group", "aria-label": "Tag of each time step" });
+    this.spans = legend();
     this.path = html("p", { class: "hint" }, "The labels are the best path as a whole: a step has no probabilities of its own.");
     this.classes = html("table", { class: "classes" });
-    this.element = html("div", { class: "head" }, this.title, this.curve.element, this.tags, this.path, this.classes);
+    this.element = html("div", { class: "head" }, this.title, this.curve.element, this.tags, this.spans, this.path, this.classes);
   }
 
   /**
@@ -35,6 +37,8 @@ export class HeadView {
     this.curve.element.hidden = !isQuantity(outcome) || whole;
     this.tags.hidden = isQuantity(outcome) || whole || kind === "next_token";
     this.path.hidden = !labels || Boolean(probabilities);
+    if (whole) this.spans.hidden = true;
+    else explain(this.spans, this.page);
     if (!this.curve.element.hidden) this.curve.draw(outcome);
     this.move();
   }
@@ -69,7 +73,7 @@ export class HeadView {
     const shown = given.map((label, index) => likely(html("span", { class: "label" }, label), shares[index]));
     return html(
       "button",
-      { type: "button", class: "tag", title: `step ${time}: ${told || "no label"}`, onclick: () => this.page.state.set({ time }) },
+      { type: "button", class: `tag${classesAt(this.page, time)}`, title: `step ${time}${marked(this.page, time)}: ${told || "no label"}`, onclick: () => this.page.state.set({ time }) },
       html("span", { class: "word" }, visible(token)),
       ...(shown.length > 0 ? shown : [html("span", { class: "label nothing" }, NOTHING)]),
     );
@@ -108,7 +112,7 @@ export class HeadView {
     const from = head.threshold ? `; given from ${Number((100 * head.threshold).toPrecision(4))}% on` : "";
     if (whole) return `For the whole sequence${from}`;
     const token = this.page.trace.meta.tokens?.[sequence]?.[time];
-    const at = `step ${time}` + (token === undefined ? "" : `, “${visible(token)}”`);
+    const at = `step ${time}` + (token === undefined ? "" : `, “${visible(token)}”`) + marked(this.page, time);
     return kind === "next_token" ? `Expected after ${at}` : `At ${at}${from}`;
   }
 
@@ -143,9 +147,4 @@ function classRow(label, probability, isGiven) {
 function likely(element, share) {
   if (share !== undefined) element.style.setProperty("--likely", `${100 * share}%`);
   return element;
-}
-
-function percent(share) {
-  if (share > 0 && share < 0.0001) return "<0.01%";
-  return `${(100 * share).toFixed(share > 0 && share < 0.01 ? 2 : 1)}%`;
 }

@@ -149,7 +149,7 @@ function changed({ horizon: own, ...body }, { horizon, module }) {
 
 function show(info, trace) {
   const isNew = page.info !== info;
-  [page.info, page.trace] = [info, trace];
+  [page.info, page.trace, page.order] = [info, trace, null];
   for (const part of NEEDS_TRACE) document.getElementById(part).hidden = !trace;
   if (trace) page.state.set({ ...within(page.state.get(), trace), trace: trace.request && page.state.fits ? null : trace.id });
   asked = seen = asking();

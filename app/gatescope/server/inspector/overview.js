@@ -8,6 +8,7 @@ import { Heatmap } from "./heatmap.js";
 import { precise, short } from "./number.js";
 import { basis, ordered, sortsOf } from "./order.js";
 import { title } from "./signals.js";
+import { drawBars, drawEdges, drawGround, explain, legend, marked } from "./spans.js";
 import { limits } from "./statistics.js";
 import { valuesAt } from "./step.js";
 import { visible } from "./token.js";
@@ -45,7 +46,7 @@ class Overview {
   constructor(page) {
     this.#page = page;
     this.plot = new TimeChart(page, {
-      label: "Cursor over every unit and time step; left and right move it in time, up and down over the units",
+      label: "Cursor over every unit and time step; left and right move it in time, up and down over the units as they are shown",
       describe: () => this.#here,
       point: (x, y) => this.#unitAt(y),
       hover: (x, y) => this.#read(x, y),
@@ -54,9 +55,10 @@ class Overview {
     this.signals = chooser("Show", (value) => page.state.set({ signal: value || null }));
     this.sorts = chooser("Units by", (value) => page.state.set({ sort: value }));
     this.legend = html("div", { class: "legend" });
+    this.spans = legend();
     this.basis = html("p", { class: "hint" });
     this.reading = html("p", { class: "reading" });
-    this.element = html("div", { class: "overview", hidden: true }, this.plot.element, html("div", { class: "under" }, this.legend, this.reading), this.basis);
+    this.element = html("div", { class: "overview", hidden: true }, this.plot.element, html("div", { class: "under" }, this.legend, this.reading), this.spans, this.basis);
   }
 
   async draw() {
@@ -79,7 +81,7 @@ class Overview {
       Promise.all(shown.map(({ name }) => trace.tile({ ...part, signal: name, bins: this.plot.bins }))),
     ]);
     if (drawing !== this.#drawing) return;
-    this.#order = order;
+    this.#order = this.#page.order = order;
     this.#rows = this.#placed(shown, ranges, tiles, one ? "one" : "all");
     this.#paint();
     this.#explainColours();
@@ -103,6 +105,7 @@ class Overview {
     const { y, height } = this.#rows.at(-1);
     const context = this.plot.begin(y + height + AXIS);
     const { axis } = this.plot;
+    drawGround(context, axis, y + height, this.#page);
     drawInputs(context, axis, { y: 0, height: INPUTS }, this.#page);
     for (const row of this.#rows) {
       drawName(context, row.y + row.height / 2, row.signal.symbol, title(row.signal));
@@ -110,6 +113,9 @@ class Overview {
       if (this.#rows.length === 1) drawUnits(context, row);
     }
     if (!this.#page.trace.meta.tokens) drawAxis(context, axis, y + height, this.#page);
+    drawBars(context, axis, this.#rows, this.#page);
+    drawEdges(context, axis, y + height, this.#page);
+    explain(this.spans, this.#page);
     this.plot.marks.replaceChildren(...this.#rows.map(() => html("div", { class: "unit-mark" })));
   }
 
@@ -124,7 +130,7 @@ class Overview {
     const step = await valuesAt(trace, where);
     if (pointing !== this.#pointing || trace !== this.#page.trace) return;
     const values = this.#rows.map(({ signal }) => `${signal.symbol} ${short(step[signal.symbol])}`);
-    this.#here = `Step ${where.time}, unit ${where.unit}: ${values.join(", ")}`;
+    this.#here = `Step ${where.time}${marked(this.#page, where.time)}, unit ${where.unit}: ${values.join(", ")}`;
     this.reading.textContent = this.#here;
     this.plot.showCursor();
   }
@@ -161,7 +167,7 @@ class Overview {
   #valueAt({ map }, unit, time) {
     const { value, first, last } = map.valueAt(unit, time, this.plot.axis.to);
     const token = this.#page.trace.meta.tokens?.[this.#page.state.get().sequence]?.[time];
-    const at = last > first ? `mean of steps ${first} to ${last}` : `step ${time}${token === undefined ? "" : ` “${visible(token)}”`}`;
+    const at = last > first ? `mean of steps ${first} to ${last}` : `step ${time}${token === undefined ? "" : ` “${visible(token)}”`}${marked(this.#page, time)}`;
     return `at ${at}: ${short(value)}`;
   }
 

@@ -23,6 +23,8 @@ export class Page {
     this.asked = undefined;
     /** The stored trace; null until there is one. */
     this.trace = null;
+    /** Its units in the order in which they are shown; null until that is known. @type {number[]|null} */
+    this.order = null;
     this.#system.addEventListener("change", () => this.#retheme());
     this.#retheme();
   }

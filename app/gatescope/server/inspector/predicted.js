@@ -34,22 +34,22 @@
  */
 export function predicted(meta, { output }, sequence, length) {
   const [first] = output.heads;
-  return first ? said(meta.prediction, { ...first, labels: output.labels }, sequence, length) : null; // a vocabulary stands in `output`
+  return first ? said(meta, meta.prediction, { ...first, labels: output.labels }, sequence, length) : null; // a vocabulary stands in `output`
 }
 
 /** What the other heads say, in their order. @returns {Predicted[]} */
 export function predictedBeside(meta, { output }, sequence, length) {
   return output.heads
     .slice(1)
-    .map((head) => said(meta.heads?.[head.name], head, sequence, length))
+    .map((head) => said(meta, meta.heads?.[head.name], head, sequence, length))
     .filter(Boolean);
 }
 
-function said(prediction, head, sequence, length) {
+function said(meta, prediction, head, sequence, length) {
   const values = prediction?.values?.[sequence];
   if (!values) return null;
   const whole = !Array.isArray(values[0]);
-  const horizon = !whole && values.length < length ? values.length : 0;
+  const horizon = whole ? 0 : (meta.horizon ?? 0);
   const next = head.predicts === "next_step" && !horizon ? 1 : 0;
   return {
     head,

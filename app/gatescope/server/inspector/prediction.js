@@ -2,6 +2,7 @@
 
 import { HeadView } from "./head.js";
 import { html } from "./dom.js";
+import { capital } from "./gate.js";
 import { predicted, predictedBeside } from "./predicted.js";
 import { noteOf, nothingPredicted, verification } from "./verified.js";
 
@@ -76,7 +77,7 @@ class PredictionView {
   drawNotes() {
     const { trace, info } = this.page;
     const assumed = (trace.meta.notes ?? []).filter(({ code }) => !SAID_ELSEWHERE.includes(code));
-    const notes = [this.outcome && verification(info), ...assumed.map(({ message }) => ({ text: message, isWarning: false }))].filter(Boolean);
+    const notes = [this.outcome && verification(info), ...assumed.map(({ code, message }) => ({ text: capital(message), isWarning: code === "warmup" }))].filter(Boolean);
     this.notes.replaceChildren(...notes.map(noteOf));
     this.notes.hidden = notes.length === 0;
   }

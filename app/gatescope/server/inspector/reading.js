@@ -17,9 +17,11 @@ export class ReadingError extends Error {}
  */
 export async function fromFile(file, info) {
   const kind = file.name.split(".").at(-1).toLowerCase();
-  if (kind === "npy") return ofNumbers(readNpy(await file.arrayBuffer()), info);
-  if (!["csv", "json", "txt", "text"].includes(kind)) throw new ReadingError(`${file.name}: a .csv, .json, .npy or .txt file is wanted here.`);
-  const text = await file.text();
+  if (!["csv", "json", "npy", "txt", "text"].includes(kind)) throw new ReadingError(`${file.name}: a .csv, .json, .npy or .txt file is wanted here.`);
+  const text = kind === "npy" ? null : await file.text();
+  const isEmpty = text === null ? file.size === 0 : (info.input.text ? text : text.trim()) === "";
+  if (isEmpty) throw new ReadingError(`${file.name} is empty; choose a file that holds ${wanted(info)}.`);
+  if (text === null) return ofNumbers(readNpy(await file.arrayBuffer()), info);
   if (kind === "json") return ofJson(parsed(text, file.name), info);
   return info.input.text ? { sequence: text } : ofLines(text, info);
 }
@@ -63,6 +65,13 @@ export function sliced(given, slice, info) {
   const part = all.slice(start ?? 0, stop);
   if (part.length === 0) throw new ReadingError(`Steps: ${text} leaves none of the ${all.length.toLocaleString("en")} steps.`);
   return { sequence: typeof given.sequence === "string" ? part.join("") : part };
+}
+
+/** What a file for this model holds, in words. */
+function wanted({ input, lstm }) {
+  if (input.text) return "a text";
+  if (input.kind === "tokens") return "token ids";
+  return `a line of numbers for each time step: ${input.feature_names?.join(", ") ?? `${lstm.input_size} numbers`}`;
 }
 
 /** JSON text that is a predict body; other text that begins with a brace is text. */

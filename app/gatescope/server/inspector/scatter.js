@@ -2,6 +2,7 @@
 
 import { html } from "./dom.js";
 import { fontOf, inks } from "./draw.js";
+import { percent } from "./number.js";
 import { isGate, title } from "./signals.js";
 import { saturation } from "./statistics.js";
 import { move } from "./walk.js";
@@ -184,10 +185,6 @@ class Scatter {
     const columns = ["layer", "direction", "unit", "left", "right"];
     return { canvas: this.canvas, data: { columns, rows: this.#points.map((point) => columns.map((name) => point[name])) }, name: `saturation-${this.shown.name}` };
   }
-}
-
-function percent(share) {
-  return `${(100 * share).toFixed(0)}%`;
 }
 
 function capital(text) {

@@ -5,6 +5,7 @@ import { TimeChart } from "./chart.js";
 import { html } from "./dom.js";
 import { AXIS, drawAxis, drawExtent, drawInputs, drawName, drawSeries, inks } from "./draw.js";
 import { title } from "./signals.js";
+import { drawEdges, drawGround, explain, legend } from "./spans.js";
 
 const ROW = 42; // pixels
 const GAP = 6;
@@ -36,8 +37,9 @@ class Strip {
       describe: () => this.sums.textContent,
     });
     this.plot.onresize = () => this.draw();
+    this.spans = legend();
     this.sums = html("div", {});
-    this.element = html("div", { class: "strip", hidden: true }, this.plot.element, this.sums);
+    this.element = html("div", { class: "strip", hidden: true }, this.plot.element, this.spans, this.sums);
   }
 
   async draw() {
@@ -59,20 +61,24 @@ class Strip {
 
   #paint() {
     const { trace } = this.#page;
-    const context = this.plot.begin((trace.signals.length + 1) * (ROW + GAP) + AXIS);
+    const height = (trace.signals.length + 1) * (ROW + GAP);
+    const context = this.plot.begin(height + AXIS);
     const { axis } = this.plot;
+    drawGround(context, axis, height, this.#page);
     drawInputs(context, axis, { y: 0, height: ROW }, this.#page);
     for (const [index, signal] of trace.signals.entries()) {
       const row = { y: (index + 1) * (ROW + GAP), height: ROW };
       const points = this.#points(signal.symbol);
       const [least, most] = around(points);
       const extent = [signal.low ?? least, signal.high ?? most];
-      drawGround(context, axis, row, extent);
+      drawLevels(context, axis, row, extent);
       drawName(context, row.y + ROW / 2, signal.symbol, title(signal));
       drawExtent(context, row, extent);
       drawSeries(context, axis, row, extent, points, trace.isState(signal) ? inks().accent : inks().ink);
     }
-    if (!trace.meta.tokens) drawAxis(context, axis, (trace.signals.length + 1) * (ROW + GAP), this.#page);
+    if (!trace.meta.tokens) drawAxis(context, axis, height, this.#page);
+    drawEdges(context, axis, height, this.#page);
+    explain(this.spans, this.#page);
   }
 
   #points(symbol) {
@@ -105,7 +111,7 @@ class Strip {
 }
 
 /** Lines at the bottom, at nothing and at the top of a row. */
-function drawGround(context, axis, { y, height }, [low, high]) {
+function drawLevels(context, axis, { y, height }, [low, high]) {
   context.fillStyle = inks().line;
   const level = (value) => y + height - 3 - ((value - low) / (high - low || 1)) * (height - 6);
   for (const value of new Set([low, Math.max(low, Math.min(0, high)), high])) context.fillRect(axis.left, Math.round(level(value)), axis.width, 1);

@@ -4,6 +4,7 @@ import { html } from "./dom.js";
 import { short } from "./number.js";
 import { after, likeliest, predicted } from "./predicted.js";
 import { title } from "./signals.js";
+import { classesAt, explain, legend, marked } from "./spans.js";
 import { blockAt } from "./step.js";
 import { visible } from "./token.js";
 import { move } from "./walk.js";
@@ -39,7 +40,8 @@ class TextView {
     this.guess = html("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.guessing = html("label", { class: "text-guessing" }, this.guess, `${GUESSES} likeliest next tokens`);
     this.legend = html("p", { class: "text-legend" });
-    this.element = html("div", { class: "text" }, html("div", { class: "text-bar" }, this.legend, this.guessing), this.text, this.pages, this.notes);
+    this.spans = legend();
+    this.element = html("div", { class: "text" }, html("div", { class: "text-bar" }, this.legend, this.guessing), this.text, this.pages, this.spans, this.notes);
   }
 
   async draw() {
@@ -71,6 +73,7 @@ class TextView {
     );
     this.text.setAttribute("aria-label", `Text coloured by the ${title(this.memory)} of unit ${where.unit}, layer ${where.layer}, ${where.direction}`);
     this.legend.replaceChildren(`${this.named(symbol)} of unit ${where.unit}: `, ...[-1, -0.5, 0, 0.5, 1].map((value) => this.swatch(value)));
+    explain(this.spans, this.page);
     this.pages.hidden = length <= PAGE;
     this.range.textContent = `tokens ${first} to ${first + this.tokens.length - 1} of ${length}`;
     [this.earlier.disabled, this.later.disabled] = [first === 0, first + PAGE >= length];
@@ -125,9 +128,9 @@ class TextView {
       "button",
       {
         type: "button",
-        class: `token${token === "\n" ? " line-end" : ""}${unknown ? " unknown" : ""}`,
+        class: `token${token === "\n" ? " line-end" : ""}${unknown ? " unknown" : ""}${classesAt(this.page, time)}`,
         tabindex: -1,
-        title: `step ${time}: ${this.read(value)}${told && `\nnext: ${told}`}${unknown ? `\n${unknown}` : ""}`,
+        title: `step ${time}${marked(this.page, time)}: ${this.read(value)}${told && `\nnext: ${told}`}${unknown ? `\n${unknown}` : ""}`,
         onclick: () => this.page.state.set({ time }),
       },
       glyph,

@@ -45,6 +45,8 @@ export class Trace {
     this.request = body;
     /** What a model of features read: [sequence][time][feature]; null for tokens, and where the LSTM has steps of its own. */
     this.inputs = meta.inputs ?? null;
+    /** How many of the last steps of each sequence read the model's own predictions. */
+    this.horizon = meta.horizon ?? 0;
     /** The states that it began with, by name; those of the module that is traced where the model has several. */
     this.initialState = meta.initial_state.modules?.[meta.module] ?? meta.initial_state;
   }
@@ -52,6 +54,11 @@ export class Trace {
   /** @returns {number} how many time steps a sequence has, those of the horizon included */
   length(sequence) {
     return this.meta.sequence_lengths[sequence];
+  }
+
+  /** @returns {boolean} whether its time steps are those of what the model read */
+  isAligned(sequence) {
+    return (this.meta.tokens ?? this.inputs)?.[sequence].length === this.length(sequence);
   }
 
   /** @returns {number} how many units a signal has: a projected hidden state has fewer than the cell */

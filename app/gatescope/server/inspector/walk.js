@@ -7,16 +7,21 @@ export function clamp(value, least, most) {
 }
 
 /**
- * Move the cursor by so many steps, or over so many units, as far as there are any.
+ * Move the cursor by so many steps, or over so many units in the order in which they are shown, as far as there are any.
  * @param {import("./page.js").Page} page
  * @param {{time?: number, unit?: number}} by
  */
-export function move({ state, trace }, by) {
+export function move({ state, trace, order }, by) {
   const { sequence, time, unit } = state.get();
   state.set({
     time: clamp(time + (by.time ?? 0), 0, trace.length(sequence) - 1),
-    unit: clamp(unit + (by.unit ?? 0), 0, trace.meta.units.length - 1),
+    ...(by.unit && { unit: beside(unit, by.unit, order ?? Array.from(trace.meta.units.keys())) }),
   });
+}
+
+/** The unit that stands so many places after another in this order, as far as there are any. */
+function beside(unit, places, order) {
+  return order[clamp(order.indexOf(unit) + places, 0, order.length - 1)];
 }
 
 /** Show so many times as much time, around a step, by default the cursor. */

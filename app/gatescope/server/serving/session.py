@@ -51,6 +51,8 @@ class Session:
     last: LastStep | None = field(default=None, repr=False)
     static: bytes = field(default=b"", repr=False)
     """The static inputs, float64; empty where the model takes none."""
+    continues: bool = False
+    """Whether its state was given: how many time steps led to it is not known."""
     revision: int = field(default_factory=lambda: next(_REVISIONS))
     """Another one after every change, by which writers see that another came first."""
 
@@ -92,11 +94,16 @@ class Session:
             state,
             LastStep(self.state, digest(query)) if numbered else None,
             self.static,
+            self.continues,
         )
 
     def moved_to(self, state: bytes, expires_at: float) -> Session:
         """The session in a state that was given to it."""
-        return replace(self, state=state, expires_at=expires_at, last=None, revision=next(_REVISIONS))
+        return replace(self, state=state, expires_at=expires_at, last=None, continues=True, revision=next(_REVISIONS))
+
+    def steps_before(self, query: Query) -> int | None:
+        """How many time steps were read before those of the step that was taken last; None if that is not known."""
+        return None if self.continues else self.time_steps - query.steps
 
 
 def digest(query: Query) -> bytes:

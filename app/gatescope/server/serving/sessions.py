@@ -96,6 +96,7 @@ class Sessions:
             expires_at=now + self._idle_timeout_s,
             state=_packed(initial_state or model.pipeline.initial_state(1)),
             static=b"" if static_inputs is None else static_inputs.double().numpy().tobytes(),
+            continues=initial_state is not None,
         )
         await self._store.create(session)
         return session

@@ -157,6 +157,9 @@ class StoredTraceInfo(StoredTraceReply, PredictReply):
     static_inputs: list[list[float]] | None = Field(
         default=None, description="(batch, feature), of a model that takes them"
     )
+    horizon: int | None = Field(
+        default=None, description="how many of the last steps of each sequence were fed back; absent without any"
+    )
     initial_state: States
     residual: float = Field(description="as in a trace reply, of the whole trace")
 
@@ -232,6 +235,10 @@ class GateReply(BaseModel):
     recurrent_contribution: float = Field(description="W_h·h_{t−1}")
     bias_input: float | None = Field(description="null for a module without bias")
     bias_recurrent: float | None = Field(description="null for a module without bias")
+    terms: dict[str, float] = Field(
+        description="what is summed, by the names of these fields and in the order of `formula`; the recurrent ones "
+        "multiplied by the scale, where there is one"
+    )
     sum: float
     activation: str = Field(description="sigmoid, tanh or relu; of a variant any that a manifest names")
     value: float
@@ -279,31 +286,6 @@ class RNNGatesReply(BaseModel):
     hidden_state: GateReply
 
 
-class CellUpdateReply(BaseModel):
-    """c_t = f·c_{t−1} + i·g."""
-
-    forget_gate: float
-    previous_cell_state: float
-    kept: float = Field(description="f·c_{t−1}")
-    input_gate: float
-    cell_candidate: float
-    written: float = Field(description="i·g")
-    cell_state: float
-    formula: str
-
-
-class HiddenUpdateReply(BaseModel):
-    """h_t = o·tanh(c_t)."""
-
-    output_gate: float
-    cell_state: float
-    tanh_cell_state: float
-    hidden_state: float | None = Field(description="o·tanh(c_t); null where a projection mixes the units")
-    unprojected_hidden_state: float | None = Field(description="o·tanh(c_t) before the projection; null without one")
-    projected_hidden_state: list[float] | None = Field(description="what all units give after it; null without one")
-    formula: str
-
-
 class FactorReply(BaseModel):
     """One factor of a term: a gate or a state, or a function of it."""
 
@@ -325,11 +307,34 @@ class UpdateReply(BaseModel):
     """The equation of a state: the sum of its terms, by name."""
 
     terms: dict[str, TermReply] = Field(
-        description="of a GRU `candidate_term`, (1 − z_t)·n_t, and `carried_term`, z_t·h_{t−1}; of an LSTM with other "
-        "functions `forget_term`, f_t·c_{t−1}, and `input_term`, i_t·g_t, or `output_term`"
+        description="of a GRU `candidate_term`, (1 − z_t)·n_t, and `carried_term`, z_t·h_{t−1}; of an LSTM "
+        "`forget_term`, f_t·c_{t−1}, and `input_term`, i_t·g_t, or `output_term`"
     )
     value: float = Field(description="the sum")
     formula: str = Field(description="the same in numbers, rounded")
+
+
+class CellUpdateReply(UpdateReply):
+    """c_t = f·c_{t−1} + i·g."""
+
+    forget_gate: float
+    previous_cell_state: float
+    kept: float = Field(description="f·c_{t−1}")
+    input_gate: float
+    cell_candidate: float
+    written: float = Field(description="i·g")
+    cell_state: float
+
+
+class HiddenUpdateReply(UpdateReply):
+    """h_t = o·tanh(c_t)."""
+
+    output_gate: float
+    cell_state: float
+    tanh_cell_state: float
+    hidden_state: float | None = Field(description="o·tanh(c_t); null where a projection mixes the units")
+    unprojected_hidden_state: float | None = Field(description="o·tanh(c_t) before the projection; null without one")
+    projected_hidden_state: list[float] | None = Field(description="what all units give after it; null without one")
 
 
 class ExplainReply(BaseModel):
@@ -509,6 +514,9 @@ class ModelInfo(BaseModel):
     input: InputInfo | None = None
     static: StaticInfo | None = Field(default=None, description="what it takes once for each sequence")
     output: OutputInfo | None = None
+    warmup_steps: int | None = Field(
+        default=None, description="how many first time steps of a sequence are not to be believed"
+    )
     verified: VerifiedInfo | None = Field(
         default=None, description="how its predictions were compared with the training code's; null where they were not"
     )

@@ -128,6 +128,7 @@ def _gate(gate: GateSum, stated: Gate, inputs: Sequence[str], units: Sequence[st
         "bias_input": _float32(gate.bias_input),
         "bias_recurrent": _float32(gate.bias_recurrent),
         **(scaled if scaled_by else {}),
+        "terms": gate.terms,
         "sum": gate.sum,
         "activation": gate.activation.name,
         "value": gate.value,
@@ -147,10 +148,15 @@ def _named(term: Product, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _updates(decomposition: Decomposition, cell: Cell) -> dict[str, Any]:
-    """The equations of the states, each under its name; those of `nn.LSTM` have names for their numbers."""
-    if cell == LSTM:
-        return {"cell_update": _cell_update(decomposition), "hidden_update": _hidden_update(decomposition)}
-    return {f"{update.state.removesuffix('_state')}_update": _update(update, decomposition) for update in cell.updates}
+    """The equations of the states, each under its name; those of `nn.LSTM` also have names for their numbers."""
+    named = {"cell_state": _cell_update, "hidden_state": _hidden_update} if cell == LSTM else {}
+    return {
+        f"{update.state.removesuffix('_state')}_update": {
+            **(named[update.state](decomposition) if named else {}),
+            **_update(update, decomposition),
+        }
+        for update in cell.updates
+    }
 
 
 def _update(update: Update, decomposition: Decomposition) -> dict[str, Any]:
@@ -189,7 +195,6 @@ def _cell_update(decomposition: Decomposition) -> dict[str, Any]:
         "cell_candidate": gates["cell_candidate"].value,
         "written": update.terms["input_term"].value,
         "cell_state": update.value,
-        "formula": update.formula,
     }
 
 
@@ -204,7 +209,6 @@ def _hidden_update(decomposition: Decomposition) -> dict[str, Any]:
         "hidden_state": update.value if projected is None else None,
         "unprojected_hidden_state": None if projected is None else update.value,
         "projected_hidden_state": None if projected is None else projected.tolist(),
-        "formula": update.formula,
     }
 
 

@@ -68,6 +68,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "input": _input(model),
         "static": None if model.manifest.static is None else StaticInfo(feature_names=model.manifest.static.names),
         "output": _output(model),
+        "warmup_steps": model.manifest.warmup_steps,
         "verified": _verified(model),
         "ignored": list(model.manifest.ignored),
         "not_computed": [NotComputedInfo(**each.model_dump()) for each in model.manifest.not_computed],

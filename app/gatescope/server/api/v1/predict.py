@@ -8,7 +8,7 @@ from gatescope.server.api import body, negotiation, places, query, reply, sampli
 from gatescope.server.api.codecs.codec import StreamWriter, TokenWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.notes import notes_of
+from gatescope.server.api.notes import Span, notes_of
 from gatescope.server.api.query_reader import QueryReader, ReadQuery
 from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
@@ -71,7 +71,8 @@ async def _streamed(request: Request, model: Model, writer: StreamWriter) -> Str
     with places.in_body():
         traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, request.deadline)
         tokens = sequences.tokens_of(asked, model)
-        return await reply.stream(traced, reply.Said(tokens, notes_of(asked, model, tokens), labels), writer)
+        said = reply.Said(tokens, notes_of(asked, model, tokens), labels, span=Span.of(untraced))
+        return await reply.stream(traced, said, writer)
 
 
 def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:

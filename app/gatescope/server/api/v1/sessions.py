@@ -12,6 +12,7 @@ from gatescope.server.api import body, negotiation, query, reply
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
+from gatescope.server.api.notes import Span
 from gatescope.server.api.query_reader import QueryReader, ReadQuery
 from gatescope.server.api.schema.replies import ModelVersion, SessionList, SessionReply
 from gatescope.server.api.schema.requests import InitialState, SessionRequest, StepRequest
@@ -88,7 +89,8 @@ async def taken(
     session, answer, begin = await here.sessions.step(
         seen.session_id, asked.query, deadline, step_number=asked.request.step_number, seen=seen
     )
-    said = reply.of_request(asked._replace(query=asked.query.evolve(packed_state=begin)), model)
+    span = Span(asked.query.sequence_lengths, asked.query.horizon, session.steps_before(asked.query))
+    said = reply.of_request(asked._replace(query=asked.query.evolve(packed_state=begin)), model, span)
     told_of: Fields = {"session_id": session.session_id, "steps": session.steps}
     if answer.trace is not None:
         told_of["trace"] = reply.inside(answer, model, said)

@@ -18,7 +18,7 @@ from gatescope.server.api.codecs.codec import Fields, StreamWriter
 from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.notes import notes_of
+from gatescope.server.api.notes import Span, notes_of
 from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.requests import PredictRequest, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
@@ -124,7 +124,10 @@ def _kept(traces: Traces, trace_id: str) -> Fields:
 
 
 def _described(stored: StoredTrace) -> Fields:
-    answered = reply.prediction(stored.answer, stored.model, reply.Said(stored.tokens, stored.notes, stored.labels))
+    horizon = stored.answer.horizon
+    span = Span.of(stored.read)._replace(lengths=stored.read.sequence_lengths - horizon, horizon=horizon)
+    said = reply.Said(stored.tokens, stored.notes, stored.labels, span=span)
+    answered = reply.prediction(stored.answer, stored.model, said) | ({"horizon": horizon} if horizon else {})
     return answered | _inputs(stored) | _around(stored.answer, stored, stored.everything, stored.initial_state)
 
 

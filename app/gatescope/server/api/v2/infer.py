@@ -14,7 +14,7 @@ from gatescope.pipeline.query import Answer
 from gatescope.server.api import offload, reply
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.notes import as_text, with_unverified
+from gatescope.server.api.notes import Span, as_text, beside_prediction
 from gatescope.server.api.v2 import message, question
 from gatescope.server.api.v2.message import Message
 from gatescope.server.api.v2.question import Question
@@ -77,15 +77,17 @@ async def _answer(
         posed = await offload.run(
             asked.is_large, question.from_message, asked, model, here.limits, needs_static=parameters.sequence_start
         )
-        answer = await sequence.step(model, posed.query, deadline)
+        session, answer, _ = await sequence.step(model, posed.query, deadline)
+        span = Span(posed.query.sequence_lengths, steps_before=session.steps_before(posed.query))
     else:
         _check_flags(parameters)
+        span = None
         model = here.engine.model(name, version)
         posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits)
         _TEMPLATES.learn(content, length, model, asked, posed)
         answer = await here.engine.answer(model, posed.query, deadline)
     of_sequence = {"sequence_id", "sequence_start", "sequence_end"} if parameters.sequence_id else set()
-    told = _told(asked.request.id, model, answer, posed, parameters.model_dump(include=of_sequence))
+    told = _told(asked.request.id, model, answer, posed, parameters.model_dump(include=of_sequence), span)
     return await message.respond(told, posed.outputs(answer), request.head.text(b"accept-encoding"))
 
 
@@ -109,8 +111,9 @@ def _told(
     answer: Answer,
     posed: Question,
     of_sequence: Mapping[str, Any] = MappingProxyType({}),
+    span: Span | None = None,
 ) -> dict[str, Any]:
-    """The reply without its outputs."""
+    """The reply without its outputs; `span` is that of a sequence's step."""
     told: dict[str, Any] = {"id": request_id} if request_id else {}
     told["model_name"], told["model_version"] = model.name, model.version
     more = {**of_sequence}
@@ -120,8 +123,9 @@ def _told(
         more["sampling"] = writing.dumps(reply.sampling(answer.generated)).decode()
         more["samples"] = writing.dumps(reply.samples(answer.generated, model)).decode()
     notes: Iterable[Note] = posed.notes
-    if model.verified is None and posed.predicts:
-        more["verified"], notes = False, with_unverified(posed.notes, model)
+    if posed.predicts:
+        more |= {"verified": False} if model.verified is None else {}
+        notes = beside_prediction(posed.notes, model, span or Span.of(posed.query))
     if notes:
         more["notes"] = as_text(notes)
     if more:

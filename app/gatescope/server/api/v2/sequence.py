@@ -8,12 +8,12 @@ import structlog
 
 from gatescope.errors import BadRequest, InvalidInput, Place, SessionNotFound
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.query import Answer, Query
+from gatescope.pipeline.query import Query
 from gatescope.server.api.v2.schemas import InferParameters
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.session import Session
-from gatescope.server.serving.sessions import Sessions
+from gatescope.server.serving.sessions import Sessions, Taken
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Sequence:
             return self._engine.model(self._name, self._version)
         return self._sessions.model(await self._session())
 
-    async def step(self, model: Model, query: Query, deadline: Deadline | None) -> Answer:
+    async def step(self, model: Model, query: Query, deadline: Deadline | None) -> Taken:
         """Take the step; raises `InvalidInput` where the query is none of a step, and what `Sessions` raises."""
         if len(query.inputs) != 1:
             message = f"a step of a sequence is a batch of 1, not of {len(query.inputs)}"
@@ -63,13 +63,13 @@ class Sequence:
             message = "goes with 'sequence_start': the later steps read what was given there"
             raise InvalidInput.at(Place(("static_inputs",), message))
         try:
-            answer = (await self._sessions.step(self._id, query, deadline)).answer
+            taken = await self._sessions.step(self._id, query, deadline)
         except SessionNotFound:
             raise self._unknown() from None
         if self._ends:
             with suppress(SessionNotFound):  # it was ended by another way meanwhile
                 await self._sessions.close(self._id)
-        return answer
+        return taken
 
     async def _start(self, model: Model, query: Query) -> None:
         with suppress(SessionNotFound):

@@ -177,6 +177,7 @@ def _to_hash(session: Session) -> dict[str, Any]:
         "last_digest": last.digest,
         "schema": SCHEMA,
         "static": session.static,
+        "continues": int(session.continues),
     }
 
 
@@ -202,4 +203,5 @@ def _from_hash(session_id: str, kept: Mapping[str, bytes]) -> Session:
         last=LastStep(kept["last_state"], digest) if digest else None,
         revision=int(kept.get("revision", 0)),
         static=kept.get("static", b""),
+        continues=kept.get("continues", b"0") == b"1",
     )
