@@ -74,3 +74,17 @@ def test_an_output_that_was_not_measured_is_refused(run, monkeypatch):
     status, _, err = run("backtest", "river", "--input", "models/river/examples/winter.csv")
     assert status == 1
     assert "is not measured" in err
+
+
+def test_gaps_are_filled_as_it_is_asked(run, table, values):
+    status, out, _ = run("backtest", "demand", "--input", table, "--start", 300)
+    text = table.read_text()
+    row = ",".join(map(str, values[100]))
+    assert row in text
+    table.write_text(text.replace(row, row.replace(str(values[100][1]), "", 1)))
+    status, _, err = run("backtest", "demand", "--input", table, "--start", 300)
+    assert status == 1
+    assert "line 102, column 'demand_last_week_mw'" in err
+    filled = run("backtest", "demand", "--input", table, "--start", 300, "--fill", f"{NAMES[1]}={values[100][1]}")
+    assert (filled[0], filled[1]) == (0, out)
+    assert f"1 missing in '{NAMES[1]}'" in filled[2]

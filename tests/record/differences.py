@@ -270,7 +270,8 @@ def _with_warmup(value: Any) -> Any:
         return {name: _with_warmup(each) for name, each in value.items()} if isinstance(value, dict) else value
     told: dict[str, Any] = {}
     for name, each in value.items():
-        told |= {"warmup_steps": None if value["lstm"] is None else 0} if name == "verified" else {}
+        warmup = {"warmup_steps": None if value["lstm"] is None else 0, "missing": None}
+        told |= warmup if name == "verified" else {}
         told[name] = each
     return told
 
@@ -711,7 +712,7 @@ WANTED: tuple[Difference, ...] = (
         json=_with_heads,
     ),
     Difference(
-        why="ModelInfo tells how many first steps are a warm-up",
+        why="ModelInfo tells how many first steps are a warm-up, and what a gap means",
         has_text=r'"lstms":\[',
         json=_with_warmup,
     ),

@@ -9,6 +9,7 @@ import pytest
 from gatescope.errors import InvalidInput
 from gatescope.tables.answers import prediction_frame
 from gatescope.tables.files import of_frame, read_table
+from gatescope.tables.pairs import fill_of
 from gatescope.tables.sequences import Reading, Wanted, interpret
 
 WANTED = Wanted("demand", ("load", "temp"), ("load",), feeds_back=True)
@@ -280,3 +281,44 @@ class TestAnswers:
         frame = prediction_frame({"prediction": {"values": [[[1.0], [2.0]], [[3.0]]]}}, found, RIVER)
         assert frame["id"].tolist() == ["a", "a", "b"]
         assert frame["step"].tolist() == [0, 1, 0]
+
+
+class TestGaps:
+    TEXT = "date,rain,temp,discharge\n2020-01-01,1,2,5\n2020-01-02,,4,\n2020-01-03,3,,7\n2020-01-04,2,1,6\n"
+
+    def test_gaps_are_filled_as_it_is_asked_and_told(self):
+        found = sequences(self.TEXT, RIVER, fill=fill_of("rain=0,temp=interpolate"))
+        assert found.inputs[0].tolist() == [[1, 2], [0, 4], [3, 2.5], [2, 1]]
+        assert "1 missing in 'rain': each is 0.0." in found.notes
+        assert sum("missing in" in note for note in found.notes) == 2
+
+    def test_one_rule_is_for_all_and_of_each_sequence_alone(self):
+        text = "id,rain,temp\na,1,2\na,,3\nb,5,\n"
+        assert "line 4, column 'temp': 'temp' is missing, and there is no value before it" in refusal(
+            text, RIVER, id="id", fill=fill_of("hold")
+        )
+        found = sequences(text.replace("5,", "5,9"), RIVER, id="id", fill=fill_of("hold"))
+        assert [each.tolist() for each in found.inputs] == [[[1, 2], [1, 3]], [[5, 9]]]
+
+    def test_what_is_fed_back_is_not_filled_in_further_steps(self):
+        found = sequences("load,temp\n1,2\n,4\n3,\n,5\n,\n", fill=fill_of("hold"))
+        assert found.inputs[0].tolist() == [[1, 2], [1, 4], [3, 4]]
+        np.testing.assert_array_equal(found.future_inputs[0], [[np.nan, 5], [np.nan, 5]])
+
+    def test_what_the_model_takes_is_left_to_it(self):
+        wanted = Wanted("river", ("rain", "temp"), ("discharge",), may_miss=frozenset({"rain", "temp"}))
+        assert sequences(self.TEXT, wanted).request()["inputs"][0] == [[1, 2], [None, 4], [3, None], [2, 1]]
+        filled = sequences(self.TEXT, wanted, fill=fill_of("rain=9")).request()
+        assert filled["inputs"][0][1] == [9, 4]
+
+    def test_a_gap_without_a_rule_is_refused_with_the_remedy(self):
+        assert "--fill rain=hold" in refusal(self.TEXT, RIVER)
+        assert "line 4, column 'temp'" in refusal(self.TEXT, RIVER, fill=fill_of("rain=0"))
+
+    def test_a_feature_that_is_none_is_refused(self):
+        assert "no feature 'snow' to fill" in refusal(self.TEXT, RIVER, fill=fill_of("snow=0"))
+
+    @pytest.mark.parametrize("text", ["rain", "rain=", "=0", "rain=nan", "rain=inf", "rain=most,temp=0", "rain=0,"])
+    def test_a_rule_that_is_none_is_refused(self, text):
+        with pytest.raises(ValueError, match=r"must be|filled by"):
+            fill_of(text)

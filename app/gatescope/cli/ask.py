@@ -12,6 +12,7 @@ import typer
 
 from gatescope.cli.asking import (
     DayFirst,
+    FillOption,
     IdOption,
     InputFile,
     Key,
@@ -65,6 +66,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     mapping: MapOption = None,
     timestamps: TimesOption = None,
     id_column: IdOption = None,
+    fill: FillOption = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -84,7 +86,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.cli import terminal
 
     check_table_out(out)
-    reading = table_reading(mapping, timestamps, id_column, day_first=day_first)
+    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
     sampling = {name: value for name, value in given.items() if value not in (None, [])}
     if stream and samples is not None:
@@ -107,7 +109,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
 
 
 @cli.command()
-def trace(  # noqa: PLR0913 - the options of a command
+def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     model: ModelName,
     input_file: InputFile = None,
     text: TextOption = None,
@@ -115,6 +117,7 @@ def trace(  # noqa: PLR0913 - the options of a command
     mapping: MapOption = None,
     timestamps: TimesOption = None,
     id_column: IdOption = None,
+    fill: FillOption = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write the trace: .safetensors, .npz, .nc or .json.")] = None,
@@ -131,7 +134,7 @@ def trace(  # noqa: PLR0913 - the options of a command
     _check_out(out)
     _check_plot(plot_file)
     with connected(model, models, device, url, key) as (connection, info):
-        reading = table_reading(mapping, timestamps, id_column, day_first=day_first)
+        reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
         body, path = _body(info, input_file, text, horizon, reading).request, f"{model_path(model)}/trace"
         warn_unverified(info)
         if out is not None:

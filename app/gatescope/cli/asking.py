@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import typer
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gatescope.cli.connection import Connection
     from gatescope.tables.sequences import Reading
 
+Read = TypeVar("Read")
+
 ModelName = Annotated[str, typer.Argument(help="The model's name.")]
 InputFile = Annotated[
     Path | None,
@@ -31,6 +33,10 @@ MapOption = Annotated[
 TimesOption = Annotated[str | None, typer.Option("--timestamps", metavar="COLUMN", help="The column of times.")]
 IdOption = Annotated[
     str | None, typer.Option("--id", metavar="COLUMN", help="The column that tells sequences apart, one each.")
+]
+FillOption = Annotated[
+    str | None,
+    typer.Option("--fill", metavar="NAME=RULE,…", help="How gaps are filled: hold, interpolate or a number."),
 ]
 DayFirst = Annotated[
     bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
@@ -65,21 +71,26 @@ def model_path(model: str) -> str:
 
 
 def table_reading(
-    mapping: str | None, timestamps: str | None, id_column: str | None, *, day_first: bool | None
+    mapping: str | None, timestamps: str | None, id_column: str | None, fill: str | None, *, day_first: bool | None
 ) -> Reading:
     """What the options say about a table.
 
     Raises:
-        InvalidInput: `--map` is not pairs of names.
+        InvalidInput: `--map` or `--fill` is not what it must be.
     """
+    from gatescope.tables.pairs import fill_of, mapping_of
     from gatescope.tables.sequences import Reading
 
-    pairs = [] if mapping is None else [each.partition("=") for each in mapping.split(",")]
-    for name, sign, column in pairs:
-        if not (name.strip() and sign and column.strip()):
-            raise InvalidInput(f"--map must be NAME=COLUMN,…, not {mapping!r}")
-    named = {name.strip(): column.strip() for name, _, column in pairs}
-    return Reading(named, timestamps, id_column, day_first)
+    return Reading(
+        _option("--map", mapping, mapping_of), timestamps, id_column, day_first, _option("--fill", fill, fill_of)
+    )
+
+
+def _option(name: str, text: str | None, read: Callable[[str | None], Read]) -> Read:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise InvalidInput(f"{name} {error}") from None
 
 
 def warn_unverified(info: Any) -> None:

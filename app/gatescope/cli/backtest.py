@@ -10,6 +10,7 @@ import typer
 
 from gatescope.cli.asking import (
     DayFirst,
+    FillOption,
     IdOption,
     Key,
     MapOption,
@@ -45,6 +46,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     mapping: MapOption = None,
     timestamps: TimesOption = None,
     id_column: IdOption = None,
+    fill: FillOption = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write each prediction: .csv, .parquet or .json.")] = None,
@@ -60,7 +62,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.tables.sequences import Wanted
 
     check_table_out(out)
-    reading = table_reading(mapping, timestamps, id_column, day_first=day_first)
+    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
     with connected(model, models, device, url, key) as (connection, info):
         sequences = _sequences(input_file, info, reading)
         warn_unverified(info)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from gatescope import gaps
 from gatescope.errors import Place
 from gatescope.pipeline.config import Config
 
@@ -36,6 +37,13 @@ class Feature(Config):
     period: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """For a phase: fed as sin and cos of 2π · raw / period."""
 
+    missing: Literal["refuse", "hold", "interpolate", "mean", "nan"] | Annotated[float, Field(allow_inf_nan=False)] = (
+        "refuse"
+    )
+    """What null or NaN means: `refuse` (422), `hold` (the value before it), `interpolate` (on the line between the
+    values before and behind it), `mean` (the feature's `mean`), a number, or `nan` (a custom module or graph reads
+    NaN)."""
+
     @model_validator(mode="after")
     def _one_kind(self) -> Feature:
         given = self.model_fields_set
@@ -45,6 +53,22 @@ class Feature(Config):
         if len(set(map(np.float32, self.categories))) < len(self.categories):
             raise ValueError(f"feature '{self.name}' lists a category twice (requests are float32)")
         return self
+
+    @model_validator(mode="after")
+    def _can_be_missing(self) -> Feature:
+        is_number = not self.categories and self.period is None
+        if self.missing in {"interpolate", "mean", "nan"} and not is_number:
+            raise ValueError(f"feature '{self.name}': `missing` cannot be '{self.missing}' of a category or a phase")
+        if self.missing == "mean" and "mean" not in self.model_fields_set:
+            raise ValueError(f"feature '{self.name}': `missing` is 'mean', but it states no mean")
+        if self.categories and isinstance(self.missing, float) and self.missing not in self.categories:
+            raise ValueError(f"feature '{self.name}': `missing` is {self.missing:g}, which is no category of it")
+        return self
+
+    @property
+    def gap(self) -> gaps.Rule:
+        """How a missing value is filled."""
+        return self.mean if self.missing == "mean" else self.missing
 
     @property
     def width(self) -> int:
@@ -129,8 +153,18 @@ class FeatureInputs(Features):
 
     @property
     def takes_any(self) -> bool:
-        """Whether a request may have whatever numbers."""
-        return not self.has_categories and self.masked is None
+        """Whether a request may have whatever numbers, and no gaps."""
+        return not self.has_categories and self.masked is None and not self.takes_gaps
+
+    @cached_property
+    def takes_gaps(self) -> bool:
+        """Whether a value may be missing."""
+        return any(feature.missing != "refuse" for feature in self.features)
+
+    @property
+    def gap_rules(self) -> list[gaps.Rule]:
+        """How missing values of each feature are filled."""
+        return [feature.gap for feature in self.features]
 
     def skipped(self, sequence: np.ndarray) -> Place | None:
         """The first step of a (time, feature) sequence that is masked."""
@@ -149,6 +183,12 @@ class FeatureInputs(Features):
 
 class StaticInputs(Features):
     """The model takes these numbers once for each sequence: (batch, feature)."""
+
+    @model_validator(mode="after")
+    def _are_there(self) -> Self:
+        if any(feature.missing != "refuse" for feature in self.features):
+            raise ValueError("`missing` goes with [[input.features]]: static inputs must be there")
+        return self
 
 
 class FeatureEncoder(nn.Module):

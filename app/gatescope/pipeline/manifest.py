@@ -158,6 +158,7 @@ class Manifest(Shared):
                 raise ValueError("next_token needs an input of tokens")
         if isinstance(self.input, FeatureInputs):
             self._check_feedback(self.input)
+            self._check_gaps(self.input)
         return self
 
     def _check_program(self) -> None:
@@ -176,6 +177,14 @@ class Manifest(Shared):
             feature = inputs.features[index]
             if feature.categories or feature.period:
                 raise ValueError(f"output '{feature.name}' cannot be fed back: that input is a category or a phase")
+
+    def _check_gaps(self, inputs: FeatureInputs) -> None:
+        for feature in inputs.features:
+            if feature.missing == "nan" and not self.is_program:
+                raise ValueError(
+                    f"feature '{feature.name}': `missing` is 'nan', but no layer computes with NaN; that goes with a "
+                    "`factory` or a [graph] which does"
+                )
 
     @property
     def is_program(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gatescope.errors import InvalidInput, Place
 from gatescope.tables import measures
-from gatescope.tables.sequences import Sequences, Wanted
+from gatescope.tables.sequences import Sequences, Wanted, with_null
 
 Ask = Callable[[dict[str, Any]], Mapping[str, Any]]
 """A predict body -> the reply to it."""
@@ -142,11 +142,11 @@ class _Run:
             values, horizon = self.sequences.inputs[origin.row], self.plan.horizon
             end = origin.step if self.feeds_back else origin.step + horizon
             begin = 0 if self.plan.window is None else max(0, end - self.plan.window)
-            inputs.append(values[begin:end].tolist())
+            inputs.append(with_null(values[begin:end]))
             future.append(
                 [
                     [
-                        None if self._is_fed_back(name) else float(cell)
+                        None if self._is_fed_back(name) or np.isnan(cell) else float(cell)
                         for name, cell in zip(self.sequences.columns, row, strict=True)
                     ]
                     for row in values[origin.step : origin.step + horizon]

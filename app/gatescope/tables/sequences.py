@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatescope.gaps import SAID, GapRefused, Rule, filled
 from gatescope.tables import times
 from gatescope.tables.columns import Columns, numbers
 from gatescope.tables.table import Table
@@ -25,6 +26,8 @@ class Wanted:
     outputs: tuple[str, ...] = ()
     feeds_back: bool = False
     """Whether predictions are of the next step, so that an output that is a feature can be fed back."""
+    may_miss: frozenset[str] = frozenset()
+    """Features of which the model knows what a missing value means."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Wanted:
@@ -35,6 +38,7 @@ class Wanted:
             tuple(info["input"]["feature_names"]),
             tuple(output.get("names") or ()),
             output.get("predicts") == "next_step",
+            frozenset(info.get("missing") or ()),
         )
 
 
@@ -49,6 +53,8 @@ class Reading:
     id: str | None = None
     """The column that says which sequence a row belongs to."""
     day_first: bool | None = None
+    fill: Mapping[str | None, Rule] = field(default_factory=dict)
+    """Feature, None for all others -> how its gaps are filled, in place of what the model's manifest says."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Sequences:
 
     columns: tuple[str, ...]
     inputs: list[np.ndarray]
-    """Of each sequence, (time, feature) float64."""
+    """Of each sequence, (time, feature) float64; NaN where a value is missing that the model takes so."""
     future_inputs: list[np.ndarray] | None = None
     """Of each sequence, (horizon, feature); NaN where predictions are fed back."""
     timestamps: list[list[str | float]] | None = None
@@ -77,14 +83,18 @@ class Sequences:
 
     def request(self) -> dict[str, Any]:
         """The predict body of these sequences."""
-        body: dict[str, Any] = {"inputs": [each.tolist() for each in self.inputs], "columns": list(self.columns)}
+        body: dict[str, Any] = {"inputs": list(map(with_null, self.inputs)), "columns": list(self.columns)}
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
-            body["future_inputs"] = [_with_null(each) for each in self.future_inputs]
+            body["future_inputs"] = list(map(with_null, self.future_inputs))
         return body
 
 
-def _with_null(values: np.ndarray) -> list[list[float | None]]:
+def with_null(values: np.ndarray) -> list[list[float | None]]:
+    """(time, feature) as JSON has it: null where a number is missing."""
+    if not np.isnan(values).any():
+        known: list[list[float | None]] = values.tolist()
+        return known
     return [[None if np.isnan(value) else float(value) for value in row] for row in values]
 
 
@@ -109,6 +119,11 @@ class _Interpreter:
         if not self.table.has_names:
             self.table = self._named()
         self.features, self.outputs = self._columns()
+        for name in self.reading.fill:
+            if name is not None and name not in self.features:
+                raise self.table.refused(
+                    f"there is no feature '{name}' to fill; the model takes {', '.join(self.features)}"
+                )
 
     def made(self) -> Sequences:
         values = {name: numbers(self.table, column) for name, column in {**self.features, **self.outputs}.items()}
@@ -225,8 +240,8 @@ class _Interpreter:
             )
 
     def _part(self, rows: np.ndarray, values: Mapping[str, np.ndarray], found: times.Times | None) -> _Part:
-        features = np.stack([values[name][rows] for name in self.wanted.features], axis=1)
         future = self._future(rows, values)
+        features = self._features(rows, values, len(rows) - future)
         known, further = features[: len(rows) - future], features[len(rows) - future :]
         if not len(known):
             raise self.table.refused("every row lacks its target, so nothing comes before the future")
@@ -244,6 +259,26 @@ class _Interpreter:
             [] if stamps is None else stamps[len(known) :],
             {name: values[name][rows][: len(known)] for name in self.outputs},
         )
+
+    def _features(self, rows: np.ndarray, values: Mapping[str, np.ndarray], known: int) -> np.ndarray:
+        """(row, feature), with gaps filled as it was asked; of what is fed back, only in the rows that are known."""
+        columns = []
+        for name in self.wanted.features:
+            own, rule = values[name][rows], self.reading.fill.get(name, self.reading.fill.get(None))
+            stop = known if name in self._fed_back() else len(own)
+            count = int(np.isnan(own[:stop]).sum())
+            if rule is not None and count:
+                own = np.concatenate((self._filled(own[:stop], rows, name, rule), own[stop:]))
+                self.notes.append(f"{count:,} missing in '{name}': {SAID.get(str(rule), f'each is {rule}')}.")
+            columns.append(own)
+        return np.stack(columns, axis=1)
+
+    def _filled(self, own: np.ndarray, rows: np.ndarray, name: str, rule: Rule) -> np.ndarray:
+        try:
+            return filled(own[:, None], [rule], [name])[:, 0]
+        except GapRefused as error:
+            step = int(error.place.loc[0])
+            raise self.table.refused(str(error), row=int(rows[step]), column=self.features[name]) from None
 
     def _future(self, rows: np.ndarray, values: Mapping[str, np.ndarray]) -> int:
         """How many rows at the end lack every target."""
@@ -263,12 +298,13 @@ class _Interpreter:
     def _check_gaps(self, features: np.ndarray, rows: np.ndarray, wanted: Sequence[int]) -> None:
         for index in wanted:
             missing = np.flatnonzero(np.isnan(features[:, index]))
-            if len(missing):
-                name = self.wanted.features[index]
+            name = self.wanted.features[index]
+            if len(missing) and name not in self.wanted.may_miss:
                 column = self.features[name]
                 more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
                 raise self.table.refused(
-                    f"there is no value{more}; fill it, or leave the sequence out",
+                    f"there is no value{more}; say how it is filled (--fill {name}=hold, interpolate or a number), or "
+                    "leave the sequence out",
                     row=int(rows[missing[0]]),
                     column=column,
                 )

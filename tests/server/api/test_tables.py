@@ -58,8 +58,9 @@ def test_parquet_is_read(client):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ({"map": "level"}, "FEATURE=COLUMN"),
+        ({"map": "level"}, "NAME=COLUMN"),
         ({"day_first": "maybe"}, "true or false"),
+        ({"fill": "level=most"}, "hold, interpolate or a number"),
         ({"ids": "x"}, "did you mean 'id'"),
     ],
 )

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatescope import gaps
 from gatescope.errors import Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
@@ -23,8 +24,13 @@ def horizon_of(request: PredictRequest, model: Model) -> int:
     return request.horizon
 
 
-def future_inputs_of(request: PredictRequest, model: Model, sequences: int) -> Tensor | None:
+def future_inputs_of(request: PredictRequest, model: Model, sequences: list[np.ndarray]) -> Tensor | None:
     """What is known of the steps of the horizon: (batch, step, feature), NaN where the prediction is fed back.
+
+    Args:
+        request: states them.
+        model: is asked.
+        sequences: which come before; the values at their last steps are held where the manifest says so.
 
     Raises:
         InvalidInput: they do not fit the model, the horizon or the sequences.
@@ -47,10 +53,11 @@ def future_inputs_of(request: PredictRequest, model: Model, sequences: int) -> T
         return None
     alone = future.ndim == 2  # noqa: PLR2004
     rows = future[None] if alone else future  # (batch, step, feature)
-    _check_future_shape(rows, request.horizon, sequences)
+    _check_future_shape(rows, request.horizon, len(sequences))
     order = column_order(request, model)
     rows = rows if order is None else np.ascontiguousarray(rows[..., order])
-    place = _unknown_future(rows, names, fed_back) or unknown_category(list(rows), inputs)
+    rows, place = _filled(rows, inputs, fed_back, sequences)
+    place = place or _unknown_future(rows, inputs, fed_back) or unknown_category(list(rows), inputs)
     if place is None and inputs.masked is not None:
         place = _skipped(rows, inputs)
     if place is not None:
@@ -75,12 +82,31 @@ def _skipped(future: np.ndarray, inputs: FeatureInputs) -> Place | None:
     return None
 
 
-def _unknown_future(future: np.ndarray, names: list[str], fed_back: dict[int, int]) -> Place | None:
+def _filled(
+    future: np.ndarray, inputs: FeatureInputs, fed_back: dict[int, int], sequences: list[np.ndarray]
+) -> tuple[np.ndarray, Place | None]:
+    """The same with missing values filled, as the manifest says, or where that cannot be done."""
+    if not inputs.takes_gaps:
+        return future, None
+    known = [index for index in range(len(inputs.features)) if index not in fed_back]
+    rules, names = [inputs.gap_rules[index] for index in known], [inputs.names[index] for index in known]
+    made = future.copy()
+    for row, sequence in enumerate(sequences):
+        try:
+            made[row][:, known] = gaps.filled(future[row][:, known], rules, names, sequence[-1, known])
+        except gaps.GapRefused as error:
+            step, feature = error.place.loc
+            return future, Place((row, step, known[int(feature)]), str(error))
+    return made, None
+
+
+def _unknown_future(future: np.ndarray, inputs: FeatureInputs, fed_back: dict[int, int]) -> Place | None:
     """The first null where no prediction is fed back."""
     nulls = np.isnan(future)
-    nulls[..., list(fed_back)] = False
+    reads_nan = [index for index, rule in enumerate(inputs.gap_rules) if rule == "nan"]
+    nulls[..., [*fed_back, *reads_nan]] = False
     if not nulls.any():
         return None
     row, step, feature = (int(index) for index in np.argwhere(nulls)[0])
-    message = f"'{names[feature]}' is null, but no prediction is fed back into it: it must be known"
+    message = f"'{inputs.names[feature]}' is null, but no prediction is fed back into it: it must be known"
     return Place((row, step, feature), message)

@@ -6,14 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import orjson
 from torch import Tensor
 
+from gatescope import gaps
+from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.vocabulary import Vocabulary
 from gatescope.server.api.schema.requests import PredictRequest
 from gatescope.server.api.schema.shapes import Loc
+from gatescope.server.api.sequences import column_order, sequences_as_sent
 from gatescope.server.serving.stored import Note
 
 MAX_NOTES = 20
@@ -46,6 +50,9 @@ class Span(NamedTuple):
 
 def notes_of(request: PredictRequest, model: Model, tokens: Sequence[Sequence[str]] | None) -> tuple[Note, ...]:
     """What was assumed when a request was read; `tokens` is what a model of tokens read."""
+    inputs = model.manifest.input
+    if isinstance(inputs, FeatureInputs):
+        return tuple(_gaps(request, model, inputs)) if inputs.takes_gaps else ()
     vocabulary = model.vocabulary
     if request.text is None or tokens is None or vocabulary is None:
         return ()
@@ -102,6 +109,29 @@ def _warmup(model: Model, span: Span) -> Iterator[Note]:
         places = [_steps(0, min(left, max(lengths))) if per_step else _sequences(lengths, left) for per_step in kinds]
     for place in filter(None, places):
         yield {"code": "warmup", "message": f"predictions {place} are not to be believed: {reason}"}
+
+
+def _gaps(request: PredictRequest, model: Model, inputs: FeatureInputs) -> Iterator[Note]:
+    """How many values of each feature were missing, and what they were taken for."""
+    order = column_order(request, model)
+    known = np.concatenate(sequences_as_sent(request, order))
+    missing = np.isnan(known).sum(axis=0)
+    if request.future_inputs is not None:
+        rows = request.future_inputs.reshape(-1, len(inputs.features))
+        further = np.isnan(rows if order is None else rows[:, order]).sum(axis=0)
+        head = model.manifest.head
+        further[list(head.fed_back(inputs.names) if head else ())] = 0
+        missing = missing + further
+    for feature, count in zip(inputs.features, missing.tolist(), strict=True):
+        if count and feature.missing != "nan":
+            was = "value was missing and is" if count == 1 else "values were missing and are"
+            yield {"code": "filled", "message": f"{count:,} {was} filled in '{feature.name}': {_said(feature)}"}
+
+
+def _said(feature: Feature) -> str:
+    if isinstance(feature.gap, str):
+        return gaps.SAID[feature.gap]
+    return f"each is {feature.gap:g}" + ", its mean" * (feature.missing == "mean")
 
 
 def _are_per_step(model: Model) -> set[bool]:

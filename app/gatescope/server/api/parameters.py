@@ -83,6 +83,7 @@ TABLE = {
     "map": "Which columns are which features: `load=demand_mw,temperature=t`.",
     "timestamps": "The column of times; it is looked for by default.",
     "id": "The column that tells sequences apart.",
+    "fill": "How gaps of features are filled: `rain=0,temp=hold`, or one rule for all.",
     "day_first": "`true` or `false`: what comes first in dates such as 03/04/2020.",
 }
 """Of the query of a table."""

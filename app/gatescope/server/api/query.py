@@ -45,6 +45,7 @@ def expected(model: Model) -> Expected:
 def _expected(model: Model) -> Expected:
     inputs, static = model.manifest.input, model.manifest.static
     lone, doubles = _expected_states(model.name, model.spec), dict[str, float]()
+    takes_gaps = isinstance(inputs, FeatureInputs) and inputs.takes_gaps
     sizes = dict(lone.sizes)
     if isinstance(inputs, FeatureInputs):
         sizes["feature"] = len(inputs.features)
@@ -57,7 +58,7 @@ def _expected(model: Model) -> Expected:
     modules = {}
     if states.has_several_modules(model):
         modules = {name: _expected_states(model.name, spec) for name, spec in model.pipeline.state_modules.items()}
-    return replace(lone, kind=inputs.kind, sizes=sizes, doubles=doubles, modules=modules)
+    return replace(lone, kind=inputs.kind, sizes=sizes, doubles=doubles, modules=modules, takes_gaps=takes_gaps)
 
 
 def _expected_states(model: str, spec: Spec) -> Expected:
@@ -102,7 +103,7 @@ def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_sta
         initial_state=_initial_state(request.initial_state, model, len(sequences)),
         horizon=horizon_of(request, model),
         sampling=sampling_of(request, model),
-        future_inputs=future_inputs_of(request, model, len(sequences)),
+        future_inputs=future_inputs_of(request, model, sequences),
         static_inputs=static_inputs,
         prediction="prediction" in wanted,
         output="output" in wanted,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gatescope import gaps
 from gatescope.errors import Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
@@ -34,12 +35,16 @@ def sequences_of(request: PredictRequest, model: Model, limits: Limits) -> list[
         sequences = _encode(request, model, limits)
         _check_skipped(sequences, request, model)
         return sequences
-    sequences = _cut(request)
-    if order is not None:
-        sequences = [sequence[:, order] for sequence in sequences]
+    sequences = _filled(sequences_as_sent(request, order), request, model, order)
     _check_categories(sequences, request, model, order)
     _check_skipped(sequences, request, model)
     return sequences
+
+
+def sequences_as_sent(request: PredictRequest, order: list[int] | None) -> list[np.ndarray]:
+    """The sequences of `inputs` without padding, with the model's features in its order; NaN where one is missing."""
+    sequences = _cut(request)
+    return sequences if order is None else [sequence[:, order] for sequence in sequences]
 
 
 def column_order(request: PredictRequest, model: Model) -> list[int] | None:
@@ -143,6 +148,24 @@ def _ids(text: str, vocabulary: Vocabulary, loc: Loc) -> np.ndarray:
 
 def _texts(text: str | list[str]) -> list[str]:
     return [text] if isinstance(text, str) else text
+
+
+def _filled(
+    sequences: list[np.ndarray], request: PredictRequest, model: Model, order: list[int] | None
+) -> list[np.ndarray]:
+    """The same with missing values filled, as the manifest says."""
+    inputs = model.manifest.input
+    if not isinstance(inputs, FeatureInputs) or not inputs.takes_gaps:
+        return sequences
+    made = []
+    for row, sequence in enumerate(sequences):
+        try:
+            made.append(gaps.filled(sequence, inputs.gap_rules, inputs.names))
+        except gaps.GapRefused as error:
+            step, feature = error.place.loc
+            sent = feature if order is None else order[int(feature)]
+            refuse(str(error), *place_of(request, row, step, sent))
+    return made
 
 
 def _check_categories(

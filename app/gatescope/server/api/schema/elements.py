@@ -14,9 +14,10 @@ from gatescope.server.api.schema.shapes import Expected, ShapeError
 
 @dataclass(frozen=True)
 class Floats:
-    """Finite float32 numbers, or float64 where the model scales them; with `nulls` also null, which becomes NaN."""
+    """Finite float32 numbers, or float64 where the model scales them; null becomes NaN where one may be missing."""
 
     nulls: bool = False
+    """Whether each may be missing, of any model."""
     role: str = ""
     """Under which `Expected.doubles` has them."""
 
@@ -26,12 +27,12 @@ class Floats:
         Raises:
             ShapeError: with the places of what is none.
         """
-        largest = expected.doubles.get(self.role)
-        array = self._array(nested.items, largest)
+        largest, nulls = expected.doubles.get(self.role), self._takes_nulls(expected)
+        array = _array(nested.items, largest, nulls=nulls)
         if array is None:
             raise nested.error(
-                lambda elements: self._array(elements, largest) is not None,
-                lambda element: self._describe_error(element, largest),
+                lambda elements: _array(elements, largest, nulls=nulls) is not None,
+                lambda element: _describe_float_error(element, largest, nulls=nulls),
             )
         return array
 
@@ -44,7 +45,9 @@ class Floats:
         largest = expected.doubles.get(self.role)
         with np.errstate(over="ignore"):
             numbers = array.astype(_dtype(largest), copy=False)
-        is_valid = _is_finite(numbers, largest) | np.isnan(numbers) if self.nulls else _is_finite(numbers, largest)
+        is_valid = _is_finite(numbers, largest)
+        if self._takes_nulls(expected):
+            is_valid |= np.isnan(numbers)
         if not is_valid.all():
             loc = tuple(int(index) for index in np.argwhere(~is_valid)[0])
             raise ShapeError(Place(loc, _too_large(array[loc], largest)))
@@ -55,23 +58,8 @@ class Floats:
         number = {"type": "number"}
         return {"anyOf": [number, {"type": "null"}]} if self.nulls else number
 
-    def _array(self, elements: list[Any], largest: float | None) -> np.ndarray | None:
-        if not set(map(type, elements)) <= ({int, float, type(None)} if self.nulls else {int, float}):
-            return None
-        try:
-            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
-                array = np.array(elements, dtype=_dtype(largest))
-        except OverflowError:
-            return None
-        absent = elements.count(None) if self.nulls else 0
-        return array if np.count_nonzero(_is_finite(array, largest)) == len(elements) - absent else None
-
-    def _describe_error(self, element: Any, largest: float | None) -> str | None:
-        if element is None and self.nulls:
-            return None
-        if type(element) not in (int, float):
-            return f"must be a number, not {shown(element)}"
-        return None if self._array([element], largest) is not None else _too_large(element, largest)
+    def _takes_nulls(self, expected: Expected) -> bool:
+        return self.nulls or (expected.takes_gaps and self.role == INPUTS)
 
 
 @dataclass(frozen=True)
@@ -119,6 +107,27 @@ INPUTS, STATIC = "inputs", "static"
 RAW, RAW_OR_NULL, STATIC_RAW = Floats(role=INPUTS), Floats(nulls=True, role=INPUTS), Floats(role=STATIC)
 
 LARGEST = float(np.finfo(np.float32).max)
+
+
+def _array(elements: list[Any], largest: float | None, *, nulls: bool) -> np.ndarray | None:
+    """The numbers, NaN for null; None where one is none."""
+    if not set(map(type, elements)) <= ({int, float, type(None)} if nulls else {int, float}):
+        return None
+    try:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
+            array = np.array(elements, dtype=_dtype(largest))
+    except OverflowError:
+        return None
+    absent = elements.count(None) if nulls else 0
+    return array if np.count_nonzero(_is_finite(array, largest)) == len(elements) - absent else None
+
+
+def _describe_float_error(element: Any, largest: float | None, *, nulls: bool) -> str | None:
+    if element is None and nulls:
+        return None
+    if type(element) not in (int, float):
+        return f"must be a number, not {shown(element)}"
+    return None if _array([element], largest, nulls=nulls) is not None else _too_large(element, largest)
 
 
 def _dtype(largest: float | None) -> type[np.floating[Any]]:

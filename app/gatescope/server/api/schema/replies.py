@@ -517,6 +517,10 @@ class ModelInfo(BaseModel):
     warmup_steps: int | None = Field(
         default=None, description="how many first time steps of a sequence are not to be believed"
     )
+    missing: dict[str, str | float] | None = Field(
+        default=None,
+        description="what a missing value (null or NaN) of a feature is taken for, of those that may be missing",
+    )
     verified: VerifiedInfo | None = Field(
         default=None, description="how its predictions were compared with the training code's; null where they were not"
     )

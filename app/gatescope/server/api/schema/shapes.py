@@ -39,6 +39,8 @@ class Expected:
     sizes: Mapping[str, int] = field(default_factory=dict)
     most: Mapping[str, int] = field(default_factory=dict)
     """How long the axes that the client chooses may be."""
+    takes_gaps: bool = False
+    """Whether numbers of `inputs` may be missing: null, or NaN."""
     doubles: Mapping[str, float] = field(default_factory=dict)
     """Which numbers are read as float64, because the model scales them, and how large each may be."""
     cell: str = ""

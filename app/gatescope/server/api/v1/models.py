@@ -69,6 +69,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "static": None if model.manifest.static is None else StaticInfo(feature_names=model.manifest.static.names),
         "output": _output(model),
         "warmup_steps": model.manifest.warmup_steps,
+        "missing": _missing(model),
         "verified": _verified(model),
         "ignored": list(model.manifest.ignored),
         "not_computed": [NotComputedInfo(**each.model_dump()) for each in model.manifest.not_computed],
@@ -92,6 +93,13 @@ def _module(name: str, spec: Spec) -> ModuleInfo:
 
 def _arguments(spec: Spec) -> dict[str, Any]:
     return spec.arguments | spec.cell.stated
+
+
+def _missing(model: Model) -> dict[str, str | float] | None:
+    inputs = model.manifest.input
+    if not isinstance(inputs, FeatureInputs) or not inputs.takes_gaps:
+        return None
+    return {feature.name: feature.missing for feature in inputs.features if feature.missing != "refuse"}
 
 
 def _verified(model: Model) -> VerifiedInfo | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from starlette.datastructures import QueryParams
 
@@ -21,8 +21,11 @@ from gatescope.server.api.schema.field_names import check_known
 from gatescope.server.api.schema.replies import PreviewedSequence, TablePreview, TableProblem
 from gatescope.server.api.schema.shapes import ShapeError
 from gatescope.tables.files import read_table
+from gatescope.tables.pairs import fill_of, mapping_of
 from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
 from gatescope.tables.table import Table
+
+Read = TypeVar("Read")
 
 FORMATS = {
     "text/csv": ".csv",
@@ -64,22 +67,28 @@ def _reading(query: QueryParams) -> Reading:
     day_first = query.get("day_first")
     if day_first not in {None, "true", "false"}:
         raise InvalidInput.at(Place(("query", "day_first"), f"must be true or false, not {day_first!r}"))
-    mapping: dict[str, str] = {}
-    for each in (query.get("map") or "").split(",") if query.get("map") else ():
-        feature, sign, column = (part.strip() for part in each.partition("="))
-        if not (feature and sign and column):
-            raise InvalidInput.at(Place(("query", "map"), f"must be FEATURE=COLUMN,…, not {each!r}"))
-        mapping[feature] = column
-    return Reading(
-        mapping, query.get("timestamps"), query.get("id"), None if day_first is None else day_first == "true"
-    )
+    mapping, fill = _of("map", mapping_of, query), _of("fill", fill_of, query)
+    is_day_first = None if day_first is None else day_first == "true"
+    return Reading(mapping, query.get("timestamps"), query.get("id"), is_day_first, fill)
+
+
+def _of(name: str, read: Callable[[str | None], Read], query: QueryParams) -> Read:
+    try:
+        return read(query.get(name) or None)
+    except ValueError as error:
+        raise InvalidInput.at(Place(("query", name), str(error))) from None
 
 
 def _wanted(model: Model) -> Wanted:
     inputs, head = model.manifest.input, model.manifest.head
-    names = inputs.names if isinstance(inputs, FeatureInputs) else ()
-    outputs = () if head is None else head.names
-    return Wanted(model.name, tuple(names), tuple(outputs), head is not None and predicts_next_step(head))
+    features = inputs.features if isinstance(inputs, FeatureInputs) else ()
+    return Wanted(
+        model.name,
+        tuple(feature.name for feature in features),
+        () if head is None else tuple(head.names),
+        head is not None and predicts_next_step(head),
+        frozenset(feature.name for feature in features if feature.missing != "refuse"),
+    )
 
 
 def _preview(content: bytes, suffix: str, wanted: Wanted, reading: Reading) -> TablePreview:

@@ -99,9 +99,8 @@ def _field_of(output: str) -> str:
 
 def _notes_of(asked: PredictRequest, model: Model) -> tuple[Note, ...]:
     """The notes, their places in the tensors."""
-    if asked.text is None:
-        return ()
-    notes = notes_of(asked, model, sequences.tokens_of(asked, model))
+    tokens = None if asked.text is None else sequences.tokens_of(asked, model)
+    notes = notes_of(asked, model, tokens)
     return tuple({**note, "loc": _in_tensor(note["loc"])} if "loc" in note else note for note in notes)
 
 
