@@ -972,6 +972,15 @@ WANTED: tuple[Difference, ...] = (
         numbers=TIME_FIRST,
     ),
     Difference(
+        why="a body of text/csv is read as a table",
+        matching="plain/predict/headers/as text/csv(#2)?",
+        status=422,
+        reason="Unprocessable Entity",
+        body='{"type":"urn:gatescope:InvalidInput","title":"InvalidInput","status":422,'
+        '"detail":"table.csv, line 1, column \'a\': \'{\\"inputs\\":[[1\' is not a number",'
+        '"errors":[{"loc":["table",0,"a"],"msg":"\'{\\"inputs\\":[[1\' is not a number"}]}',
+    ),
+    Difference(
         why="HEAD is answered wherever GET is",
         names="plain/routes/HEAD /docs",
         status=200,

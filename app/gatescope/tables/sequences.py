@@ -73,6 +73,9 @@ class Sequences:
     observed: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
     """Outputs that are columns and no features, (time,) of each sequence; NaN where nothing was measured."""
     notes: tuple[str, ...] = ()
+    """What was found or changed when the table was read, a sentence each."""
+    filled: frozenset[str] = frozenset()
+    """Those of the notes that tell of missing values."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Feature or output -> the column that it is."""
 
@@ -115,7 +118,7 @@ class _Interpreter:
     reading: Reading
 
     def __post_init__(self) -> None:
-        self.notes = list(self.table.notes)
+        self.notes, self.fills = list(self.table.notes), set[str]()
         if not self.table.has_names:
             self.table = self._named()
         self.features, self.outputs = self._columns()
@@ -146,7 +149,8 @@ class _Interpreter:
             ids,
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
-        return replace(made, notes=tuple(dict.fromkeys(self.notes)), mapping={**self.features, **self.outputs})
+        notes, mapping = tuple(dict.fromkeys(self.notes)), {**self.features, **self.outputs}
+        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping)
 
     def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
         """Feature -> column, and output -> column where it is there."""
@@ -269,7 +273,9 @@ class _Interpreter:
             count = int(np.isnan(own[:stop]).sum())
             if rule is not None and count:
                 own = np.concatenate((self._filled(own[:stop], rows, name, rule), own[stop:]))
-                self.notes.append(f"{count:,} missing in '{name}': {SAID.get(str(rule), f'each is {rule}')}.")
+                note = f"{count:,} missing in '{name}': {SAID.get(str(rule), f'each is {rule}')}."
+                self.notes.append(note)
+                self.fills.add(note)
             columns.append(own)
         return np.stack(columns, axis=1)
 

@@ -1,6 +1,7 @@
 """`POST …/tables`: what a table means to a model, and the request that it becomes."""
 
 import io
+import json
 
 import pandas as pd
 import pytest
@@ -22,7 +23,12 @@ def test_a_table_becomes_a_request_that_is_answered(client):
     first, last = "2024-01-01T00:00:00", "2024-01-01T02:00:00"
     assert told["sequences"] == [{"id": None, "time_steps": 3, "first": first, "last": last}]
     assert told["problems"] == []
-    assert told["request"] == {"inputs": [[[10, 0], [11, 1], [12, 2]]], "columns": ["level", "hour"]}
+    times = [[first, "2024-01-01T01:00:00", last]]
+    assert told["request"] == {
+        "inputs": [[[10, 0], [11, 1], [12, 2]]],
+        "columns": ["level", "hour"],
+        "timestamps": times,
+    }
     assert client.post("/v1/models/forecaster/predict", json=told["request"]).status_code == 200
 
 
@@ -81,3 +87,62 @@ def test_what_is_no_table_is_a_problem_and_no_failure(client, content):
     told = preview(client, content)
     assert told["request"] is None
     assert len(told["problems"]) == 1
+
+
+def parquet(text):
+    written = io.BytesIO()
+    pd.read_csv(io.StringIO(text)).to_parquet(written)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("path", ["predict", "trace"])
+@pytest.mark.parametrize("kind", ["text/csv", "application/vnd.apache.parquet"])
+def test_predict_and_trace_take_tables(client, path, kind):
+    model = f"/v1/models/forecaster/{path}"
+    body = preview(client, ROWS)["request"]
+    expected = client.post(model, json=body).json()
+    given = preview(client, ROWS if kind == "text/csv" else parquet(ROWS), kind, model)
+    assert given.pop("notes") != expected.pop("notes", [])
+    assert given == expected
+    assert given["timestamps"] == body["timestamps"]
+
+
+def test_a_trace_of_a_table_is_written_in_lines(client):
+    headers = {"Content-Type": "text/csv", "Accept": "application/x-ndjson"}
+    reply = client.post("/v1/models/forecaster/trace", content=ROWS, headers=headers)
+    lines = [json.loads(line) for line in reply.text.splitlines()]
+    whole = preview(client, ROWS, path="/v1/models/forecaster/trace")["signals"]["forget_gate"][0][0][0]
+    steps = [line["signals"]["forget_gate"][0][0][0] for line in lines if "time_step" in line]
+    assert steps == whole
+
+
+def test_what_was_done_to_a_table_stands_in_the_notes(client):
+    text = ROWS.replace(",11,", ",,")
+    rows = text.splitlines(keepends=True)
+    given = preview(client, "".join([rows[0], *rows[:0:-1]]), path="/v1/models/forecaster/predict", fill="level=10.5")
+    told = {(note["code"], note["message"]) for note in given["notes"]}
+    assert ("filled", "1 missing in 'level': each is 10.5.") in told
+    assert ("table", "Its rows are not in the order of time; they are sorted.") in told
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "status", "said"),
+    [
+        (ROWS.replace(",11,", ",,"), {}, 422, "line 3, column 'Level (m)': there is no value"),
+        (ROWS, {"signals": "forget_gate"}, 422, "signals"),
+        (ROWS, {"fill": "level"}, 422, "hold, interpolate or a number"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused_with_its_place(client, text, query, status, said):
+    assert said in str(preview(client, text, path="/v1/models/forecaster/predict", status=status, **query))
+
+
+def test_a_compressed_table_is_refused(client):
+    headers = {"Content-Type": "text/csv", "Content-Encoding": "gzip"}
+    reply = client.post("/v1/models/forecaster/predict", content=b"x", headers=headers)
+    assert reply.status_code == 415
+
+
+def test_a_model_of_tokens_takes_no_table(client):
+    reply = client.post("/v1/models/letters/predict", content=ROWS, headers={"Content-Type": "text/csv"})
+    assert (reply.status_code, "tokens" in reply.text) == (422, True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import body, offload, query, sequences
+from gatescope.server.api import body, offload, query, sequences, table_bodies
 from gatescope.server.api.codecs.codec import BodyReader
 from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates
 from gatescope.server.api.limits import Limits
@@ -19,6 +20,7 @@ from gatescope.server.api.schema.requests import DEFAULT_LAYOUT, PredictRequest
 from gatescope.server.api.schema.shapes import Expected
 from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.server.serving.stored import Note
+from gatescope.tables.sequences import Reading, Wanted
 
 Schema = TypeVar("Schema", bound=PredictRequest)
 
@@ -58,7 +60,10 @@ class QueryReader(Generic[Schema]):
             InvalidInput: it does not fit the schema or the model; every place is named.
             ReplyTooLarge, TraceTooLarge: the answer would have more bytes than the server makes.
         """
-        reader, limits = request.head.find(body.reader_of), request.context.limits
+        limits = request.context.limits
+        if request.head.find(table_bodies.is_table):
+            return await self._read_table(request, model, limits)
+        reader = request.head.find(body.reader_of)
         content = await request.content(limits.max_body_bytes)
         return await self.decode(content, reader, model, limits)
 
@@ -67,6 +72,21 @@ class QueryReader(Generic[Schema]):
         if len(content) <= MAX_BODY_BYTES and model.takes_any_numbers:
             return self._read_by_template(content, reader, model, limits)
         return await offload.run(len(content) > offload.MAX_LOOP_BYTES, self._decode, content, reader, model, limits)
+
+    async def _read_table(self, request: Request, model: Model, limits: Limits) -> ReadQuery[Schema]:
+        """The same of a table, for which the query says how it is read."""
+        suffix, reading = table_bodies.suffix_of(request.head), table_bodies.reading_of(request.head)
+        wanted = table_bodies.wanted_of(model)
+        content = await request.content(limits.max_body_bytes)
+        return await asyncio.to_thread(self._of_table, content, suffix, reading, wanted, model, limits)
+
+    def _of_table(
+        self, content: bytes, suffix: str, reading: Reading, wanted: Wanted, model: Model, limits: Limits
+    ) -> ReadQuery[Schema]:
+        fields, notes = table_bodies.fields_of(content, suffix, reading, wanted)
+        asked = body.validate(fields, self._schema, query.expected(model).within(limits))
+        read = self._of_request(asked, model, limits)
+        return read._replace(notes=(*notes, *read.notes))
 
     def _read_by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         key = reader.template_key(content)
@@ -88,6 +108,9 @@ class QueryReader(Generic[Schema]):
     def _decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
         expected: Expected = query.expected(model).within(limits)
         request = body.decode(content, reader, self._schema, expected)
+        return self._of_request(request, model, limits)
+
+    def _of_request(self, request: Schema, model: Model, limits: Limits) -> ReadQuery[Schema]:
         stated, tokens = self._to_query(request, model, limits), sequences.tokens_of(request, model)
         labels = labels_of(request, stated.sequence_lengths.tolist(), model)
         return ReadQuery(stated, tokens, request, notes_of(request, model, tokens), labels)

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.routing import compile_path
 
-from gatescope.server.api import codecs, health, metrics, parameters
+from gatescope.server.api import codecs, health, metrics, parameters, table_bodies
 from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
 from gatescope.server.api.schema.replies import (
@@ -300,16 +300,23 @@ def _request(route: Route) -> dict[str, Any] | None:
         file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
     if route.endpoint is tables.preview_table:
-        text, binary = {"type": "string"}, {"type": "string", "format": "binary"}
-        content = {kind: {"schema": text if kind.startswith("text/") else binary} for kind in tables.FORMATS}
-        return {"requestBody": {"required": True, "content": content}, "parameters": parameters.of_table()}
+        return {"requestBody": {"required": True, "content": _tables()}, "parameters": parameters.of_table()}
     if route.endpoint is traces.get_trace_values:
         return {"parameters": parameters.of_values()}
     if route.reads is None:
         return None
     may_hold_arrays = issubclass(route.reads, PredictRequest)
     media_types = [reader.media_type for reader in codecs.BODY_READERS] if may_hold_arrays else [JSON]
-    return {"requestBody": {"required": True, "content": _content(media_types, route.reads)}}
+    content = _content(media_types, route.reads)
+    if route.endpoint in {predict.predict, predict.trace}:
+        return {"requestBody": {"required": True, "content": content | _tables()}, "parameters": parameters.of_table()}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _tables() -> dict[str, Any]:
+    """How bodies that are tables look."""
+    text, binary = {"type": "string"}, {"type": "string", "format": "binary"}
+    return {kind: {"schema": text if kind == table_bodies.CSV else binary} for kind in table_bodies.FORMATS}
 
 
 def _content(media_types: Iterable[str], schema: type[BaseModel]) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.server.api import body, negotiation, places, query, reply, sampling, selections, sequences
+from gatescope.server.api import negotiation, places, query, reply, sampling, selections
 from gatescope.server.api.codecs.codec import StreamWriter, TokenWriter
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.notes import Span, notes_of
+from gatescope.server.api.notes import Span
 from gatescope.server.api.query_reader import QueryReader, ReadQuery
-from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.serving import chunking
 from gatescope.server.serving.token_stream import TokenStream
@@ -64,14 +63,11 @@ async def _written(
 async def _streamed(request: Request, model: Model, writer: StreamWriter) -> StreamedReply:
     """A trace as it is computed: only a chunk of it must fit what is made at once."""
     engine, limits = request.context.engine, request.context.limits
-    asked = await body.read(request, TraceRequest, query.expected(model))
-    untraced = query.to_query(asked, model, limits)
-    selection = selections.to_streamed_selection(asked, model, untraced, limits)
-    labels = labels_of(asked, untraced.sequence_lengths.tolist(), model)
+    asked = await _UNTRACED.read(request, model)
+    selection = selections.to_streamed_selection(asked.request, model, asked.query, limits)
     with places.in_body():
-        traced = await chunking.trace(engine, model, untraced, selection, limits.max_trace_bytes, request.deadline)
-        tokens = sequences.tokens_of(asked, model)
-        said = reply.Said(tokens, notes_of(asked, model, tokens), labels, span=Span.of(untraced))
+        traced = await chunking.trace(engine, model, asked.query, selection, limits.max_trace_bytes, request.deadline)
+        said = reply.Said(asked.tokens, asked.notes, asked.labels, span=Span.of(asked.query))
         return await reply.stream(traced, said, writer)
 
 
@@ -81,3 +77,4 @@ def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
 
 
 _PREDICT, _TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)
+_UNTRACED = QueryReader(TraceRequest, query.to_query)

@@ -1,0 +1,140 @@
+"""Tables as bodies of requests: CSV, Parquet and Arrow, read as the command line reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from starlette.datastructures import QueryParams
+
+from gatescope import extras
+from gatescope.errors import InvalidInput, Place, Unavailable, UnsupportedMediaType
+from gatescope.pipeline.features import FeatureInputs
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.pipeline import predicts_next_step
+from gatescope.server.api.codecs.codec import Fields
+from gatescope.server.api.messages import Head
+from gatescope.server.api.parameters import TABLE
+from gatescope.server.api.places import refuse
+from gatescope.server.api.schema.field_names import check_known
+from gatescope.server.api.schema.shapes import ShapeError
+from gatescope.server.serving.stored import Note
+from gatescope.tables.files import read_table
+from gatescope.tables.pairs import fill_of, mapping_of
+from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
+from gatescope.tables.table import Table
+
+Read = TypeVar("Read")
+
+CSV = "text/csv"
+FORMATS = {
+    CSV: ".csv",
+    "application/vnd.apache.parquet": ".parquet",
+    "application/vnd.apache.arrow.file": ".arrow",
+}
+"""The media types of tables, and what files of them are called."""
+
+
+def is_table(head: Head) -> bool:
+    """Whether the body is said to be a table."""
+    return _media_type(head) in FORMATS
+
+
+def suffix_of(head: Head) -> str:
+    """What a file with such a body is called.
+
+    Raises:
+        UnsupportedMediaType: it is no table, or comes compressed.
+    """
+    given = _media_type(head) or CSV
+    if given not in FORMATS:
+        raise UnsupportedMediaType(f"a table comes as {', '.join(FORMATS)}, not as {given}")
+    encoding = head.text(b"content-encoding")
+    if encoding and encoding.strip().lower() != "identity":
+        raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {encoding}'")
+    return FORMATS[given]
+
+
+def reading_of(head: Head) -> Reading:
+    """What the query says about the table; raises `InvalidInput`."""
+    query = QueryParams(head.query_values)
+    try:
+        check_known(query, TABLE)
+    except ShapeError as error:
+        raise InvalidInput.at(*(Place(("query", *place.loc), place.message) for place in error.places)) from None
+    day_first = query.get("day_first")
+    if day_first not in {None, "true", "false"}:
+        raise InvalidInput.at(Place(("query", "day_first"), f"must be true or false, not {day_first!r}"))
+    mapping, fill = _option("map", mapping_of, query), _option("fill", fill_of, query)
+    is_day_first = None if day_first is None else day_first == "true"
+    return Reading(mapping, query.get("timestamps"), query.get("id"), is_day_first, fill)
+
+
+def wanted_of(model: Model) -> Wanted:
+    """What a table must have for this model.
+
+    Raises:
+        InvalidInput: the model reads tokens.
+    """
+    inputs, head = model.manifest.input, model.manifest.head
+    if not isinstance(inputs, FeatureInputs):
+        refuse(f"model '{model.name}' reads tokens, which stand in no table", "inputs")
+    return Wanted(
+        model.name,
+        tuple(inputs.names),
+        () if head is None else tuple(head.names),
+        head is not None and predicts_next_step(head),
+        frozenset(feature.name for feature in inputs.features if feature.missing != "refuse"),
+    )
+
+
+def table_in(content: bytes, suffix: str) -> Table:
+    """The table of a body.
+
+    Raises:
+        InvalidInput: it cannot be read; the place is named.
+        Unavailable: what reads tables is not installed.
+    """
+    try:
+        return read_table(content, f"table{suffix}")
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"this server reads no tables: {extras.missing(error) or error}") from error
+
+
+def fields_of(content: bytes, suffix: str, reading: Reading, wanted: Wanted) -> tuple[Fields, tuple[Note, ...]]:
+    """The predict body that a table is, and what was assumed when it was read.
+
+    Raises:
+        InvalidInput, Unavailable: as `table_in`, or it does not fit the model.
+    """
+    found = interpret(table_in(content, suffix), wanted, reading)
+    notes: list[Note] = [
+        {"code": "filled" if note in found.filled else "table", "message": note} for note in found.notes
+    ]
+    return request_of(found), tuple(notes)
+
+
+def request_of(found: Sequences) -> dict[str, Any]:
+    """The predict body of a table, with its times, ids and measured values."""
+    told = found.request()
+    if found.timestamps is not None:
+        told["timestamps"] = found.timestamps
+    if found.ids is not None:
+        told["ids"] = list(found.ids)
+    if found.observed:
+        told["observed"] = {
+            name: [[None if value != value else value for value in row.tolist()] for row in rows]  # noqa: PLR0124
+            for name, rows in found.observed.items()
+        }
+    return told
+
+
+def _media_type(head: Head) -> str:
+    return (head.text(b"content-type") or "").partition(";")[0].strip().lower()
+
+
+def _option(name: str, read: Callable[[str | None], Read], query: QueryParams) -> Read:
+    try:
+        return read(query.get(name) or None)
+    except ValueError as error:
+        raise InvalidInput.at(Place(("query", name), str(error))) from None
