@@ -150,7 +150,7 @@ def test_the_manifest_says_what_the_run_says(run):
         ("tmax", "", 12.5, 9.0),
     ]
     assert [each.name for each in manifest.static.features] == ["Elev", "area", "slope"]
-    assert manifest.window == 30
+    assert (manifest.window, manifest.warmup_steps) == (30, 29)
     assert (manifest.head.names, manifest.head.units) == (("QObs(mm/d)",), ("mm/d",))
     assert (manifest.head.mean, manifest.head.std, manifest.head.minimum) == ((1.5,), (2.5,), (0.0,))
     assert "small" in manifest.description
@@ -289,7 +289,7 @@ def test_one_frequency_may_be_named(run):
         "predict_last_n": {"1D": 7},
     }
     recipe = read_run(run(changes))
-    assert recipe.manifest["window"] == 30
+    assert (recipe.manifest["window"], recipe.manifest["warmup_steps"]) == (30, 23)
     assert "the last 7 steps" in "\n".join(recipe.notes)
 
 

@@ -138,6 +138,7 @@ def _manifest(config: RunConfig, scaler: RunScaler, experiment: str) -> dict[str
         "format": 2,
         "description": f"{', '.join(config.targets)} from {', '.join(config.dynamic)}{of_static} ({experiment})",
         "window": config.window,
+        "warmup_steps": max(0, config.window - config.predict_last_n),
         "input": {
             "kind": "features",
             "features": [_feature(name, scaler.of(name, "dynamic_inputs")) for name in config.dynamic],
