@@ -87,7 +87,20 @@ class _Served(NamedTuple):
 
 
 def onnx() -> Table:
-    """A prediction, and a trace of the first recurrent node beside its prediction, over ONNX Runtime alone."""
+    """A prediction, and a trace of the first recurrent node beside its prediction, over ONNX Runtime alone.
+
+    Each in one thread: threads of ONNX Runtime and of PyTorch wait actively for a while after each run, and would slow
+    down what is measured next.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _table()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _table() -> Table:
     names = ("module", "time", "batch", "hidden", "layers", "directions")
     wanted = ("prediction", "trace")
     table = Table(*names, "alone, ms", *(f"{way} / alone" for way in wanted))
