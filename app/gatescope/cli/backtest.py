@@ -69,7 +69,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
         result = run(
             sequences,
             Wanted.of(info),
-            _target(target, info),
+            target,
             Plan(horizon, window, stride, season, start),
             lambda body: json.loads(connection.post(f"{model_path(model)}/predict", body)),
         )
@@ -93,16 +93,11 @@ def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
     return sequences
 
 
-def _target(given: str | None, info: Any) -> str:
-    names: list[str] = info["output"]["names"]
-    if given is None and len(names) > 1:
-        raise InvalidInput(f"the model has several outputs: say --target, one of {', '.join(names)}")
-    return names[0] if given is None else given
-
-
 def _write(result: Backtest, out: Path) -> None:
+    from gatescope.tables.backtest import finite
+
     if out.suffix == ".json":
-        out.write_text(json.dumps(_finite(result.rows)), encoding="utf-8")
+        out.write_text(json.dumps(finite(result.rows)), encoding="utf-8")
     else:
         import pandas as pd
 
@@ -112,8 +107,3 @@ def _write(result: Backtest, out: Path) -> None:
         else:
             frame.to_parquet(out, index=False)
     say(f"wrote {out}")
-
-
-def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same with null for numbers that are not there, which JSON has no word for."""
-    return [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ Ask = Callable[[dict[str, Any]], Mapping[str, Any]]
 """A predict body -> the reply to it."""
 
 BATCH_STEPS = 200_000
-"""Time steps of the origins that are asked for together, about."""
+"""Time steps of the origins that are asked for together, at most, with the padding of the shorter ones."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,25 @@ class Backtest:
         return {name: value for name, value in vars(self).items() if name != "rows"}
 
 
-def backtest(sequences: Sequences, wanted: Wanted, target: str, plan: Plan, ask: Ask) -> Backtest:
-    """Predict from every origin and compare.
+def backtest(sequences: Sequences, wanted: Wanted, target: str | None, plan: Plan, ask: Ask) -> Backtest:
+    """Predict from every origin and compare; `ask` sends a predict body. The rest is as `asking` has it."""
+    steps = asking(sequences, wanted, target, plan)
+    body = next(steps)
+    while True:
+        try:
+            body = steps.send(ask(body)["prediction"]["values"])
+        except StopIteration as done:
+            found: Backtest = done.value
+            return found
+
+
+def asking(
+    sequences: Sequences, wanted: Wanted, target: str | None, plan: Plan, most_steps: int = BATCH_STEPS
+) -> Generator[dict[str, Any], Sequence[Any], Backtest]:
+    """A backtest for who asks himself.
+
+    It yields predict bodies, is sent the `prediction.values` of the replies to them, [origin][step][output] or
+    [origin][output], and returns what came of it.
 
     A model of the next step is asked with a horizon: it reads what came before the origin and, of the steps behind it,
     the known features. A model of the same step reads the predicted steps, too.
@@ -72,23 +89,34 @@ def backtest(sequences: Sequences, wanted: Wanted, target: str, plan: Plan, ask:
     Args:
         sequences: without further steps at their end.
         wanted: what the model reads and gives.
-        target: one of its outputs, which is measured in the table.
+        target: one of its outputs, which is measured in the table; may be left out where there is only one.
         plan: from where and how far.
-        ask: sends a predict body.
+        most_steps: how many time steps a body has at most, with its padding; of one origin it may have more.
 
     Raises:
         InvalidInput: the target is not measured, or no sequence is long enough.
     """
-    run = _Run(sequences, wanted, target, plan)
+    run = _Run(sequences, wanted, _chosen(target, wanted), plan)
     origins = list(run.origins())
     if not origins:
         raise _refused("start", f"no sequence has {run.first + plan.horizon} steps: take a smaller window or horizon")
     rows: list[dict[str, Any]] = []
-    for part in run.batches(origins):
-        reply = ask(run.request(part))
-        for origin, values in zip(part, reply["prediction"]["values"], strict=True):
+    for part in run.batches(origins, most_steps):
+        replied = yield run.request(part)
+        for origin, values in zip(part, replied, strict=True):
             rows += run.rows(origin, np.asarray(values, dtype=np.float64))
     return run.result(origins, rows)
+
+
+def _chosen(target: str | None, wanted: Wanted) -> str:
+    if target is None and len(wanted.outputs) != 1:
+        raise _refused("target", f"say which of the outputs is compared: {', '.join(wanted.outputs)}")
+    return wanted.outputs[0] if target is None else target
+
+
+def finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a backtest with None for numbers that are not there, which JSON has no word for."""
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
 
 
 class _Run:
@@ -123,17 +151,17 @@ class _Run:
             for step in range(self.first, len(values) - self.plan.horizon + 1, stride):
                 yield _Origin(row, step)
 
-    def batches(self, origins: list[_Origin]) -> Iterator[list[_Origin]]:
+    def batches(self, origins: list[_Origin], most_steps: int) -> Iterator[list[_Origin]]:
         part: list[_Origin] = []
-        steps = 0
+        longest = 0
         for origin in origins:
-            part.append(origin)
-            steps += min(origin.step, self.plan.window or origin.step) + self.plan.horizon
-            if steps >= BATCH_STEPS:
+            steps = min(origin.step, self.plan.window or origin.step) + self.plan.horizon
+            if part and (len(part) + 1) * max(longest, steps) > most_steps:
                 yield part
-                part, steps = [], 0
-        if part:
-            yield part
+                part, longest = [], 0
+            part.append(origin)
+            longest = max(longest, steps)
+        yield part
 
     def request(self, origins: list[_Origin]) -> dict[str, Any]:
         """The predict body of these origins."""

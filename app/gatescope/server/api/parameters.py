@@ -24,6 +24,7 @@ _IN_PATH: dict[str, Any] = {
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _WHOLE: dict[str, Any] = {"type": "integer"}
+_COUNT = _WHOLE | {"minimum": 1}
 
 UPLOAD = {
     "version": "The version's name; the next whole number by default.",
@@ -74,7 +75,7 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "sequence": (_WHOLE, "Only this sequence of the batch, counted from 0."),
     "start": (_WHOLE, "The first time step; negative counts from the end of the longest sequence asked for."),
     "stop": (_WHOLE, "The time step to stop before."),
-    "bins": (_WHOLE | {"minimum": 1}, "Cut the time from `start` to `stop` into this many equal spans."),
+    "bins": (_COUNT, "Cut the time from `start` to `stop` into this many equal spans."),
     "reduce": (_TEXT | {"enum": ["mean", "min", "max"]}, "What is given of each span; the mean by default."),
 }
 """Of the query of a look at a stored trace: the type and the meaning of each."""
@@ -87,6 +88,16 @@ TABLE = {
     "day_first": "`true` or `false`: what comes first in dates such as 03/04/2020.",
 }
 """Of the query of a table."""
+
+BACKTEST: dict[str, tuple[dict[str, Any], str]] = {
+    "target": (_TEXT, "The output that is compared; may be left out where there is only one."),
+    "horizon": (_COUNT, "How many steps are predicted from each origin; 1 by default."),
+    "window": (_COUNT, "How many steps are read before each; all that there are by default."),
+    "stride": (_COUNT, "How many steps lie between origins; the horizon by default."),
+    "season": (_COUNT, "How many steps a season has, for the seasonal naive forecast."),
+    "start": (_COUNT, "The first origin; the window or half of the longest sequence by default."),
+}
+"""Of the query of a backtest, beside that of its table."""
 
 HEADERS: dict[str, dict[str, Any]] = {
     REQUEST_ID: {
@@ -121,6 +132,12 @@ def of_upload(path: str) -> list[dict[str, Any]]:
 def of_table() -> list[dict[str, Any]]:
     """The query of a table, as OpenAPI describes it."""
     return [_in_query(name, _TEXT, description) for name, description in TABLE.items()]
+
+
+def of_backtest() -> list[dict[str, Any]]:
+    """The query of a backtest, as OpenAPI describes it."""
+    own = [_in_query(name, schema, description) for name, (schema, description) in BACKTEST.items()]
+    return [*of_table(), *own]
 
 
 def of_values() -> list[dict[str, Any]]:

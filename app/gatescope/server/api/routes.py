@@ -17,6 +17,7 @@ from starlette.routing import compile_path
 from gatescope.server.api import codecs, health, metrics, parameters, table_bodies
 from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
+from gatescope.server.api.schema.backtest_reply import BacktestReply
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     Health,
@@ -43,7 +44,7 @@ from gatescope.server.api.schema.requests import (
     StoreTraceRequest,
     TraceRequest,
 )
-from gatescope.server.api.v1 import admin, explain, models, predict, sessions, stream, tables, traces
+from gatescope.server.api.v1 import admin, backtests, explain, models, predict, sessions, stream, tables, traces
 from gatescope.server.api.v2 import infer, message, metadata, repository, statistics
 from gatescope.server.api.v2.schemas import InferReply, InferRequest
 
@@ -131,6 +132,16 @@ ROUTES: tuple[Route, ...] = (
             tables.preview_table,
             "predict",
             writes=TablePreview,
+            computes=True,
+        )
+    ),
+    *_of_model(
+        Route(
+            "POST",
+            "/v1/models/{name}/backtest",
+            backtests.backtest,
+            "predict",
+            writes=BacktestReply,
             computes=True,
         )
     ),
@@ -299,8 +310,9 @@ def _request(route: Route) -> dict[str, Any] | None:
     if route.endpoint is admin.upload:
         file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
-    if route.endpoint is tables.preview_table:
-        return {"requestBody": {"required": True, "content": _tables()}, "parameters": parameters.of_table()}
+    if route.endpoint in {tables.preview_table, backtests.backtest}:
+        of_query = parameters.of_backtest if route.endpoint is backtests.backtest else parameters.of_table
+        return {"requestBody": {"required": True, "content": _tables()}, "parameters": of_query()}
     if route.endpoint is traces.get_trace_values:
         return {"parameters": parameters.of_values()}
     if route.reads is None:

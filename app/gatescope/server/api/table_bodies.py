@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from starlette.datastructures import QueryParams
@@ -55,11 +55,19 @@ def suffix_of(head: Head) -> str:
     return FORMATS[given]
 
 
-def reading_of(head: Head) -> Reading:
-    """What the query says about the table; raises `InvalidInput`."""
+def reading_of(head: Head, beside: Collection[str] = ()) -> Reading:
+    """What the query says about the table.
+
+    Args:
+        head: of the request.
+        beside: what else may stand in the query.
+
+    Raises:
+        InvalidInput: it says something else.
+    """
     query = QueryParams(head.query_values)
     try:
-        check_known(query, TABLE)
+        check_known(query, (*TABLE, *beside))
     except ShapeError as error:
         raise InvalidInput.at(*(Place(("query", *place.loc), place.message) for place in error.places)) from None
     day_first = query.get("day_first")
@@ -108,10 +116,15 @@ def fields_of(content: bytes, suffix: str, reading: Reading, wanted: Wanted) -> 
         InvalidInput, Unavailable: as `table_in`, or it does not fit the model.
     """
     found = interpret(table_in(content, suffix), wanted, reading)
+    return request_of(found), notes_of(found)
+
+
+def notes_of(found: Sequences) -> tuple[Note, ...]:
+    """What was assumed when a table was read."""
     notes: list[Note] = [
         {"code": "filled" if note in found.filled else "table", "message": note} for note in found.notes
     ]
-    return request_of(found), tuple(notes)
+    return tuple(notes)
 
 
 def request_of(found: Sequences) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""`POST …/backtest`: the same figures as the command line's, in parts that other requests come between."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gatescope.server.api.schema.backtest_reply import BacktestReply
+from gatescope.tables.backtest import Plan, backtest
+from gatescope.tables.files import of_frame
+from gatescope.tables.sequences import Wanted, interpret
+
+PATH = "/v1/models/forecaster/backtest"
+
+
+@pytest.fixture(scope="module")
+def frame():
+    steps = np.arange(60)
+    times = pd.date_range("2024-01-01", periods=60, freq="h")
+    return pd.DataFrame({"time": times, "level": 10 + np.sin(steps) + 0.1 * steps, "hour": steps % 24})
+
+
+@pytest.fixture
+def post(client):
+    def post(frame, status=200, path=PATH, **query):
+        headers = {"Content-Type": "text/csv"}
+        reply = client.post(path, content=frame.to_csv(index=False), headers=headers, params=query)
+        assert reply.status_code == status, reply.text
+        return reply.json()
+
+    return post
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"horizon": 6, "season": 24, "stride": 2, "window": 30}, {"horizon": 3, "start": 50}]
+)
+def test_it_is_the_backtest_of_the_library(post, client, frame, query):
+    given = post(frame, **query)
+    wanted = Wanted.of(client.get("/v1/models/forecaster").json())
+    text = of_frame(frame.assign(time=frame["time"].astype(str)))
+    expected = backtest(
+        interpret(text, wanted),
+        wanted,
+        None,
+        Plan(**query),
+        lambda body: client.post("/v1/models/forecaster/predict", json=body).json(),
+    )
+    assert given["origins"] == expected.origins
+    assert given["measures"]["model"] == pytest.approx(expected.model, rel=1e-5)
+    assert given["measures"]["naive"] == pytest.approx(expected.baselines["naive"])
+    assert ("seasonal_naive" in given["measures"]) == ("season" in query)
+    np.testing.assert_allclose(
+        [row["predicted"] for row in given["predictions"]], [row["predicted"] for row in expected.rows], rtol=1e-5
+    )
+    BacktestReply.model_validate(given)
+
+
+def test_it_is_asked_in_parts_of_no_more_than_the_server_takes(serve_models, models_dir, post, frame):
+    whole = post(frame, horizon=2, stride=1)
+    with serve_models(models_dir, max_batch_steps=150) as small:
+        headers = {"Content-Type": "text/csv"}
+        query = {"horizon": 2, "stride": 1}
+        reply = small.post(PATH, content=frame.to_csv(index=False), headers=headers, params=query)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["measures"]["model"] == pytest.approx(whole["measures"]["model"], rel=1e-5)
+
+
+def test_gaps_and_what_was_filled_are_told(post, frame):
+    frame = frame.copy()
+    frame.loc[5, "hour"] = np.nan
+    assert "line 7, column 'hour'" in post(frame, 422)["detail"]
+    notes = post(frame, fill="hour=interpolate")["notes"]
+    (filled,) = [note["message"] for note in notes if note["code"] == "filled"]
+    assert filled.startswith("1 missing in 'hour'")
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "said"),
+    [
+        ({"target": "price"}, "target", "no output 'price'"),
+        ({"horizon": "0"}, "horizon", "1 or more"),
+        ({"horizon": "-1"}, "horizon", "1 or more"),
+        ({"stride": "two"}, "stride", "whole number"),
+        ({"window": "99999999999"}, "window", "whole number"),
+        ({"horizon": 40}, "start", "smaller window or horizon"),
+        ({"horizen": 4}, "horizen", "did you mean 'horizon'"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_place(post, frame, query, place, said):
+    (error,) = post(frame, 422, **query)["errors"]
+    assert error["loc"] == ["query", place]
+    assert said in error["msg"]
+
+
+def test_what_would_be_too_much_to_tell_is_refused(post):
+    long = pd.DataFrame({"level": np.ones(3000), "hour": np.zeros(3000)})
+    (error,) = post(long, 422, horizon=50, stride=1)["errors"]
+    assert "take a larger stride" in error["msg"]
+
+
+def test_a_model_that_is_no_regression_is_refused(client):
+    reply = client.post("/v1/models/letters/backtest", content="a\n1\n", headers={"Content-Type": "text/csv"})
+    assert reply.status_code == 422
+    assert "a backtest takes a regression" in reply.text
+
+
+def test_parquet_is_read_too(client, post, frame):
+    written = io.BytesIO()
+    frame.to_parquet(written)
+    headers = {"Content-Type": "application/vnd.apache.parquet"}
+    reply = client.post(PATH, content=written.getvalue(), headers=headers)
+    assert reply.json()["measures"] == post(frame)["measures"]
