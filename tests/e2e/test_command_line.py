@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from gatescope import plot
+from gatescope.cli import ask
 from gatescope.errors import InvalidInput
 from gatescope.tables.requests import read_body
 
@@ -253,3 +254,23 @@ def test_wrong_flags_are_refused_with_the_place(refusal):
     assert "body.sampling: model 'pos-tagger' draws no tokens" in refusal(
         "predict", "pos-tagger", "--text", "I love China", "--seed", 1
     )
+
+
+def test_a_table_of_many_sequences_is_asked_for_in_parts(run, tmp_path, monkeypatch):
+    rows = (ROOT / "models/river/examples/winter.csv").read_text().splitlines()
+    lines = [f"basin,{rows[0]}"]
+    lines += [f"{basin},{row}" for basin in ("a", "b", "c", "d", "e") for row in rows[1 : 8 + ord(basin)]]
+    (tmp_path / "all.csv").write_text("\n".join(lines))
+    asked = ["predict", "river", "--input", tmp_path / "all.csv", "--id", "basin", "--out"]
+    whole = run(*asked, tmp_path / "whole.csv")
+    monkeypatch.setattr(ask, "MOST_NUMBERS", 900)
+    parts = run(*asked, tmp_path / "parts.csv")
+    assert (whole[0], parts[0]) == (0, 0), parts[2]
+    first, second = (
+        [line.split(",") for line in (tmp_path / name).read_text().split()] for name in ("whole.csv", "parts.csv")
+    )
+    assert [row[:2] for row in first] == [row[:2] for row in second]
+    values = [np.array([row[2] for row in each[1:]], dtype=float) for each in (first, second)]
+    np.testing.assert_allclose(*values, rtol=1e-5)
+    assert parts[2].count("note: ") == 1
+    assert "the model needs 183 time steps to warm up" in parts[2]

@@ -322,3 +322,17 @@ class TestGaps:
     def test_a_rule_that_is_none_is_refused(self, text):
         with pytest.raises(ValueError, match=r"must be|filled by"):
             fill_of(text)
+
+
+def test_parts_hold_all_sequences_with_what_belongs_to_them():
+    text = "id,date,load,temp\n" + "".join(
+        f"{name},2020-01-0{day},{day},{row}\n"
+        for row, (name, days) in enumerate({"a": 3, "b": 5, "c": 2, "d": 2}.items())
+        for day in range(1, days + 1)
+    )
+    whole = sequences(text, id="id", timestamps="date")
+    parts = list(whole.parts(9))
+    assert [part.ids for part in parts] == [("a",), ("b",), ("c", "d")]
+    assert [len(each) for part in parts for each in part.inputs] == [3, 5, 2, 2]
+    assert [row for part in parts for row in part.timestamps] == whole.timestamps
+    assert [row for part in parts for row in part.request()["inputs"]] == whole.request()["inputs"]

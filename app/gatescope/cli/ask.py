@@ -34,6 +34,7 @@ from gatescope.cli.output import say, show
 from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from gatescope.cli.connection import Connection
     from gatescope.client import Token
     from gatescope.tables.requests import Body
     from gatescope.tables.sequences import Reading
@@ -48,6 +49,8 @@ Samples = Annotated[int | None, typer.Option(min=1, help="Write so many texts.")
 Stop = Annotated[list[str] | None, typer.Option(help="End a text with this; may be repeated.")]
 Stream = Annotated[bool, typer.Option("--stream", help="Write the text alone, as it comes.")]
 
+MOST_NUMBERS = 250_000
+"""In the inputs of one request: a table of more is asked for in parts, some sequences each."""
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 OUT_FORMATS = {
     ".json": "application/json",
@@ -100,10 +103,14 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
             warn_unverified(info)
             _write_tokens(connection.generate(model, body.request))
             return
+        warn_unverified(info)
+        if out is not None and out.suffix != ".json":
+            _write_table(connection, body, info, out)
+            return
         reply = connection.post(f"{model_path(model)}/predict", body.request)
-    warn_unverified(info)
     if out is not None:
-        _write_table(json.loads(reply), body, info, out)
+        out.write_bytes(reply)
+        say(f"wrote {out}")
         return
     show(reply, lambda width: terminal.prediction(json.loads(reply), info, width))
 
@@ -191,18 +198,22 @@ def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | N
     return body._replace(request=body.request | {"horizon": horizon})
 
 
-def _write_table(reply: Any, body: Body, info: Any, out: Path) -> None:
+def _write_table(connection: Connection, body: Body, info: Any, out: Path) -> None:
     """The predictions beside the times, ids and measured values of the table that was asked."""
-    if out.suffix == ".json":
-        out.write_text(json.dumps(reply, ensure_ascii=False), encoding="utf-8")
-        say(f"wrote {out}")
-        return
     from gatescope.tables.answers import prediction_frame
     from gatescope.tables.sequences import Wanted
 
     if body.sequences is None or info["output"]["kind"] != "regression":
         raise InvalidInput(f"--out {out}: a table is written of a regression over a table; take .json")
-    frame = prediction_frame(reply, body.sequences, Wanted.of(info))
+    import pandas as pd
+
+    wanted, frames, notes = Wanted.of(info), [], dict[str, None]()
+    for part in body.sequences.parts(MOST_NUMBERS):
+        reply = json.loads(connection.post(f"{model_path(info['name'])}/predict", body.request | part.request()))
+        frames.append(prediction_frame(reply, part, wanted))
+        notes |= dict.fromkeys(note["message"] for note in reply.get("notes", ()) if note["code"] != "unverified")
+    say(*(f"note: {note}" for note in notes))
+    frame = pd.concat(frames, ignore_index=True)
     if out.suffix == ".csv":
         frame.to_csv(out, index=False)
     else:

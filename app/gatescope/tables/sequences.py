@@ -84,6 +84,28 @@ class Sequences:
         """How many further steps are asked for."""
         return 0 if self.future_inputs is None else len(self.future_inputs[0])
 
+    def parts(self, most_numbers: int) -> Iterator[Sequences]:
+        """The same, some sequences at a time, whose inputs are together no more numbers than this, or one sequence."""
+        first = numbers = 0
+        for row, values in enumerate(self.inputs):
+            if row > first and numbers + values.size > most_numbers:
+                yield self._rows(first, row)
+                first, numbers = row, 0
+            numbers += values.size
+        yield self._rows(first, len(self.inputs))
+
+    def _rows(self, first: int, stop: int) -> Sequences:
+        rows = slice(first, stop)
+        return replace(
+            self,
+            inputs=self.inputs[rows],
+            future_inputs=None if self.future_inputs is None else self.future_inputs[rows],
+            timestamps=None if self.timestamps is None else self.timestamps[rows],
+            future_timestamps=None if self.future_timestamps is None else self.future_timestamps[rows],
+            ids=None if self.ids is None else self.ids[rows],
+            observed={name: each[rows] for name, each in self.observed.items()},
+        )
+
     def request(self) -> dict[str, Any]:
         """The predict body of these sequences."""
         body: dict[str, Any] = {"inputs": list(map(with_null, self.inputs)), "columns": list(self.columns)}
