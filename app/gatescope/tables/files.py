@@ -18,13 +18,17 @@ TEXTS = (".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXTS, ".parquet", ".arrow", ".feather", ".nc")
 """Files that hold tables."""
 
+_BYTES = 8
+"""Of a cell, for what a compressed table may be."""
 
-def read_table(source: Path | bytes, name: str | None = None) -> Table:
+
+def read_table(source: Path | bytes, name: str | None = None, most_cells: int | None = None) -> Table:
     """The table in a file, or in its content.
 
     Args:
         source: a path, or what such a file holds.
         name: what it is called, which says what it is; the path's own name when not given.
+        most_cells: how large a compressed table may be; any size when not given.
 
     Raises:
         InvalidInput: it cannot be read as what its name says; the place is named.
@@ -41,7 +45,7 @@ def read_table(source: Path | bytes, name: str | None = None) -> Table:
     if suffix not in SUFFIXES:
         raise InvalidInput(f"{shown}: tables end in {', '.join(SUFFIXES)}, not in '{suffix}'")
     reader = {".parquet": _parquet, ".arrow": _feather, ".feather": _feather, ".nc": _netcdf}[suffix]
-    return of_frame(_framed(reader, content, shown), shown)
+    return of_frame(_framed(reader, content, shown, most_cells), shown)
 
 
 def of_frame(frame: pd.DataFrame, source: str = "the table") -> Table:
@@ -61,27 +65,59 @@ def of_frame(frame: pd.DataFrame, source: str = "the table") -> Table:
     return Table(frame.reset_index(drop=True), source)
 
 
-def _framed(reader: Callable[[io.BytesIO], Any], content: bytes, shown: str) -> Any:
+def _framed(reader: Callable[[io.BytesIO, int | None], Any], content: bytes, shown: str, most_cells: int | None) -> Any:
     try:
-        return reader(io.BytesIO(content))
-    except (ValueError, OSError, KeyError) as error:
+        return reader(io.BytesIO(content), most_cells)
+    except (ValueError, OSError, KeyError, MemoryError, NotImplementedError) as error:
         said = str(error).partition("\n")[0][:200]
         raise InvalidInput(f"{shown} cannot be read: {said}") from error
 
 
-def _parquet(file: io.BytesIO) -> Any:
-    import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
+def _parquet(file: io.BytesIO, most_cells: int | None) -> Any:
+    from pyarrow import parquet, types  # noqa: PLC0415 - an extra, loaded when it is needed
 
-    return pd.read_parquet(file, engine="pyarrow")
+    opened = parquet.ParquetFile(file)
+    told = opened.metadata
+    _check_size(told.num_rows * told.num_columns, most_cells)
+    _check_size(sum(told.row_group(index).total_byte_size for index in range(told.num_row_groups)), most_cells, _BYTES)
+    # one long text that stands in each row is kept once, as it is in the file
+    texts = [each.name for each in opened.schema_arrow if types.is_string(each.type) or types.is_binary(each.type)]
+    return _checked(parquet.ParquetFile(file, read_dictionary=texts).read())
 
 
-def _feather(file: io.BytesIO) -> Any:
-    import pandas as pd  # noqa: PLC0415
+def _feather(file: io.BytesIO, most_cells: int | None) -> Any:
+    from pyarrow import Table as ArrowTable  # noqa: PLC0415
+    from pyarrow import ipc  # noqa: PLC0415
 
-    return pd.read_feather(file)
+    cells = size = 0
+    batches = []
+    with ipc.open_file(file) as opened:
+        for index in range(opened.num_record_batches):
+            batches.append(opened.get_batch(index))
+            cells += batches[-1].num_rows * batches[-1].num_columns
+            size += batches[-1].nbytes
+            _check_size(cells, most_cells)
+            _check_size(size, most_cells, _BYTES)
+        return _checked(ArrowTable.from_batches(batches, opened.schema))
 
 
-def _netcdf(file: io.BytesIO) -> Any:
+def _checked(table: Any) -> Any:
+    """An Arrow table as a data frame, once what it says of itself was found to be so; a forged one would end us."""
+    table.validate(full=True)
+    frame = table.to_pandas()
+    for name in frame.columns[frame.dtypes == "category"]:
+        frame[name] = frame[name].astype(object)
+    return frame
+
+
+def _check_size(size: int, most_cells: int | None, each: int = 1) -> None:
+    """Refuse what would be larger than a table of so many cells."""
+    if most_cells is not None and size > most_cells * each:
+        what = "cells" if each == 1 else "bytes"
+        raise ValueError(f"it has {size:,} {what}; at most {most_cells * each:,} are read")
+
+
+def _netcdf(file: io.BytesIO, most_cells: int | None) -> Any:  # noqa: ARG001 - no client can send one
     import xarray  # noqa: PLC0415
 
     with xarray.open_dataset(file, engine="h5netcdf") as dataset:

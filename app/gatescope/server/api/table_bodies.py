@@ -34,6 +34,9 @@ FORMATS = {
 }
 """The media types of tables, and what files of them are called."""
 
+MOST_CELLS = 20_000_000
+"""Of a compressed table: a small body can hold any number of them."""
+
 
 def is_table(head: Head) -> bool:
     """Whether the body is said to be a table."""
@@ -104,7 +107,7 @@ def table_in(content: bytes, suffix: str) -> Table:
         Unavailable: what reads tables is not installed.
     """
     try:
-        return read_table(content, f"table{suffix}")
+        return read_table(content, f"table{suffix}", MOST_CELLS)
     except ModuleNotFoundError as error:
         raise Unavailable(f"this server reads no tables: {extras.missing(error) or error}") from error
 
