@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gatescope.errors import UnsupportedMediaType
-from gatescope.server.api import codecs
+from gatescope.server.api import codecs, table_bodies
 from gatescope.server.api.codecs.codec import BodyReader, Codec, ReplyWriter
 
 JSON, SAFETENSORS, NPZ, NDJSON, EVENTS = (
@@ -54,7 +54,7 @@ def test_other_content_types_are_refused_with_those_that_are_read(content_type):
 def test_the_document_names_the_formats_of_the_registry(client):
     paths = client.get("/openapi.json").json()["paths"]
     predict, trace = (paths[f"/v1/models/{{name}}/{verb}"]["post"] for verb in ("predict", "trace"))
-    assert list(predict["requestBody"]["content"]) == media_types(codecs.BODY_READERS)
+    assert list(predict["requestBody"]["content"]) == [*media_types(codecs.BODY_READERS), *table_bodies.FORMATS]
     predictions = media_types([*codecs.PREDICTION_WRITERS, *codecs.TOKEN_WRITERS])
     assert list(predict["responses"]["200"]["content"]) == predictions
     assert list(trace["responses"]["200"]["content"]) == media_types(codecs.TRACE_WRITERS)
