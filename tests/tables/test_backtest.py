@@ -122,6 +122,39 @@ class TestSameStep:
         assert found.model["mae"] == pytest.approx(np.nanmean(np.abs(y[6:])))
 
 
+class TestSeveralSequences:
+    def nothing(self, body):
+        return {"prediction": {"values": [[[0.0]] * len(each) for each in body["inputs"]]}}
+
+    def sequences(self, *observed):
+        return Sequences(("x",), [np.zeros((len(y), 1)) for y in observed], observed={"y": list(observed)})
+
+    def test_one_that_is_shorter_than_the_first_origin_counts_for_the_scale_alone(self):
+        long, short = np.arange(20.0) ** 2, np.array([0.0, 5.0, 4.0])
+        found = backtest(self.sequences(long, short), SAME, "y", Plan(start=10), self.nothing)
+        scale = np.concatenate([np.diff(long[:10]), [5.0, 1.0]]).mean()
+        assert found.pairs == 10
+        assert found.model["mase"] == pytest.approx(long[10:].mean() / scale)
+
+    def test_all_measures_are_of_the_same_pairs(self):
+        y = np.arange(1.0, 21.0)
+        y[8] = np.nan  # so that there is no seasonal forecast of step 12
+        found = backtest(self.sequences(y), SAME, "y", Plan(season=4, window=10), self.nothing)
+        steps = [10, 11, 13, 14, 15, 16, 17, 18, 19]
+        assert found.pairs == len(steps)
+        assert found.model["mae"] == pytest.approx(y[steps].mean())
+        assert found.baselines["naive"]["mae"] == pytest.approx(1)
+        assert found.baselines["seasonal_naive"]["mae"] == pytest.approx(4)
+        assert len(found.rows) == 10
+
+    def test_a_season_comes_before_the_first_origin(self):
+        y = np.arange(20.0)
+        found = backtest(self.sequences(y), SAME, "y", Plan(season=12, window=3), self.nothing)
+        assert found.rows[0]["origin"] == 12
+        with pytest.raises(InvalidInput, match="so take 12 at least"):
+            backtest(self.sequences(y), SAME, "y", Plan(season=12, start=11), self.nothing)
+
+
 def test_a_target_that_is_not_measured_is_refused():
     with pytest.raises(InvalidInput, match="is not measured"):
         backtest(Sequences(("x",), [np.zeros((9, 1))]), SAME, "y", Plan(), doubling)

@@ -32,7 +32,7 @@ class Plan:
     season: int | None = None
     """After how many steps the seasonal-naive forecast repeats itself; without it there is none."""
     start: int | None = None
-    """The first origin; the window or, without one, half of the longest sequence by default."""
+    """The first origin, a season at least; the window or, without one, half of the longest sequence by default."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Backtest:
     target: str
     origins: int
     pairs: int
-    """Predictions that stand beside a measured value."""
+    """Predictions for which there are a measured value and every baseline: all measures are of these."""
     model: dict[str, float | None]
     """Each measure of the model."""
     baselines: dict[str, dict[str, float | None]]
@@ -129,7 +129,10 @@ class _Run:
         self.output = wanted.outputs.index(target)
         self.observed = self._measured()
         longest = max(map(len, sequences.inputs))
-        self.first = plan.start or plan.window or max(1, longest // 2)
+        season = plan.season or 1
+        if plan.start is not None and plan.start < season:
+            raise _refused("start", f"a season of {season:,} steps must come before it, so take {season:,} at least")
+        self.first = plan.start or max(season, plan.window or longest // 2)
 
     def _measured(self) -> list[np.ndarray]:
         """Of each sequence, (time,)."""
@@ -209,26 +212,29 @@ class _Run:
             }
 
     def _seasonal(self, before: np.ndarray, step: int) -> float:
-        """The value of the last season at this place of it."""
+        """The value of the last season at this place of it; NaN without a season."""
         season = self.plan.season
-        if season is None or len(before) < season:
-            return np.nan
-        return float(before[len(before) - season + step % season])
+        return np.nan if season is None else float(before[len(before) - season + step % season])
 
     def result(self, origins: list[_Origin], rows: list[dict[str, Any]]) -> Backtest:
         def column(name: str) -> np.ndarray:
             return np.array([row[name] for row in rows], dtype=np.float64)
 
-        observed, scale = column("observed"), self._scale()
         baselines = ["naive", *(["seasonal_naive"] if self.plan.season else []), "mean"]
-        error, steps = np.abs(column("predicted") - observed), column("step")
-        by_step = [error[(steps == step) & np.isfinite(error)] for step in range(self.plan.horizon)]
+        columns = np.stack([column(name) for name in ("observed", "predicted", *baselines)])
+        is_known = np.isfinite(columns).all(axis=0)
+        observed, predicted, *others = columns[:, is_known]
+        scale, error, steps = self._scale(), np.abs(predicted - observed), column("step")[is_known]
+        by_step = [error[steps == step] for step in range(self.plan.horizon)]
         return Backtest(
             self.target,
             len(origins),
-            int(np.isfinite(observed).sum()),
-            measures.of_pairs(column("predicted"), observed, scale),
-            {name: measures.of_pairs(column(name), observed, scale) for name in baselines},
+            len(observed),
+            measures.of_pairs(predicted, observed, scale),
+            {
+                name: measures.of_pairs(of_each, observed, scale)
+                for name, of_each in zip(baselines, others, strict=True)
+            },
             [float(each.mean()) if len(each) else None for each in by_step],
             rows,
         )
@@ -236,7 +242,8 @@ class _Run:
     def _scale(self) -> float | None:
         """The mean absolute error of the (seasonal) naive forecast of one step, before the first origin."""
         lag = self.plan.season or 1
-        errors = [np.abs(values[lag : self.first] - values[: self.first - lag]) for values in self.observed]
+        before = [values[: self.first] for values in self.observed]
+        errors = [np.abs(values[lag:] - values[:-lag]) for values in before]
         known = np.concatenate([each[np.isfinite(each)] for each in errors])
         return float(known.mean()) if len(known) else None
 

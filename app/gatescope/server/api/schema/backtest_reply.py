@@ -28,7 +28,9 @@ class BacktestReply(BaseModel):
     notes: list[NoteReply] | None = Field(default=None, description="what was assumed; absent where nothing was")
     target: str
     origins: int
-    pairs: int = Field(description="predictions that stand beside a measured value")
+    pairs: int = Field(
+        description="predictions that have a measured value and every baseline: all measures are of these"
+    )
     measures: dict[str, dict[str, float | None]] = Field(
         description="of `model`, `naive`, `seasonal_naive` and `mean`: mae, rmse, bias, mape, smape, mase, nse, kge; "
         "null where one is not defined"
