@@ -37,17 +37,6 @@ class TestMeasures:
         assert (found["mape"], found["nse"], found["kge"], found["mase"]) == (None, None, None, None)
         assert measures.of_pairs(np.array([np.nan]), np.array([1.0]))["mae"] is None
 
-    def test_pinball_and_coverage_are_their_formulae(self):
-        observed = np.array([1.0, 2.0, 3.0, np.nan])
-        predicted = {0.1: np.array([0.5, 2.5, 1.0, 1.0]), 0.9: np.array([2.0, 3.0, 2.0, 1.0])}
-        found = measures.of_quantiles(predicted, observed, (0.1, 0.9))
-        low = np.mean([0.1 * 0.5, 0.9 * 0.5, 0.1 * 2.0])
-        high = np.mean([0.1 * 1.0, 0.1 * 1.0, 0.9 * 1.0])
-        assert found["pinball_0.1"] == pytest.approx(low)
-        assert found["pinball_0.9"] == pytest.approx(high)
-        assert found["pinball"] == pytest.approx((low + high) / 2)
-        assert found["coverage"] == pytest.approx(1 / 3)
-
 
 NEXT = Wanted("it", ("y", "x"), ("y",), feeds_back=True)
 SAME = Wanted("it", ("x",), ("y",))

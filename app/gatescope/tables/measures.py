@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 _PERCENT = 100.0
@@ -51,29 +49,3 @@ def _kge(given: np.ndarray, actual: np.ndarray) -> float | None:
         return None
     r = float(np.corrcoef(given, actual)[0, 1])
     return 1 - float(np.sqrt((r - 1) ** 2 + (given.std() / spread - 1) ** 2 + (given.mean() / level - 1) ** 2))
-
-
-def of_quantiles(
-    predicted: Mapping[float, np.ndarray], observed: np.ndarray, bounds: Sequence[float]
-) -> dict[str, float | None]:
-    """The mean pinball loss of each quantile and of all, and which share lies between the outer ones.
-
-    The loss is max(q·(y − ŷ), (q − 1)·(y − ŷ)) (Koenker and Bassett 1978).
-
-    Args:
-        predicted: quantile -> (pair,).
-        observed: (pair,).
-        bounds: the lowest and the highest quantile.
-    """
-    known = np.isfinite(observed)
-    for values in predicted.values():
-        known = known & np.isfinite(values)
-    if not known.any():
-        return {"pinball": None, "coverage": None}
-    losses = {}
-    for quantile, values in predicted.items():
-        missing = observed[known] - values[known]
-        losses[f"pinball_{quantile:g}"] = float(np.maximum(quantile * missing, (quantile - 1) * missing).mean())
-    low, high = (predicted[bound][known] for bound in bounds)
-    covered = float(((observed[known] >= low) & (observed[known] <= high)).mean())
-    return {"pinball": float(np.mean(list(losses.values()))), "coverage": covered, **losses}
