@@ -1,4 +1,4 @@
-"""Parquet and Arrow from clients: small bodies that would become large, and such that are not what they say."""
+"""Parquet and Arrow of others: small bodies that would become large, and such that are not what they say."""
 
 import contextlib
 import io
@@ -43,16 +43,20 @@ def test_a_table_is_what_was_written(name, content):
     pd.testing.assert_frame_equal(read_table(content, name, MOST).frame, FRAME, check_dtype=False)
 
 
-@pytest.mark.parametrize(
-    ("name", "write"), [("t.parquet", as_parquet), ("t.arrow", lambda table: as_arrow(table, compression="zstd"))]
-)
-def test_many_cells_in_a_small_body_are_refused_unless_any_size_is_taken(name, write):
-    table = pa.table({"load": np.zeros(2 * MOST)})
-    content = write(table)
-    assert len(content) < 100_000
-    with pytest.raises(InvalidInput, match="at most 1,000,000 are read"):
-        read_table(content, name, MOST)
-    assert len(read_table(content, name).frame) == 2 * MOST
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_many_cells_in_a_small_body_are_refused_unless_any_number_is_taken(use_dictionary):
+    content = as_parquet(pa.table({"load": np.zeros(2 * MOST)}), use_dictionary=use_dictionary)
+    assert len(content) < MOST
+    with pytest.raises(InvalidInput, match="at most 1,000,000 cells"):
+        read_table(content, "t.parquet", MOST)
+    assert len(read_table(content, "t.parquet").frame) == 2 * MOST
+
+
+def test_many_bytes_in_few_cells_are_refused():
+    content = as_parquet(pa.table({"name": ["x" * 100_000_000]}), use_dictionary=False, compression="zstd")
+    assert len(content) < MOST
+    with pytest.raises(InvalidInput, match="at most 1,000,000 cells"):
+        read_table(content, "t.parquet", MOST)
 
 
 def test_a_long_text_in_every_row_is_kept_once():

@@ -90,7 +90,7 @@ def _option(name: str, text: str | None, read: Callable[[str | None], Read]) -> 
     try:
         return read(text)
     except ValueError as error:
-        raise InvalidInput(f"{name} {error}") from None
+        raise InvalidInput(f"{name}: {error}") from None
 
 
 def warn_unverified(info: Any) -> None:

@@ -157,9 +157,14 @@ class FeatureInputs(Features):
         return not self.has_categories and self.masked is None and not self.takes_gaps
 
     @cached_property
+    def missing(self) -> dict[str, str | float]:
+        """What a missing value is taken for, of the features of which one may be missing."""
+        return {feature.name: feature.missing for feature in self.features if feature.missing != "refuse"}
+
+    @property
     def takes_gaps(self) -> bool:
         """Whether a value may be missing."""
-        return any(feature.missing != "refuse" for feature in self.features)
+        return bool(self.missing)
 
     @property
     def gap_rules(self) -> list[gaps.Rule]:

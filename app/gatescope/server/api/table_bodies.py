@@ -1,4 +1,4 @@
-"""Tables as bodies of requests: CSV, Parquet and Arrow, read as the command line reads them."""
+"""Tables as bodies of requests: CSV and Parquet, read as the command line reads them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ CSV = "text/csv"
 FORMATS = {
     CSV: ".csv",
     "application/vnd.apache.parquet": ".parquet",
-    "application/vnd.apache.arrow.file": ".arrow",
 }
 """The media types of tables, and what files of them are called."""
 
 MOST_CELLS = 20_000_000
-"""Of a compressed table: a small body can hold any number of them."""
+"""Of a Parquet table: a small body can hold any number of them."""
 
 
 def is_table(head: Head) -> bool:
@@ -95,7 +94,7 @@ def wanted_of(model: Model) -> Wanted:
         tuple(inputs.names),
         () if head is None else tuple(head.names),
         head is not None and predicts_next_step(head),
-        frozenset(feature.name for feature in inputs.features if feature.missing != "refuse"),
+        frozenset(inputs.missing),
     )
 
 

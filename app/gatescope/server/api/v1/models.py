@@ -97,9 +97,7 @@ def _arguments(spec: Spec) -> dict[str, Any]:
 
 def _missing(model: Model) -> dict[str, str | float] | None:
     inputs = model.manifest.input
-    if not isinstance(inputs, FeatureInputs) or not inputs.takes_gaps:
-        return None
-    return {feature.name: feature.missing for feature in inputs.features if feature.missing != "refuse"}
+    return inputs.missing or None if isinstance(inputs, FeatureInputs) else None
 
 
 def _verified(model: Model) -> VerifiedInfo | None:
