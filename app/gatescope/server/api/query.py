@@ -111,6 +111,7 @@ def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_sta
         module=_module(request, model),
         most_bytes=limits.max_trace_bytes,
     )
+    _check_beginning(query, model)
     _check_reply_size(query, model, limits)
     return query
 
@@ -214,6 +215,14 @@ def _initial_state(given: InitialState | None, model: Model, sequences: int) -> 
     axes = "(layers · directions, batch, unit)"
     message = f"has a batch of {{}}, but there are {sequences} sequences; its axes are {axes}"
     return _joined(given, model, sequences, message, "initial_state")
+
+
+def _check_beginning(query: Query, model: Model) -> None:
+    """Refuse a state before steps that are not read."""
+    window, longest = model.pipeline.pooled_window, int(query.sequence_lengths.max())
+    if window is not None and query.initial_state is not None and longest > window:
+        message = f"of {longest:,} time steps the model reads the last {window:,}; the state before them is not known"
+        refuse(f"{message}: leave it out, or send at most {window:,} time steps", "initial_state")
 
 
 def _joined(given: InitialState, model: Model, sequences: int, message: str, *within: str) -> State:

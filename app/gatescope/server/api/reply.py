@@ -21,7 +21,7 @@ from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter,
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.codecs.ragged import Ragged, ragged
 from gatescope.server.api.messages import Content, Reply, StreamedReply
-from gatescope.server.api.notes import Span, beside_prediction, unknown_tokens
+from gatescope.server.api.notes import Span, beside_answer, unknown_tokens
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
@@ -246,7 +246,7 @@ def _about(model: Model, said: Said, *, predicts: bool) -> Fields:
     fields: Fields = {"model": {"name": model.name, "version": model.version}}
     if predicts and model.verified is None:
         fields["model"]["verified"] = False
-    notes = beside_prediction(said.notes, model, said.span) if predicts else said.notes
+    notes = beside_answer(said.notes, model, said.span, predicts=predicts)
     if notes:
         fields["notes"] = notes
     return fields

@@ -167,6 +167,7 @@ class Sessions:
             for _ in range(attempts):
                 session, seen = seen or await self._store.read(session_id), None
                 model, begin = self.model(session), session.state_before(query, step_number)
+                _check_window(model, session, query, is_repeated=step_number == session.steps - 1)
                 stated = query.evolve(static_inputs=session.static_inputs) if session.static else query
                 answer, final_state = await self._run(model, stated, begin, deadline)
                 if step_number == session.steps - 1:
@@ -253,6 +254,21 @@ def refusal(model: Model) -> str | None:
     if pipeline.sums_up:
         return "predicts from all steps of a sequence at once, and a stream has only those of each part"
     return None
+
+
+def _check_window(model: Model, session: Session, query: Query, *, is_repeated: bool) -> None:
+    """Refuse what a session cannot read as a whole: a stream keeps its state, not the steps that are in a window."""
+    window = model.pipeline.pooled_window
+    if window is None:
+        return
+    before = session.time_steps - query.steps * is_repeated
+    reads = before + query.longest - bool(query.horizon and model.pipeline.predicts_next_step)
+    if reads > window:
+        message = (
+            f"the session would have read {reads:,} time steps, and a prediction of model '{model.name}' reads the last "
+            f"{window:,}: open another session, or send these to predict"
+        )
+        raise InvalidInput.at(Place(("body", "horizon" if before + query.steps <= window else "inputs"), message))
 
 
 def _overtaken(session_id: str, attempts: int = MAX_ATTEMPTS) -> SessionBusy:

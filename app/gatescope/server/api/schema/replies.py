@@ -514,6 +514,9 @@ class ModelInfo(BaseModel):
     input: InputInfo | None = None
     static: StaticInfo | None = Field(default=None, description="what it takes once for each sequence")
     output: OutputInfo | None = None
+    window: int | None = Field(
+        default=None, description="how many time steps the sequences of the training had; null where that is not known"
+    )
     warmup_steps: int | None = Field(
         default=None, description="how many first time steps of a sequence are not to be believed"
     )

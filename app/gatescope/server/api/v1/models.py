@@ -68,6 +68,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "input": _input(model),
         "static": None if model.manifest.static is None else StaticInfo(feature_names=model.manifest.static.names),
         "output": _output(model),
+        "window": model.manifest.window,
         "warmup_steps": model.manifest.warmup_steps,
         "missing": _missing(model),
         "verified": _verified(model),
