@@ -167,6 +167,11 @@ class FeatureInputs(Features):
         return bool(self.missing)
 
     @property
+    def fills_from_before(self) -> bool:
+        """Whether a gap may be filled with what stood before it, also in an earlier step of a session."""
+        return any(rule in gaps.FROM_BEFORE for rule in self.missing.values())
+
+    @property
     def gap_rules(self) -> list[gaps.Rule]:
         """How missing values of each feature are filled."""
         return [feature.gap for feature in self.features]

@@ -192,7 +192,7 @@ def test_a_session_ends_where_its_window_does(client, post, module):
     assert post("/v1/sessions/s/steps", {"inputs": rows[3:4], "step_number": 1})["steps"] == 2
     refused = post("/v1/sessions/s/steps", {"inputs": rows[4:]}, 422)
     assert "open another session" in refused["errors"][0]["msg"]
-    assert httpx.codes.OK == client.get("/v1/sessions/s").status_code
+    assert client.get("/v1/sessions/s").status_code == httpx.codes.OK
 
 
 def test_a_stream_with_predictions_at_each_step_notes_the_whole_stream(post):

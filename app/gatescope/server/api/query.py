@@ -77,25 +77,25 @@ def _largest(features: Features) -> float:
     return max(0.0, min(LARGEST, *scaled))
 
 
-def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_static: bool = True) -> Query:
+def to_query(request: PredictRequest, model: Model, limits: Limits, *, goes_on: bool = False) -> Query:
     """The query that a predict request states.
 
     Args:
         request: validated.
         model: is asked.
         limits: the operator's.
-        needs_static: whether static inputs must be there if the model takes them; a session has its own.
+        goes_on: whether it goes on from an earlier step of a session, which has static inputs and earlier values.
 
     Raises:
         InvalidInput: fields that do not go together or do not fit the model; the place is named.
         ReplyTooLarge: the answer would have more bytes than the server makes.
     """
-    sequences = sequences_of(request, model, limits)
+    sequences = sequences_of(request, model, limits, goes_on=goes_on)
     check_lengths([len(sequence) for sequence in sequences], request, model, limits)
     inputs, lengths = padding.pad([torch.from_numpy(np.ascontiguousarray(sequence)) for sequence in sequences])
     wanted = _outputs(request, model)
     static_inputs = static_inputs_of(request.static_inputs, request.static_columns, model, len(sequences))
-    if needs_static:
+    if not goes_on:
         require(static_inputs, model)
     query = Query(
         inputs=inputs,
@@ -127,7 +127,7 @@ def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
         refuse("a step begins where the session stands: PUT …/state moves it elsewhere", "initial_state")
     if request.static_inputs is not None:
         refuse("a session has those that it was opened with, and each step reads them", "static_inputs")
-    query = to_query(request, model, limits, needs_static=False)
+    query = to_query(request, model, limits, goes_on=True)
     if len(query.inputs) != 1:
         message = f"there are {len(query.inputs)} sequences; a session is one stream"
         refuse(message, "inputs" if request.text is None else "text")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from gatescope.server.api.schema.shapes import Loc
 LONGEST_TOKEN = 50  # in messages
 
 
-def sequences_of(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:
+def sequences_of(request: PredictRequest, model: Model, limits: Limits, *, goes_on: bool = False) -> list[np.ndarray]:
     """Each sequence: (time, feature) of numbers, or (time) of token ids.
+
+    Where it goes on from an earlier step of a session, the gaps at its beginning are left that only a value before it
+    can fill.
 
     Raises:
         InvalidInput: there are none, or they do not fit the model.
@@ -35,7 +39,7 @@ def sequences_of(request: PredictRequest, model: Model, limits: Limits) -> list[
         sequences = _encode(request, model, limits)
         _check_skipped(sequences, request, model)
         return sequences
-    sequences = _filled(sequences_as_sent(request, order), request, model, order)
+    sequences = _filled(sequences_as_sent(request, order), request, model, order, goes_on=goes_on)
     _check_categories(sequences, request, model, order)
     _check_skipped(sequences, request, model)
     return sequences
@@ -151,7 +155,7 @@ def _texts(text: str | list[str]) -> list[str]:
 
 
 def _filled(
-    sequences: list[np.ndarray], request: PredictRequest, model: Model, order: list[int] | None
+    sequences: list[np.ndarray], request: PredictRequest, model: Model, order: list[int] | None, *, goes_on: bool
 ) -> list[np.ndarray]:
     """The same with missing values filled, as the manifest says."""
     inputs = model.manifest.input
@@ -160,12 +164,17 @@ def _filled(
     made = []
     for row, sequence in enumerate(sequences):
         try:
-            made.append(gaps.filled(sequence, inputs.gap_rules, inputs.names))
+            made.append(gaps.filled(sequence, inputs.gap_rules, inputs.names, goes_on=goes_on))
         except gaps.GapRefused as error:
-            step, feature = error.place.loc
-            sent = feature if order is None else order[int(feature)]
-            refuse(str(error), *place_of(request, row, step, sent))
+            refuse_gap(error, request, model, row)
     return made
+
+
+def refuse_gap(error: gaps.GapRefused, request: PredictRequest, model: Model, row: int = 0) -> NoReturn:
+    """Refuse a gap in a sequence where it was sent."""
+    step, feature = error.place.loc
+    order = column_order(request, model)
+    refuse(str(error), *place_of(request, row, step, feature if order is None else order[int(feature)]))
 
 
 def _check_categories(

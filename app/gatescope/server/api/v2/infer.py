@@ -73,9 +73,8 @@ async def _answer(
     if parameters.sequence_id:
         sequence = Sequence(here.engine, here.sessions, name, version, parameters)
         model = await sequence.model()
-        posed = await offload.run(
-            asked.is_large, question.from_message, asked, model, here.limits, needs_static=parameters.sequence_start
-        )
+        goes_on = not parameters.sequence_start
+        posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits, goes_on=goes_on)
         session, answer, _ = await sequence.step(model, posed.query, deadline)
         span = Span(posed.query.sequence_lengths, steps_before=session.steps_before(posed.query))
     else:
