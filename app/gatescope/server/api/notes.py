@@ -15,9 +15,11 @@ from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.vocabulary import Vocabulary
+from gatescope.server.api.derived import moments_of
 from gatescope.server.api.schema.requests import PredictRequest
 from gatescope.server.api.schema.shapes import Loc
-from gatescope.server.api.sequences import column_order, sequences_as_sent
+from gatescope.server.api.sent_columns import sent_columns
+from gatescope.server.api.sequences import sequences_as_sent
 from gatescope.server.serving.stored import Note
 
 MAX_NOTES = 20
@@ -50,7 +52,7 @@ def notes_of(request: PredictRequest, model: Model, tokens: Sequence[Sequence[st
     """What was assumed when a request was read; `tokens` is what a model of tokens read."""
     inputs = model.manifest.input
     if isinstance(inputs, FeatureInputs):
-        return tuple(_gaps(request, model, inputs)) if inputs.takes_gaps else ()
+        return (*(_gaps(request, model, inputs) if inputs.takes_gaps else ()), *_offset(request, model, inputs))
     vocabulary = model.vocabulary
     if request.text is None or tokens is None or vocabulary is None:
         return ()
@@ -129,19 +131,32 @@ def _warmup(model: Model, span: Span) -> Iterator[Note]:
 
 def _gaps(request: PredictRequest, model: Model, inputs: FeatureInputs) -> Iterator[Note]:
     """How many values of each feature were missing, and what they were taken for."""
-    order = column_order(request, model)
-    known = np.concatenate(sequences_as_sent(request, order))
+    sent = sent_columns(request, model)
+    known = np.concatenate(sequences_as_sent(request, sent))
     missing = np.isnan(known).sum(axis=0)
     if request.future_inputs is not None:
-        rows = request.future_inputs.reshape(-1, len(inputs.features))
-        further = np.isnan(rows if order is None else rows[:, order]).sum(axis=0)
+        rows = request.future_inputs.reshape(-1, len(sent.features))
+        further = np.isnan(sent.arranged(rows)).sum(axis=0)
         head = model.manifest.head
         further[list(head.fed_back(inputs.names) if head else ())] = 0
         missing = missing + further
     for feature, count in zip(inputs.features, missing.tolist(), strict=True):
-        if count and feature.missing != "nan":
+        if count and feature.missing not in {"nan", "refuse"}:
             was = "value was missing and is" if count == 1 else "values were missing and are"
             yield {"code": "filled", "message": f"{count:,} {was} filled in '{feature.name}': {_said(feature)}"}
+
+
+def _offset(request: PredictRequest, model: Model, inputs: FeatureInputs) -> Iterator[Note]:
+    """That the clock keeps its offset over a horizon, where the calendar of its steps follows from times before it."""
+    if request.horizon is None or not (inputs.derived and (sent := sent_columns(request, model)).derived):
+        return
+    lengths = list(map(len, sequences_as_sent(request, sent)))
+    moments = moments_of(request, lengths, inputs)
+    offsets = {str(row[-1].tzinfo) for row in moments if row[-1].utcoffset()}
+    if offsets and len(moments[0]) == lengths[0]:
+        told = ", ".join(sorted(offsets))
+        message = f"the steps of the horizon are taken to be at the offset {told} of the last step, by which their "
+        yield {"code": "calendar", "message": f"{message}{', '.join(map(repr, inputs.derived))} are counted"}
 
 
 def _said(feature: Feature) -> str:

@@ -45,10 +45,11 @@ def expected(model: Model) -> Expected:
 def _expected(model: Model) -> Expected:
     inputs, static = model.manifest.input, model.manifest.static
     lone, doubles = _expected_states(model.name, model.spec), dict[str, float]()
-    takes_gaps = isinstance(inputs, FeatureInputs) and inputs.takes_gaps
+    takes_gaps, stated = isinstance(inputs, FeatureInputs) and inputs.takes_gaps, None
     sizes = dict(lone.sizes)
     if isinstance(inputs, FeatureInputs):
         sizes["feature"] = len(inputs.features)
+        stated = len(inputs.stated) if inputs.derived and inputs.stated else None
         if inputs.is_scaled:
             doubles[INPUTS] = _largest(inputs)
     if static is not None:
@@ -58,7 +59,15 @@ def _expected(model: Model) -> Expected:
     modules = {}
     if states.has_several_modules(model):
         modules = {name: _expected_states(model.name, spec) for name, spec in model.pipeline.state_modules.items()}
-    return replace(lone, kind=inputs.kind, sizes=sizes, doubles=doubles, modules=modules, takes_gaps=takes_gaps)
+    return replace(
+        lone,
+        kind=inputs.kind,
+        sizes=sizes,
+        doubles=doubles,
+        modules=modules,
+        stated_features=stated,
+        takes_gaps=takes_gaps,
+    )
 
 
 def _expected_states(model: str, spec: Spec) -> Expected:

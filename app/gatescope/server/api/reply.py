@@ -25,7 +25,7 @@ from gatescope.server.api.notes import Span, beside_answer, unknown_tokens
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
-from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp, carried_on
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp
 from gatescope.server.serving.stored import Note
 from gatescope.server.serving.token_stream import TokenStream
 from gatescope.state import State
@@ -351,7 +351,7 @@ def _predicted_at(
     if labels.timestamps is None:
         return None
     further = answer.horizon or int(shifts)
-    rows = [[*row, *carried_on(row, further)] for row in labels.timestamps]
+    rows = [[*row, *more] for row, more in zip(labels.timestamps, labels.after(further), strict=True)]
     if any(len(row) == len(known) for row, known in zip(rows, labels.timestamps, strict=True)) and further:
         return None  # one time alone tells no step
     if prediction.steps is None:

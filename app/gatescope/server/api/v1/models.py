@@ -122,7 +122,7 @@ def _signals(spec: Spec) -> list[SignalInfo]:
 def _input(model: Model) -> InputInfo:
     inputs = model.manifest.input
     if isinstance(inputs, FeatureInputs):
-        return InputInfo(kind="features", feature_names=inputs.names, text=False)
+        return InputInfo(kind="features", feature_names=inputs.names, derived=inputs.derived or None, text=False)
     return InputInfo(kind="tokens", vocabulary_size=len(model.vocabulary or ()), text=model.reads_text)
 
 
