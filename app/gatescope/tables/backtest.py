@@ -168,12 +168,14 @@ class _Run:
 
     def request(self, origins: list[_Origin]) -> dict[str, Any]:
         """The predict body of these origins."""
-        inputs, future = [], []
+        inputs, future, stamps = [], [], []
         for origin in origins:
             values, horizon = self.sequences.inputs[origin.row], self.plan.horizon
             end = origin.step if self.feeds_back else origin.step + horizon
             begin = 0 if self.plan.window is None else max(0, end - self.plan.window)
             inputs.append(with_null(values[begin:end]))
+            if self.sequences.needs_times and self.sequences.timestamps is not None:
+                stamps.append(self.sequences.timestamps[origin.row][begin : origin.step + horizon])
             future.append(
                 [
                     [
@@ -183,7 +185,7 @@ class _Run:
                     for row in values[origin.step : origin.step + horizon]
                 ]
             )
-        body = {"inputs": inputs, "columns": list(self.sequences.columns)}
+        body = {"inputs": inputs, "columns": list(self.sequences.columns)} | ({"timestamps": stamps} if stamps else {})
         return body | ({"horizon": self.plan.horizon, "future_inputs": future} if self.feeds_back else {})
 
     def _is_fed_back(self, name: str) -> bool:

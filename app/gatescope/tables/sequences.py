@@ -28,6 +28,8 @@ class Wanted:
     """Whether predictions are of the next step, so that an output that is a feature can be fed back."""
     may_miss: frozenset[str] = frozenset()
     """Features of which the model knows what a missing value means."""
+    derived: frozenset[str] = frozenset()
+    """Features that follow from the times of the steps, so that they need not be columns."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Wanted:
@@ -39,6 +41,7 @@ class Wanted:
             tuple(output.get("names") or ()),
             output.get("predicts") == "next_step",
             frozenset(info.get("missing") or ()),
+            frozenset(info["input"].get("derived") or ()),
         )
 
 
@@ -78,6 +81,15 @@ class Sequences:
     """Those of the notes that tell of missing values."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Feature or output -> the column that it is."""
+    needs_times: bool = False
+    """Whether features are left out that follow from the times."""
+
+    @property
+    def all_timestamps(self) -> list[list[str | float]] | None:
+        """Of each sequence, of the inputs and of the further steps behind them."""
+        if self.timestamps is None or self.future_timestamps is None:
+            return self.timestamps
+        return [[*known, *further] for known, further in zip(self.timestamps, self.future_timestamps, strict=True)]
 
     @property
     def horizon(self) -> int:
@@ -112,6 +124,8 @@ class Sequences:
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
             body["future_inputs"] = list(map(with_null, self.future_inputs))
+        if self.needs_times:
+            body["timestamps"] = self.all_timestamps
         return body
 
 
@@ -144,6 +158,7 @@ class _Interpreter:
         if not self.table.has_names:
             self.table = self._named()
         self.features, self.outputs = self._columns()
+        self.names = tuple(self.features)
         for name in self.reading.fill:
             if name is not None and name not in self.features:
                 raise self.table.refused(
@@ -154,6 +169,7 @@ class _Interpreter:
         values = {name: numbers(self.table, column) for name, column in {**self.features, **self.outputs}.items()}
         used = frozenset((*self.features.values(), *self.outputs.values()))
         found = self._times(used)
+        self._check_derived(found)
         groups = self._groups(used, found)
         parts = [self._part(rows, values, found) for _, rows in groups]
         future = {part.future for part in parts}
@@ -163,7 +179,7 @@ class _Interpreter:
             )
         ids = tuple(str(name) for name, _ in groups) if groups[0][0] is not None else None
         made = Sequences(
-            self.wanted.features,
+            self.names,
             [part.inputs for part in parts],
             [part.further for part in parts] if future != {0} else None,
             None if found is None else [part.times for part in parts],
@@ -172,17 +188,35 @@ class _Interpreter:
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
         notes, mapping = tuple(dict.fromkeys(self.notes)), {**self.features, **self.outputs}
-        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping)
+        needs_times = len(self.names) < len(self.wanted.features)
+        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping, needs_times=needs_times)
 
     def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
         """Feature -> column, and output -> column where it is there."""
         wanted = self.wanted
         columns = Columns(self.table, self.reading.mapping)
-        found = columns.found(wanted.features, f"model '{wanted.model}'")
-        features = dict(zip(wanted.features, found, strict=True))
+        there = {name for name in wanted.derived if columns.find(name) is not None}
+        names = [name for name in wanted.features if there == wanted.derived or name not in wanted.derived]
+        columns.notes.clear()
+        if there and there != wanted.derived:
+            listed = ", ".join(f"'{name}'" for name in wanted.features if name in there)
+            self.notes.append(f"Columns of the calendar are left aside, for others follow from the times: {listed}.")
+        features = dict(zip(names, columns.found(names, f"model '{wanted.model}'"), strict=True))
         outputs = {name: column for name in wanted.outputs if (column := columns.find(name)) is not None}
         self.notes += columns.notes
         return features, outputs
+
+    def _check_derived(self, found: times.Times | None) -> None:
+        """Refuse a table from whose times the features that it lacks cannot follow."""
+        lacking = [f"'{name}'" for name in self.wanted.features if name not in self.features]
+        if not lacking or (found is not None and found.series.dtype.kind == "M"):
+            return
+        what = (
+            "there is no column of times" if found is None else f"the times in '{found.column}' are numbers, no dates"
+        )
+        raise self.table.refused(
+            f"{what}, from which {', '.join(lacking)} would follow; name it (--timestamps COLUMN), or add these columns"
+        )
 
     def _named(self) -> Table:
         """A table without names, with those of the features; raises `InvalidInput` where there are not as many."""
@@ -272,11 +306,11 @@ class _Interpreter:
         if not len(known):
             raise self.table.refused("every row lacks its target, so nothing comes before the future")
         self._check_gaps(known, rows, range(features.shape[1]))
-        fed_back = [self.wanted.features.index(name) for name in self._fed_back()]
+        fed_back = [self.names.index(name) for name in self._fed_back()]
         self._check_gaps(
             further, rows[len(known) :], [index for index in range(features.shape[1]) if index not in fed_back]
         )
-        stamps = None if found is None else list(_written(found.series.iloc[rows]))
+        stamps = None if found is None else list(_written(found, rows))
         return _Part(
             known,
             further,
@@ -289,7 +323,7 @@ class _Interpreter:
     def _features(self, rows: np.ndarray, values: Mapping[str, np.ndarray], known: int) -> np.ndarray:
         """(row, feature), with gaps filled as it was asked; of what is fed back, only in the rows that are known."""
         columns = []
-        for name in self.wanted.features:
+        for name in self.names:
             own, rule = values[name][rows], self.reading.fill.get(name, self.reading.fill.get(None))
             stop = known if name in self._fed_back() else len(own)
             count = int(np.isnan(own[:stop]).sum())
@@ -326,7 +360,7 @@ class _Interpreter:
     def _check_gaps(self, features: np.ndarray, rows: np.ndarray, wanted: Sequence[int]) -> None:
         for index in wanted:
             missing = np.flatnonzero(np.isnan(features[:, index]))
-            name = self.wanted.features[index]
+            name = self.names[index]
             if len(missing) and name not in self.wanted.may_miss:
                 column = self.features[name]
                 more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -357,8 +391,12 @@ def _is_monthly(own: pd.Series) -> bool:
     return bool((months == months.iloc[0]).all() and months.iloc[0] > 0 and is_one_day)
 
 
-def _written(values: pd.Series) -> Iterator[str | float]:
-    """Times as a request has them."""
+def _written(found: times.Times, rows: np.ndarray) -> Iterator[str | float]:
+    """Times as a request has them: by the clock by which the table has them."""
+    values, offsets = found.series.iloc[rows], found.offsets
+    if offsets is not None:
+        yield from (value.tz_convert(offsets[row]).isoformat() for value, row in zip(values, rows, strict=True))
+        return
     if values.dtype.kind != "M":
         yield from (float(value) for value in values)
         return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ NAMES = ("time", "timestamp", "timestamps", "date", "datetime", "ds", "day", "da
 """What columns of times are called, but for case and what stands between words; the first that is there is taken."""
 
 _SLASHED = re.compile(r"(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4}|\d{2})(\D.*)?")
+_OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})$")
 _LOOKED_AT = 20
 
 
@@ -29,6 +32,8 @@ class Times:
     series: pd.Series
     """Times with a zone or all without, or numbers; never missing."""
     notes: tuple[str, ...] = ()
+    offsets: Sequence[tzinfo] | None = None
+    """Of each row, the offset from UTC that its text states; None of other times."""
 
 
 def find(table: Table, named: str | None, *, day_first: bool | None = None, exclude: frozenset[str]) -> Times | None:
@@ -77,7 +82,16 @@ def _read(table: Table, column: str, *, day_first: bool | None) -> Times:
         return Times(column, texts.astype("float64"))
     is_day_first = _day_first(table, column, texts, notes, stated=day_first)
     values = _parsed(table, column, texts, day_first=is_day_first)
-    return Times(column, values, tuple(notes))
+    return Times(column, values, tuple(notes), None if values.dt.tz is None else [_offset(text) for text in texts])
+
+
+def _offset(text: str) -> tzinfo:
+    """At the end of a time: Z, +02:00 or +0200."""
+    if text.endswith("Z"):
+        return UTC
+    sign, hours, minutes = _OFFSET.search(text).groups()  # type: ignore[union-attr] # it was looked for
+    width = timedelta(hours=int(hours), minutes=int(minutes))
+    return timezone(-width if sign == "-" else width)
 
 
 def _day_first(table: Table, column: str, texts: pd.Series, notes: list[str], *, stated: bool | None) -> bool | None:

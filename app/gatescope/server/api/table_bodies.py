@@ -95,6 +95,7 @@ def wanted_of(model: Model) -> Wanted:
         () if head is None else tuple(head.names),
         head is not None and predicts_next_step(head),
         frozenset(inputs.missing),
+        frozenset(inputs.derived),
     )
 
 
@@ -133,7 +134,7 @@ def request_of(found: Sequences) -> dict[str, Any]:
     """The predict body of a table, with its times, ids and measured values."""
     told = found.request()
     if found.timestamps is not None:
-        told["timestamps"] = found.timestamps
+        told["timestamps"] = found.all_timestamps
     if found.ids is not None:
         told["ids"] = list(found.ids)
     if found.observed:
