@@ -131,8 +131,8 @@ class KerasSource:
         if model.window is not None:
             stated["window"] = model.window
             notes.append(
-                f"Window: built for {model.window} steps; of a longer sequence, a prediction for all of it reads the last "
-                f"{model.window}."
+                f"Window: built for {model.window} steps; of a longer sequence, a prediction for all of it reads the "
+                f"last {model.window}."
             )
         self._complete(stated["input"])
         return stated, notes
