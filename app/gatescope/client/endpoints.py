@@ -68,9 +68,7 @@ def predict(model: str, inputs: Array | None = None, **asked: Unpack[Predicted])
     """
     tables, rest = tables_of(inputs, asked)
     if tables is None:
-        call: Call[Prediction] = _post(
-            model, "predict", inputs, rest, lambda reply: Prediction.of(fields(reply)), SAFETENSORS
-        )
+        call: Call[Prediction] = _post(model, "predict", inputs, rest, _prediction, SAFETENSORS)
         return _calls([Part(lambda: call, None, 1)], lambda answers: answers[0], asked)
 
     def finish(said: dict[str, Any], info: dict[str, Any]) -> Prediction:
@@ -123,6 +121,10 @@ def explain(model: str, inputs: Array | None = None, **asked: Unpack[Explained])
         AppError: what else the server refuses.
     """
     return _post(model, "explain", *in_one(inputs, asked), fields)
+
+
+def _prediction(reply: httpx.Response) -> Prediction:
+    return Prediction.of(fields(reply))
 
 
 def to_dataset(said: dict[str, Any], info: dict[str, Any]) -> xarray.Dataset:

@@ -128,7 +128,7 @@ def _frequency(index: Any) -> Any:
     import pandas as pd  # noqa: PLC0415
 
     if len(index) >= KNOWN_TO_INFER:
-        return pd.infer_freq(index)
+        return pd.DatetimeIndex(index, freq="infer").freq
     return index[1] - index[0] if len(index) == KNOWN_TO_INFER - 1 else None
 
 

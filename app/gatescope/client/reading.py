@@ -85,13 +85,13 @@ def _made(parts: Sequence[Part], named: Named, rest: Mapping[str, Any], stamps: 
     columns: list[str] | None = None if rest.get("columns") is None else [str(each) for each in rest["columns"]]
     series = []
     for part in parts:
-        frame, apart = part.frame, [name for name in named.apart if name not in kind.levels(part.frame)]
-        lacks = [name for name in apart if name not in kind.columns(frame)]
+        frame, known = part.frame, (*kind.columns(part.frame), *kind.levels(part.frame))
+        lacks = [name for name in named.apart if name not in known and name != named.id]
         if lacks:
             raise refused_of(
                 part, "inputs", f"there is no column '{lacks[0]}'; there are {', '.join(kind.columns(frame))}"
             )
-        features = kind.without(frame, apart)
+        features = kind.without(frame, named.apart)
         columns = columns or kind.columns(features)
         series.append(_series(kind, part, named, features, columns, has_stamps=stamps is not None))
     if len({each.stamps is None for each in series}) > 1:
