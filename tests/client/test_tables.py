@@ -212,7 +212,7 @@ def test_a_missing_value_is_refused_with_its_series(client, days):
         (lambda frame: frame, {"observed": ["flow"]}, r"inputs\.a: there is no column 'flow'"),
         (lambda frame: frame, {"id": "basin"}, "the keys of the dictionary tell sequences apart"),
         (lambda frame: frame, {"ids": ["a", "b"]}, "ids: tables say that themselves"),
-        (lambda frame: pl.from_pandas(frame), {}, "frames of several kinds"),
+        (pl.from_pandas, {}, "frames of several kinds"),
     ],
 )
 def test_a_series_that_is_wrong_is_refused_by_name(client, days, change, asked, said):

@@ -196,7 +196,7 @@ class Client:
     model = _method(endpoints.model)
     predict = _method_of_many(endpoints.predict)
     trace = _method_of_many(endpoints.trace)
-    backtest = _method(backtesting.backtest)
+    backtest = _method_of_many(backtesting.backtest)
     explain = _method(endpoints.explain)
     sessions = _method(sessions)
     store_trace = _method(traces.store_trace)

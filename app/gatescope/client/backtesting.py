@@ -12,6 +12,7 @@ import numpy as np
 from gatescope.client.body import encode
 from gatescope.client.call import Call, of_model
 from gatescope.client.fields import Array, Planned
+from gatescope.client.many import Calls, Part
 from gatescope.client.reading import tables_of
 from gatescope.client.reply import json
 from gatescope.client.tables import Tables
@@ -103,7 +104,7 @@ class Backtest:
         return self.tables
 
 
-def backtest(model: str, inputs: Array, **asked: Unpack[Planned]) -> Call[Backtest]:
+def backtest(model: str, inputs: Array, **asked: Unpack[Planned]) -> Calls[Backtest]:
     """How well a model would have predicted the past from many points of it, beside naive forecasts.
 
     Args:
@@ -124,7 +125,8 @@ def backtest(model: str, inputs: Array, **asked: Unpack[Planned]) -> Call[Backte
     def read(reply: httpx.Response) -> Backtest:
         return Backtest.of(json(reply), tables)
 
-    return Call("POST", of_model(model, asked.get("version"), "backtest"), read, body, parameters=plan)
+    call: Call[Backtest] = Call("POST", of_model(model, asked.get("version"), "backtest"), read, body, parameters=plan)
+    return Calls([Part(lambda: call, None if tables is None else tables.ids, 1)], lambda answers: answers[0])
 
 
 def _frame(tables: Tables, row: int, predictions: Sequence[Mapping[str, Any]]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -86,50 +86,74 @@ class Calls(Generic[T]):
             yield bar.update
 
 
+class _Run:
+    """Sends parts until one fails; those that are not begun then are not sent."""
+
+    def __init__(self) -> None:
+        self._has_failed = False
+
+    @contextmanager
+    def of(self, part: Part[Any]) -> Iterator[None]:
+        """Around the sending of a part.
+
+        Raises:
+            CancelledError: another one has failed.
+            AppError: this one has; the sequence is named.
+        """
+        if self._has_failed:
+            raise CancelledError
+        try:
+            yield
+        except AppError as error:
+            self._has_failed = True
+            raise part.named(error) from error
+        except BaseException:
+            self._has_failed = True
+            raise
+
+
 def gathered(calls: Calls[T], send: Callable[[Call[Any]], Any]) -> T:
     """The result of several requests; the first error ends it, and what was not begun is not sent.
 
     Raises:
         AppError: what the server refuses; the sequence is named.
     """
+    run = _Run()
 
-    def of(part: Part[Any]) -> Any:
-        try:
+    def answer(part: Part[Any]) -> Any:
+        with run.of(part):
             return send(part.call())
-        except AppError as error:
-            raise part.named(error) from error
 
     with calls.bar() as told:
         if len(calls.parts) == 1:
-            answers = [of(calls.parts[0])]
+            answers = [answer(calls.parts[0])]
             told(calls.parts[0].count)
             return calls.join(answers)
-        pool = ThreadPoolExecutor(min(calls.concurrency, len(calls.parts)), "gatescope")
-        try:
-            counts = {pool.submit(of, part): part.count for part in calls.parts}
-            for future in as_completed(counts):
-                future.result()
-                told(counts[future])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with ThreadPoolExecutor(min(calls.concurrency, len(calls.parts)), "gatescope") as pool:
+            counts = {pool.submit(answer, part): part.count for part in calls.parts}
+            try:
+                for future in as_completed(counts):
+                    future.result()
+                    told(counts[future])
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return calls.join([future.result() for future in counts])
 
 
 async def gathered_async(calls: Calls[T], send: Callable[[Call[Any]], Awaitable[Any]]) -> T:
     """`gathered` for asyncio."""
-    room = asyncio.Semaphore(calls.concurrency)
+    run, room = _Run(), asyncio.Semaphore(calls.concurrency)
     with calls.bar() as told:
 
-        async def of(part: Part[Any]) -> Any:
+        async def answer(part: Part[Any]) -> Any:
             async with room:
-                try:
-                    answer = await send(part.call())
-                except AppError as error:
-                    raise part.named(error) from error
+                with run.of(part):
+                    answered = await send(part.call())
             told(part.count)
-            return answer
+            return answered
 
-        tasks = [asyncio.ensure_future(of(part)) for part in calls.parts]
+        tasks = [asyncio.ensure_future(answer(part)) for part in calls.parts]
         try:
             answers = await asyncio.gather(*tasks)
         except BaseException:

@@ -128,8 +128,12 @@ def _check_predictions(found: Sequences, plan: Plan) -> None:
 
 
 def _query(asked: dict[str, Any], model: Model, limits: Limits) -> Query:
-    stated = body.validate(asked, PredictRequest, query.expected(model).within(limits))
-    return query.to_query(stated, model, limits)
+    try:
+        stated = body.validate(asked, PredictRequest, query.expected(model).within(limits))
+        return query.to_query(stated, model, limits)
+    except InvalidInput as error:  # its places are those of another body than the request's
+        told = error.places[0].message if error.places else error.detail
+        raise InvalidInput(f"what comes before an origin cannot be asked: {told}") from None
 
 
 def _values(prediction: Prediction) -> list[np.ndarray]:
