@@ -175,10 +175,10 @@ def split(frame: pd.DataFrame, name: str) -> Iterator[tuple[Any, pd.DataFrame, n
     by = frame.index.get_level_values(name) if name in frame.index.names else frame[name]
     if (missing := np.flatnonzero(np.asarray(by.isna()))).size:
         raise InvalidInput(f"inputs: row {missing[0]} has no id in '{name}'")
-    places = frame.groupby(by.to_numpy(), sort=False).indices
-    for each in dict.fromkeys(by):
+    places, rest = frame.groupby(by.to_numpy(), sort=False).indices, without(frame, [name])
+    for each in by.unique():
         rows = places[each]
-        part = frame.iloc[rows]
+        part = rest.iloc[rows]
         yield each, part.droplevel(name) if part.index.nlevels > 1 else part, rows
 
 
