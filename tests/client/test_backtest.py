@@ -5,6 +5,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from gatescope.client import Backtest
+from gatescope.client.reading import tables_of
 from gatescope.errors import InvalidInput
 
 PLAN = {"horizon": 4, "season": 12, "stride": 3, "window": 20}
@@ -104,3 +106,21 @@ def test_one_series_that_is_wrong_is_named(client, zones):
     own = {zone: frame.set_index("time").drop(columns="zone") for zone, frame in zones.groupby("zone", sort=False)}
     with pytest.raises(InvalidInput, match=r"body\.timestamps\.east"):
         client.backtest("demand", own | {"east": own["east"].iloc[::-1]}, **PLAN)
+
+
+def test_quantiles_have_columns_of_their_own():
+    tables, _ = tables_of(pd.DataFrame({"x": [1.0, 2.0]}), {})
+    row = {
+        "id": None,
+        "origin": 1,
+        "step": 0,
+        "time": None,
+        "predicted": None,
+        "quantiles": [1.0, 3.0],
+        "observed": 2.0,
+    }
+    said = {"model": {"name": "m", "version": "1"}, "target": "y", "origins": 1, "pairs": 1, "by_step": [None]}
+    said |= {"measures": {}, "predictions": [row], "quantiles": [0.1, 0.9], "point": None}
+    frame = Backtest.of(said, tables).to_frame()
+    told = {"origin": 1, "step": 0, "predicted": np.nan, "observed": 2.0, "predicted_0.1": 1.0, "predicted_0.9": 3.0}
+    pd.testing.assert_frame_equal(frame, pd.DataFrame(told, index=[1]))

@@ -226,6 +226,8 @@ def test_what_names_columns_needs_a_table(client, week):
         client.predict("demand", week.to_numpy(), id="basin")
     with pytest.raises(InvalidInput, match="id: there is no column 'basin'; there are demand_mw"):
         client.predict("demand", week, id="basin")
+    with pytest.raises(InvalidInput, match="to name columns, but sequences are arrays"):
+        client.predict("demand", {"a": week.to_numpy()}, timestamps="time")
     with pytest.raises(ValueError, match="give a data frame"):
         client.predict("demand", week.to_numpy()).to_frame()
 

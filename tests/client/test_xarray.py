@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from gatescope.client.reading import tables_of
 from gatescope.errors import InvalidInput
 
 
@@ -79,3 +80,25 @@ def test_frames_become_a_dataset_in_utc(client, grid):
     frame = grid.sel(basin="a").to_pandas().tz_localize("America/Denver")
     found = client.predict("river", frame).to_xarray()
     assert found["time"].values[0] == np.datetime64("2001-10-01T06:00")
+
+
+def test_beside_the_inputs_arrays_are_matched_by_name_too(client, grid, expected):
+    turned = {name: grid.sel(basin=name) for name in ("b", "a")}
+    found = client.predict("river", turned)
+    np.testing.assert_allclose(found.frames["a"]["discharge_mm"], expected[0], rtol=1e-5)
+    with client.session("river") as stream:
+        step = stream.step(grid.sel(basin="a"))
+    np.testing.assert_allclose(step.values[0, :, 0], expected[0], rtol=1e-5)
+    with pytest.raises(InvalidInput, match="has the dimension 'basin' beside"):
+        client.predict("river", {"a": grid.to_dataset(dim="feature")})
+
+
+def test_further_steps_and_static_inputs_may_be_of_xarray():
+    times = pd.date_range("2001-01-01", periods=5)
+    given = xr.Dataset({"x": (("site", "time"), np.arange(10.0).reshape(2, 5))}, {"time": times, "site": ["a", "b"]})
+    static = xr.Dataset({"area": ("site", [2.0, 1.0])}, {"site": ["b", "a"]})
+    known, future = given.isel(time=slice(3)), given.isel(time=slice(3, None), site=[1, 0])
+    tables, rest = tables_of(known, {"horizon": 2, "future_inputs": future, "static_inputs": static})
+    np.testing.assert_array_equal(tables.fields()["future_inputs"], [[[3.0], [4.0]], [[8.0], [9.0]]])
+    np.testing.assert_array_equal(rest["static_inputs"], [[1.0], [2.0]])
+    assert tables.series[1].axis.index.equals(times)

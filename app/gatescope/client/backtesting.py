@@ -44,8 +44,17 @@ class Backtest:
     predictions: Sequence[Mapping[str, Any]] = field(repr=False)
     """Each prediction, as `docs/api.md` describes it."""
 
+    point: str | None = None
+    """What of a prediction is `predicted`: the `prediction`, or the `median` of quantiles; None where there is none."""
+
+    quantiles: Sequence[float] | None = None
+    """Those of a quantile task."""
+
     verified: bool = True
+    """False of a model whose predictions were never compared with those of the training code."""
+
     notes: Sequence[Mapping[str, Any]] = ()
+    """What was assumed: `code`, `message` and, where there is one, `loc`."""
 
     tables: Tables | None = field(default=None, repr=False)
     """What was asked, where it were tables."""
@@ -54,10 +63,9 @@ class Backtest:
     def of(cls, said: Mapping[str, Any], tables: Tables | None) -> Self:
         """What the fields of a reply say."""
         told = ("target", "origins", "pairs", "measures", "by_step", "predictions")
-        about = said["model"]
-        more = {name: said[name] for name in told}
-        notes, verified = said.get("notes", ()), about.get("verified", True)
-        return cls(about["name"], about["version"], **more, notes=notes, verified=verified, tables=tables)
+        about, more = said["model"], {name: said[name] for name in told}
+        more |= {name: said[name] for name in ("point", "quantiles", "notes") if name in said}
+        return cls(about["name"], about["version"], **more, verified=about.get("verified", True), tables=tables)
 
     @property
     def scores(self) -> Any:
@@ -82,12 +90,12 @@ class Backtest:
         """
         tables = self._asked()
         if tables.keys is None:
-            return {None: _frame(tables, 0, self.predictions)}
+            return {None: self._frame(tables, 0, self.predictions)}
         rows: dict[str, list[Mapping[str, Any]]] = {name: [] for name in tables.ids or ()}
         for each in self.predictions:
             rows[each["id"]].append(each)
         named = zip(tables.keys, rows.values(), strict=True)
-        return {key: _frame(tables, row, own) for row, (key, own) in enumerate(named) if own}
+        return {key: self._frame(tables, row, own) for row, (key, own) in enumerate(named) if own}
 
     def to_frame(self) -> Any:
         """All predictions as one frame, with the ids of several sequences.
@@ -97,6 +105,16 @@ class Backtest:
         """
         tables, frames = self._asked(), self.frames
         return frames[None] if None in frames else tables.joined(frames)
+
+    def _frame(self, tables: Tables, row: int, predictions: Sequence[Mapping[str, Any]]) -> Any:
+        """The predictions of one sequence, each row called as the step that was predicted."""
+        names = [name for name in predictions[0] if name not in {"id", "time", "quantiles"}]
+        columns = {name: _column([each[name] for each in predictions]) for name in names}
+        for place, quantile in enumerate(self.quantiles or ()):
+            columns[f"predicted_{quantile:g}"] = [each["quantiles"][place] for each in predictions]
+        places = np.array([each["origin"] + each["step"] for each in predictions], dtype=int)
+        axis = tables.series[row].axis
+        return tables.kind.made(None if axis is None else axis.at(places), axis, columns)
 
     def _asked(self) -> Tables:
         if self.tables is None or self.tables.kind is None:
@@ -127,16 +145,6 @@ def backtest(model: str, inputs: Array, **asked: Unpack[Planned]) -> Calls[Backt
 
     call: Call[Backtest] = Call("POST", of_model(model, asked.get("version"), "backtest"), read, body, parameters=plan)
     return Calls([Part(lambda: call, None if tables is None else tables.ids, 1)], lambda answers: answers[0])
-
-
-def _frame(tables: Tables, row: int, predictions: Sequence[Mapping[str, Any]]) -> Any:
-    places = np.array([each["origin"] + each["step"] for each in predictions], dtype=int)
-    names = [name for name in predictions[0] if name not in {"id", "time"}]
-    columns = {name: _column([each[name] for each in predictions]) for name in names}
-    axis = tables.series[row].axis
-    if axis is None:
-        return tables.kind.made(None, None, columns)
-    return tables.kind.made(axis.at(places), axis, columns)
 
 
 def _column(values: Sequence[Any]) -> Any:

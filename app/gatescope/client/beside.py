@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.client.frames import array_of, is_frame, kind_of
-from gatescope.client.tables import Named, Part, Series, Tables, refused, refused_of
+from gatescope.client.tables import Given, Named, Series, Tables, refused, refused_of
 from gatescope.errors import InvalidInput
 
 _NOT_REGULAR = (
@@ -33,14 +33,14 @@ def with_future(tables: Tables, named: Named, rest: Mapping[str, Any]) -> tuple[
         if horizon and made.axis is not None and made.axis is each.axis:
             longer = made.axis.carried_on(horizon)
             if longer is None:
-                part = Part(None if tables.keys is None else tables.keys[index], None)
+                part = Given(None if tables.keys is None else tables.keys[index], None)
                 raise refused_of(part, "inputs", _NOT_REGULAR.format(horizon=horizon))
             made = replace(made, axis=longer)
         series.append(made)
     return replace(tables, series=tuple(series), horizon=horizon), others
 
 
-def _parts(future: Any, tables: Tables, named: Named) -> list[Part] | None:
+def _parts(future: Any, tables: Tables, named: Named) -> list[Given] | None:
     """The frame or the array of each sequence; None where it goes as it is."""
     kind = kind_of(future)
     if kind is not None and named.id is not None and named.id in (*kind.columns(future), *kind.levels(future)):
@@ -48,19 +48,19 @@ def _parts(future: Any, tables: Tables, named: Named) -> list[Part] | None:
     elif kind is not None:
         if len(tables.series) > 1:
             raise refused("future_inputs", "one frame is given for several sequences: give one for each")
-        return [Part(None, future)]
+        return [Given(None, future)]
     if isinstance(future, Mapping):
         keys = tables.keys or ()
         if set(future) != set(keys):
             other = next(iter(set(future) ^ set(keys)))
             raise refused("future_inputs", f"'{other}' is a sequence of either this or inputs, not of both")
-        return [Part(key, future[key]) for key in keys]
+        return [Given(key, future[key]) for key in keys]
     if isinstance(future, list | tuple) and len(future) == len(tables.series) and all(map(is_frame, future)):
-        return [Part(None, frame) for frame in future]
+        return [Given(None, frame) for frame in future]
     return None
 
 
-def _followed(series: Series, part: Part, tables: Tables, named: Named) -> Series:
+def _followed(series: Series, part: Given, tables: Tables, named: Named) -> Series:
     kind = kind_of(part.frame)
     if kind is None:
         return replace(series, future=np.asarray(part.frame, dtype=np.float64))
@@ -79,7 +79,7 @@ def _followed(series: Series, part: Part, tables: Tables, named: Named) -> Serie
         raise refused_of(part, "future_inputs", str(error)) from None
 
 
-def _axis(kind: Any, part: Part, named: Named) -> Any:
+def _axis(kind: Any, part: Given, named: Named) -> Any:
     if named.timestamps is not None and named.timestamps not in kind.columns(part.frame):
         return None
     return kind.axis(part.frame, named.timestamps, is_part=False)

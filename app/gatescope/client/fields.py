@@ -11,7 +11,8 @@ from gatescope.errors import InvalidInput
 Array = Any
 """Numbers: an array of NumPy, a tensor of PyTorch, or lists of numbers, all nested as the field's axes say.
 
-Or a data frame of pandas or polars with a row a time step, whose columns are matched by name; or a list of such.
+Or tables, whose columns are matched by name: a data frame of pandas or polars with a row a time step, a Dataset or a
+DataArray of xarray, a list of such, or a dictionary of such by the names of the sequences.
 """
 
 GivenState = tuple[Array, ...] | Mapping[str, Any] | Array

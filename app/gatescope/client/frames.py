@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.client import pandas_tables, polars_tables
+from gatescope.client.xarray_tables import frames_of
 from gatescope.errors import InvalidInput, Place
 
 _FIELDS = {"inputs": "columns", "future_inputs": "columns", "static_inputs": "static_columns"}
@@ -30,7 +31,7 @@ def with_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     made = dict(fields)
     for field, names in _FIELDS.items():
-        value = fields.get(field)
+        value, _ = (fields.get(field), None) if field == "static_inputs" else frames_of(fields.get(field), None, None)
         frames: list[Any] = [value] if is_frame(value) else list(value) if isinstance(value, list | tuple) else []
         if not frames or not all(map(is_frame, frames)):
             continue

@@ -12,7 +12,7 @@ from typing import Any
 from gatescope.client import xarray_tables
 from gatescope.client.beside import with_future, with_static
 from gatescope.client.frames import array_of, is_frame, kind_of
-from gatescope.client.tables import ID, Named, Part, Series, Tables, refused, refused_of
+from gatescope.client.tables import ID, Given, Named, Series, Tables, refused, refused_of
 from gatescope.errors import InvalidInput
 
 
@@ -27,60 +27,61 @@ def tables_of(inputs: Any, given: Mapping[str, Any]) -> tuple[Tables | None, dic
     Raises:
         InvalidInput: a table is not what they say; the sequence is named.
     """
-    rest = {name: value for name, value in given.items() if name != ID}
+    rest = {each: value for each, value in given.items() if each != ID}
     name, timestamps, observed = given.get(ID), given.get("timestamps"), given.get("observed")
     stamped = timestamps if isinstance(timestamps, str) else None
-    if xarray_tables.is_array(inputs):
-        inputs, name = xarray_tables.frame_of(inputs, name, stamped)
-    parts = _parts(inputs, name)
+    inputs, own = xarray_tables.frames_of(inputs, name, stamped)
+    parts = _parts(inputs, own)
     if parts is None:
         if name is not None:
             raise refused(ID, f"'{name}' is to name a column, but inputs is no data frame")
         return None, rest
-    is_by_name = isinstance(observed, Sequence) and not isinstance(observed, str)
-    named = Named(name, stamped, tuple(observed or ()) if is_by_name else ())
-    rest = {each: value for each, value in rest.items() if not (each == "timestamps" and stamped is not None)}
-    rest = {each: value for each, value in rest.items() if not (each == "observed" and is_by_name)}
-    made = _made(parts, named, rest, None if timestamps is None or stamped is not None else timestamps)
-    if name is not None:
-        made = replace(made, name=name, whole=inputs if is_frame(inputs) else None)
+    names = tuple(observed) if isinstance(observed, Sequence) and not isinstance(observed, str) else ()
+    rest |= {"timestamps": None if stamped is not None else timestamps, "observed": None if names else observed}
+    rest["future_inputs"], _ = xarray_tables.frames_of(given.get("future_inputs"), own, stamped)
+    rest["static_inputs"] = xarray_tables.rows_of(given.get("static_inputs"))
+    named = Named(own, stamped, names)
+    made = _made(parts, named, rest)
     for each in ("sequence_lengths", "layout", *(["ids"] if made.keys is not None else [])):
         if rest.get(each) is not None:
             raise refused(each, "tables say that themselves: leave it out")
     if rest.get("ids") is not None and len(rest["ids"]) == len(parts):
         made = replace(made, keys=tuple(rest.pop("ids")))
-    made = replace(made, is_lone=is_frame(inputs) and name is None)
-    made, rest = with_future(made, named, rest)
+    if own is not None:
+        made = replace(made, name=own, whole=inputs)
+    made, rest = with_future(replace(made, is_lone=is_frame(inputs) and own is None), named, rest)
     return made, with_static(made, rest)
 
 
-def _parts(inputs: Any, name: str | None) -> list[Part] | None:
+def _parts(inputs: Any, name: str | None) -> list[Given] | None:
     """Each sequence; None where these are no tables."""
     if isinstance(inputs, Mapping):
         if name is not None:
             raise refused(ID, "the keys of the dictionary tell sequences apart: leave it out")
         if not inputs:
             raise refused("inputs", "the dictionary has no sequences")
-        return [Part(key, value) for key, value in inputs.items()]
+        return [Given(key, value) for key, value in inputs.items()]
     kind = kind_of(inputs)
     if kind is not None and name is not None:
         if name not in (*kind.columns(inputs), *kind.levels(inputs)):
             raise refused(ID, f"there is no column '{name}'; there are {', '.join(kind.columns(inputs))}")
-        return [Part(*each) for each in kind.split(inputs, name)]
+        return [Given(*each) for each in kind.split(inputs, name)]
     if kind is not None:
-        return [Part(None, inputs)]
+        return [Given(None, inputs)]
     if isinstance(inputs, list | tuple) and inputs and all(kind_of(each) is not None for each in inputs):
-        return [Part(None, each) for each in inputs]
+        return [Given(None, each) for each in inputs]
     return None
 
 
-def _made(parts: Sequence[Part], named: Named, rest: Mapping[str, Any], stamps: Any) -> Tables:
+def _made(parts: Sequence[Given], named: Named, rest: Mapping[str, Any]) -> Tables:
     kinds = {kind_of(part.frame) for part in parts}
     if len(kinds) > 1:
         raise refused("inputs", "sequences are frames of several kinds: give all of one kind")
     (kind,) = kinds
     keys = None if parts[0].key is None else tuple(part.key for part in parts)
     if kind is None:
+        if named.timestamps is not None or named.observed:
+            raise refused("inputs", "'timestamps' and 'observed' are to name columns, but sequences are arrays")
         return Tables(None, tuple(Series(part.frame) for part in parts), keys, None)
     columns: list[str] | None = None if rest.get("columns") is None else [str(each) for each in rest["columns"]]
     series = []
@@ -93,13 +94,13 @@ def _made(parts: Sequence[Part], named: Named, rest: Mapping[str, Any], stamps: 
             )
         features = kind.without(frame, named.apart)
         columns = columns or kind.columns(features)
-        series.append(_series(kind, part, named, features, columns, has_stamps=stamps is not None))
+        series.append(_series(kind, part, named, features, columns, has_stamps=rest.get("timestamps") is not None))
     if len({each.stamps is None for each in series}) > 1:
         raise refused("inputs", "some of the tables have times, and some have none")
     return Tables(kind, tuple(series), keys, tuple(columns or ()))
 
 
-def _series(kind: Any, part: Part, named: Named, features: Any, columns: Sequence[str], *, has_stamps: bool) -> Series:
+def _series(kind: Any, part: Given, named: Named, features: Any, columns: Sequence[str], *, has_stamps: bool) -> Series:
     frame = part.frame
     if not len(frame):
         raise refused_of(part, "inputs", "it has no rows: a table has a row for each time step")

@@ -13,7 +13,7 @@ from gatescope.errors import InvalidInput, Place
 ID = "id"
 
 
-class Part(NamedTuple):
+class Given(NamedTuple):
     """One sequence as it was given."""
 
     key: Any
@@ -144,7 +144,7 @@ def _with_null(values: np.ndarray) -> list[float | None]:
     return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124 - NaN
 
 
-def refused_of(part: Part, field_name: str, message: str) -> InvalidInput:
+def refused_of(part: Given, field_name: str, message: str) -> InvalidInput:
     """What is wrong with one sequence, by its name."""
     return InvalidInput.at(Place((field_name,) if part.key is None else (field_name, str(part.key)), message))
 

@@ -23,17 +23,44 @@ def is_array(value: Any) -> bool:
     return isinstance(value, module.Dataset) or (isinstance(value, module.DataArray) and len(value.coords) > 0)
 
 
-def frame_of(given: Any, name: str | None, timestamps: str | None) -> tuple[pd.DataFrame, str | None]:
-    """The frame, a row a time step, and the name of the level of its index that tells sequences apart.
+def frames_of(given: Any, name: str | None, timestamps: str | None) -> tuple[Any, str | None]:
+    """The same with frames in place of what is of xarray, and what tells the sequences of a frame apart.
 
     Args:
-        given: a Dataset whose variables are features, or a DataArray with one dimension of named features.
+        given: a Dataset whose variables are features, a DataArray with one dimension of named features, a list or a
+            dictionary of such, each of one sequence, or something else.
         name: of the dimension that tells sequences apart; may be left out where it is the only one left.
         timestamps: the dimension of time; `time` when not given.
 
     Raises:
         InvalidInput: a dimension is missing, or not known; a variable has no time.
     """
+    if is_array(given):
+        return _frame(given, name, timestamps)
+    if isinstance(given, Mapping):
+        return {key: _lone(each, timestamps) for key, each in given.items()}, name
+    if isinstance(given, list | tuple) and any(map(is_array, given)):
+        return [_lone(each, timestamps) for each in given], name
+    return given, name
+
+
+def rows_of(given: Any) -> Any:
+    """The same as a frame with a row for each label of the first dimension, where it is of xarray."""
+    if not is_array(given):
+        return given
+    return given.to_dataframe() if hasattr(given, "data_vars") else given.to_pandas()
+
+
+def _lone(given: Any, timestamps: str | None) -> Any:
+    if not is_array(given):
+        return given
+    frame, name = _frame(given, None, timestamps)
+    if name is not None:
+        raise _refused(f"one of several sequences has the dimension '{name}' beside that of time")
+    return frame
+
+
+def _frame(given: Any, name: str | None, timestamps: str | None) -> tuple[pd.DataFrame, str | None]:
     time = timestamps or TIME
     if time not in given.dims:
         raise _refused(f"there is no dimension '{time}', but {_listed(given.dims)}: name it (timestamps=)")
