@@ -83,6 +83,24 @@ def test_a_forecast_carries_the_index_on(client, week):
         np.testing.assert_array_equal(frame["demand_mw"], expected)
 
 
+@pytest.mark.parametrize("kind", ["frames", "arrays"])
+def test_a_forecast_of_several_series_is_that_of_each(client, week, kind):
+    known, future = week.iloc[:50], week.iloc[50:].assign(demand_mw=np.nan)
+    series, further = {"a": known, "b": known.iloc[9:]}, {"b": future, "a": future[future.columns[::-1]]}
+    if kind == "arrays":
+        further = {name: frame[week.columns].to_numpy() for name, frame in further.items()}
+    found = client.predict("demand", series, horizon=10, future_inputs=further)
+    plain = [frame.to_numpy() for frame in series.values()]
+    alike = client.predict("demand", plain, horizon=10, future_inputs=[future.to_numpy()] * 2).values[..., 0]
+    for row, frame in enumerate(found.frames.values()):
+        np.testing.assert_array_equal(frame["demand_mw"], alike[row])
+        assert frame.index.equals(OVER_SPRING[50:])
+    with pytest.raises(InvalidInput, match="future_inputs: sequences have 9 to 10 further steps"):
+        client.predict("demand", series, horizon=10, future_inputs=further | {"a": further["a"][:9]})
+    with pytest.raises(InvalidInput, match="future_inputs: 'c' is a sequence of either this or inputs"):
+        client.predict("demand", series, horizon=10, future_inputs=further | {"c": further["a"]})
+
+
 def test_an_irregular_index_is_carried_on_by_given_times_only(client, network, week):
     known, future = week.drop(OVER_SPRING[30]).iloc[:49], week.iloc[50:].assign(demand_mw=np.nan)
     with pytest.raises(InvalidInput, match=r"^inputs.east: its steps are not equally far apart.*asfreq"):

@@ -37,6 +37,11 @@ def with_future(tables: Tables, named: Named, rest: Mapping[str, Any]) -> tuple[
                 raise refused_of(part, "inputs", _NOT_REGULAR.format(horizon=horizon))
             made = replace(made, axis=longer)
         series.append(made)
+    lengths = {len(each.future) for each in series if each.future is not None}
+    if len(lengths) > 1:
+        raise refused(
+            "future_inputs", f"sequences have {min(lengths)} to {max(lengths)} further steps: give each as many"
+        )
     return replace(tables, series=tuple(series), horizon=horizon), others
 
 
