@@ -141,6 +141,7 @@ ROUTES: tuple[Route, ...] = (
             "/v1/models/{name}/backtest",
             backtests.backtest,
             "predict",
+            reads=PredictRequest,
             writes=BacktestReply,
             computes=True,
         )
@@ -310,9 +311,8 @@ def _request(route: Route) -> dict[str, Any] | None:
     if route.endpoint is admin.upload:
         file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
         return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
-    if route.endpoint in {tables.preview_table, backtests.backtest}:
-        of_query = parameters.of_backtest if route.endpoint is backtests.backtest else parameters.of_table
-        return {"requestBody": {"required": True, "content": _tables()}, "parameters": of_query()}
+    if route.endpoint is tables.preview_table:
+        return {"requestBody": {"required": True, "content": _tables()}, "parameters": parameters.of_table()}
     if route.endpoint is traces.get_trace_values:
         return {"parameters": parameters.of_values()}
     if route.reads is None:
@@ -320,8 +320,9 @@ def _request(route: Route) -> dict[str, Any] | None:
     may_hold_arrays = issubclass(route.reads, PredictRequest)
     media_types = [reader.media_type for reader in codecs.BODY_READERS] if may_hold_arrays else [JSON]
     content = _content(media_types, route.reads)
-    if route.endpoint in {predict.predict, predict.trace}:
-        return {"requestBody": {"required": True, "content": content | _tables()}, "parameters": parameters.of_table()}
+    if route.endpoint in {predict.predict, predict.trace, backtests.backtest}:
+        of_query = parameters.of_backtest if route.endpoint is backtests.backtest else parameters.of_table
+        return {"requestBody": {"required": True, "content": content | _tables()}, "parameters": of_query()}
     return {"requestBody": {"required": True, "content": content}}
 
 
