@@ -139,6 +139,7 @@ _TRACE = Record(
         "selection": AsAsked("trace"),
         "sequence_lengths": AsAsked("sequence_lengths"),
         "output": _STEPS,
+        "inputs": _STEPS,
         "initial_state": States("first"),
         "final_state": States("last"),
         "row_residuals": Rows(combine=torch.maximum),
