@@ -71,9 +71,9 @@ class Statistic(ABC):
         """What was found in all of them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Analysis:
-    """One file of `gatescope/analysis/`.
+    """One file of `gatescope/analysis/`; it is equal to itself alone.
 
     Either `run` computes it of a whole subject, or `statistic` chunk by chunk.
     """

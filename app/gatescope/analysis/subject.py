@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gatescope import padding
-from gatescope.errors import InvalidInput, Place
+from gatescope.errors import DeadlineExceeded, InvalidInput, Place
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -21,19 +21,23 @@ from gatescope.tracing import Trace, trace
 class Head(Protocol):
     """What makes a prediction of a recurrent module's output; it can be differentiated."""
 
-    names: Sequence[str]
-    """What its values are called."""
+    @property
+    def names(self) -> Sequence[str]:
+        """What its values are called."""
 
-    def __call__(self, output: Tensor, lengths: Tensor) -> Tensor:
+    def __call__(self, output: Tensor) -> Tensor:
         """The prediction in the units of the model's replies; scores, of labels or tokens.
 
         Args:
-            output: (batch, time, directions · unit) of the recurrent module; anything in the padding.
-            lengths: (batch,).
+            output: (batch · n, time, directions · unit) of the recurrent module: n variants of the batch, one after
+                another; anything in the padding.
 
         Returns:
-            (batch, time, value), or (batch, value) where there is one prediction per sequence.
+            (batch · n, time, value), or (batch · n, value) where there is one prediction per sequence.
         """
+
+    def only(self, row: int) -> Head:
+        """The same for one sequence of the batch, without padding."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Subject:
         input_names: of the features that the module reads; empty where they have none.
         tokens: what each sequence says, for models that read tokens; None for others.
         known: a trace of all layers, directions, units and steps of these sequences, where there is one already.
+        is_cancelled: whether nobody waits for the result any more.
     """
 
     module: nn.RNNBase
@@ -112,6 +117,7 @@ class Subject:
     input_names: Sequence[str] = ()
     tokens: Sequence[Sequence[str]] | None = None
     known: Trace | None = None
+    is_cancelled: Callable[[], bool] | None = None
 
     @classmethod
     def of(cls, traced: Trace, head: Head | None = None) -> Subject:
@@ -144,6 +150,11 @@ class Subject:
         """Of each sequence."""
         lengths: list[int] = self.sequence_lengths.tolist()
         return lengths
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `DeadlineExceeded` if nobody waits any more; what takes long asks now and then."""
+        if self.is_cancelled is not None and self.is_cancelled():
+            raise DeadlineExceeded("nobody waits for this result any more")
 
     def signals(self, *names: str) -> dict[str, Tensor]:
         """These signals of the scope, each (batch, layer, direction, time, unit), NaN in the padding.
@@ -187,19 +198,10 @@ class Subject:
             inputs=self.inputs[row : row + 1, : self.lengths[row]],
             sequence_lengths=self.sequence_lengths[row : row + 1],
             initial_state=State(*(state[:, row : row + 1] for state in self.initial_state)),
+            head=None if self.head is None else self.head.only(row),
             tokens=None if self.tokens is None else [self.tokens[row]],
             known=None,
         )
-
-    def predict(self, output: Tensor) -> Tensor:
-        """The prediction from the module's output (batch, time, directions · unit), as `Head` gives it.
-
-        Raises:
-            InvalidInput: the head is not known.
-        """
-        if self.head is None:
-            raise InvalidInput("this analysis needs the model's head, and that is not known")
-        return self.head(output, self.sequence_lengths)
 
 
 def _selected(values: Tensor, scope: Scope) -> Tensor:
