@@ -46,6 +46,16 @@ class OneStep(OneSequence):
     """The time step that is looked back from; a negative one counts from the end."""
 
 
+class OnePlace(OneStep):
+    """Of analyses that look at one layer and direction."""
+
+    layer: int = Field(default=0, ge=0)
+    """Which layer is looked at, counted from 0."""
+
+    direction: Literal["forward", "reverse"] = "forward"
+    """Which of its directions."""
+
+
 class Statistic(ABC):
     """A statistic over all steps of all sequences, computed chunk by chunk in bounded memory.
 

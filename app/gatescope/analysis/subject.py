@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gatescope import padding
 from gatescope.errors import DeadlineExceeded, InvalidInput, Place
+from gatescope.forward import differentiable
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -172,6 +173,43 @@ class Subject:
         is_ragged = min(self.lengths) < time
         valid = padding.is_valid(self.sequence_lengths, time) if is_ragged else None
         yield Chunk(range(len(self.lengths)), 0, signals, valid)
+
+    def at(self, layer: int, direction: str) -> Subject:
+        """The same of one layer and direction.
+
+        Raises:
+            InvalidInput: the module has no such layer or direction.
+        """
+        spec = self.spec
+        if not 0 <= layer < spec.num_layers:
+            raise InvalidInput.at(Place(("layer",), f"there is no layer {layer}; there are 0 to {spec.num_layers - 1}"))
+        if direction not in spec.directions:
+            raise InvalidInput.at(Place(("direction",), f"there is no {direction!r}; there is 'forward' alone"))
+        return replace(self, selection=replace(self.selection, layers=(layer,), directions=(direction,)))
+
+    def step(self, time_step: int) -> int:
+        """A time step of the only sequence, counted from its start.
+
+        Raises:
+            InvalidInput: the sequence has no such step.
+        """
+        (steps,) = self.lengths
+        if not -steps <= time_step < steps:
+            known = f"the sequence has 0 to {steps - 1}, or -{steps} to -1 counted from its end"
+            raise InvalidInput.at(Place(("time_step",), f"there is no step {time_step}; {known}"))
+        return time_step % steps
+
+    def run(self, inputs: Tensor) -> Tensor:
+        """The module's output for other inputs of the only sequence, which can be differentiated.
+
+        Args:
+            inputs: (n, time, feature).
+
+        Returns:
+            (n, time, directions · unit).
+        """
+        state = State(*(value.to(inputs).expand(-1, len(inputs), -1).contiguous() for value in self.initial_state))
+        return differentiable(self.module, inputs, state)
 
     def trace(self, selection: Selection) -> Trace:
         """A trace of these sequences."""

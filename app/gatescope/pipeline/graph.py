@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gatescope.decompose import Explanation, Point, explain
 from gatescope.errors import ManifestError, WeightsError
-from gatescope.forward import forward
+from gatescope.forward import differentiable, forward
 from gatescope.pipeline.layers import LayerConfig
 from gatescope.pipeline.layers.layer import Layer, Shape, Steps, Weights
 from gatescope.pipeline.layers.recurrent import Recurrent
@@ -189,6 +189,10 @@ def _recurrent(
     layer: Recurrent, inputs: Tensor, state: State, steps: Steps, look: Look | None, *, with_states: bool
 ) -> tuple[Tensor, State | None, Trace | None]:
     """The output, the final state where it is wanted, and the trace where that is wanted."""
+    if inputs.requires_grad:
+        if steps.ragged or look is not None or with_states:
+            raise TypeError("gradients are of the output alone, of sequences of one length")
+        return differentiable(layer.module, inputs, state), None, None
     if look is not None and look.trace is not None:
         traced = trace(layer.module, inputs, steps.lengths, state, look.trace).with_residual()
         return traced.output, traced.final_state, traced
