@@ -199,6 +199,10 @@ class Subject:
             raise InvalidInput.at(Place(("time_step",), f"there is no step {time_step}; {known}"))
         return time_step % steps
 
+    def with_run(self, inputs: Tensor, initial_state: State) -> Subject:
+        """The same sequences with other inputs, or from another state."""
+        return replace(self, inputs=inputs, initial_state=initial_state, known=None)
+
     def run(self, inputs: Tensor) -> Tensor:
         """The module's output for other inputs of the only sequence, which can be differentiated.
 
