@@ -9,6 +9,7 @@ c_T is f_{t+1}·…·f_T. The baseline is an untrained Elman network of the same
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -123,7 +124,7 @@ def _vectors(units: int) -> Tensor:
     if units <= EXACT_UNITS:
         return torch.eye(units, dtype=torch.float64)
     drawn = torch.randint(0, 2, (EXACT_UNITS, units), generator=torch.Generator().manual_seed(_SEED))
-    return torch.where(drawn == 0, -1.0, 1.0).double() / EXACT_UNITS**0.5
+    return torch.where(drawn == 0, -1.0, 1.0).double() / math.sqrt(EXACT_UNITS)
 
 
 def _norm(gradient: Tensor, vectors: Tensor) -> Tensor:
