@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from threadpoolctl import ThreadpoolController
+
 from gatescope.server.serving.workers import run_here
 
 Arguments = ParamSpec("Arguments")
@@ -40,6 +42,11 @@ class Background:
 
 
 def _step_back() -> None:
-    """On Linux each thread has a priority of its own; elsewhere the process has one, which must stay."""
+    """Leave the other cores to others, and the own one as far as they need it.
+
+    NumPy's threads are those of the whole process; nothing else of the service computes with them. On Linux each thread
+    has a priority of its own; elsewhere the process has one, which must stay.
+    """
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
