@@ -239,6 +239,23 @@ def service() -> Callable[..., contextlib.AbstractContextManager[tuple[httpx.Cli
 
 
 @pytest.fixture(scope="session")
+def quiet() -> None:
+    """Servers in this process log warnings alone."""
+    from gatescope.server import logs  # noqa: PLC0415 - most tests need no server
+
+    logs.configure("console")
+    logs.quiet()
+
+
+@pytest.fixture(scope="session")
+def serve_models(quiet: None) -> Callable[..., contextlib.AbstractContextManager[httpx.Client]]:
+    """`with serve_models(folder, watch=True) as client:` — a server in this process, with models of its own."""
+    from tests.serving import serving  # noqa: PLC0415 - most tests need no server
+
+    return serving
+
+
+@pytest.fixture(scope="session")
 def shipped() -> Iterator[httpx.Client]:
     """A client of `gatescope serve` over the shipped models."""
     with _service() as (client, _):

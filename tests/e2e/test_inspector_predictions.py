@@ -207,11 +207,11 @@ def _write_sample(version: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(service, tmp_path_factory):
+def served(serve_models, tmp_path_factory):
     """A client of a server over the models below."""
     models = tmp_path_factory.mktemp("models")
     write_models(models)
-    with service(GATESCOPE_MODELS_DIR=str(models)) as (client, _):
+    with serve_models(models) as client:
         yield client
 
 
