@@ -1,6 +1,7 @@
 """Fixtures of every test: small models with seeded random weights, in memory and on disk."""
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -95,6 +96,12 @@ class ModelFolder:
     def weights(self, version: str = "1") -> Path:
         """The file with a version's weights."""
         return self.path / version / "model.safetensors"
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay until the end: whoever looks for garbage need not look through them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

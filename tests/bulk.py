@@ -1,0 +1,24 @@
+"""Cases by the hundred: `make test` has some of each, `make test-random` all.
+
+A test that has more cases than `make test` runs bears the mark `random`.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+IS_ALL = "TEST_RANDOM" in os.environ
+
+
+def number(few: int, every: int) -> int:
+    """How many to draw."""
+    return every if IS_ALL else few
+
+
+def some(cases: Iterable[T], each: int) -> list[T]:
+    """The first case and each so-many-th behind it.
+
+    Of a product of axes, take a number that divides no axis's length: then all values of all axes occur.
+    """
+    return list(cases)[:: 1 if IS_ALL else each]
