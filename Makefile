@@ -34,10 +34,9 @@ test: install
 test-package: install
 	$(BIN)/pytest -m packaging
 
-# two hundred random modules, imported with a sample and without, and as graphs; `make test` has twenty of them
+# all cases of the tests that have them by the hundred: random modules, changed bytes; `make test` runs some of each
 test-random: install
-	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py \
-		tests/pipeline/onnx/test_random_networks.py tests/pipeline/export
+	TEST_RANDOM=1 $(BIN)/pytest --numprocesses 2 -m random
 
 # imports of Keras files beside Keras itself, on its torch backend, which is installed for this alone
 test-keras: install
