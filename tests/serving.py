@@ -15,6 +15,9 @@ from gatescope.server.settings import Settings
 USUAL = {"watch": False, "allowed_hosts": ("a", "test")}
 """Settings of most tests; they ask by these names."""
 
+NO_TLS = {"verify": False}
+"""A client that reads the certificates of the world takes as long to make as a request or ten."""
+
 
 @contextlib.contextmanager
 def serving(models_dir, **settings):
@@ -28,7 +31,7 @@ def serving(models_dir, **settings):
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, **NO_TLS) as client:
             _until_ready(client)
             client.app, client.server, client.thread = app, server, thread
             yield client

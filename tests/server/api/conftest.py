@@ -19,7 +19,7 @@ from gatescope.server.api import server
 from gatescope.server.main import create_app
 from gatescope.server.settings import Settings
 from tests.server.api.helpers import PREDICT, numbered
-from tests.serving import USUAL, serving
+from tests.serving import NO_TLS, USUAL, serving
 
 FEATURES = 'kind = "features"\nfeatures = [{}]'
 
@@ -331,7 +331,7 @@ def running(models_dir):
         thread = threading.Thread(target=service.run, args=[sockets])
         thread.start()
         assert greeted.wait(20)
-        with httpx.Client(base_url=server.url_of(sockets[0]), timeout=30) as client:
+        with httpx.Client(base_url=server.url_of(sockets[0]), timeout=30, **NO_TLS) as client:
             client.app, client.server, client.thread = app, service, thread
             yield client
         service.should_exit = True
