@@ -19,6 +19,7 @@ def number(few: int, every: int) -> int:
 def some(cases: Iterable[T], each: int) -> list[T]:
     """The first case and each so-many-th behind it.
 
-    Of a product of axes, take a number that divides no axis's length: then all values of all axes occur.
+    Of a product of axes, take a number that has no divisor in common with an axis's length: then each value of each
+    axis occurs, if as many cases are left as the longest axis has values.
     """
     return list(cases)[:: 1 if IS_ALL else each]

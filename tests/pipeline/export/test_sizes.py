@@ -99,7 +99,7 @@ def assert_gives_the_same(served, module, sizes):
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [
-        *((name, FREE) for name in some(FREE_STEPS, 2)),
+        *((name, FREE) for name in some(FREE_STEPS, 3)),
         *((name, STATIC) for name in (FREE_STEPS if IS_ALL else STATIC_TOO)),
     ],
 )
@@ -113,7 +113,7 @@ def test_sizes_that_follow_the_inputs_are_freed(load, name, shapes):
 
 
 @pytest.mark.random
-@pytest.mark.parametrize("name", some(FIXED_STEPS, 2))
+@pytest.mark.parametrize("name", some(FIXED_STEPS, 3))
 def test_numbers_that_may_stem_from_the_length_fix_it(load, name):
     function, reason = FIXED_STEPS[name]
     module = widen(Around(function))
