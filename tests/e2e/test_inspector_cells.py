@@ -10,6 +10,8 @@ from tests.cells.equations import run as run_equations
 from tests.server.api import recurrent, variants
 from tests.server.api.recurrent import equations, fed
 
+pytestmark = pytest.mark.inspector
+
 ROWS = np.random.default_rng(12).normal(0, 1, (9, 3)).astype(np.float32).tolist()
 
 

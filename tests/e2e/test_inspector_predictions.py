@@ -17,6 +17,8 @@ from playwright.sync_api import expect
 from safetensors.torch import save_file
 from torch import nn
 
+pytestmark = pytest.mark.inspector
+
 REFUSED = "Failed to load resource"  # how Chromium reports a reply of 4xx
 NOT_VERIFIED = (
     "Not verified: these predictions were never compared with numbers of the training code. Import it with --sample."

@@ -6,6 +6,8 @@ from playwright.sync_api import expect
 from safetensors.torch import save_file
 from torch import nn
 
+pytestmark = pytest.mark.inspector
+
 FED_BACK = "fed back, steps {}: the model read its own predictions"
 WARMUP = "warm-up, steps {}: not to be believed: the model has read too little"
 VIEWS = ("overview", "strip", "prediction")
