@@ -71,7 +71,13 @@ def _direction(
         now: dict[str, Number] = {}
 
         def edited(
-            name: str, value: Number, reader: str = "both", key: str = "", t: int = t, now: dict = now
+            name: str,
+            value: Number,
+            reader: str = "both",
+            key: str = "",
+            t: int = t,
+            now: dict = now,
+            before: dict = before,
         ) -> Number:
             value = value.copy()
             for edit in edits:

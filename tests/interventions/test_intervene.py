@@ -51,7 +51,7 @@ def stated(operation: str, signal: str, baseline: list[ByHand], layer: int, dire
         return {operation: number}, [does] * len(baseline)
     if operation == "mean":
         means = [each.signals[layer, direction][signal][:, UNITS].mean(0) for each in baseline]
-        return {"mean": True}, [lambda v, _, __, m=m: m for m in means]
+        return {"mean": True}, [lambda _, __, ___, m=m: m for m in means]
     if operation == "freeze":
         return {"freeze": True}, [lambda _, __, before: before] * len(baseline)
     values = np.random.default_rng(0).uniform(0, 1, (len(STEPS), len(UNITS)))
@@ -229,6 +229,6 @@ class TestRefusals:
                 raise TimeoutError
 
         net = module(nn.LSTM)
+        edit, inputs = [Intervention("forget_gate", set=0)], torch.zeros(1, 2000, FEATURES).double()
         with pytest.raises(TimeoutError):
-            edit = [Intervention("forget_gate", set=0)]
-            trace_edited(net, torch.zeros(1, 2000, FEATURES).double(), edit, raise_if_cancelled=raise_if_cancelled)
+            trace_edited(net, inputs, edit, raise_if_cancelled=raise_if_cancelled)

@@ -17,7 +17,7 @@ Tensors = tuple[Tensor, ...]
 ColourScale = Literal["sequential", "diverging"]
 
 Edit = Callable[[int, str, Tensor], Tensor]
-"""`edit(step, signal, values)` changes a signal (batch, unit) of a step in place; it returns what the cell goes on with.
+"""`edit(step, signal, values)` changes a signal (batch, unit) of a step in place; it returns what the cell reads on.
 
 That is another tensor for a hidden state only, where the next step reads other values than whoever is above.
 """

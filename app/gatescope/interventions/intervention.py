@@ -140,7 +140,7 @@ def _of_trace(
     if edited.signal not in patch.signals:
         raise ValueError(f"is a trace without {edited.signal}; it has {', '.join(patch.signals) or 'no signals'}")
     selection, values = patch.selection, patch.signals[edited.signal]
-    known = {
+    known: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {
         "layers": ([edited.layer], selection.layers or ()),
         "directions": ([edited.direction], selection.directions or ()),
         "time steps": (steps, selection.time_steps(patch.output.shape[1])),
@@ -151,7 +151,7 @@ def _of_trace(
         at = {each: index for index, each in enumerate(there)}
         if missing := [each for each in asked if each not in at]:
             raise ValueError(f"is a trace whose {axis} lack {', '.join(map(repr, missing[:MAX_PLACES]))}")
-        places.append([at[each] for each in asked])  # type: ignore[index]
+        places.append([at[each] for each in asked])
     if len(values) != 1 and max(rows) >= len(values):
         raise ValueError(f"is a trace of {len(values)} sequences, and there is none for sequence {max(rows)}")
     (layer,), (direction,), at_steps, at_units = places
