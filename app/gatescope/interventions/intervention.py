@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -120,6 +120,45 @@ class Intervention:
                 )
             values = values.view(-1, *values.shape[-2:])
         return values
+
+    @property
+    def is_local(self) -> bool:
+        """Whether what becomes of a step's value follows from that step alone."""
+        return not (self.mean or self.freeze)
+
+    def resolved(self, spec: Spec, batch: int, longest: int) -> Intervention:
+        """The same with everything stated that follows from the module and the batch; it must be checked."""
+        steps = self.steps(longest)
+        return replace(
+            self,
+            units=tuple(self.columns(spec)),
+            sequences=tuple(self.rows(batch)),
+            start=steps.start,
+            stop=steps.stop,
+            patch=None if self.patch is None else self.patched(spec, batch, longest),
+        )
+
+    def part(self, rows: Sequence[int], lengths: Sequence[int], start: int, stop: int) -> Intervention | None:
+        """What is left of a resolved one in a part of a batch: some rows, and the steps from `start` to `stop`.
+
+        Args:
+            rows: of the batch that the part has, in their order.
+            lengths: of all sequences of the batch.
+            start: its first step, which counts as 0 there.
+            stop: the step behind its last.
+        """
+        if self.start is None or self.stop is None or self.sequences is None:
+            raise TypeError("only a resolved intervention has parts")
+        first, last = max(self.start, start), min(self.stop, stop)
+        edited = [(place, row) for place, row in enumerate(self.sequences) if row in rows and lengths[row] > first]
+        if first >= last or not edited:
+            return None
+        patch = self.patch
+        if isinstance(patch, Tensor):
+            places = [place for place, _ in edited] if len(patch) > 1 else [0]
+            patch = patch[places, first - self.start : last - self.start]
+        sequences = tuple(list(rows).index(row) for _, row in edited)
+        return replace(self, sequences=sequences, start=first - start, stop=last - start, patch=patch)
 
     def __repr__(self) -> str:
         stated = (

@@ -221,21 +221,30 @@ def _span(steps: range, length: int, *, is_reverse: bool) -> tuple[int, int]:
     return (length - stop, length - start) if is_reverse else (start, stop)
 
 
+def read_for_means(interventions: Sequence[Intervention]) -> Selection | None:
+    """The part of the run without interventions whose means are needed; None where none is."""
+    wanted = [each for each in interventions if each.mean]
+    if not wanted:
+        return None
+    return Selection(
+        tuple(dict.fromkeys(each.signal for each in wanted)),
+        tuple(sorted({each.layer for each in wanted})),
+        tuple(sorted({each.direction for each in wanted})),
+    )
+
+
 def _means(
     interventions: Sequence[Intervention], spec: Spec, baseline: Callable[[Selection], Trace]
 ) -> dict[int, Tensor]:
     """(sequence, unit) of each intervention that has `mean`, by its number: the mean over all steps of the sequence."""
-    wanted = {index: each for index, each in enumerate(interventions) if each.mean}
-    if not wanted:
+    selection = read_for_means(interventions)
+    if selection is None:
         return {}
-    selection = Selection(
-        tuple(dict.fromkeys(each.signal for each in wanted.values())),
-        tuple(sorted({each.layer for each in wanted.values()})),
-        tuple(sorted({each.direction for each in wanted.values()})),
-    )
     traced = baseline(selection)
     means = {}
-    for index, each in wanted.items():
+    for index, each in enumerate(interventions):
+        if not each.mean:
+            continue
         values = traced.signals[each.signal]
         layer, direction = selection.layers.index(each.layer), selection.directions.index(each.direction)  # type: ignore[union-attr]
         rows, units = list(each.rows(len(values))), list(each.columns(spec))

@@ -98,7 +98,7 @@ class QueryReader(Generic[Schema]):
         asked = self._decode(content, reader, model, limits)
         said = asked.request
         is_plain = not asked.query.is_ragged and said.layout == DEFAULT_LAYOUT and said.columns is None
-        is_plain = is_plain and asked.labels == NO_LABELS
+        is_plain = is_plain and asked.labels == NO_LABELS and not asked.query.interventions
         if is_plain and len(key) <= MAX_KEY_BYTES and reader.is_template(key):
             without_inputs = said.model_copy(update={"inputs": None})
             largest = query.expected(model).doubles.get(INPUTS)
