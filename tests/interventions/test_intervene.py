@@ -187,7 +187,7 @@ REFUSED = [
     ({"freeze": True, "direction": "reverse", "start": 1}, ("freeze",), "has no value before step 6"),
     ({"patch": [[0.5]]}, ("patch",), "it must be (time, unit) = (7, 4)"),
     ({"patch": [[1.5]], "units": [0], "stop": 1}, ("patch",), "1.5 is outside"),
-    ({"patch": [[float("nan")]], "units": [0], "stop": 1}, ("patch",), "is not finite"),
+    ({"patch": [[float("nan")]], "units": [0], "stop": 1}, ("patch",), "that is not finite"),
 ]
 
 
@@ -213,7 +213,7 @@ class TestRefusals:
             (trace(net, batch(), LENGTHS, selection=Selection(units=(1,))), "units lack 0, 2, 3"),
             (trace(net, batch()[:, :5]), "time steps lack 5, 6"),
             (trace(net, batch()[:2]), "none for sequence 2"),
-            (trace(net, batch(), [7, 3, 4]), "whose sequence ends before the steps that are edited of sequence 2"),
+            (trace(net, batch(), [7, 3, 4]), "of a sequence that ends before the steps that are edited of sequence 2"),
             (trace(MODULES["lstm-proj"](), batch()), "of another module"),
         ]
         for patch, message in cases:

@@ -134,8 +134,9 @@ def _wrong_patch(
     for index, (row, end) in enumerate(zip(rows, ends, strict=True)):
         read = values[index if len(values) > 1 else 0, : max(0, min(end, steps.stop) - steps.start)]
         if not bool(torch.isfinite(read).all()):
-            what = "whose sequence ends before" if isinstance(each.patch, Trace) else "that is not finite in"
-            yield Place(("patch",), f"has a value {what} the steps that are edited of sequence {row}")
+            is_short = isinstance(each.patch, Trace)
+            what = "is of a sequence that ends before" if is_short else "has a number that is not finite for"
+            yield Place(("patch",), f"{what} the steps that are edited of sequence {row}")
             return
         wrong = list(_outside(read, signal, "patch"))
         if wrong:
@@ -145,13 +146,15 @@ def _wrong_patch(
 
 def _outside(values: Tensor, signal: Signal, field: str) -> Iterator[Place]:
     low, high = values.amin().item() if values.numel() else 0, values.amax().item() if values.numel() else 0
-    bounds = [signal.low, signal.high]
     slack = 1e-6  # a patch of float32 may lie a rounding beyond
     for value, is_wrong in (
         (low, signal.low is not None and low < signal.low - slack),
         (high, signal.high is not None and high > signal.high + slack),
     ):
         if is_wrong and values.numel():
-            ends = " to ".join("∞" if bound is None else f"{bound:g}" for bound in bounds)
-            yield Place((field,), f"{value:g} is outside of what {signal.name} can be, {ends}")
+            ends = (
+                "−∞" if signal.low is None else f"{signal.low:g}",
+                "∞" if signal.high is None else f"{signal.high:g}",
+            )
+            yield Place((field,), f"{value:g} is outside of what {signal.name} can be, {' to '.join(ends)}")
             return

@@ -65,6 +65,7 @@ def notes_on(query: Query, model: Model) -> Iterator[Note]:
     for index, each in enumerate(query.interventions):
         signal = signals[each.signal]
         if each.may_leave_range and (signal.low, signal.high) != (None, None):
-            low, high = ("∞" if bound is None else f"{bound:g}" for bound in (signal.low, signal.high))
-            message = f"{each.signal} may leave its range, {low} to {high}: its values are computed with as they are"
+            low = "−∞" if signal.low is None else f"{signal.low:g}"
+            high = "∞" if signal.high is None else f"{signal.high:g}"
+            message = f"{each.signal} may leave its range, {low} to {high}; no value is clipped"
             yield {"code": "out_of_range", "message": message, "loc": ("body", FIELD, index)}
