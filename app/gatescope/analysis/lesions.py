@@ -108,7 +108,7 @@ def _silenced(subject: Subject, parameters: Any, place: tuple[int, str], units: 
             for index, unit in enumerate(part)
         ]
         predicted = _predicted(subject, _edited(subject, edits, len(part)))
-        found |= dict(zip(part, predicted.unflatten(0, (len(part), batch)).unbind(), strict=True))
+        found |= dict(zip(part, predicted.view(len(part), batch, *predicted.shape[1:]).unbind(), strict=True))
     return found
 
 
