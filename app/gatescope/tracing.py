@@ -60,6 +60,7 @@ class Trace:
     backend: str  # which one computed it, by its name in `gatescope/backends/probe.py`
     module: nn.RNNBase  # what was run
     inputs: Tensor  # (batch, time, feature) what it read; anything in the padding
+    is_edited: bool = False  # whether signals were edited on the way, so that the module alone does not give them
 
     def __getattr__(self, name: str) -> Tensor:
         signals: dict[str, Tensor] = self.__dict__.get("signals", {})
@@ -360,6 +361,7 @@ def _trace(given: _Given, name: str, backend: Backend, wrap: Wrap | None = None)
         backend=name,
         module=module,
         inputs=inputs,
+        is_edited=wrap is not None,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gatescope import Selection, trace
+from gatescope import Selection, analyse, trace
 from gatescope.cells import cell_of
 from gatescope.errors import InvalidInput
 from gatescope.interventions import Intervention, intervene, trace_edited
@@ -219,6 +219,12 @@ class TestRefusals:
         for patch, message in cases:
             with pytest.raises(InvalidInput, match=message):
                 intervene(net, batch(), [Intervention("forget_gate", patch=patch)], LENGTHS)
+
+    def test_an_analysis_of_an_edited_trace(self):
+        run = intervene(LSTM(), batch(), [Intervention("forget_gate", set=0)])
+        assert analyse(run.baseline, "timescales")
+        with pytest.raises(InvalidInput, match="with edited signals cannot be analysed"):
+            analyse(run.intervened, "timescales")
 
     def test_cancelled_between_chunks_of_the_loop(self):
         calls = []

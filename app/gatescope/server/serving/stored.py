@@ -132,11 +132,20 @@ class StoredTrace:
 
     def trace_of(self, sequence: int) -> Trace:
         """The signals of one of its sequences, as the library has them; without output and states."""
-        signals = {name: torch.from_numpy(values[sequence : sequence + 1]) for name, values in self.signals.items()}
-        initial = self.initial_state_of([sequence])
-        steps = torch.empty(1, self.shape[3], 0)
-        lengths = torch.tensor([self.lengths[sequence]])
-        return Trace(signals, self.spec, self.everything, lengths, steps, initial, initial, None, "stored")
+        initial, nothing = self.initial_state_of([sequence]), torch.empty(1, self.shape[3], 0)
+        return Trace(
+            signals={name: torch.from_numpy(values[sequence : sequence + 1]) for name, values in self.signals.items()},
+            spec=self.spec,
+            selection=self.everything,
+            sequence_lengths=torch.tensor([self.lengths[sequence]]),
+            output=nothing,
+            initial_state=initial,
+            final_state=initial,
+            row_residuals=None,
+            backend="stored",
+            module=self.model.pipeline.lstm_of(self.answer.module),
+            inputs=nothing,
+        )
 
     async def explain(self, engine: Engine, sequence: int, point: Point, deadline: Deadline | None = None) -> Answer:
         """Every term of one unit at one time step of a sequence.
