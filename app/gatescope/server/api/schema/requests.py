@@ -244,7 +244,7 @@ class EditRequest(Body):
     """v becomes v + shift."""
 
     mean: Literal[True] | None = None
-    """v becomes the mean of its unit over all steps of its own sequence in the baseline."""
+    """v becomes the mean of its unit over all steps of its own sequence, read without interventions."""
 
     freeze: Literal[True] | None = None
     """v stays what it was at the step that the direction read just before these."""
