@@ -15,6 +15,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from gatescope import errors
+from gatescope.analysis.registry import analyses
 from gatescope.checkpoints.structure.options import Options
 from gatescope.cli import main
 from gatescope.cli.commands import cli
@@ -34,6 +35,7 @@ from gatescope.pipeline.sample import Sample
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
 from gatescope.server.api.routes import ROUTES
+from gatescope.server.api.schema.intervene_reply import DifferenceReply, InterveneReply, PredictionDifference
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     ModelInfo,
@@ -47,6 +49,8 @@ from gatescope.server.api.schema.replies import (
 )
 from gatescope.server.api.schema.requests import (
     ExplainRequest,
+    InterveneRequest,
+    InterventionRequest,
     PredictRequest,
     SamplingRequest,
     StoreTraceRequest,
@@ -81,6 +85,11 @@ def test_every_route_is_documented(route):
         StreamedStepRequest,
         TraceRequest,
         ExplainRequest,
+        InterveneRequest,
+        InterventionRequest,
+        InterveneReply,
+        DifferenceReply,
+        PredictionDifference,
         StoreTraceRequest,
         PredictReply,
         PredictionReply,
@@ -105,6 +114,13 @@ def test_every_field_of_the_wire_is_documented(schema):
 @pytest.mark.parametrize("name", Options.__dataclass_fields__)
 def test_every_parameter_of_an_upload_is_documented(name):
     assert re.search(rf"^\|.*`{name}`.*\|.*\|$", doc("api.md").partition("## Administration")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("analysis", analyses().values(), ids=analyses())
+def test_every_analysis_is_documented(analysis):
+    section = doc("analyses.md").partition(f"### `{analysis.name}`")[2].partition("###")[0]
+    for name in (*analysis.parameters.model_fields, *analysis.arrays):
+        assert f"`{name}`" in section, name
 
 
 def test_every_error_is_documented():

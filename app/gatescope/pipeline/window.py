@@ -32,6 +32,8 @@ def answer(pipeline: Pipeline, query: Query, run: Callable[[Query], Answer]) -> 
     window, longest = pipeline.pooled_window, int(query.sequence_lengths.max())
     if window is None or longest <= window:
         return run(query)
+    if query.interventions:
+        check_whole(pipeline, query, "interventions are")
     if True in pipeline.are_per_step:
         message = (
             f"has {longest:,} time steps; the model was trained on {window:,}, and predicts at each time step as well "
@@ -47,6 +49,14 @@ def answer(pipeline: Pipeline, query: Query, run: Callable[[Query], Answer]) -> 
         explain=None if query.explain is None else _within(query.explain, int(first[0])),
     )
     return _restored(run(read), query, first)
+
+
+def check_whole(pipeline: Pipeline, query: Query, what: str) -> None:
+    """Refuse sequences of which the model reads the last steps only; raises `InvalidInput`."""
+    window, longest = pipeline.pooled_window, int(query.sequence_lengths.max())
+    if window is not None and longest > window:
+        message = f"has {longest:,} time steps, of which the model reads the last {window:,}: {what} of these alone"
+        raise InvalidInput.at(Place(("inputs",), f"{message}; send no more"))
 
 
 def predict_on(pipeline: Pipeline, query: Query) -> Generator[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.spec import Spec
 from gatescope.state import State
+from gatescope.tracing import Trace
 
 Note = Mapping[str, Any]
 """What was assumed when a request was read, as replies tell it."""
@@ -129,6 +130,23 @@ class StoredTrace:
         """Where these sequences began."""
         return _of_rows(self.initial_state, rows)
 
+    def trace_of(self, sequence: int) -> Trace:
+        """The signals of one of its sequences, as the library has them; without output and states."""
+        initial, nothing = self.initial_state_of([sequence]), torch.empty(1, self.shape[3], 0)
+        return Trace(
+            signals={name: torch.from_numpy(values[sequence : sequence + 1]) for name, values in self.signals.items()},
+            spec=self.spec,
+            selection=self.everything,
+            sequence_lengths=torch.tensor([self.lengths[sequence]]),
+            output=nothing,
+            initial_state=initial,
+            final_state=initial,
+            row_residuals=None,
+            backend="stored",
+            module=self.model.pipeline.lstm_of(self.answer.module),
+            inputs=nothing,
+        )
+
     async def explain(self, engine: Engine, sequence: int, point: Point, deadline: Deadline | None = None) -> Answer:
         """Every term of one unit at one time step of a sequence.
 
@@ -144,7 +162,7 @@ class StoredTrace:
         """
         point = point.resolve(self.spec, self.lengths[sequence])
         if not can_trace_in_chunks(self.model, Selection()) or states.has_several_modules(self.model):
-            return await engine.answer(self.model, replace(self._lone(sequence), explain=point), deadline)
+            return await engine.answer(self.model, replace(self.read.only(sequence), explain=point), deadline)
         # the states before the step are here, so it need not be reached from the beginning again
         answer = await engine.answer(self.model, self._one_step(sequence, point), deadline)
         if answer.explained is None:
@@ -152,17 +170,6 @@ class StoredTrace:
         previous = point.previous_time_step(self.lengths[sequence])
         explained = replace(answer.explained, point=point, previous_time_step=previous)
         return replace(answer, inputs=self.read.inputs[sequence : sequence + 1], explained=explained)
-
-    def _lone(self, sequence: int) -> Query:
-        """One of the sequences as a query of its own."""
-        length, state = int(self.read.sequence_lengths[sequence]), self.read.initial_state
-        return replace(
-            self.read,
-            inputs=self.read.inputs[sequence : sequence + 1, :length],
-            sequence_lengths=torch.tensor([length]),
-            initial_state=None if state is None else _of_rows(state, [sequence]),
-            static_inputs=self._static_of(sequence),
-        )
 
     def _one_step(self, sequence: int, point: Point) -> Query:
         before = point.time_step - 1
