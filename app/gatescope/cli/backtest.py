@@ -80,10 +80,11 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
 
 def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
     from gatescope.tables.requests import read_body
+    from gatescope.tables.sequences import QUANTITIES
 
     if info["input"] is None:
         raise InvalidInput(f"model '{info['name']}' is {info['state']}: {info['reason']}")
-    if info["output"]["kind"] != "regression":
+    if info["output"]["kind"] not in QUANTITIES:
         raise InvalidInput(f"model '{info['name']}' is of task {info['output']['kind']}; a backtest takes a regression")
     sequences = read_body(input_file, info, reading).sequences
     if sequences is None:
@@ -94,14 +95,14 @@ def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
 
 
 def _write(result: Backtest, out: Path) -> None:
-    from gatescope.tables.backtest import finite
+    from gatescope.tables.backtest import finite, flat
 
     if out.suffix == ".json":
         out.write_text(json.dumps(finite(result.rows)), encoding="utf-8")
     else:
         import pandas as pd
 
-        frame = pd.DataFrame(result.rows).dropna(axis="columns", how="all")
+        frame = pd.DataFrame(flat(result.rows, result.quantiles)).dropna(axis="columns", how="all")
         if out.suffix == ".csv":
             frame.to_csv(out, index=False)
         else:

@@ -16,6 +16,9 @@ from gatescope.tables.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+QUANTITIES = frozenset({"regression", "quantile"})
+"""Tasks whose values are quantities; those of the others are scores."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -28,6 +31,8 @@ class Wanted:
     """Whether predictions are of the next step, so that an output that is a feature can be fed back."""
     may_miss: frozenset[str] = frozenset()
     """Features of which the model knows what a missing value means."""
+    quantiles: tuple[float, ...] = ()
+    """Of a quantile task, which ones each output has, in ascending order; they stand side by side."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Wanted:
@@ -39,7 +44,15 @@ class Wanted:
             tuple(output.get("names") or ()),
             output.get("predicts") == "next_step",
             frozenset(info.get("missing") or ()),
+            tuple(output.get("quantiles") or ()),
         )
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """What the values of a prediction are called, in their order: `y`, or `y_0.1` of a quantile."""
+        if not self.quantiles:
+            return self.outputs
+        return tuple(f"{name}_{quantile:g}" for name in self.outputs for quantile in self.quantiles)
 
 
 @dataclass(frozen=True)

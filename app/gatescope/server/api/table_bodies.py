@@ -95,6 +95,7 @@ def wanted_of(model: Model) -> Wanted:
         () if head is None else tuple(head.names),
         head is not None and predicts_next_step(head),
         frozenset(inputs.missing),
+        () if head is None else tuple(head.quantiles),
     )
 
 
