@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatescope.signal_info import SignalInfo, signals_of
+from gatescope.signal_info import signals_of
 
 if TYPE_CHECKING:
     import xarray
@@ -52,7 +52,8 @@ def of(
 
     known = signals_of(info, described.get("module"))
     variables = {
-        name: (_axes(values, described), values, _attributes(known.get(name))) for name, values in signals.items()
+        name: (_axes(values, described), values, known[name].attributes() if name in known else {})
+        for name, values in signals.items()
     }
     coordinates = {
         "layer": described["layers"],
@@ -76,9 +77,3 @@ def _axes(values: np.ndarray, described: Mapping[str, Any]) -> list[str]:
     """A projected hidden state is narrower than the cell and has units of its own."""
     *others, unit = described["axes"]
     return [*others, unit if values.shape[-1] == len(described["units"]) else f"projected_{unit}"]
-
-
-def _attributes(signal: SignalInfo | None) -> dict[str, str]:
-    if signal is None:
-        return {}
-    return {"range": signal.range, "symbol": signal.symbol, "description": signal.description}
