@@ -120,8 +120,18 @@ class Sequences:
         )
 
     def request(self) -> dict[str, Any]:
-        """The predict body of these sequences."""
+        """The predict body of these sequences, with their times, ids and measured values."""
         body: dict[str, Any] = {"inputs": list(map(with_null, self.inputs)), "columns": list(self.columns)}
+        if self.timestamps is not None:
+            further = self.future_timestamps or [[]] * len(self.timestamps)
+            body["timestamps"] = [[*row, *more] for row, more in zip(self.timestamps, further, strict=True)]
+        if self.ids is not None:
+            body["ids"] = list(self.ids)
+        if self.observed:
+            body["observed"] = {
+                name: [[None if np.isnan(value) else value for value in row.tolist()] for row in rows]
+                for name, rows in self.observed.items()
+            }
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
             body["future_inputs"] = list(map(with_null, self.future_inputs))
