@@ -202,6 +202,7 @@ def _write_table(connection: Connection, body: Body, info: Any, out: Path) -> No
     """The predictions beside the times, ids and measured values of the table that was asked."""
     from gatescope.tables.answers import prediction_frame
     from gatescope.tables.sequences import Wanted
+    from gatescope.tables.writing import table_writer
 
     if body.sequences is None or info["output"]["kind"] != "regression":
         raise InvalidInput(f"--out {out}: a table is written of a regression over a table; take .json")
@@ -213,11 +214,8 @@ def _write_table(connection: Connection, body: Body, info: Any, out: Path) -> No
         frames.append(prediction_frame(reply, part, wanted))
         notes |= dict.fromkeys(note["message"] for note in reply.get("notes", ()) if note["code"] != "unverified")
     say(*(f"note: {note}" for note in notes))
-    frame = pd.concat(frames, ignore_index=True)
-    if out.suffix == ".csv":
-        frame.to_csv(out, index=False)
-    else:
-        frame.to_parquet(out, index=False)
+    with table_writer(out) as table:
+        table.write(pd.concat(frames, ignore_index=True))
     say(f"wrote {out}")
 
 
