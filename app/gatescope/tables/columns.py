@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.tables.csv_text import is_missing
+from gatescope.tables.csv_text import MISSING, is_missing
 from gatescope.tables.table import Table
 
 _UNIT = re.compile(r"\s*[\[(][^\])]*[\])]\s*$")
@@ -85,6 +85,8 @@ def numbers(table: Table, column: str) -> np.ndarray:
     values = table.frame[column]
     if values.dtype.kind in "iufb":
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    if (known := _at_once(values, table.decimal)) is not None:
+        return known
     made = np.full(len(values), np.nan)
     for row, cell in enumerate(values):
         if cell is None or (isinstance(cell, float) and np.isnan(cell)):
@@ -94,6 +96,26 @@ def numbers(table: Table, column: str) -> np.ndarray:
             raise table.refused(f"{str(cell)[:_LONGEST_NAME]!r} is not a number", row=row, column=column)
         made[row] = np.nan if number is None else number
     return made
+
+
+def _at_once(values: Any, decimal: str) -> np.ndarray | None:
+    """The numbers of a column of plain texts; None where they must be looked at one by one."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra, loaded when it is needed
+    from pyarrow import compute  # noqa: PLC0415
+
+    if values.dtype != "str":
+        return None
+    texts = pa.array(values, from_pandas=True)
+    gaps = compute.is_in(compute.utf8_lower(texts), pa.array(sorted(MISSING), texts.type))
+    texts = compute.if_else(gaps, None, texts)
+    if decimal == ",":
+        texts = compute.replace_substring(compute.replace_substring(texts, ".", ""), ",", ".")
+    try:
+        made = compute.cast(texts, pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    found = made.to_numpy(zero_copy_only=False) if isinstance(made, pa.Array) else made.to_numpy()
+    return found if np.count_nonzero(np.isfinite(found)) == len(found) - made.null_count else None
 
 
 def _number(cell: Any, decimal: str) -> float | None:

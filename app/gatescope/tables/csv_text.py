@@ -14,7 +14,8 @@ from gatescope.tables.table import Table
 COMMENT = "#"
 SEPARATORS = (",", ";", "\t", "|")
 _LOOKED_AT = 50  # lines that tell the separator
-_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "#n/a"})
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "#n/a"})
+"""Texts of cells that hold no value, in lower case."""
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED = re.compile(r"[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d+)?")
 _DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{8}T.*|\d{1,2}:\d{2}.*")
@@ -126,7 +127,7 @@ def _rank(separator: str, lines: Sequence[str]) -> int:
 
 def is_missing(cell: str) -> bool:
     """Whether a cell holds no value."""
-    return cell.lower() in _MISSING
+    return cell.lower() in MISSING
 
 
 def _is_value(cell: str) -> bool:

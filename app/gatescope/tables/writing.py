@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from gatescope.tables.times import are_days
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,6 +31,7 @@ class _Csv:
         self._has_names = False
 
     def write(self, frame: pd.DataFrame) -> None:
+        frame = frame.assign(**{name: in_iso(frame[name]) for name in frame if frame[name].dtype.kind == "M"})
         frame.to_csv(self._file, index=False, header=not self._has_names)
         self._has_names = True
 
@@ -55,6 +60,18 @@ class _Parquet:
 
 SINKS: dict[str, Callable[[Path], Sink]] = {".csv": _Csv, ".parquet": _Parquet}
 """How a table is written, by the end of the file's name."""
+
+
+def in_iso(times: pd.Series) -> Any:
+    """Times as texts in ISO 8601; dates where all are at midnight and have no zone."""
+    import pandas as pd  # noqa: PLC0415
+
+    index = pd.DatetimeIndex(times)
+    if index.tz is not None or index.hasnans:
+        return index.map(lambda moment: moment.isoformat(), na_action="ignore")
+    unit: Any = "D" if are_days(index) else "s" if (index == index.floor("s")).all() else index.unit
+    written = np.datetime_as_string(index.to_numpy(), unit=unit, casting="unsafe")
+    return written.astype(object)
 
 
 @contextmanager
