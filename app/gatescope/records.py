@@ -110,3 +110,43 @@ def moments(stamps: Sequence[str | float]) -> np.ndarray:
     if read[0].tzinfo is not None:
         read = [moment.astimezone(UTC).replace(tzinfo=None) for moment in read]
     return np.array(read, dtype="datetime64[us]")
+
+
+def padded(records: Sequence[Record], about: About) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """What records hold but for their signals, by name: axes and values, padded with NaN, NaT, '' or −1.
+
+    `prediction`, `prediction_steps` and `prediction_timestamps` have an axis of their own, as a sequence has as many
+    predictions as the model makes of it.
+    """
+    made: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    texts = [None if each.tokens is None else np.array(each.tokens, dtype=object) for each in records]
+    observed = [np.stack([each.observed[name] for name in about.targets], axis=-1) for each in records if each.observed]
+    for name, axes, rows in (
+        ("inputs", ("time", "feature"), [each.inputs for each in records]),
+        ("tokens", ("time",), texts),
+        ("observed", ("time", "target"), observed),
+        ("timestamps", ("time",), [each.timestamps for each in records]),
+        ("prediction", ("predicted", "output"), [each.prediction for each in records]),
+        ("prediction_steps", ("predicted",), [each.prediction_steps for each in records]),
+        ("prediction_timestamps", ("predicted",), [each.prediction_timestamps for each in records]),
+    ):
+        known = [row for row in rows if row is not None]
+        if len(known) == len(records):
+            made[name] = ("batch", *axes), _padded(known)
+    if all(each.id is not None for each in records):
+        made["ids"] = ("batch",), np.array([each.id for each in records], dtype=np.str_)
+    for axis, names in (("feature", about.features), ("output", about.outputs), ("target", about.targets)):
+        used = {dict(zip(axes, values.shape, strict=True)).get(axis) for axes, values in made.values()}
+        if names and len(names) in used:
+            made[axis] = (axis,), np.array(names, dtype=np.str_)
+    return made
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """(batch, longest, …)."""
+    kind = rows[0].dtype.kind
+    fill: Any = {"M": np.datetime64("NaT", "us"), "i": -1, "O": ""}.get(kind, np.nan)
+    made = np.full((len(rows), max(map(len, rows)), *rows[0].shape[1:]), fill, dtype=rows[0].dtype)
+    for row, values in zip(made, rows, strict=True):
+        row[: len(values)] = values
+    return made.astype(np.str_) if kind == "O" else made

@@ -12,7 +12,8 @@ Stamp = str | float
 
 _DATE = len("2001-10-01")
 _YEAR = 12  # months
-_LOOKED_AT = 3
+LOOKED_AT = 3
+"""Times that tell how far apart the further ones are."""
 
 
 def carried_on(row: Sequence[Stamp], steps: int) -> list[Stamp]:
@@ -30,7 +31,7 @@ def carried_on(row: Sequence[Stamp], steps: int) -> list[Stamp]:
     before, last = row[-2], row[-1]
     if not isinstance(last, str) or not isinstance(before, str):
         return [last + (last - before) * (step + 1) for step in range(steps)]  # type: ignore[operator] # numbers
-    known = [datetime.fromisoformat(str(stamp)) for stamp in row[-_LOOKED_AT:]]
+    known = [datetime.fromisoformat(str(stamp)) for stamp in row[-LOOKED_AT:]]
     end, months = known[-1], _months(known)
     try:
         if months:
