@@ -59,6 +59,8 @@ class About:
     """Those outputs that were measured."""
     predicts: str | None = None
     """`same_step` or `next_step`."""
+    time_zone: str | None = None
+    """UTC, where the times had a zone."""
 
     @classmethod
     def of(
@@ -87,6 +89,7 @@ class About:
             tuple(head.get("units") or ()),
             tuple(targets),
             head.get("predicts"),
+            "UTC" if _is_zoned(reply.get("timestamps")) else None,
         )
 
     def attributes(self) -> dict[str, Any]:
@@ -97,9 +100,15 @@ class About:
             "weights": self.weights,
             "module": self.module,
             "predicts": self.predicts,
+            "time_zone": self.time_zone,
             "output_units": list(self.output_units) or None,
         }
         return {name: value for name, value in told.items() if value is not None}
+
+
+def _is_zoned(stamps: Sequence[Sequence[str | float]] | None) -> bool:
+    first = stamps[0][0] if stamps and stamps[0] else None
+    return isinstance(first, str) and datetime.fromisoformat(first).tzinfo is not None
 
 
 def moments(stamps: Sequence[str | float]) -> np.ndarray:

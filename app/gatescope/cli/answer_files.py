@@ -40,6 +40,36 @@ def write_arrays(connection: Connection, what: str, body: Body, info: Mapping[st
     say(f"wrote {out}")
 
 
+def plot_forecast(connection: Connection, body: Body, info: Mapping[str, Any], file: Path) -> None:
+    """Predict and draw what came of it: the first sequences of a table that has many."""
+    from gatescope import forecast_plot
+    from gatescope.tables.sequences import QUANTITIES
+
+    if (info["output"] or {}).get("kind") not in QUANTITIES:
+        raise InvalidInput(f"--plot {file}: predictions are drawn of a regression or of quantiles")
+    each, count = len(info["output"]["names"]), 1
+    if body.sequences is not None:
+        count = len(body.sequences.inputs)
+        first = body.sequences.first(max(1, forecast_plot.MOST_PANELS // each))
+        body = body._replace(request=body.request | first.arrays(), sequences=first)
+    ((reply, about, records),) = _answered(connection, "predict", body, info)
+    if any(record.prediction_steps is None for record in records):
+        raise InvalidInput(f"--plot {file}: it cannot be told of which steps the predictions are")
+    warms_up = any(note["code"] == "warmup" for note in reply.get("notes", ()))
+    has_horizon = bool(body.request.get("horizon"))
+    panels = forecast_plot.of_records(records, about, info, has_horizon=has_horizon, warms_up=warms_up)
+    title = f"{info['name']} (version {reply['model']['version']})"
+    figure = forecast_plot.draw(
+        panels,
+        title if reply["model"].get("verified", True) else f"{title}, not verified",
+        warmup_steps=info.get("warmup_steps") or 0,
+        x_label="time step" if records[0].timestamps is None else about.time_zone,
+        count=count * each,
+    )
+    figure.savefig(file)
+    say(f"wrote {file}")
+
+
 Part = tuple[dict[str, Any], "About", "list[Record]"]
 
 
@@ -99,7 +129,7 @@ def _write_netcdf(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> 
 def _write_npz(parts: Iterator[Part], _: Mapping[str, Any], out: Path) -> None:
     from gatescope.records import padded
 
-    _, about, records = _whole(parts)
+    _replies, about, records = _whole(parts)
     arrays: dict[str, Any] = {name: values for name, (_, values) in padded(records, about).items()}
     np.savez(out, sequence_lengths=np.array([each.steps for each in records]), **arrays)
 
@@ -107,7 +137,7 @@ def _write_npz(parts: Iterator[Part], _: Mapping[str, Any], out: Path) -> None:
 def _write_npy(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> None:
     from gatescope.records import padded
 
-    _, about, records = _whole(parts)
+    _replies, about, records = _whole(parts)
     arrays = padded(records, about)
     if "prediction" not in arrays:
         raise InvalidInput(f"--out {out}: model '{info['name']}' predicts nothing")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gatescope.cli.answer_files import ARRAY_FORMATS, check_extra, write_arrays
+from gatescope.cli.answer_files import ARRAY_FORMATS, check_extra, plot_forecast, write_arrays
 from gatescope.cli.asking import (
     DayFirst,
     FillOption,
@@ -22,10 +22,10 @@ from gatescope.cli.asking import (
     TimesOption,
     Url,
     check_folder,
+    check_plot,
     check_table_out,
     connected,
     model_path,
-    need_extra,
     table_reading,
     warn_unverified,
 )
@@ -52,7 +52,6 @@ Stream = Annotated[bool, typer.Option("--stream", help="Write the text alone, as
 
 LOCAL_STEPS, REMOTE_STEPS = 500_000, 50_000
 """Time steps of the sequences that are asked for together, at most, with their padding: here, and of a server."""
-PLOT_FORMATS = (".png", ".svg", ".pdf")
 OUT_FORMATS = {
     ".json": "application/json",
     ".safetensors": "application/vnd.safetensors",
@@ -84,6 +83,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         Path | None,
         typer.Option(help="Write the predictions: .csv, .parquet, .arrow, .json, .npy, .npz, .nc or .zarr."),
     ] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the forecast: .png, .svg or .pdf.")] = None,
     stream: Stream = False,
     models: Models = None,
     device: DeviceOption = None,
@@ -94,6 +94,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.cli import terminal
 
     check_table_out(out, ARRAY_FORMATS)
+    check_plot(plot_file)
     if out is not None:
         check_extra(out)
     reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
@@ -111,6 +112,10 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
             _write_tokens(connection.generate(model, body.request))
             return
         warn_unverified(info)
+        if plot_file is not None:
+            plot_forecast(connection, body, info, plot_file)
+            if out is None:
+                return
         if out is not None and out.suffix in ARRAY_FORMATS:
             write_arrays(connection, "predict", body, info, out)
             return
@@ -149,7 +154,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.cli import terminal
 
     _check_out(out)
-    _check_plot(plot_file)
+    check_plot(plot_file)
     with connected(model, models, device, url, key) as (connection, info):
         reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
         body, path = _body(info, input_file, text, horizon, reading), f"{model_path(model)}/trace"
@@ -237,12 +242,3 @@ def _check_out(out: Path | None) -> None:
         raise InvalidInput(f"--out {out}: a trace is written as {', '.join(TRACE_FORMATS)}, not as '{out.suffix}'")
     check_folder("--out", out)
     check_extra(out)
-
-
-def _check_plot(file: Path | None) -> None:
-    if file is None:
-        return
-    if file.suffix not in PLOT_FORMATS:
-        raise InvalidInput(f"--plot {file}: a picture is written as {', '.join(PLOT_FORMATS)}, not as '{file.suffix}'")
-    check_folder("--plot", file)
-    need_extra("matplotlib", "plot")

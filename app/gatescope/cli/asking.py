@@ -47,6 +47,9 @@ Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API ke
 TABLE_FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather", ".json")
 
 
+PLOT_FORMATS = (".png", ".svg", ".pdf")
+
+
 @contextmanager
 def connected(
     model: str, models: Path | None, device: Device | None, url: str | None, key: str | None, *, is_shown: bool = True
@@ -129,3 +132,13 @@ def check_table_out(out: Path | None, also: tuple[str, ...] = ()) -> None:
         raise InvalidInput(f"--out {out}: a table is written as {known}, not as '{out.suffix}'")
     check_folder("--out", out)
     need_extra("pandas", "tables")
+
+
+def check_plot(file: Path | None) -> None:
+    """Refuse a picture that could not be written, before it is computed."""
+    if file is None:
+        return
+    if file.suffix not in PLOT_FORMATS:
+        raise InvalidInput(f"--plot {file}: a picture is written as {', '.join(PLOT_FORMATS)}, not as '{file.suffix}'")
+    check_folder("--plot", file)
+    need_extra("matplotlib", "plot")

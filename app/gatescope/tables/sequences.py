@@ -110,6 +110,10 @@ class Sequences:
                 first, longest = row, len(values)
         yield self._rows(first, len(self.inputs))
 
+    def first(self, count: int) -> Sequences:
+        """No more than so many of the sequences."""
+        return self._rows(0, count)
+
     def _rows(self, first: int, stop: int) -> Sequences:
         rows = slice(first, stop)
         return replace(
