@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from gatescope.tables.csv_text import is_missing
+from gatescope.tables.numerals import number
 from gatescope.tables.table import Table
 
 _UNIT = re.compile(r"\s*[\[(][^\])]*[\])]\s*$")
 _LONGEST_NAME = 64  # in messages
+_FILL_VALUE = 1e20
+_CODES = [float(f"{'9' * whole}{decimals}") for whole in (3, 4, 5) for decimals in ("", ".9", ".99")]
 
 
 def plain(name: str) -> str:
@@ -80,29 +84,35 @@ def numbers(table: Table, column: str) -> np.ndarray:
     """The numbers of a column, (row,) float64; NaN where a cell holds none.
 
     Raises:
-        InvalidInput: a cell is no number; its place is named.
+        InvalidInput: cells are no numbers, or infinite; their places are named.
     """
     values = table.frame[column]
     if values.dtype.kind in "iufb":
-        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
-    made = np.full(len(values), np.nan)
-    for row, cell in enumerate(values):
-        if cell is None or (isinstance(cell, float) and np.isnan(cell)):
-            continue
-        number = _number(cell, table.decimal)
-        if number is None and not is_missing(str(cell)):
-            raise table.refused(f"{str(cell)[:_LONGEST_NAME]!r} is not a number", row=row, column=column)
-        made[row] = np.nan if number is None else number
+        made = np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        cells = made
+    else:
+        cells = values.to_numpy(dtype=object)
+        made = np.array([_number(cell, table.decimal) for cell in cells], dtype=np.float64)
+    if odd := np.flatnonzero(np.isinf(made)).tolist():
+        mark = " (numbers have a decimal comma here)" if table.decimal == "," else ""
+        said = [(row, f"{str(cells[row])[:_LONGEST_NAME]!r} is not a number{mark}") for row in odd]
+        raise table.refused_cells(said, column)
     return made
 
 
-def _number(cell: Any, decimal: str) -> float | None:
-    if not isinstance(cell, str):
-        return float(cell) if isinstance(cell, int | float | np.number) else None
-    text = cell.replace(" ", "").replace("\u00a0", "").replace("'", "")
-    text = text.replace(".", "").replace(",", ".") if decimal == "," else text.replace(",", "")
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
+def _number(cell: Any, decimal: str) -> float:
+    """The number in a cell, NaN where there is none; infinity for what is not a number."""
+    if isinstance(cell, str):
+        made = number(cell, decimal)
+        return made if made is not None else np.nan if is_missing(cell) else np.inf
+    if isinstance(cell, int | float | np.number | Decimal):
+        return float(cell)
+    return np.nan if cell is None or is_missing(str(cell).strip("<>")) else np.inf
+
+
+def sentinels(values: np.ndarray) -> np.ndarray:
+    """Which numbers stand for no value, (row,): -999, -9999.9 and the like, or 1e20 and more, far from all others."""
+    size = np.abs(values)
+    is_code = (size >= _FILL_VALUE) | ((values < 0) & np.isin(np.round(size * 100) / 100, _CODES))
+    others = size[~is_code & ~np.isnan(values)]
+    return is_code & (size > 2 * (others.max() if len(others) else 0.0))
