@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
@@ -23,6 +23,12 @@ _CODES = [float(f"{'9' * whole}{decimals}") for whole in (3, 4, 5) for decimals 
 def plain(name: str) -> str:
     """A name without its case, its unit in brackets, and what stands between its words."""
     return re.sub(r"[\s_\-.]+", "", _UNIT.sub("", name)).casefold()
+
+
+def _differ_in_unit(one: str, other: str) -> bool:
+    """Whether both names have something in brackets behind them, such as [°C] and [°F], and not the same."""
+    units = [re.sub(r"\W", "", found[0]).casefold() if (found := _UNIT.search(name)) else "" for name in (one, other)]
+    return all(units) and units[0] != units[1]
 
 
 class Columns:
@@ -52,7 +58,7 @@ class Columns:
             return self._mapping[wanted]
         if wanted in self._table.frame.columns:
             return wanted
-        found = self._by_plain.get(plain(wanted), [])
+        found = [name for name in self._by_plain.get(plain(wanted), []) if not _differ_in_unit(wanted, name)]
         if len(found) != 1 or found[0] in self._mapping.values():
             return None
         self.notes.append(f"The column '{found[0]}' is read as '{wanted}'.")
@@ -66,13 +72,30 @@ class Columns:
         """
         columns = {name: self.find(name) for name in names}
         if missing := [name for name, column in columns.items() if column is None]:
-            free = [name for name in self._table.frame.columns if name not in columns.values()]
-            near = get_close_matches(missing[0][:_LONGEST_NAME], free, n=1, cutoff=0.4) or free[:1]
-            remedy = f"; if '{near[0]}' is it: --map {missing[0]}={near[0]}" if near else ""
+            near = self.nearest(missing, {column for column in columns.values() if column is not None})
+            remedy = ",".join(f"{name}={each[0]}" for name, each in near.items() if each)
             listed = ", ".join(f"'{name}'" for name in missing[:6])
             has = ", ".join(f"'{name}'" for name in list(self._table.frame.columns)[:12])
-            raise self._table.refused(f"{what} needs {listed}, which the table lacks; it has {has}{remedy}")
+            which = f"'{near[missing[0]][0]}' is it" if len(missing) == 1 and remedy else "they are there"
+            hint = f"; if {which}: --map {remedy}" if remedy else ""
+            raise self._table.refused(f"{what} needs {listed}, which the table lacks; it has {has}{hint}")
         return [column for column in columns.values() if column is not None]
+
+    def nearest(self, missing: Sequence[str], taken: Collection[str]) -> dict[str, list[str]]:
+        """Names that were not found -> the columns whose names are like them, the likest first, each for one alone.
+
+        Args:
+            missing: the names.
+            taken: columns that are others.
+        """
+        free = [name for name in self._table.frame.columns if name not in taken]
+        made: dict[str, list[str]] = {}
+        for name in missing:
+            made[name] = get_close_matches(name[:_LONGEST_NAME], free, n=3, cutoff=0.4)
+            if not made[name] and len(missing) == 1:
+                made[name] = free[:1]
+            free = [column for column in free if column not in made[name][:1]]
+        return made
 
     def _nearest(self, name: str) -> str:
         names = list(self._table.frame.columns)
@@ -115,4 +138,4 @@ def sentinels(values: np.ndarray) -> np.ndarray:
     size = np.abs(values)
     is_code = (size >= _FILL_VALUE) | ((values < 0) & np.isin(np.round(size * 100) / 100, _CODES))
     others = size[~is_code & ~np.isnan(values)]
-    return is_code & (size > 2 * (others.max() if len(others) else 0.0))
+    return np.asarray(is_code & (size > 2 * (others.max() if len(others) else 0.0)))

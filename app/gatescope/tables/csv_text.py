@@ -17,7 +17,8 @@ SEPARATORS = (",", ";", "\t", "|")
 BLANKS = " "
 """Columns that any number of blanks or tabs separate."""
 _LOOKED_AT = 50  # lines that tell the separator
-_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?", "#n/a"})
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?", "#n/a"})
+"""Cells without a value, in lower case."""
 _SPREADSHEET_ERROR = re.compile(r"#(n/a|div/0!|ref!|value!|name\?|num!|null!)", re.IGNORECASE)
 _SAYS_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of some spreadsheets' files
 _DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{8}T.*|\d{1,2}:\d{2}.*")
@@ -44,7 +45,8 @@ def read_csv(content: bytes, source: str) -> Table:
     import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
 
     text, notes = _decoded(content, source)
-    lines = [(number, line) for number, line in _logical_lines(text) if line.strip()]
+    every = _logical_lines(text)
+    lines = [(number, line) for number, line in every if line.strip()]
     stated = _SAYS_SEPARATOR.fullmatch(lines[0][1].strip()) if lines else None
     lines = lines[1:] if stated else lines
     numbered = [each for each in lines if not _is_comment(each[1])]
@@ -52,9 +54,11 @@ def read_csv(content: bytes, source: str) -> Table:
         raise InvalidInput(f"{source} has no lines: a table has a line of names and a line for each time step")
     try:
         separator = stated[1] if stated else _separator([line for _, line in numbered[:_LOOKED_AT]])
-        rows = [(number, _cells(line, separator)) for number, line in numbered]
+        rows = [(number, _cells(line, separator, number)) for number, line in numbered]
     except _Unreadable as error:
         raise InvalidInput(f"{source} cannot be read as a table: {error}") from None
+    if not separator:
+        _check_blank(every, numbered, source)
     if separator not in {",", ""}:
         notes.append(f"Columns are separated by {_SPELLED.get(separator, repr(separator))}.")
     names, has_units, body = _header(rows)
@@ -64,6 +68,7 @@ def read_csv(content: bytes, source: str) -> Table:
     if has_units:
         notes.append(f"Line {rows[1][0]} is read as units.")
     body, width = _without_empty_ends(body, names or rows[0][1])
+    body = _without_empty_rows(body, width)
     names = names and names[:width]
     _check_widths(body, width, source)
     decimal = _decimal([cells for _, cells in body], separator, source)
@@ -114,15 +119,16 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     return [*made, (start, pending.rstrip("\n"))] if pending else made
 
 
-def _cells(line: str, separator: str) -> list[str]:
+def _cells(line: str, separator: str, number: int = 1) -> list[str]:
     if not separator:
         return [line.strip().strip('"')]
     if separator == BLANKS:
         line = line.strip().replace("\t", BLANKS)
     try:
-        (cells,) = csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True)
+        (cells,) = csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True, strict=True)
     except (csv.Error, ValueError) as error:
-        raise _Unreadable(str(error)) from None
+        said = "a quote is not closed" if isinstance(error, ValueError) or "end of data" in str(error) else error
+        raise _Unreadable(f"line {number}: {said}") from None
     return [cell.strip() for cell in cells]
 
 
@@ -131,9 +137,7 @@ def _is_comment(line: str) -> bool:
     return start.startswith(COMMENT) and not _SPREADSHEET_ERROR.match(start)
 
 
-def _comment_above(
-    lines: Sequence[tuple[int, str]], separator: str, first: tuple[int, list[str]]
-) -> list[str] | None:
+def _comment_above(lines: Sequence[tuple[int, str]], separator: str, first: tuple[int, list[str]]) -> list[str] | None:
     """The names in the comment right above the first row, where it has as many cells and none is a value."""
     before = [line for number, line in lines if number < first[0]]
     if not before:
@@ -146,11 +150,19 @@ def _separator(lines: Sequence[str]) -> str:
     """The one that divides most lines into equally many cells, and these lines into most; blanks only all of them."""
     found: list[tuple[float, int, str]] = []
     for separator in (*SEPARATORS, BLANKS):
-        counts = Counter(len(_cells(line, separator)) for line in lines)
+        counts = Counter(_width(line, separator) for line in lines)
         width, times = max(counts.items(), key=lambda item: (item[1], item[0]))
         if width > 1 and (separator != BLANKS or times == len(lines)):
             found.append((times / len(lines), _rank(separator, lines), separator))
     return max(found)[2] if found else ""
+
+
+def _width(line: str, separator: str) -> int:
+    """How many cells a line has; 1 where this cannot be its separator."""
+    try:
+        return len(_cells(line, separator))
+    except _Unreadable:
+        return 1
 
 
 def _rank(separator: str, lines: Sequence[str]) -> int:
@@ -161,7 +173,7 @@ def _rank(separator: str, lines: Sequence[str]) -> int:
 
 def is_missing(cell: str) -> bool:
     """Whether a cell holds no value."""
-    return cell.lower() in _MISSING
+    return cell.lower() in MISSING
 
 
 def _is_value(cell: str) -> bool:
@@ -178,7 +190,11 @@ def _header(
     if len(rows) > 2:  # noqa: PLR2004 - names, units and a row
         second, third = rows[1][1], rows[2][1]
         has_values = any(_is_value(cell) and not is_missing(cell) for cell in second)
-        if not has_values and any(is_number(cell, ".") or is_number(cell, ",") for cell in third):
+        if (
+            len(first) == len(second)
+            and not has_values
+            and any(is_number(cell, ".") or is_number(cell, ",") for cell in third)
+        ):
             return first, True, rows[2:]
     return first, False, rows[1:]
 
@@ -191,6 +207,28 @@ def _without_empty_ends(
     while width > 1 and not first[width - 1] and not any(any(cells[width - 1 :]) for _, cells in rows):
         width -= 1
     return [(number, cells if any(cells[width:]) else cells[:width]) for number, cells in rows], width
+
+
+def _without_empty_rows(rows: Sequence[tuple[int, list[str]]], width: int) -> Sequence[tuple[int, list[str]]]:
+    """The rows without such of separators alone at the end, where all others have a time or another text."""
+    stop = len(rows)
+    while stop and not any(rows[stop - 1][1]):
+        stop -= 1
+    kept = rows[:stop]
+    has_texts = any(
+        all(index < len(cells) and cells[index] and not is_number(cells[index], ".") for _, cells in kept)
+        for index in range(width)
+    )
+    return kept if has_texts else rows
+
+
+def _check_blank(every: Sequence[tuple[int, str]], rows: Sequence[tuple[int, str]], source: str) -> None:
+    """Of a table of one column: a blank line between its rows may be a value that is missing."""
+    first, last = rows[0][0], rows[-1][0]
+    if blank := next((number for number, line in every if first < number < last and not line.strip()), None):
+        raise InvalidInput(
+            f"{source}, line {blank}: it is blank, which may be a missing value: write NA, or leave the line out"
+        )
 
 
 def _check_widths(rows: Sequence[tuple[int, list[str]]], width: int, source: str) -> None:
@@ -216,10 +254,12 @@ def _decimal(rows: Sequence[Sequence[str]], separator: str, source: str) -> str:
     Raises:
         InvalidInput: it cannot be told: every mark may stand before thousands.
     """
-    with_comma = {cell for row in rows for cell in row if "," in cell}
-    if any(is_number(cell, ",") and not is_number(cell, ".") for cell in with_comma):
-        return ","
-    if any("." in cell and is_number(cell, ".") and not is_number(cell, ",") for row in rows for cell in row):
+    with_comma = [cell for row in rows for cell in row if "," in cell]
+    commas = sum(is_number(cell, ",") and not is_number(cell, ".") for cell in with_comma)
+    points = ("." in cell and is_number(cell, ".") and not is_number(cell, ",") for row in rows for cell in row)
+    if commas:
+        return "," if commas >= sum(points) else "."
+    if any(points):
         return "."
     unclear = min((cell for cell in with_comma if is_number(cell, ",")), default=None)
     if unclear is None and separator != ",":

@@ -59,3 +59,13 @@ class Table:
             where.append(f"column '{column}'")
         loc = tuple(part for part in ("table", row, column) if part is not None)
         return InvalidInput(f"{', '.join(where)}: {message}", (Place(loc, message),))
+
+
+def all_of(problems: Sequence[InvalidInput]) -> InvalidInput:
+    """Several things that are wrong with one table, to be raised: the first in words, all of them as places."""
+    first, *others = problems
+    if not others:
+        return first
+    return InvalidInput(
+        f"{first} ({len(others):,} more problems)", tuple(place for each in problems for place in each.places)
+    )
