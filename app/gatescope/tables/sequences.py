@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatescope.errors import InvalidInput
 from gatescope.gaps import SAID, GapRefused, Rule, filled
-from gatescope.tables import times
-from gatescope.tables.columns import Columns, numbers
-from gatescope.tables.table import Table
+from gatescope.tables import ids, times
+from gatescope.tables.columns import Columns, numbers, sentinels
+from gatescope.tables.table import Table, all_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 QUANTITIES = frozenset({"regression", "quantile"})
 """Tasks whose values are quantities; those of the others are scores."""
+
+
+_MOST_TOLD = 8
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,9 @@ class _Interpreter:
     reading: Reading
 
     def __post_init__(self) -> None:
-        self.notes, self.fills = list(self.table.notes), set[str]()
+        self.notes, self.fills, self.problems = list(self.table.notes), set[str](), list[InvalidInput]()
+        if not len(self.table.frame):
+            raise self.table.refused("it has no rows: a table has a row for each time step")
         if not self.table.has_names:
             self.table = self._named()
         self.features, self.outputs = self._columns()
@@ -193,28 +199,45 @@ class _Interpreter:
                 )
 
     def made(self) -> Sequences:
-        values = {name: numbers(self.table, column) for name, column in {**self.features, **self.outputs}.items()}
+        values = {name: self._numbers(column) for name, column in {**self.features, **self.outputs}.items()}
+        if self.problems:
+            raise all_of(self.problems)
         used = frozenset((*self.features.values(), *self.outputs.values()))
         found = self._times(used)
         groups = self._groups(used, found)
         parts = [self._part(rows, values, found) for _, rows in groups]
+        if self.problems:
+            raise all_of(self.problems)
         future = {part.future for part in parts}
         if len(future) > 1:
             raise self.table.refused(
                 f"sequences have {min(future)} to {max(future)} rows without a target at their end"
             )
-        ids = tuple(str(name) for name, _ in groups) if groups[0][0] is not None else None
+        names = tuple(str(name) for name, _ in groups) if groups[0][0] is not None else None
         made = Sequences(
             self.wanted.features,
             [part.inputs for part in parts],
             [part.further for part in parts] if future != {0} else None,
             None if found is None else [part.times for part in parts],
             None if found is None or future == {0} else [part.future_times for part in parts],
-            ids,
+            names,
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
         notes, mapping = tuple(dict.fromkeys(self.notes)), {**self.features, **self.outputs}
         return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping)
+
+    def _numbers(self, column: str) -> np.ndarray:
+        """Of a column, (row,); NaN where there is none, and where all rows are if the column has other cells."""
+        try:
+            values = numbers(self.table, column)
+        except InvalidInput as error:
+            self.problems.append(error)
+            return np.full(len(self.table.frame), np.nan)
+        if (codes := sentinels(values)).any():
+            said = ", ".join(f"{code:g}" for code in np.unique(values[codes]))
+            self.notes.append(f"{int(codes.sum()):,} cells of '{column}' are {said}: they are read as no value.")
+            values = np.where(codes, np.nan, values)
+        return values
 
     def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
         """Feature -> column, and output -> column where it is there."""
@@ -251,28 +274,20 @@ class _Interpreter:
         import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
 
         frame = self.table.frame
-        name = self.reading.id or self._id(used, found)
+        name = self.reading.id or ids.find(self.table, used, found)
+        self._tell_unused({*used, name, *(() if found is None else found.columns)})
         if name is None:
             return [(None, self._ordered(np.arange(len(frame)), found, None))]
-        if name not in frame.columns:
-            raise self.table.refused(f"there is no column '{name}' for the ids; it has {', '.join(frame.columns)}")
+        ids.check(self.table, name)
         self.notes.append(f"The column '{name}' says which sequence a row belongs to.")
-        codes, ids = pd.factorize(frame[name], use_na_sentinel=False)
-        rows = np.argsort(codes, kind="stable")
-        parts = np.split(rows, np.cumsum(np.bincount(codes))[:-1])
-        return [(each, self._ordered(part, found, each)) for each, part in zip(ids, parts, strict=True)]
+        codes, found_ids = pd.factorize(frame[name], use_na_sentinel=False)
+        parts = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+        return [(each, self._ordered(part, found, each)) for each, part in zip(found_ids, parts, strict=True)]
 
-    def _id(self, used: frozenset[str], found: times.Times | None) -> str | None:
-        """Where times stand there several times: the one other column whose values tell them apart."""
-        if found is None or not found.series.duplicated().any():
-            return None
-        others = [name for name in self.table.frame.columns if name not in used and name != found.column]
-        fitting = [
-            name
-            for name in others
-            if not self.table.frame.assign(**{found.column: found.series}).duplicated([name, found.column]).any()
-        ]
-        return fitting[0] if len(fitting) == 1 else None
+    def _tell_unused(self, used: set[str | None]) -> None:
+        if unused := [f"'{name}'" for name in self.table.frame.columns if name not in used]:
+            more = f" and {len(unused) - _MOST_TOLD} more" if len(unused) > _MOST_TOLD else ""
+            self.notes.append(f"Columns that are not read: {', '.join(unused[:_MOST_TOLD])}{more}.")
 
     def _ordered(self, rows: np.ndarray, found: times.Times | None, each: Any) -> np.ndarray:
         if found is None:
@@ -288,7 +303,8 @@ class _Interpreter:
             row, of = int(rows[np.flatnonzero(steps == 0)[0] + 1]), "" if each is None else f" of '{each}'"
             raise self.table.refused(
                 f"the time {found.series.iloc[row]}{of} stands there twice; name the column that tells sequences apart "
-                "(--id COLUMN), or leave one of the rows out",
+                "(--id COLUMN), leave one of the rows out, or, where clocks were put back, write times with their "
+                "offset",
                 row=row,
                 column=found.column,
             )
@@ -369,14 +385,11 @@ class _Interpreter:
             missing = np.flatnonzero(np.isnan(features[:, index]))
             name = self.wanted.features[index]
             if len(missing) and name not in self.wanted.may_miss:
-                column = self.features[name]
-                more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-                raise self.table.refused(
-                    f"there is no value{more}; say how it is filled (--fill {name}=hold, interpolate or a number), or "
-                    "leave the sequence out",
-                    row=int(rows[missing[0]]),
-                    column=column,
+                remedy = (
+                    f"say how it is filled (--fill {name}=hold, interpolate or a number), or leave the sequence out"
                 )
+                said = [(int(row), f"there is no value; {remedy}") for row in rows[missing]]
+                self.problems.append(self.table.refused_cells(said, self.features[name]))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MOST_PLACES = 20
+"""Of what is wrong with one column, that are told one by one."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A data frame and where its rows stand."""
@@ -39,6 +43,13 @@ class Table:
         where = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
         return where if column is None else f"{where}, column '{column}'"
 
+    def refused_cells(self, said: Sequence[tuple[int, str]], column: str) -> InvalidInput:
+        """What is wrong with cells of a column, to be raised: of each its row and a sentence."""
+        row, message = said[0]
+        more = f" (and {len(said) - 1:,} more)" if len(said) > 1 else ""
+        places = tuple(Place(("table", row, column), message) for row, message in said[:MOST_PLACES])
+        return InvalidInput(f"{self.source}, {self.place(row, column)}: {message}{more}", places)
+
     def refused(self, message: str, *, row: int | None = None, column: str | None = None) -> InvalidInput:
         """What is wrong with it, to be raised: with a row or column alone, or with a cell."""
         where = [self.source]
@@ -48,3 +59,13 @@ class Table:
             where.append(f"column '{column}'")
         loc = tuple(part for part in ("table", row, column) if part is not None)
         return InvalidInput(f"{', '.join(where)}: {message}", (Place(loc, message),))
+
+
+def all_of(problems: Sequence[InvalidInput]) -> InvalidInput:
+    """Several things that are wrong with one table, to be raised: the first in words, all of them as places."""
+    first, *others = problems
+    if not others:
+        return first
+    return InvalidInput(
+        f"{first} ({len(others):,} more problems)", tuple(place for each in problems for place in each.places)
+    )
