@@ -9,7 +9,7 @@ import numpy as np
 
 from gatescope.errors import InvalidInput
 from gatescope.tables.sequences import Sequences, Wanted
-from gatescope.tables.times import Stamps
+from gatescope.tables.times import index_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,13 +97,6 @@ class _Row:
         parts = [self._sequences.timestamps, self._sequences.future_timestamps]
         known = _joined([index_of(part[self.row]) for part in parts if part is not None])
         return carried_on(known, int(self.places[-1]) + 1 - len(known))[self.places]
-
-
-def index_of(stamps: Any) -> pd.Index:
-    """The times of a sequence as an index."""
-    import pandas as pd  # noqa: PLC0415
-
-    return stamps.moments if isinstance(stamps, Stamps) else pd.Index(stamps)
 
 
 def _joined(parts: list[pd.Index]) -> pd.Index:
