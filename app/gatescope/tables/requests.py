@@ -24,6 +24,11 @@ class Body(NamedTuple):
     request: dict[str, Any]
     sequences: Sequences | None = None
 
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """The request with the times, ids and measured values of a table, for replies that tell them."""
+        return self.request if self.sequences is None else self.request | self.sequences.labels()
+
 
 def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = None) -> Body:
     """The predict body that a file holds or stands for.

@@ -17,6 +17,9 @@ from gatescope.tables.table import Table, all_of
 if TYPE_CHECKING:
     import pandas as pd
 
+QUANTITIES = frozenset({"regression", "quantile"})
+"""Tasks whose values are quantities; those of the others are scores."""
+
 
 _MOST_TOLD = 8
 
@@ -32,6 +35,8 @@ class Wanted:
     """Whether predictions are of the next step, so that an output that is a feature can be fed back."""
     may_miss: frozenset[str] = frozenset()
     """Features of which the model knows what a missing value means."""
+    quantiles: tuple[float, ...] = ()
+    """Of a quantile task, which ones each output has, in ascending order; they stand side by side."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Wanted:
@@ -43,7 +48,15 @@ class Wanted:
             tuple(output.get("names") or ()),
             output.get("predicts") == "next_step",
             frozenset(info.get("missing") or ()),
+            tuple(output.get("quantiles") or ()),
         )
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """What the values of a prediction are called, in their order: `y`, or `y_0.1` of a quantile."""
+        if not self.quantiles:
+            return self.outputs
+        return tuple(f"{name}_{quantile:g}" for name in self.outputs for quantile in self.quantiles)
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,10 @@ class Sequences:
                 first, longest = row, len(values)
         yield self._rows(first, len(self.inputs))
 
+    def first(self, count: int) -> Sequences:
+        """No more than so many of the sequences."""
+        return self._rows(0, count)
+
     def _rows(self, first: int, stop: int) -> Sequences:
         rows = slice(first, stop)
         return replace(
@@ -123,12 +140,27 @@ class Sequences:
         return body
 
     def request(self) -> dict[str, Any]:
-        """The predict body of these sequences as lists: null where a number is missing."""
+        """The predict body as lists, null where a number is missing, with times, ids and measured values."""
         body: dict[str, Any] = {"inputs": list(map(with_null, self.inputs)), "columns": list(self.columns)}
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
             body["future_inputs"] = list(map(with_null, self.future_inputs))
-        return body
+        return body | self.labels()
+
+    def labels(self) -> dict[str, Any]:
+        """What a predict body says of these sequences that no model reads: times, ids and measured values."""
+        told: dict[str, Any] = {}
+        if self.timestamps is not None:
+            further = self.future_timestamps or [[]] * len(self.timestamps)
+            told["timestamps"] = [[*row, *more] for row, more in zip(self.timestamps, further, strict=True)]
+        if self.ids is not None:
+            told["ids"] = list(self.ids)
+        if self.observed:
+            told["observed"] = {
+                name: [[None if value != value else value for value in row.tolist()] for row in rows]  # noqa: PLR0124
+                for name, rows in self.observed.items()
+            }
+        return told
 
 
 def with_null(values: np.ndarray) -> list[list[float | None]]:

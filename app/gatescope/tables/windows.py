@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from gatescope.errors import InvalidInput, Place
-from gatescope.tables.answers import ID, STEP, TIME, at, carried_on, rows_of
+from gatescope.tables.answers import ID, STEP, TIME, at, carried_on, output_columns, rows_of
 from gatescope.tables.sequences import Sequences, Wanted
 from gatescope.tables.times import index_of
 
@@ -117,11 +117,12 @@ def window_frame(
         made |= {ORIGIN: origins, STEP: places}
     else:
         made |= {ORIGIN: _times(sequences, rows, origins), TIME: _times(sequences, rows, places)}
-    for index, name in enumerate(wanted.outputs):
-        made[name] = predicted[:, index]
-        if (observed := _observed(name, sequences)) is not None:
-            made[f"{name}_observed"] = np.concatenate([at(observed[row], places[rows == row]) for row in _each(rows)])
-    return pd.DataFrame(made)
+    observed = {
+        name: np.concatenate([at(known[row], places[rows == row]) for row in _each(rows)])
+        for name in wanted.outputs
+        if (known := _observed(name, sequences)) is not None
+    }
+    return pd.DataFrame(made | output_columns(predicted, observed, wanted))
 
 
 def _observed(name: str, sequences: Sequences) -> list[np.ndarray] | None:
