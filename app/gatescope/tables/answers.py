@@ -10,7 +10,7 @@ import numpy as np
 from gatescope.errors import InvalidInput
 from gatescope.tables import further_times
 from gatescope.tables.sequences import Sequences, Wanted
-from gatescope.tables.times import Stamps
+from gatescope.tables.times import Stamps, index_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,14 +49,28 @@ def prediction_frame(
     else:
         made[TIME] = _joined([row.times() for row in rows])
     values = np.concatenate([row.predicted for row in rows])
+    observed = {
+        name: np.concatenate([at(known[row.row], row.places) for row in rows])
+        for name, known in sequences.observed.items()
+    }
+    return pd.DataFrame(made | output_columns(values, observed, wanted))
+
+
+def output_columns(values: np.ndarray, observed: Mapping[str, np.ndarray], wanted: Wanted) -> dict[str, np.ndarray]:
+    """The columns of predictions (row, value): each output, or its quantiles, and beside it what was measured.
+
+    Args:
+        values: what was predicted.
+        observed: output -> what was measured, (row,).
+        wanted: what the model gives.
+    """
     columns = dict(zip(wanted.value_names, values.T, strict=True))
-    count = max(1, len(wanted.quantiles))
+    count, made = max(1, len(wanted.quantiles)), dict[str, np.ndarray]()
     for index, name in enumerate(wanted.outputs):
         made |= {each: columns[each] for each in wanted.value_names[index * count : (index + 1) * count]}
-        if name in sequences.observed:
-            observed = sequences.observed[name]
-            made[f"{name}_observed"] = np.concatenate([at(observed[row.row], row.places) for row in rows])
-    return pd.DataFrame(made)
+        if name in observed:
+            made[f"{name}_observed"] = observed[name]
+    return made
 
 
 def rows_of(values: Any) -> Iterator[np.ndarray]:
@@ -104,13 +118,6 @@ class _Row:
         parts = [self._sequences.timestamps, self._sequences.future_timestamps]
         known = _joined([index_of(part[self.row]) for part in parts if part is not None])
         return carried_on(known, int(self.places[-1]) + 1 - len(known))[self.places]
-
-
-def index_of(stamps: Any) -> pd.Index:
-    """The times of a sequence as an index."""
-    import pandas as pd  # noqa: PLC0415
-
-    return stamps.moments if isinstance(stamps, Stamps) else pd.Index(stamps)
 
 
 def _joined(parts: list[pd.Index]) -> pd.Index:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from gatescope.errors import InvalidInput, Place
-from gatescope.tables import measures
+from gatescope.tables import measures, windows
 from gatescope.tables.sequences import Sequences, Wanted, with_null
 
 Ask = Callable[[dict[str, Any]], Mapping[str, Any]]
 """A predict body -> the reply to it."""
 
 MEDIAN = 0.5
+_ARRAYS = ("inputs", "future_inputs")
+
 BATCH_STEPS = 200_000
 """Time steps of the origins that are asked for together, at most, with the padding of the shorter ones."""
 
@@ -179,40 +181,21 @@ class _Run:
                 yield _Origin(row, step)
 
     def batches(self, origins: list[_Origin], most_steps: int) -> Iterator[list[_Origin]]:
-        part: list[_Origin] = []
-        longest = 0
-        for origin in origins:
-            steps = min(origin.step, self.plan.window or origin.step) + self.plan.horizon
-            if part and (len(part) + 1) * max(longest, steps) > most_steps:
-                yield part
-                part, longest = [], 0
-            part.append(origin)
-            longest = max(longest, steps)
-        yield part
+        def steps_of(origin: _Origin) -> int:
+            return min(origin.step, self.plan.window or origin.step) + self.plan.horizon
+
+        return windows.batches(origins, steps_of, most_steps)
 
     def request(self, origins: list[_Origin]) -> dict[str, Any]:
         """The predict body of these origins."""
-        inputs, future = [], []
+        horizon, asked = self.plan.horizon, []
         for origin in origins:
-            values, horizon = self.sequences.inputs[origin.row], self.plan.horizon
             end = origin.step if self.wanted.feeds_back else origin.step + horizon
             begin = 0 if self.plan.window is None else max(0, end - self.plan.window)
-            inputs.append(with_null(values[begin:end]))
-            future.append(
-                [
-                    [
-                        None if self._is_fed_back(name) or np.isnan(cell) else float(cell)
-                        for name, cell in zip(self.sequences.columns, row, strict=True)
-                    ]
-                    for row in values[origin.step : origin.step + horizon]
-                ]
-            )
-        body = {"inputs": inputs, "columns": list(self.sequences.columns)}
+            asked.append(windows.Window(origin.row, begin, end))
         runs_on = self.wanted.feeds_back and not self.quantiles
-        return body | ({"horizon": self.plan.horizon, "future_inputs": future} if runs_on else {})
-
-    def _is_fed_back(self, name: str) -> bool:
-        return name in self.wanted.outputs
+        body = windows.request(self.sequences, self.wanted, asked, horizon if runs_on else None)
+        return {name: list(map(with_null, value)) if name in _ARRAYS else value for name, value in body.items()}
 
     def rows(self, origin: _Origin, values: np.ndarray) -> Iterator[dict[str, Any]]:
         """Each step behind an origin; `values` (step, output), of which the last ones are of these steps."""

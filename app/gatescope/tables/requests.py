@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatescope.errors import InvalidInput
-from gatescope.tables.csv_text import read_csv
+from gatescope.tables.csv_file import read_csv
 from gatescope.tables.files import SUFFIXES, read_table
+from gatescope.tables.parts import STDIN
 from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
 from gatescope.tables.table import Table
-
-STDIN = Path("-")
-"""In place of a file: a CSV text from standard input."""
 
 
 class Body(NamedTuple):

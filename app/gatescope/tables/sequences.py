@@ -95,6 +95,8 @@ class Sequences:
     """Those of the notes that tell of missing values."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Feature or output -> the column that it is."""
+    day_first: bool | None = None
+    """Whether dates had the day first; None where that was not asked."""
 
     @property
     def horizon(self) -> int:
@@ -224,7 +226,8 @@ class _Interpreter:
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
         notes, mapping = tuple(dict.fromkeys(self.notes)), {**self.features, **self.outputs}
-        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping)
+        day_first = None if found is None else found.day_first
+        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping, day_first=day_first)
 
     def _numbers(self, column: str) -> np.ndarray:
         """Of a column, (row,); NaN where there is none, and where all rows are if the column has other cells."""
