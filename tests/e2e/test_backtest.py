@@ -60,7 +60,7 @@ def test_a_table_is_written_without_columns_that_say_nothing(run, table, tmp_pat
         ("demand", ["--target", "price"], "no output 'price'; it has demand_mw"),
         ("demand", ["--window", 336], "take a smaller window or horizon"),
         ("brackets", [], "a backtest takes"),
-        ("demand", ["--out", "rows.xls"], "a table is written as .csv, .parquet, .json"),
+        ("demand", ["--out", "rows.xls"], "a table is written as .csv, .tsv, .txt, .parquet, .arrow, .feather, .json"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(run, table, model, options, said):
