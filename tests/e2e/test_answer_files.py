@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray
 
-from gatescope.zarr_store import Reader
+from gatescope.zarr_store import Reader, Writer
 
 ROOT = Path(__file__).parents[2]
 STEPS = {"north": 6, "south": 4}
@@ -131,6 +131,13 @@ def test_of_the_next_step_the_prediction_stands_at_the_time_that_it_is_for(writt
     assert record.prediction_timestamps.astype("datetime64[D]").astype(str).tolist() == expected
     frame = written("predict", "d.csv", model="demand", source=tmp_path / "d.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in frame[1:]] == expected
+
+
+def test_what_cannot_be_written_leaves_nothing(run, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(Writer, "close", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("trace", "river", "--input", table, "--id", "basin", "--out", tmp_path / "t.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == [table.name]
 
 
 def test_text_has_tokens(written, run, tmp_path, monkeypatch):
