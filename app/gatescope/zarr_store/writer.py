@@ -110,7 +110,7 @@ class Writer:
         for track in self._tracks.values():
             track.flush()
         self._write_coordinates()
-        if self._about.signals and any(name.startswith("signals/") for name in self._tracks):
+        if any(name.startswith("signals/") for name in self._tracks):
             zarr.open_group(str(self._path / "signals"), mode="a", zarr_format=3)
         shown = " ".join(name for name in ("ids", *TIMES, "prediction_steps") if name in self._tracks)
         told = {"schema_version": SCHEMA_VERSION, "sequences": self._count, **self._about.attributes()}
