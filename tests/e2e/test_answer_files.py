@@ -159,8 +159,10 @@ def test_a_folder_that_is_there_is_not_overwritten(run, table, tmp_path):
 def test_a_forecast_is_drawn_beside_what_was_measured(run, table, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_: drawn.append(figure))
-    status, _, err = run("predict", "river", "--input", table, "--id", "basin", "--plot", tmp_path / "it.png")
+    options = ["--id", "basin", "--plot", tmp_path / "it.png", "--out", tmp_path / "it.csv"]
+    status, _, err = run("predict", "river", "--input", table, *options)
     assert status == 0, err
+    assert len((tmp_path / "it.csv").read_text().splitlines()) == 11
     north, south = drawn[0].axes
     measured, predicted = south.get_lines()
     with (ROOT / "models/river/daily.csv").open() as file:
@@ -175,7 +177,7 @@ def test_a_forecast_is_drawn_beside_what_was_measured(run, table, tmp_path, monk
     [
         (["brackets", "--text", "()", "--plot", "it.png"], "of a regression or of quantiles"),
         (["brackets", "--text", "()", "--plot", "it.gif"], "a picture is written as .png, .svg, .pdf"),
-        (["brackets", "--text", "()", "--out", "it.csv"], "a table is written of a regression"),
+        (["brackets", "--text", "()", "--out", "it.csv"], "a table is written of a table"),
     ],
 )
 def test_what_cannot_be_drawn_or_written_is_refused(run, monkeypatch, arguments, said):
