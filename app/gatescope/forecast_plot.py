@@ -258,13 +258,15 @@ def of_values(
 
 
 def of_backtest(
-    rows: Sequence[Mapping[str, Any]], target: str, quantiles: Sequence[float], baseline: str
+    rows: Sequence[Mapping[str, Any]], y_label: str, quantiles: Sequence[float], baseline: str
 ) -> list[Panel]:
     """A panel for each sequence of a backtest: predictions of each origin, what was measured and a naive forecast.
 
+    Bands are of the first origin that predicts a step.
+
     Args:
         rows: of `gatescope.tables.backtest.Backtest`.
-        target: the output.
+        y_label: the output and its unit.
         quantiles: of a quantile task.
         baseline: `naive` or `seasonal_naive`.
     """
@@ -282,7 +284,7 @@ def of_backtest(
             lines.append(_broken(PREDICTED, "predicted" + (" (median)" if quantiles else ""), origins, "predicted"))
         values = np.array([row["quantiles"] for row in own], dtype=np.float64) if quantiles else np.empty((len(own), 0))
         bands = list(_bands(at[first], values[first], quantiles))
-        panels.append(Panel(name or "", target, lines, bands))
+        panels.append(Panel(name or "", y_label, lines, bands))
     return panels
 
 

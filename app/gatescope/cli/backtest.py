@@ -103,7 +103,9 @@ def _plot(result: Backtest, info: Any, file: Path) -> None:
     from gatescope import forecast_plot
 
     baseline = "seasonal_naive" if "seasonal_naive" in result.baselines else "naive"
-    panels = forecast_plot.of_backtest(result.rows, result.target, result.quantiles or (), baseline)
+    units = dict(zip(info["output"]["names"], info["output"]["heads"][0]["units"] or (), strict=False))
+    label = f"{result.target} [{units[result.target]}]" if units.get(result.target) else result.target
+    panels = forecast_plot.of_backtest(result.rows, label, result.quantiles or (), baseline)
     errors = {"model": result.model["mae"], baseline.replace("_", " "): result.baselines[baseline]["mae"]}
     told = ", ".join(f"{name} {error:.4g}" for name, error in errors.items() if error is not None)
     title = f"{info['name']} (version {info['version']}): {result.origins} origins; mean absolute error: {told}"
