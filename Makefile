@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 
-.PHONY: install install-all run test test-package test-keras test-random test-all check format bench bench-peers train clean
+.PHONY: install install-all run test test-inspector test-package test-keras test-random test-all check format bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -28,23 +28,26 @@ run: install
 	$(BIN)/gatescope serve
 
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not packaging and not keras"
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not inspector and not packaging and not keras"
+
+# every view of the inspector in a browser; `make test` has the page that holds them (tests/e2e/test_inspector.py)
+test-inspector: install
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m inspector
 
 # build the wheel, install it, and use it without what it must not need
 test-package: install
 	$(BIN)/pytest -m packaging
 
-# two hundred random modules, imported with a sample and without, and as graphs; `make test` has twenty of them
+# all cases of the tests that have them by the hundred: random modules, changed bytes; `make test` runs some of each
 test-random: install
-	GATESCOPE_RANDOM_MODULES=200 $(BIN)/pytest --numprocesses 2 tests/checkpoints/structure/test_random_modules.py \
-		tests/pipeline/onnx/test_random_networks.py tests/pipeline/export
+	TEST_RANDOM=1 $(BIN)/pytest --numprocesses 2 -m random
 
 # imports of Keras files beside Keras itself, on its torch backend, which is installed for this alone
 test-keras: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt keras h5py
 	KERAS_BACKEND=torch $(BIN)/pytest -m keras
 
-test-all: test test-package test-keras test-random
+test-all: test test-inspector test-package test-keras test-random
 
 check: install
 	$(BIN)/ruff format --check .

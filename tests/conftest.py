@@ -1,6 +1,7 @@
 """Fixtures of every test: small models with seeded random weights, in memory and on disk."""
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -95,6 +96,12 @@ class ModelFolder:
     def weights(self, version: str = "1") -> Path:
         """The file with a version's weights."""
         return self.path / version / "model.safetensors"
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay until the end: whoever looks for garbage need not look through them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -236,6 +243,23 @@ def _service(**environment: str) -> Iterator[tuple[httpx.Client, subprocess.Pope
 def service() -> Callable[..., contextlib.AbstractContextManager[tuple[httpx.Client, subprocess.Popen]]]:
     """`with service(GATESCOPE_…=…) as (client, process):` — the real command over the shipped models, in a process."""
     return _service
+
+
+@pytest.fixture(scope="session")
+def quiet() -> None:
+    """Servers in this process log warnings alone."""
+    from gatescope.server import logs  # noqa: PLC0415 - most tests need no server
+
+    logs.configure("console")
+    logs.quiet()
+
+
+@pytest.fixture(scope="session")
+def serve_models(quiet: None) -> Callable[..., contextlib.AbstractContextManager[httpx.Client]]:
+    """`with serve_models(folder, watch=True) as client:` — a server in this process, with models of its own."""
+    from tests.serving import serving  # noqa: PLC0415 - most tests need no server
+
+    return serving
 
 
 @pytest.fixture(scope="session")

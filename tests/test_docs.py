@@ -15,6 +15,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from gatescope import errors
+from gatescope.analysis.registry import analyses
 from gatescope.checkpoints.structure.options import Options
 from gatescope.cli import main
 from gatescope.cli.commands import cli
@@ -105,6 +106,13 @@ def test_every_field_of_the_wire_is_documented(schema):
 @pytest.mark.parametrize("name", Options.__dataclass_fields__)
 def test_every_parameter_of_an_upload_is_documented(name):
     assert re.search(rf"^\|.*`{name}`.*\|.*\|$", doc("api.md").partition("## Administration")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("analysis", analyses().values(), ids=analyses())
+def test_every_analysis_is_documented(analysis):
+    section = doc("analyses.md").partition(f"### `{analysis.name}`")[2].partition("###")[0]
+    for name in (*analysis.parameters.model_fields, *analysis.arrays):
+        assert f"`{name}`" in section, name
 
 
 def test_every_error_is_documented():

@@ -1,3 +1,4 @@
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,7 @@ from gatescope.forward import forward
 from gatescope.padding import pad
 from gatescope.spec import Spec
 from gatescope.state import State
+from tests.bulk import some
 
 
 @pytest.fixture(params=[{}, {"num_layers": 2, "bidirectional": True}, {"proj_size": 2, "bias": False}], ids=str)
@@ -61,17 +63,19 @@ def test_output_and_state_equal_torchs_packed_sequences(module, random, lengths,
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-6)
 
 
+ONE_STEP = itertools.product(
+    [{}, {"num_layers": 3}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "bias": False}],
+    (5, 16, 64),
+    (1, 2, 16, 65, 256),
+    ("cell", "reordered", "chosen"),
+)
+
+
 class TestShortCalls:
     """One step runs `torch.lstm_cell`, a few run the kernel with reordered weights; both equal `nn.LSTM`."""
 
-    @pytest.mark.parametrize("kernel", ["cell", "reordered", "chosen"])
-    @pytest.mark.parametrize("batch", [1, 2, 16, 65, 256])
-    @pytest.mark.parametrize("hidden_size", [5, 16, 64])
-    @pytest.mark.parametrize(
-        "arguments",
-        [{}, {"num_layers": 3}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "bias": False}],
-        ids=str,
-    )
+    @pytest.mark.random
+    @pytest.mark.parametrize(("arguments", "hidden_size", "batch", "kernel"), some(ONE_STEP, 7), ids=str)
     def test_one_step(self, monkeypatch, random, arguments, hidden_size, batch, kernel):
         if kernel != "chosen":
             monkeypatch.setattr(module_of_forward, "MAX_CELL_UNITS", 10**9 if kernel == "cell" else 0)

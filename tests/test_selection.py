@@ -9,9 +9,13 @@ from gatescope.errors import InvalidInput
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.tracing import trace
+from tests.bulk import some
 
 LENGTHS = (6, 2, 4)
 SLICES = (slice(None), slice(2, 5), slice(-3, None), slice(None, None, 2), slice(None, None, -1), slice(4, 0, -2))
+SELECTIONS = itertools.product(
+    (None, (2, 0)), (None, ("reverse",), ("reverse", "forward")), (None, (4,), (3, 0, 1)), SLICES
+)
 
 
 @pytest.fixture
@@ -24,11 +28,8 @@ def sequences(random):
     return [torch.randn(length, 3, generator=random) for length in LENGTHS]
 
 
-@pytest.mark.parametrize("time", SLICES, ids=str)
-@pytest.mark.parametrize(
-    ("layers", "directions", "units"),
-    list(itertools.product((None, (2, 0)), (None, ("reverse",), ("reverse", "forward")), (None, (4,), (3, 0, 1)))),
-)
+@pytest.mark.random
+@pytest.mark.parametrize(("layers", "directions", "units", "time"), some(SELECTIONS, 5), ids=str)
 def test_a_selection_is_a_slice_in_the_order_given(module, sequences, layers, directions, units, time):
     full = trace(module, sequences)
     signals = ("hidden_state", "input_gate")

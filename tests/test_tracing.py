@@ -14,6 +14,7 @@ from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import _step_residuals, trace
+from tests.bulk import some
 
 LENGTHS = (7, 1, 4)
 GRID = [
@@ -67,8 +68,12 @@ def assert_same(given, expected, tolerance=0.0):
         torch.testing.assert_close(mine, other, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(("name", "dtype", "arguments"), CASES, ids=str)
-@pytest.mark.parametrize("given_state", [False, True], ids=["zeros", "given state"])
+@pytest.mark.random
+@pytest.mark.parametrize(
+    ("given_state", "name", "dtype", "arguments"),
+    some([(given, *case) for case in CASES for given in (False, True)], 5),
+    ids=str,
+)
 def test_ragged_batches_equal_the_equations_and_torch(
     seeded_lstm, random, sequences, arguments, given_state, dtype, name, use_backend
 ):

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gatescope.analysis.registry import analyse
     from gatescope.client import AsyncClient, Client
     from gatescope.pipeline.model import Model, load_model
     from gatescope.selection import Selection
@@ -25,11 +26,12 @@ _DEFINED_IN = {
     "Selection": "gatescope.selection",
     "State": "gatescope.state",
     "Trace": "gatescope.tracing",
+    "analyse": "gatescope.analysis.registry",
     "load_model": "gatescope.pipeline.model",
     "trace": "gatescope.tracing",
 }
 
-__all__ = ["AsyncClient", "Client", "Model", "Selection", "Spec", "State", "Trace", "load_model", "trace"]
+__all__ = ["AsyncClient", "Client", "Model", "Selection", "Spec", "State", "Trace", "analyse", "load_model", "trace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,8 @@
     │   ├── ModelNotFound
     │   ├── VersionNotFound
     │   ├── SessionNotFound
-    │   └── TraceNotFound
+    │   ├── TraceNotFound
+    │   └── AnalysisNotFound
     ├── Conflict                   what is asked for does not go with what is there
     │   ├── VersionExists
     │   ├── SessionExists
@@ -154,6 +155,10 @@ class SessionNotFound(NotFound):
 
 class TraceNotFound(NotFound):
     """There is no such stored trace, or no more."""
+
+
+class AnalysisNotFound(NotFound):
+    """There is no analysis of this name."""
 
 
 class Conflict(AppError):

@@ -7,6 +7,7 @@ EXTRAS = {
     "onnx": ("google", "onnx", "onnxruntime"),
     "keras": ("h5py",),
     "plot": ("matplotlib",),
+    "progress": ("tqdm",),
     "server": (
         "fastapi",
         "fastapi_offline",

@@ -63,6 +63,25 @@ def forward(
     return output, None if ragged else final
 
 
+def differentiable(module: nn.RNNBase, inputs: Tensor, initial_state: State) -> Tensor:
+    """The output of sequences of one length, which can be differentiated with respect to the inputs and the state.
+
+    The backward pass of cuDNN's kernel works in training mode alone, so it is not used.
+
+    Args:
+        module: a recurrent module in evaluation mode.
+        inputs: (batch, time, feature), whatever axes the module itself takes.
+        initial_state: each (layers · directions, batch, size).
+
+    Returns:
+        (batch, time, directions · unit).
+    """
+    given = inputs if module.batch_first else inputs.transpose(0, 1)
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        output: Tensor = module(given, initial_state.hx)[0]
+    return output if module.batch_first else output.transpose(0, 1)
+
+
 def _run(module: nn.RNNBase, inputs: Tensor, initial_state: State) -> tuple[Tensor, State]:
     rows, time, _ = inputs.shape
     parameters = Parameters.of(module)

@@ -58,6 +58,8 @@ class Trace:
     final_state: State  # the same at each row's own last step
     row_residuals: Tensor | None  # (batch,) of each row; None if they can be computed from the signals
     backend: str  # which one computed it, by its name in `gatescope/backends/probe.py`
+    module: nn.RNNBase  # what was run
+    inputs: Tensor  # (batch, time, feature) what it read; anything in the padding
 
     def __getattr__(self, name: str) -> Tensor:
         signals: dict[str, Tensor] = self.__dict__.get("signals", {})
@@ -221,7 +223,7 @@ def trace(
         state = _initial_state(initial_state, spec, batch, is_unbatched=is_unbatched)
         if grad:
             return _differentiable(module, spec, batch, lengths, layout, state, selection)
-        given = _Given(parameters, _detached(batch), lengths, layout, State(*map(_detached, state)), selection)
+        given = _Given(module, parameters, _detached(batch), lengths, layout, State(*map(_detached, state)), selection)
         try:
             return _fastest(given)
         except LayoutChanged as error:
@@ -240,6 +242,7 @@ def _disable_workspace_if_wrong(residual: float) -> None:
 class _Given(NamedTuple):
     """What a trace is made of."""
 
+    module: nn.RNNBase
     parameters: Parameters
     inputs: Tensor  # (batch, time, feature)
     lengths: Tensor  # (batch,)
@@ -279,7 +282,7 @@ def trace_known(
         known[1] = layout.reversed(known[1])
     backend = replay.of_hidden_states(known)
     resolved, initial = selection.resolve(spec), State(*(value.to(like) for value in initial_state))
-    return _trace(_Given(parameters, inputs.to(like), lengths, layout, initial, resolved), "replay", backend)
+    return _trace(_Given(module, parameters, inputs.to(like), lengths, layout, initial, resolved), "replay", backend)
 
 
 def is_known_enough(spec: Spec) -> bool:
@@ -288,7 +291,7 @@ def is_known_enough(spec: Spec) -> bool:
 
 
 def _trace(given: _Given, name: str, backend: Backend) -> Trace:
-    parameters, inputs, lengths, layout, initial, selection = given
+    module, parameters, inputs, lengths, layout, initial, selection = given
     spec = parameters.spec
     buffer = SignalBuffer(selection, spec, layout)
     run = _Run(parameters, initial, layout, buffer)
@@ -311,6 +314,8 @@ def _trace(given: _Given, name: str, backend: Backend) -> Trace:
         final_state=State.joined(run.finals),
         row_residuals=row_residuals,
         backend=name,
+        module=module,
+        inputs=inputs,
     )
 
 
@@ -358,6 +363,8 @@ def _differentiable(
         final_state=State.joined(finals),
         row_residuals=torch.stack(largest).amax(dim=0),
         backend="loop",
+        module=module,
+        inputs=inputs,
     )
 
 

@@ -18,6 +18,7 @@ from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import trace
 from gatescope.weights import Weights
+from tests.bulk import some
 
 
 class TestEveryCell:
@@ -99,8 +100,12 @@ ARGUMENTS = [
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
-def name_of(arguments):
-    return "-".join(map(str, arguments.values()))
+def name_of(value):
+    return "-".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+
+
+RAGGED = list(itertools.product(BACKENDS, ARGUMENTS, TOLERANCE, (False, True)))
+SIZES = list(itertools.product((1, 15, 16, 64, 128), [(1,), (2,), (9, 9, 9), (150, 3, 77)], BACKENDS))
 
 
 class TestFurtherCell:
@@ -149,10 +154,8 @@ class TestFurtherCell:
         assert type(module) is cell.module
         assert {name: tuple(value.shape) for name, value in module.state_dict().items()} == expected.parameter_shapes()
 
-    @pytest.mark.parametrize("given_state", [False, True], ids=["zeros", "given state"])
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-    @pytest.mark.parametrize("arguments", ARGUMENTS, ids=name_of)
-    @pytest.mark.parametrize("name", BACKENDS)
+    @pytest.mark.random
+    @pytest.mark.parametrize(("name", "arguments", "dtype", "given_state"), some(RAGGED, 5), ids=name_of)
     def test_ragged_batches_equal_the_equations_and_torch(
         self, build, sequences, every, name, arguments, dtype, given_state, use_backend
     ):
@@ -171,9 +174,8 @@ class TestFurtherCell:
         assert traced.residual <= tolerance
         self.assert_equal_to_the_equations(traced, module, sequences, state, tolerance)
 
-    @pytest.mark.parametrize("hidden_size", [1, 15, 16, 64, 128])
-    @pytest.mark.parametrize("lengths", [(1,), (2,), (9, 9, 9), (150, 3, 77)], ids=str)
-    @pytest.mark.parametrize("name", BACKENDS)
+    @pytest.mark.random
+    @pytest.mark.parametrize(("hidden_size", "lengths", "name"), some(SIZES, 7), ids=str)
     def test_any_width_and_length_equals_the_equations(self, cell, random, hidden_size, lengths, name, use_backend):
         use_backend(name)
         module = Spec(hidden_size // 2 + 1, hidden_size, bidirectional=True, cell=cell).build()

@@ -32,6 +32,7 @@ from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import trace
 from gatescope.weights import Weights
+from tests.bulk import some
 from tests.cells import equations
 
 CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
@@ -58,6 +59,7 @@ ARGUMENTS = [
     for num_layers, bidirectional, bias in itertools.product((1, 2), (False, True), (False, True))
 ]
 LENGTHS = (6, 1, 4)
+RAGGED = list(itertools.product(("stepwise", "loop"), (torch.float32, torch.float64), ARGUMENTS))
 
 
 def made(cell, change):
@@ -166,9 +168,8 @@ class TestVariant:
 
 
 class TestTrace:
-    @pytest.mark.parametrize("name", ["stepwise", "loop"])
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-    @pytest.mark.parametrize("arguments", ARGUMENTS, ids=lambda arguments: "-".join(map(str, arguments.values())))
+    @pytest.mark.random
+    @pytest.mark.parametrize(("name", "dtype", "arguments"), some(RAGGED, 3), ids=str)
     def test_ragged_batches_equal_the_equations(
         self, changed, build, sequences, random, arguments, dtype, name, use_backend
     ):

@@ -21,6 +21,7 @@ from gatescope.checkpoints.formats.checkpoint import read
 from gatescope.checkpoints.formats.unpickler import MOST_INSTRUCTIONS, MOST_MARKS
 from gatescope.errors import CheckpointError
 from gatescope.zip_file import MOST_MEMBERS
+from tests import bulk
 
 BEGINS = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
 """The legacy format's first two pickles, by torch.save's own protocol."""
@@ -479,6 +480,7 @@ class TestSafetensors:
         assert "'lstm.weight' holds torch.float8_e4m3fn" in refusal(tmp_path / "a.safetensors")
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 def test_a_file_with_bytes_changed_is_read_or_refused_and_nothing_else(tmp_path, kind):
     weights, path = nn.LSTM(2, 3).state_dict(), tmp_path / "a.pt"
@@ -487,8 +489,8 @@ def test_a_file_with_bytes_changed_is_read_or_refused_and_nothing_else(tmp_path,
     else:
         torch.save({"model": weights, "epoch": 1}, path, _use_new_zipfile_serialization=kind == "zip")
     whole, choose = path.read_bytes(), random.Random(0)  # noqa: S311 - no secret
-    refusals = []
-    for _ in range(500):
+    refusals, count = [], bulk.number(100, 2000)
+    for _ in range(count):
         changed = bytearray(whole)
         for _ in range(choose.choice((1, 1, 2, 8))):
             changed[choose.randrange(len(whole))] = choose.choice(
@@ -499,7 +501,7 @@ def test_a_file_with_bytes_changed_is_read_or_refused_and_nothing_else(tmp_path,
             read(path)
         except CheckpointError as error:
             refusals.append(str(error))
-    assert 0 < len(refusals) < 500
+    assert 0 < len(refusals) < count
     assert all(map(str.isprintable, refusals))
 
 
@@ -528,7 +530,7 @@ def test_a_process_of_little_memory_survives_all_of_them(tmp_path, archive):
     hostile.mkdir()
     for index, (value, _) in enumerate([*GREEDY.values(), *LYING.values()]):
         archive(saved("weight", value)).rename(hostile / f"{index}.pt")
-    bomb = archive(saved("weight", tensor(storage())), {"0": bytes(2**29)}, compression=zipfile.ZIP_DEFLATED)
+    bomb = archive(saved("weight", tensor(storage())), {"0": bytes(300 * 2**20)}, compression=zipfile.ZIP_DEFLATED)
     bomb.rename(hostile / "bomb.pt")
     torch.save(nn.LSTM(2, 3).state_dict(), tmp_path / "whole.pt")
     command = [sys.executable, "-W", "error", "-c", LIMITED, tmp_path / "whole.pt", hostile]

@@ -21,10 +21,10 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def url(made, service, tmp_path_factory):
+def url(made, serve_models, tmp_path_factory):
     root = tmp_path_factory.mktemp("recurrent")
     recurrent.write(root, made)
-    with service(GATESCOPE_MODELS_DIR=str(root)) as (client, _):
+    with serve_models(root) as client:
         yield str(client.base_url)
 
 

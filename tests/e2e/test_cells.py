@@ -27,8 +27,8 @@ def folder(made, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(folder, service):
-    with service(GATESCOPE_MODELS_DIR=str(folder)) as (client, _):
+def served(folder, serve_models):
+    with serve_models(folder) as client:
         yield client
 
 

@@ -10,6 +10,8 @@ from tests.cells.equations import run as run_equations
 from tests.server.api import recurrent, variants
 from tests.server.api.recurrent import equations, fed
 
+pytestmark = pytest.mark.inspector
+
 ROWS = np.random.default_rng(12).normal(0, 1, (9, 3)).astype(np.float32).tolist()
 
 
@@ -19,10 +21,10 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def served(made, service, tmp_path_factory):
+def served(made, serve_models, tmp_path_factory):
     root = tmp_path_factory.mktemp("recurrent")
     recurrent.write(root, made, {"inputs": ROWS})
-    with service(GATESCOPE_MODELS_DIR=str(root)) as (client, _):
+    with serve_models(root) as client:
         yield client
 
 
@@ -143,10 +145,10 @@ def test_the_page_is_accessible_and_fits_its_width(inspector, served, model, sch
 
 
 @pytest.fixture(scope="module")
-def of_other_functions(service, tmp_path_factory):
+def of_other_functions(serve_models, tmp_path_factory):
     root = tmp_path_factory.mktemp("variants")
     variants.write(root, {"inputs": [variants.ROWS.tolist()]})
-    with service(GATESCOPE_MODELS_DIR=str(root)) as (client, _):
+    with serve_models(root) as client:
         yield client
 
 

@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 
 from tests.e2e.inspector_page import REFUSED, SIGNALS, exported, give, seen
 
+pytestmark = pytest.mark.inspector
+
 
 def test_text_is_edited_in_place_and_stands_in_the_address(inspector, traced):
     page = inspector(model="brackets")

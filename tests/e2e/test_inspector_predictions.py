@@ -17,6 +17,8 @@ from playwright.sync_api import expect
 from safetensors.torch import save_file
 from torch import nn
 
+pytestmark = pytest.mark.inspector
+
 REFUSED = "Failed to load resource"  # how Chromium reports a reply of 4xx
 NOT_VERIFIED = (
     "Not verified: these predictions were never compared with numbers of the training code. Import it with --sample."
@@ -207,11 +209,11 @@ def _write_sample(version: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(service, tmp_path_factory):
+def served(serve_models, tmp_path_factory):
     """A client of a server over the models below."""
     models = tmp_path_factory.mktemp("models")
     write_models(models)
-    with service(GATESCOPE_MODELS_DIR=str(models)) as (client, _):
+    with serve_models(models) as client:
         yield client
 
 

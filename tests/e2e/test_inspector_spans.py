@@ -6,6 +6,8 @@ from playwright.sync_api import expect
 from safetensors.torch import save_file
 from torch import nn
 
+pytestmark = pytest.mark.inspector
+
 FED_BACK = "fed back, steps {}: the model read its own predictions"
 WARMUP = "warm-up, steps {}: not to be believed: the model has read too little"
 VIEWS = ("overview", "strip", "prediction")
@@ -58,7 +60,7 @@ SHORT, AHEAD, BOTH, GIVEN, LONG = range(5)
 
 
 @pytest.fixture(scope="module")
-def served(service, tmp_path_factory):
+def served(serve_models, tmp_path_factory):
     """A client of a server with a model of predictions per step, and one of a prediction per sequence."""
     models = tmp_path_factory.mktemp("models")
     tensors = nn.ModuleDict({"lstm": nn.LSTM(1, 3), "fc": nn.Linear(3, 1)}).state_dict()
@@ -68,7 +70,7 @@ def served(service, tmp_path_factory):
         manifest = WARMING.replace("POOL", layer).replace("PREDICTS", predicts)
         (models / name / "model.toml").write_text(manifest)
         save_file(tensors, models / name / "1" / "model.safetensors")
-    with service(GATESCOPE_MODELS_DIR=str(models)) as (client, _):
+    with serve_models(models) as client:
         yield client
 
 

@@ -23,6 +23,8 @@ from axe_playwright_python.sync_playwright import Axe
 from gatescope.server.main import create_app
 from gatescope.server.settings import Settings
 
+pytestmark = pytest.mark.inspector
+
 SIGNALS = {
     "i": "input_gate",
     "f": "forget_gate",

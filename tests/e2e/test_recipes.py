@@ -54,23 +54,33 @@ def recipe_of(monkeypatch, tmp_path):
     return imported
 
 
+def missing(name, folder):
+    """What a recipe says whose data are not in this folder."""
+    file, source = MISSING[name]
+    return (
+        f"{folder / file} is missing: {name} is trained on {file}, from {source}. "
+        "Put it there, or name its folder in GATESCOPE_DATA."
+    )
+
+
 @pytest.mark.parametrize("name", MISSING)
-def test_a_recipe_without_its_data_says_in_one_line_where_to_get_them(name, tmp_path):
+def test_a_recipe_without_its_data_says_in_one_line_where_to_get_them(recipe_of, monkeypatch, tmp_path, name):
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(SystemExit) as ended:
+        recipe_of(name).main()
+    assert ended.value.code == missing(name, tmp_path)
+
+
+def test_the_recipe_itself_ends_with_status_1_and_that_line(tmp_path):
     ran = subprocess.run(
-        [sys.executable, "-m", f"models.{name}.train"],
+        [sys.executable, "-m", "models.shakespeare.train"],
         cwd=ROOT,
         env=os.environ | {"GATESCOPE_DATA": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    file, source = MISSING[name]
-    path = tmp_path / file
-    assert ran.returncode == 1
-    assert ran.stderr == (
-        f"{path} is missing: {name} is trained on {file}, from {source}. "
-        "Put it there, or name its folder in GATESCOPE_DATA.\n"
-    )
+    assert (ran.returncode, ran.stderr) == (1, missing("shakespeare", tmp_path) + "\n")
 
 
 def test_what_is_no_text_is_said(recipe_of, tmp_path):

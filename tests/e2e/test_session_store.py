@@ -2,9 +2,12 @@
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+SHIPPED = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +24,14 @@ def take(client, name, rows, **fields):
     return np.array(reply.json()["prediction"]["values"][0]), reply.json()["steps"]
 
 
-def test_a_stream_goes_on_where_a_killed_process_left_it(service, redis_server, whole):
+def test_a_stream_goes_on_where_a_killed_process_left_it(service, serve_models, redis_server, whole):
     rows, expected = whole
     with service(GATESCOPE_SESSION_STORE=redis_server.url) as (client, process):
         assert client.post("/v1/sessions", json={"model": "demand", "session_id": "s"}).status_code == 201
         values = [take(client, "s", rows[at : at + 10], step_number=at // 10)[0] for at in (0, 10)]
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with service(GATESCOPE_SESSION_STORE=redis_server.url) as (client, _):
+    with serve_models(SHIPPED, session_store=redis_server.url) as client:
         again, steps = take(client, "s", rows[10:20], step_number=1)  # its answer may have been lost
         assert steps == 2
         assert again.tolist() == values[1].tolist()
@@ -37,10 +40,10 @@ def test_a_stream_goes_on_where_a_killed_process_left_it(service, redis_server, 
     assert np.concatenate(values) == pytest.approx(expected, rel=1e-6)
 
 
-def test_two_processes_share_one_redis(service, redis_server, whole):
+def test_two_processes_share_one_redis(service, serve_models, redis_server, whole):
     with (
         service(GATESCOPE_SESSION_STORE=redis_server.url) as (one, _),
-        service(GATESCOPE_SESSION_STORE=redis_server.url) as (other, _),
+        serve_models(SHIPPED, session_store=redis_server.url) as other,
     ):
         they_take_turns_on_one_session(one, other, *whole)
         at_once_they_lose_no_step(one, other, whole[0])

@@ -9,9 +9,11 @@ from gatescope.pipeline.query import Query
 from gatescope.pipeline.sampling import Sampler, Sampling, allowed, scaled_scores
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
+from tests.bulk import some
 
 SCORES = (0.0, 1.0, 2.0, -1.0, 2.0, -torch.inf)
 CHARACTERS = 8
+KEPT = [(None, None), (3, None), (None, 0.7), (4, 0.8), (1, None)]  # the first so many, and so much of them
 
 
 def softmax(scores):
@@ -35,8 +37,11 @@ def kept_by(scores, top_k, top_p):
 
 
 class TestDraws:
-    @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-    @pytest.mark.parametrize(("top_k", "top_p"), [(None, None), (3, None), (None, 0.7), (4, 0.8), (1, None)])
+    @pytest.mark.random
+    @pytest.mark.parametrize(
+        ("temperature", "top_k", "top_p"),
+        some([(temperature, *kept) for temperature in (0.5, 1.0, 2.0) for kept in KEPT], 2),
+    )
     def test_tokens_are_drawn_as_often_as_the_softmax_says(self, temperature, top_k, top_p):
         draws, scores = 4000, np.array(SCORES) / temperature
         sampler, given = Sampler(Sampling(temperature, top_k, top_p, seed=7)), torch.tensor([SCORES])

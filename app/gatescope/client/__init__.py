@@ -2,6 +2,7 @@
 
 from gatescope.client._async import AsyncClient, AsyncSession
 from gatescope.client._sync import Client, Session
+from gatescope.client.backtesting import Backtest
 from gatescope.client.generation import AsyncGeneration, Generation, Token
 from gatescope.client.prediction import Head, Prediction, Sample, State, Step
 from gatescope.client.problem import ServiceError, Unreachable
@@ -10,6 +11,7 @@ __all__ = [
     "AsyncClient",
     "AsyncGeneration",
     "AsyncSession",
+    "Backtest",
     "Client",
     "Generation",
     "Head",

@@ -10,10 +10,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from gatescope.client import endpoints, raw, traces
+from gatescope.client import backtesting, endpoints, raw, traces
 from gatescope.client.call import Call
 from gatescope.client.fields import Array, Asked, GivenState
 from gatescope.client.generation import AsyncGeneration, Events, Token
+from gatescope.client.many import Calls, gathered_async
 from gatescope.client.method import like
 from gatescope.client.retry import Retry
 from gatescope.client.server import RETRIES, TIMEOUT_S, Server
@@ -31,6 +32,16 @@ def _method(call: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P],
         return await self.send(call(*args, **kwargs))
 
     like(method, call)
+    return method
+
+
+def _method_of_many(calls: Callable[P, Calls[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """The method that sends these calls together."""
+
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await gathered_async(calls(*args, **kwargs), self.send)
+
+    like(method, calls)
     return method
 
 
@@ -184,8 +195,9 @@ class AsyncClient:
 
     models = _method(endpoints.models)
     model = _method(endpoints.model)
-    predict = _method(endpoints.predict)
-    trace = _method(endpoints.trace)
+    predict = _method_of_many(endpoints.predict)
+    trace = _method_of_many(endpoints.trace)
+    backtest = _method_of_many(backtesting.backtest)
     explain = _method(endpoints.explain)
     sessions = _method(sessions)
     store_trace = _method(traces.store_trace)

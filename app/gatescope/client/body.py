@@ -54,6 +54,7 @@ def _split(given: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, A
     state = given.get("initial_state", {})
     if isinstance(state, Mapping):
         flat |= {f"initial_state.{name}": value for name, value in state.items()}
+    flat |= {name: _stacked(flat[name]) for name in TENSORS if name in flat and name != "inputs"}
     arrays = {name: array for name in TENSORS if (array := _array(flat.get(name))) is not None}
     padded = _padded(given.get("inputs"))
     if len(padded) == 1 or not {"layout", "sequence_lengths"} & given.keys():
@@ -74,6 +75,15 @@ def _array(value: Any) -> np.ndarray | None:
         return None
     wanted = _DTYPES.get(array.dtype.name, np.int64 if array.dtype.kind in "iu" else None)
     return None if wanted is None else np.asarray(array, dtype=wanted, order="C")
+
+
+def _stacked(value: Any) -> Any:
+    """Arrays in a list as one, where they are alike; anything else as it is."""
+    arrays = [_array(each) for each in value] if isinstance(value, list | tuple) else []
+    known = [array for array in arrays if array is not None]
+    return (
+        np.stack(known) if known and len(known) == len(arrays) and len({each.shape for each in known}) == 1 else value
+    )
 
 
 def _padded(value: Any) -> dict[str, np.ndarray]:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import httpx
 import numpy as np
 
 from gatescope import dataset
+from gatescope.client import joining
 from gatescope.client.body import EVENTS, JSON, SAFETENSORS, encode
 from gatescope.client.call import Call, of_model, path
-from gatescope.client.fields import Array, Asked, Explained, Traced, written
+from gatescope.client.fields import Array, Asked, Explained, Predicted, Traced, written
+from gatescope.client.many import CONCURRENCY, Calls, Part
 from gatescope.client.prediction import Prediction
+from gatescope.client.prediction_frames import Answered
+from gatescope.client.reading import in_one, tables_of
 from gatescope.client.reply import fields, json, nothing
+from gatescope.client.tables import Tables, rows_of
+from gatescope.client.trace_labels import labelled
 
 if TYPE_CHECKING:
     import xarray
 
 T = TypeVar("T")
+
+MOST_NUMBERS = 250_000
+"""In the inputs of one request: tables of more are asked for in parts, some sequences each."""
 
 
 def models() -> Call[list[dict[str, Any]]]:
@@ -36,41 +46,66 @@ def model(name: str, version: str | None = None) -> Call[dict[str, Any]]:
     return Call("GET", of_model(name, version), json)
 
 
-def predict(model: str, inputs: Array | None = None, **asked: Unpack[Asked]) -> Call[Prediction]:
+def predict(model: str, inputs: Array | None = None, **asked: Unpack[Predicted]) -> Calls[Prediction]:
     """What a model says of a batch of sequences, or of one.
+
+    Tables of many sequences are sent in several requests, each with `timeout_s` of its own.
 
     Args:
         model: its name.
-        inputs: (batch, time, feature) or (time, feature), or token ids; a list of arrays where lengths differ.
-        **asked: the other fields of a predict body, and `version`; `text` stands in place of `inputs`.
+        inputs: (batch, time, feature) or (time, feature), or token ids; a list of arrays where lengths differ. Or
+            tables, whose columns are matched by name: a data frame of pandas or polars, a Dataset or DataArray of
+            xarray, a list of frames, or a dictionary of frames, or of arrays, by name.
+        **asked: the other fields of a predict body, and `version`; `text` stands in place of `inputs`. Of tables `id`
+            is the column that tells sequences apart, `timestamps` that of times, and `observed` lists those that were
+            measured. `concurrency` is how many requests are sent together at most (4), and `progress` shows how many
+            sequences are done.
 
     Raises:
-        InvalidInput: something does not fit the model; `places` say what and where.
+        ModuleNotFoundError: progress is wanted, and tqdm is not installed.
+        InvalidInput: something does not fit the model; `places` say what and where, with the name of the sequence.
         AppError: what else the server refuses.
     """
-    return _post(model, "predict", inputs, asked, lambda reply: Prediction.of(fields(reply)), SAFETENSORS)
+    tables, rest = tables_of(inputs, asked)
+    if tables is None:
+        call: Call[Prediction] = _post(model, "predict", inputs, rest, _prediction, SAFETENSORS)
+        return _calls([Part(lambda: call, None, 1)], lambda answers: answers[0], asked)
+
+    def finish(said: dict[str, Any], info: dict[str, Any]) -> Prediction:
+        return Prediction.of(said, answered=Answered(tables, info.get("output") or {}))
+
+    parts = _parts(model, "predict", tables, rest, MOST_NUMBERS, finish)
+    names = [part.names or () for part in parts]
+    return _calls(parts, lambda answers: joining.predictions(answers, names), asked)
 
 
 def tokens(model: str, inputs: Array | None = None, **asked: Unpack[Asked]) -> Call[None]:
     """The tokens that a model writes as they are drawn; its reply is read as it comes. Arguments as for `predict`."""
-    return _post(model, "predict", inputs, asked, nothing, EVENTS)
+    return _post(model, "predict", *in_one(inputs, asked), nothing, EVENTS)
 
 
-def trace(model: str, inputs: Array | None = None, **asked: Unpack[Traced]) -> Call[xarray.Dataset]:
+def trace(model: str, inputs: Array | None = None, **asked: Unpack[Traced]) -> Calls[xarray.Dataset]:
     """What happened inside, with named axes: each signal (batch, layer, direction, time, unit), padded with NaN.
+
+    Of tables by id each is asked for by itself, so that a negative time counts from its own end.
 
     Args:
         model: its name.
-        inputs: as for `predict`.
+        inputs: as for `predict`; the ids and times of tables are coordinates.
         **asked: as for `predict`, and the part that is wanted: `signals`, `layers`, `directions`, `units`, `time`.
 
     Raises:
-        ModuleNotFoundError: xarray is not installed.
+        ModuleNotFoundError: xarray is not installed, or tqdm where progress is wanted.
         InvalidInput: something does not fit the model; `places` say what and where.
         AppError: what else the server refuses.
     """
     dataset.need()
-    return _post(model, "trace", inputs, asked, fields, SAFETENSORS, to_dataset)
+    tables, rest = tables_of(inputs, asked)
+    if tables is None:
+        call: Call[xarray.Dataset] = _post(model, "trace", inputs, rest, fields, SAFETENSORS, to_dataset)
+        return _calls([Part(lambda: call, None, 1)], lambda answers: answers[0], asked)
+    parts = _parts(model, "trace", tables, rest, MOST_NUMBERS if tables.keys is None else 1, to_dataset)
+    return _calls(parts, lambda answers: labelled(joining.traces(answers), tables), asked)
 
 
 def explain(model: str, inputs: Array | None = None, **asked: Unpack[Explained]) -> Call[dict[str, Any]]:
@@ -85,13 +120,41 @@ def explain(model: str, inputs: Array | None = None, **asked: Unpack[Explained])
         InvalidInput: something does not fit the model; `places` say what and where.
         AppError: what else the server refuses.
     """
-    return _post(model, "explain", inputs, asked, fields)
+    return _post(model, "explain", *in_one(inputs, asked), fields)
+
+
+def _prediction(reply: httpx.Response) -> Prediction:
+    return Prediction.of(fields(reply))
 
 
 def to_dataset(said: dict[str, Any], info: dict[str, Any]) -> xarray.Dataset:
     """The dataset of a binary trace reply: its arrays are the lengths and the signals."""
     arrays = {name: value for name, value in said.items() if isinstance(value, np.ndarray)}
     return dataset.of(said, arrays.pop("sequence_lengths"), arrays, info)
+
+
+def _calls(parts: list[Part[Any]], join: Callable[[Sequence[Any]], T], asked: Mapping[str, Any]) -> Calls[T]:
+    return Calls(parts, join, asked.get("concurrency", CONCURRENCY), progress=asked.get("progress", False))
+
+
+def _parts(
+    model: str,
+    what: str,
+    tables: Tables,
+    rest: Mapping[str, Any],
+    most_numbers: int,
+    finish: Callable[[dict[str, Any], dict[str, Any]], Any],
+) -> list[Part[Any]]:
+    """The requests for the sequences of tables: some in each, with no more numbers together, or one."""
+    spans = list(tables.spans(most_numbers))
+
+    def call(rows: slice) -> Call[Any]:
+        told = written(rest) if len(spans) == 1 else rows_of(written(rest), rows)
+        body = encode(told | tables.fields(rows))
+        return Call("POST", of_model(model, rest.get("version"), what), fields, body, SAFETENSORS, finish=finish)
+
+    ids = tables.ids
+    return [Part(partial(call, rows), ids and ids[rows], rows.stop - rows.start) for rows in spans]
 
 
 def _post(

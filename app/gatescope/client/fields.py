@@ -11,7 +11,8 @@ from gatescope.errors import InvalidInput
 Array = Any
 """Numbers: an array of NumPy, a tensor of PyTorch, or lists of numbers, all nested as the field's axes say.
 
-Or a data frame of pandas or polars with a row a time step, whose columns are matched by name; or a list of such.
+Or tables, whose columns are matched by name: a data frame of pandas or polars with a row a time step, a Dataset or a
+DataArray of xarray, a list of such, or a dictionary of such by the names of the sequences.
 """
 
 GivenState = tuple[Array, ...] | Mapping[str, Any] | Array
@@ -39,9 +40,9 @@ class Chunk(TypedDict, total=False):
     text: str | Sequence[str] | None
     layout: Literal["batch_time_feature", "time_batch_feature"]
     columns: Sequence[str] | None
-    timestamps: Sequence[Any] | None
+    timestamps: Sequence[Any] | str | None
     ids: Sequence[str] | None
-    observed: Mapping[str, Any] | None
+    observed: Mapping[str, Any] | Sequence[str] | None
     sequence_lengths: Array | None
     outputs: Sequence[Output] | None
     module: str | None
@@ -59,6 +60,19 @@ class Asked(Chunk, total=False):
     static_columns: Sequence[str] | None
 
 
+class OfTables(TypedDict, total=False):
+    """How tables are read: `timestamps` may be the name of a column, too, and `observed` a list of names."""
+
+    id: str | None
+
+
+class Many(OfTables, total=False):
+    """How many sequences are asked for."""
+
+    concurrency: int
+    progress: bool
+
+
 class Selected(TypedDict, total=False):
     """Which part of a trace is wanted."""
 
@@ -69,11 +83,31 @@ class Selected(TypedDict, total=False):
     time: slice | Mapping[str, int | None] | None
 
 
-class Traced(Asked, Selected, total=False):
-    """The fields of a trace body."""
+class Predicted(Asked, Many, total=False):
+    """What `predict` takes."""
 
 
-class Explained(Asked, total=False):
+class Traced(Asked, Selected, Many, total=False):
+    """What `trace` takes."""
+
+
+class Planned(OfTables, total=False):
+    """What `backtest` takes: what is compared, and from where and how far is predicted."""
+
+    version: str | None
+    columns: Sequence[str] | None
+    timestamps: Sequence[Any] | str | None
+    ids: Sequence[str] | None
+    observed: Mapping[str, Any] | Sequence[str] | None
+    target: str | None
+    horizon: int | None
+    window: int | None
+    stride: int | None
+    season: int | None
+    start: int | None
+
+
+class Explained(Asked, OfTables, total=False):
     """The fields of an explain body; `unit` and `time_step` must be there."""
 
     unit: int
@@ -86,7 +120,7 @@ class Explained(Asked, total=False):
 
 def written(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields as the API takes them: slices written out, and states as PyTorch has them under their names."""
-    told = {name: value for name, value in given.items() if name != "version"}
+    told = {name: value for name, value in given.items() if name not in {"version", *Many.__annotations__}}
     units, span, state = given.get("units"), given.get("time"), given.get("initial_state")
     if isinstance(units, slice):
         ends = (units.start, units.stop) if units.step is None else (units.start, units.stop, units.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
@@ -16,5 +17,5 @@ def like(method: Callable[..., Any], call: Callable[..., Any], name: str | None 
     parameters = list(signature.parameters.values())
     if not parameters or parameters[0].name != "self":
         parameters.insert(0, inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD))
-    returns = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
+    returns = re.sub(r"^Calls?\[(.*)\]$", r"\1", str(signature.return_annotation))
     method.__signature__ = signature.replace(parameters=parameters, return_annotation=returns)  # type: ignore[attr-defined]

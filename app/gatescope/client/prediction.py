@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gatescope import forecast_plot
+from gatescope.client import prediction_frames
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
+
+    from gatescope.client.prediction_frames import Answered
 
 
 STATES = ("hidden_state", "cell_state")
@@ -156,6 +159,46 @@ class Prediction:
 
     notes: Sequence[Mapping[str, Any]] = ()
     """What was assumed for the request: `code`, `message` and, where there is one, `loc`."""
+
+    answered: Answered | None = field(default=None, repr=False)
+    """The tables that were asked, where it were tables."""
+
+    @property
+    def frames(self) -> dict[Any, Any]:
+        """A data frame for each sequence of the tables that were asked, of their kind, by its id.
+
+        Without ids they are numbered; a lone one has the key None. Each row is called as the step that it is for: in
+        pandas by the index, in polars by the column of times, else in a column `step`. Its columns are the outputs, and
+        `NAME_observed` of those that were observed; of labels `label` and the probability of each.
+
+        Raises:
+            ValueError: what was asked was no table.
+        """
+        return prediction_frames.frames_of(self)
+
+    def to_frame(self, head: str | None = None) -> Any:
+        """One data frame: that of a lone sequence, or of all, with their ids.
+
+        The rows of a frame of several sequences come back in their order with its index, where each has a prediction.
+
+        Args:
+            head: the name of a further head; the first when not given.
+
+        Raises:
+            ValueError: what was asked was no table, or there is no such head.
+        """
+        return prediction_frames.frame_of(self, head)
+
+    def to_xarray(self, head: str | None = None) -> xarray.Dataset:
+        """The same as a Dataset: a variable for each column, along the times, and along the ids where there are any.
+
+        Args:
+            head: the name of a further head; the first when not given.
+
+        Raises:
+            ValueError: as `to_frame`, or the frames are of polars.
+        """
+        return prediction_frames.to_xarray(self, head)
 
     def plot(self, names: Sequence[str] = ()) -> Figure:
         """A picture of the values over time, a panel for each of each sequence, no more than eight.

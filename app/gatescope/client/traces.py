@@ -9,6 +9,7 @@ from gatescope.client.body import SAFETENSORS, encode
 from gatescope.client.call import Call, path
 from gatescope.client.endpoints import to_dataset
 from gatescope.client.fields import Array, Asked, written
+from gatescope.client.reading import in_one
 from gatescope.client.reply import fields, json, nothing
 from gatescope.errors import TraceNotFound
 
@@ -44,8 +45,9 @@ def store_trace(model: str, inputs: Array | None = None, **asked: Unpack[Asked])
         InvalidInput: something does not fit the model; `places` say what and where.
         AppError: what else the server refuses.
     """
-    named = {"model": model, "version": asked.get("version"), "inputs": inputs}
-    return Call("POST", path("traces"), json, encode(named | written(asked)), repeatable=False)
+    given, rest = in_one(inputs, asked)
+    named = {"model": model, "version": asked.get("version"), "inputs": given}
+    return Call("POST", path("traces"), json, encode(named | written(rest)), repeatable=False)
 
 
 def stored_trace(trace_id: str) -> Call[dict[str, Any]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gatescope.decompose import Explanation, Point, explain
 from gatescope.errors import ManifestError, WeightsError
-from gatescope.forward import forward
+from gatescope.forward import differentiable, forward
 from gatescope.pipeline.layers import LayerConfig
 from gatescope.pipeline.layers.layer import Layer, Shape, Steps, Weights
 from gatescope.pipeline.layers.recurrent import Recurrent
@@ -94,8 +94,7 @@ class Graph(nn.Module):
         if not self.recurrent:
             raise ManifestError("there is no recurrent layer: it needs one of type lstm, gru or rnn")
         _refuse_surplus(weights, taken, ignored)
-        self._needed = {name: self._ancestors(name) for name in self._layers}
-        self._plans: dict[tuple[frozenset[str], bool], list[tuple[str, Layer, tuple[str, ...]]]] = {}
+        self._plans: dict[tuple[frozenset[str], frozenset[str], bool], list[tuple[str, Layer, tuple[str, ...]]]] = {}
         self.eval()
 
     def layer(self, name: str) -> Layer:
@@ -118,6 +117,7 @@ class Graph(nn.Module):
         look: Look | None = None,
         *,
         with_states: bool = False,
+        replaced: Mapping[str, Tensor] | None = None,
     ) -> Run:
         """Run the layers that are needed.
 
@@ -128,10 +128,11 @@ class Graph(nn.Module):
             wanted: the layers whose values are wanted.
             look: what is wanted of a recurrent layer.
             with_states: whether the final states of all recurrent layers are wanted.
+            replaced: values of layers that are not run, by name.
         """
         targets = wanted if look is None else wanted | {look.module}
-        run = Run(dict(given))
-        for name, layer, reads in self._plan(targets, with_states=with_states):
+        run = Run({**given, **(replaced or {})})
+        for name, layer, reads in self._plan(targets, frozenset(replaced or ()), with_states=with_states):
             values = [run.values[each] for each in reads]
             if not isinstance(layer, Recurrent):
                 run.values[name] = layer(*values, steps=steps)
@@ -149,14 +150,16 @@ class Graph(nn.Module):
                 run.trace, run.output = traced, output if watched.output else None
         return run
 
-    def _plan(self, targets: frozenset[str], *, with_states: bool) -> list[tuple[str, Layer, tuple[str, ...]]]:
+    def _plan(
+        self, targets: frozenset[str], replaced: frozenset[str], *, with_states: bool
+    ) -> list[tuple[str, Layer, tuple[str, ...]]]:
         """The layers that must run for the values of these, in order, each with what it reads."""
-        plan = self._plans.get((targets, with_states))
+        plan = self._plans.get((targets, replaced, with_states))
         if plan is None:
             wanted = targets | self.recurrent.keys() if with_states else targets
-            needed = wanted.union(*(self._needed[name] for name in wanted))
+            needed = self._with_ancestors(wanted, replaced)
             plan = [(name, layer, self.reads[name]) for name, layer in self._layers.items() if name in needed]
-            self._plans[targets, with_states] = plan
+            self._plans[targets, replaced, with_states] = plan
         return plan
 
     def _check_name(self, name: str, inputs: Sequence[str]) -> None:
@@ -170,13 +173,13 @@ class Graph(nn.Module):
             if read not in self.shapes:
                 raise ManifestError(f"layer '{name}' reads '{read}', which is no earlier layer")
 
-    def _ancestors(self, name: str) -> frozenset[str]:
-        """The layers from which a layer's value is computed."""
+    def _with_ancestors(self, wanted: Collection[str], replaced: Collection[str]) -> frozenset[str]:
+        """These layers and those from which their values are computed, but for what is replaced."""
         found: set[str] = set()
-        waiting = list(self.reads[name])
+        waiting = list(wanted)
         while waiting:
             each = waiting.pop()
-            if each in self.reads and each not in found:
+            if each in self.reads and each not in found and each not in replaced:
                 found.add(each)
                 waiting += self.reads[each]
         return frozenset(found)
@@ -186,6 +189,10 @@ def _recurrent(
     layer: Recurrent, inputs: Tensor, state: State, steps: Steps, look: Look | None, *, with_states: bool
 ) -> tuple[Tensor, State | None, Trace | None]:
     """The output, the final state where it is wanted, and the trace where that is wanted."""
+    if inputs.requires_grad:
+        if steps.ragged or look is not None or with_states:
+            raise TypeError("gradients are of the output alone, of sequences of one length")
+        return differentiable(layer.module, inputs, state), None, None
     if look is not None and look.trace is not None:
         traced = trace(layer.module, inputs, steps.lengths, state, look.trace).with_residual()
         return traced.output, traced.final_state, traced

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +133,25 @@ class LayeredPipeline(Pipeline):
         """One run."""
         steps = Steps(query.sequence_lengths, query.inputs.shape[1], ragged=True)
         return self._at_end(self._values(query, query.inputs, steps, self._begin(query), with_states=False), steps)
+
+    @property
+    def can_read_out(self) -> bool:
+        """If there is a head."""
+        return bool(self._layer_of)
+
+    def read_out(self, query: Query, module: str | None) -> Callable[[Tensor], Tensor]:
+        """The layers behind the module; where others lie beside it, they read the query's inputs."""
+        name, given, begin = self._module(module), self._given(query), self._begin(query)
+        wanted, lengths = frozenset({self._layer_of[self._first]}), query.sequence_lengths
+
+        def predict(output: Tensor) -> Tensor:
+            count = output.shape[0] // query.sequences
+            repeated = {name: value.repeat(count, *(1,) * (value.dim() - 1)) for name, value in given.items()}
+            states = {name: State(*(each.repeat(1, count, 1) for each in state)) for name, state in begin.items()}
+            steps = Steps(lengths.repeat(count), query.inputs.shape[1], ragged=query.is_ragged)
+            return self._scaled(self.graph.run(repeated, steps, states, wanted, replaced={name: output}))
+
+        return predict
 
     def warmup_queries(self) -> list[Query]:
         """A few sequences, alone and together, short and less short: each kernel must be made once."""

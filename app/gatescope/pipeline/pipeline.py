@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -108,6 +108,26 @@ class Pipeline(nn.Module, ABC):
     @abstractmethod
     def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
         """The predictions (batch, horizon, value) of the further steps, which end each row of inputs."""
+
+    @property
+    def can_read_out(self) -> bool:
+        """Whether the prediction can be computed from the output of a recurrent module."""
+        return False
+
+    def read_out(self, query: Query, module: str | None) -> Callable[[Tensor], Tensor]:
+        """The prediction as a function of the output of a recurrent module, which can be differentiated.
+
+        Only where `can_read_out` says so.
+
+        Args:
+            query: what else the prediction is made of.
+            module: the recurrent module; the first where none is named.
+
+        Returns:
+            From (batch · n, time, directions · unit), n batches one after another, to (batch · n, time, value) or
+            (batch · n, value).
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def predict_end(self, query: Query) -> Tensor:

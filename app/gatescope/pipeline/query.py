@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gatescope.decompose import Explanation, Point
 from gatescope.errors import DeadlineExceeded
-from gatescope.pipeline.layout import AsAsked, Layout, Record, Rows, RowSplit, Signals, Slot, States
+from gatescope.pipeline.layout import AsAsked, Layout, Record, Rows, RowSplit, Signals, Slot, States, map_state
 from gatescope.pipeline.sampling import Drawn, Generated, Sampling
 from gatescope.selection import Selection
 from gatescope.state import State
@@ -58,6 +58,17 @@ class Query:
     def longest(self) -> int:
         """Time steps of the longest sequence, those of the horizon included."""
         return self.inputs.shape[1] + self.horizon
+
+    def only(self, row: int) -> Query:
+        """One of the sequences as a query of its own, without padding."""
+        length, state, static = int(self.sequence_lengths[row]), self.initial_state, self.static_inputs
+        return replace(
+            self,
+            inputs=self.inputs[row : row + 1, :length],
+            sequence_lengths=self.sequence_lengths[row : row + 1],
+            initial_state=None if state is None else map_state(lambda values: values[:, row : row + 1], state),
+            static_inputs=None if static is None else static[row : row + 1],
+        )
 
     def with_inputs(self, inputs: Tensor) -> Query:
         """The same query of other inputs, which have the same shape."""
@@ -139,6 +150,7 @@ _TRACE = Record(
         "selection": AsAsked("trace"),
         "sequence_lengths": AsAsked("sequence_lengths"),
         "output": _STEPS,
+        "inputs": _STEPS,
         "initial_state": States("first"),
         "final_state": States("last"),
         "row_residuals": Rows(combine=torch.maximum),

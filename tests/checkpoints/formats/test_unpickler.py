@@ -26,6 +26,7 @@ from torch import nn
 from gatescope.checkpoints.formats import checkpoint
 from gatescope.checkpoints.formats.checkpoint import read
 from gatescope.errors import CheckpointError
+from tests.bulk import some
 
 PROTOCOLS = (2, 3, 4, 5)
 KINDS = [(kind, protocol) for kind in ("zip", "legacy") for protocol in PROTOCOLS]
@@ -152,9 +153,14 @@ SET_ASIDE = {
 }
 
 
+def each_of(names):
+    """Each in each kind of file and by each protocol."""
+    return [(name, *kind) for name in names for kind in KINDS]
+
+
 class TestBeside:
-    @pytest.mark.parametrize(("kind", "protocol"), KINDS)
-    @pytest.mark.parametrize("name", PLAIN)
+    @pytest.mark.random
+    @pytest.mark.parametrize(("name", "kind", "protocol"), some(each_of(PLAIN), 3))
     def test_a_plain_value_is_kept_as_it_was(self, save, state, kind, protocol, name):
         found = read(save({"model_state_dict": state, "beside": PLAIN[name]}, kind, protocol))
         assert_same(found.weights, state)
@@ -168,8 +174,8 @@ class TestBeside:
         value, expected = READ_AS[name]
         assert read(save({"model": state, "beside": value}, protocol=protocol)).beside == {"beside": expected}
 
-    @pytest.mark.parametrize(("kind", "protocol"), KINDS)
-    @pytest.mark.parametrize("name", SET_ASIDE)
+    @pytest.mark.random
+    @pytest.mark.parametrize(("name", "kind", "protocol"), some(each_of(SET_ASIDE), 3))
     @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
     def test_an_object_is_set_aside_by_the_name_of_its_class(self, save, state, kind, protocol, name):
         value, expected = SET_ASIDE[name]

@@ -1,6 +1,6 @@
 """What weights compute: found by a sample, guessed and said, or not served; held against the module's own forward."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from gatescope.checkpoints.structure.interpret import AmbiguousSample
 from gatescope.errors import InvalidInput
+from tests.bulk import some
 
 WIDTH = 4
 
@@ -484,8 +485,10 @@ class TestNothingFits:
 
 class TestManyLayers:
     @pytest.mark.timeout(40)
-    @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
-    @pytest.mark.parametrize("with_sample", [False, True])
+    @pytest.mark.random
+    @pytest.mark.parametrize(
+        ("with_sample", "file"), some(product((True, False), ("weights.safetensors", "weights.pt")), 3)
+    )
     def test_a_file_of_forty_layers_is_read_within_seconds(self, bring, inputs, file, with_sample):
         linear = {f"fc{index:02}": nn.Linear(5, 5) for index in range(38)}
         steps = {}

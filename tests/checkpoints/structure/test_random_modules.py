@@ -1,18 +1,15 @@
-"""Random modules: with a sample predictions are the module's own and traces the equations'; never verified and wrong.
-
-`GATESCOPE_RANDOM_MODULES` says how many are drawn: 20 when it is not set.
-"""
-
-import os
+"""Random modules: with a sample, predictions and traces are the module's own; never verified and wrong."""
 
 import pytest
 import torch
 
 from gatescope.checkpoints.structure.interpret import AmbiguousSample
 from gatescope.errors import InvalidInput
+from tests.bulk import number
 from tests.checkpoints.structure.random_module import Plan, RandomModule
 
-SEEDS = range(int(os.environ.get("GATESCOPE_RANDOM_MODULES", "20")))
+pytestmark = pytest.mark.random
+SEEDS = range(number(8, 200))
 AT_LEAST = 0.85  # of the modules are verified by their sample
 OTHER_INPUTS = ((2, 2, 10, 1.5), (3, 1, 17, 1.5), (4, 4, 1, 1.5), (5, 3, 7, 8.0), (6, 3, 9, 0.2))  # seed … scale
 outcomes: dict[int, str] = {}

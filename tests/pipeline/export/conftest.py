@@ -1,7 +1,6 @@
 """Exports of small modules, and archives that were changed after they were written."""
 
 import json
-import os
 import warnings
 import zipfile
 
@@ -11,16 +10,6 @@ from torch import nn
 from torch.export import Dim
 
 from gatescope.pipeline.export.module import ExportedModule
-
-RANDOM_MODULES = int(os.environ.get("GATESCOPE_RANDOM_MODULES", "20"))
-IS_WIDE = RANDOM_MODULES > 20
-"""`make test-random` also runs what takes long: an export takes up to seconds."""
-
-
-def some(cases):
-    """Every second case; all of them for `make test-random`."""
-    return list(cases) if IS_WIDE else list(cases)[::2]
-
 
 AUTO = Dim.AUTO
 FREE = ({0: Dim.AUTO, 1: Dim.AUTO},)

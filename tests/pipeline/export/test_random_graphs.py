@@ -1,16 +1,15 @@
-"""Random networks through `torch.export`: what is served is what the network gives; little is refused.
-
-`GATESCOPE_RANDOM_MODULES` says how many are drawn: 20 when it is not set.
-"""
+"""Random networks through `torch.export`: what is served is what the network gives; little is refused."""
 
 import pytest
 import torch
 
 from gatescope.capture import capture_calls, recurrent_modules
-from tests.pipeline.export.conftest import FREE, RANDOM_MODULES
+from tests.bulk import number
+from tests.pipeline.export.conftest import FREE
 from tests.pipeline.export.random_graph import FIXING, RandomNetwork
 
-SEEDS = range(RANDOM_MODULES)
+pytestmark = pytest.mark.random
+SEEDS = range(number(6, 200))
 SAMPLES = ((2, 13), (1, 13), (3, 11), (2, 8))
 OTHER_SIZES = ((1, 4), (4, 9), (2, 30), (5, 13))
 MOST_NEEDLESSLY_FIXED = 0.1

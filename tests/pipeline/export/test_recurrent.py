@@ -12,7 +12,8 @@ from gatescope.capture import Run, capture_calls, over_time, recurrent_modules
 from gatescope.errors import CheckpointError
 from gatescope.pipeline.export.module import ExportedModule
 from gatescope.selection import Selection
-from tests.pipeline.export.conftest import exported, some, widen
+from tests.bulk import some
+from tests.pipeline.export.conftest import exported, widen
 
 STEPS = 13
 OVER_TIME = {
@@ -102,7 +103,8 @@ def assert_traces(served, name, calls):
             torch.testing.assert_close(values[index].double(), oracle[signal], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", some(OVER_TIME))
+@pytest.mark.random
+@pytest.mark.parametrize("name", some(OVER_TIME, 2))
 def test_a_recurrent_module_is_called_as_in_the_module_and_traced(load, name):
     module = widen(Around(*OVER_TIME[name]))
     served = load(module, torch.randn(2, STEPS, 3))
@@ -113,7 +115,8 @@ def test_a_recurrent_module_is_called_as_in_the_module_and_traced(load, name):
     assert_traces(served, "encoder.rnn", calls)
 
 
-@pytest.mark.parametrize("name", some(CELLS))
+@pytest.mark.random
+@pytest.mark.parametrize("name", some(CELLS, 2))
 def test_a_cell_in_a_loop_is_called_once_a_step_and_traced(load, name):
     module = widen(Loop(*CELLS[name]))
     served = load(module, torch.randn(2, 5, 3))

@@ -1,7 +1,5 @@
 """Random networks through ONNX: predictions are the module's own, traces are the equations', or the reason is told."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -13,9 +11,9 @@ from gatescope.pipeline.model import load_model
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from random_network import RandomNetwork
+from tests.bulk import IS_ALL, number
 
-COUNT = int(os.environ.get("GATESCOPE_RANDOM_MODULES", "20"))
-IS_HEAVY = COUNT > 20
+pytestmark = pytest.mark.random
 TOLERANCE = 1e-5
 
 
@@ -47,7 +45,7 @@ def answered(tmp_path):
     return compare
 
 
-@pytest.mark.parametrize("seed", range(COUNT))
+@pytest.mark.parametrize("seed", range(number(8, 200)))
 def test_a_random_network_is_served_as_it_is(seed, answered, tmp_path, random):
     module = RandomNetwork(seed)
     path = exported(module, (torch.randn(2, 7, module.features),), tmp_path / "m.onnx")
@@ -68,7 +66,7 @@ class Stack(nn.Module):
         return self.fc(self.rnn(self.norm(x))[0])
 
 
-@pytest.mark.skipif(not IS_HEAVY, reason="the export alone takes ten seconds")
+@pytest.mark.skipif(not IS_ALL, reason="the export alone takes ten seconds")
 def test_the_newer_exporters_graph_is_served_as_it_is(answered, tmp_path, random):
     module = Stack().eval()
     answered(module, exported(module, (torch.randn(2, 7, 5),), tmp_path / "m.onnx", dynamo=True), random)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -12,17 +11,15 @@ import httpx
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from safetensors.torch import save_file
 from torch import nn
 
 from gatescope.pipeline.pipeline import Pipeline
-from gatescope.server import logs
 from gatescope.server.api import server
-from gatescope.server.api.protocol import HttpProtocol
 from gatescope.server.main import create_app
 from gatescope.server.settings import Settings
 from tests.server.api.helpers import PREDICT, numbered
+from tests.serving import NO_TLS, USUAL, serving
 
 FEATURES = 'kind = "features"\nfeatures = [{}]'
 
@@ -125,9 +122,8 @@ HEADS = {"forecaster": 1, "river": 1, "letters": 4, "mood": 3, "ids": 6}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quiet():
-    logs.configure("console")
-    logs.quiet()
+def _quiet(quiet):
+    """In every test of the API."""
 
 
 class Network(nn.Module):
@@ -166,41 +162,6 @@ def models_dir(networks, tmp_path_factory):
     return root
 
 
-USUAL = {"watch": False, "allowed_hosts": ("a", "test")}
-"""Settings of most tests; they ask by these names."""
-
-
-@contextlib.contextmanager
-def serving(models_dir, **settings):
-    """A real uvicorn in a thread, ready; yields a client of it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    app = create_app(Settings(models_dir=models_dir, **USUAL | settings))
-    config = uvicorn.Config(app, http=HttpProtocol, host="127.0.0.1", port=port, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            _until_ready(client)
-            client.app, client.server, client.thread = app, server, thread
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def _until_ready(client):
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.ConnectError):
-            if client.get("/health/ready").status_code == 200:
-                return
-        time.sleep(0.02)
-    raise TimeoutError("the server did not become ready")
-
-
 @pytest.fixture(scope="session")
 def client(models_dir):
     with serving(models_dir) as client:
@@ -211,12 +172,6 @@ def client(models_dir):
 def serve(models_dir):
     """`with serve(max_queue_size=1) as client:` — a server of its own with other settings."""
     return lambda **settings: serving(models_dir, **settings)
-
-
-@pytest.fixture(scope="session")
-def serve_models():
-    """`with serve_models(folder, watch=True) as client:` — a server of its own with models of its own."""
-    return serving
 
 
 @dataclass(frozen=True)
@@ -376,7 +331,7 @@ def running(models_dir):
         thread = threading.Thread(target=service.run, args=[sockets])
         thread.start()
         assert greeted.wait(20)
-        with httpx.Client(base_url=server.url_of(sockets[0]), timeout=30) as client:
+        with httpx.Client(base_url=server.url_of(sockets[0]), timeout=30, **NO_TLS) as client:
             client.app, client.server, client.thread = app, service, thread
             yield client
         service.should_exit = True

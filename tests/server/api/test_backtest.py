@@ -67,6 +67,39 @@ def test_it_is_asked_in_parts_of_no_more_than_the_server_takes(serve_models, mod
     assert reply.json()["measures"]["model"] == pytest.approx(whole["measures"]["model"], rel=1e-5)
 
 
+@pytest.mark.parametrize("lone", [True, False])
+def test_a_predict_body_has_the_figures_of_the_same_table(client, post, frame, lone):
+    query = {"horizon": 3, "season": 12, "stride": 2}
+    expected = post(frame, **query)
+    body = {"columns": ["hour", "level"], "timestamps": frame["time"].astype(str).tolist()}
+    body |= {"inputs": frame[["hour", "level"]].to_numpy().tolist()}
+    if not lone:
+        body = {"columns": body["columns"]} | {name: [body[name]] for name in ("inputs", "timestamps")} | {"ids": ["a"]}
+    reply = client.post(PATH, json=body, params=query)
+    assert reply.status_code == 200, reply.text
+    given = reply.json()
+    for found, row in zip(given["predictions"], expected["predictions"], strict=True):
+        assert (found["id"], pd.Timestamp(found["time"])) == (None if lone else "a", pd.Timestamp(row["time"]))
+        assert found["predicted"] == pytest.approx(row["predicted"], rel=1e-5)
+    assert given["measures"]["model"] == pytest.approx(expected["measures"]["model"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "query", "loc"),
+    [
+        ({"horizon": 2}, {}, ["body", "horizon"]),
+        ({"outputs": ["output"]}, {}, ["body", "outputs"]),
+        ({"observed": {"level": [1.0]}}, {}, ["body", "observed", "level"]),
+        ({"inputs": [[1.0, None]] * 4}, {}, ["body", "inputs", 0, 1]),
+        ({}, {"map": "level=x"}, ["query", "map"]),
+    ],
+)
+def test_what_does_not_go_with_a_predict_body_is_refused_with_its_place(client, change, query, loc):
+    reply = client.post(PATH, json={"inputs": [[10.0, 1.0]] * 4} | change, params=query)
+    assert reply.status_code == 422, reply.text
+    assert reply.json()["errors"][0]["loc"] == loc
+
+
 def test_gaps_and_what_was_filled_are_told(post, frame):
     frame = frame.copy()
     frame.loc[5, "hour"] = np.nan

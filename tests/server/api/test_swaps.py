@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-ROUNDS = 200
+from tests.bulk import number
+
+ROUNDS = number(48, 200)
 PREDICT = "/v1/models/tiny/predict"
 VERSION_1 = "/v1/models/tiny/versions/1/predict"
 BODY = {"inputs": [[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]]}
@@ -67,6 +69,7 @@ def until(reached, seconds=20.0):
         time.sleep(0.005)
 
 
+@pytest.mark.random
 def test_loading_swapping_and_unloading_fail_no_request(folder, serve_models, plain):
     second = plain(seed=2)
     folder.save(second.state_dict(), "2")

@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 from gatescope.server.api.admission import Admission
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.metrics import Metrics
+from gatescope.server.serving.background import Background
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.sessions import Sessions
 from gatescope.server.serving.trace_store import Traces
@@ -22,6 +23,7 @@ class Context:
     limits: Limits
     sessions: Sessions
     traces: Traces
+    background: Background
     admission: Admission
     metrics: Metrics
 

@@ -49,6 +49,11 @@ def trace_writer(head: Head) -> ReplyWriter | StreamWriter:
     return _choose_writer(head, codecs.TRACE_WRITERS)
 
 
+def analysis_writer(head: Head) -> ReplyWriter:
+    """The codec that writes the result of an analysis for a request with this head; raises `NotAcceptable`."""
+    return _choose_writer(head, codecs.ANALYSIS_WRITERS)
+
+
 def by_preference(accept: str) -> list[str]:
     """What an `Accept` header or one of its kind names, the most preferred first, without what it rules out."""
     weighted = []

@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from gatescope.analysis import registry
 from gatescope.server.api import parameters
 from gatescope.server.api.messages import REQUEST_ID
 from gatescope.server.api.problems import Problem, ProtocolError
-from gatescope.server.api.routes import ROUTES
+from gatescope.server.api.routes import ANALYSE, ROUTES
 
 EXAMPLES = {
     "PredictRequest": {"text": "I love China"},
@@ -71,6 +72,7 @@ def _describe_headers(schema: dict[str, Any]) -> None:
 
 def _definitions() -> dict[str, Any]:
     requests = {route.reads for route in ROUTES if route.reads}
+    requests |= {request(analysis) for request in ANALYSE.values() for analysis in registry.analyses().values()}
     replies: set[type[BaseModel]] = {route.writes for route in ROUTES if route.writes} | {Problem, ProtocolError}
     wanted: list[tuple[type[BaseModel], Any]] = [(schema, "validation") for schema in requests]
     wanted += [(schema, "serialization") for schema in replies]

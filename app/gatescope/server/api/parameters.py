@@ -19,6 +19,9 @@ _IN_PATH: dict[str, Any] = {
         str, Path(description="One of the model's `versions`.", openapi_examples={"1": {"value": "1"}})
     ],
     "trace_id": Annotated[str, Path(description="As storing the trace answered.")],
+    "analysis": Annotated[
+        str, Path(description="One of /v1/analyses.", openapi_examples={"timescales": {"value": "timescales"}})
+    ],
     "session_id": Annotated[str, Path(description="One of /v1/sessions.")],
 }
 

@@ -25,7 +25,9 @@ class in_body:  # noqa: N801 - `with` this
 
 
 def placed_in_body(error: InvalidInput, *within: str) -> InvalidInput:
-    """The same of the places in the request's own words."""
+    """The same of the places in the request's own words; what has no place is as it was."""
+    if not error.places:
+        return error
     return InvalidInput.at(*(Place(("body", *within, *place.loc), place.message) for place in error.places))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -14,9 +14,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.routing import compile_path
 
+from gatescope.analysis import registry
+from gatescope.analysis.analysis import Analysis
 from gatescope.server.api import codecs, health, metrics, parameters, table_bodies
 from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
+from gatescope.server.api.schema.analyses import AnalysisList, AnalysisReply, request_of, stored_request_of
 from gatescope.server.api.schema.backtest_reply import BacktestReply
 from gatescope.server.api.schema.replies import (
     ExplainReply,
@@ -44,7 +47,18 @@ from gatescope.server.api.schema.requests import (
     StoreTraceRequest,
     TraceRequest,
 )
-from gatescope.server.api.v1 import admin, backtests, explain, models, predict, sessions, stream, tables, traces
+from gatescope.server.api.v1 import (
+    admin,
+    analyses,
+    backtests,
+    explain,
+    models,
+    predict,
+    sessions,
+    stream,
+    tables,
+    traces,
+)
 from gatescope.server.api.v2 import infer, message, metadata, repository, statistics
 from gatescope.server.api.v2.schemas import InferReply, InferRequest
 
@@ -52,7 +66,9 @@ JSON, TEXT = codecs.JSON.media_type, "text/plain"
 PREDICTION_TYPES = tuple(writer.media_type for writer in codecs.PREDICTION_WRITERS)
 PREDICT_TYPES = (*PREDICTION_TYPES, *(writer.media_type for writer in codecs.TOKEN_WRITERS))
 TRACE_TYPES = tuple(writer.media_type for writer in codecs.TRACE_WRITERS)
+ANALYSIS_TYPES = tuple(writer.media_type for writer in codecs.ANALYSIS_WRITERS)
 INFERENCE = "open inference protocol"
+STRING, BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
 PATHS_KNOWN, LONGEST_KNOWN = 4096, 512
 """How many paths are remembered with their routes, and of how many characters at most."""
 
@@ -141,7 +157,20 @@ ROUTES: tuple[Route, ...] = (
             "/v1/models/{name}/backtest",
             backtests.backtest,
             "predict",
+            reads=PredictRequest,
             writes=BacktestReply,
+            computes=True,
+        )
+    ),
+    Route("GET", "/v1/analyses", analyses.list_analyses, "analyses", writes=AnalysisList),
+    *_of_model(
+        Route(
+            "POST",
+            "/v1/models/{name}/analyses/{analysis}",
+            analyses.analyse_model,
+            "analyses",
+            writes=AnalysisReply,
+            media_types=ANALYSIS_TYPES,
             computes=True,
         )
     ),
@@ -213,6 +242,15 @@ ROUTES: tuple[Route, ...] = (
         writes=TraceValuesReply,
         media_types=TRACE_TYPES,
     ),
+    Route(
+        "POST",
+        "/v1/traces/{trace_id}/analyses/{analysis}",
+        analyses.analyse_trace,
+        "analyses",
+        writes=AnalysisReply,
+        media_types=ANALYSIS_TYPES,
+        computes=True,
+    ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v2", metadata.server_metadata, INFERENCE),
     Route("GET", "/v2/health/live", metadata.server_live, INFERENCE, watching=True),
@@ -247,6 +285,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/health/ready", health.ready, "health", writes=Health, watching=True),
     Route("GET", "/metrics", metrics.exposition, "health", media_types=(TEXT,), watching=True),
 )
+
+
+ANALYSE: dict[Endpoint, Callable[[Analysis], type[BaseModel]]] = {
+    analyses.analyse_model: request_of,
+    analyses.analyse_trace: stored_request_of,
+}
+"""The endpoints that run an analysis, whose parameters they read, and what they read of each."""
 
 
 class Routes:
@@ -308,35 +353,44 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
 
 def _request(route: Route) -> dict[str, Any] | None:
     if route.endpoint is admin.upload:
-        file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        file = {"application/octet-stream": {"schema": BINARY}}
         return {"requestBody": {"required": True, "content": file}, "parameters": parameters.of_upload(route.path)}
-    if route.endpoint in {tables.preview_table, backtests.backtest}:
-        of_query = parameters.of_backtest if route.endpoint is backtests.backtest else parameters.of_table
-        return {"requestBody": {"required": True, "content": _tables()}, "parameters": of_query()}
+    if route.endpoint is tables.preview_table:
+        return {"requestBody": {"required": True, "content": _tables()}, "parameters": parameters.of_table()}
     if route.endpoint is traces.get_trace_values:
         return {"parameters": parameters.of_values()}
-    if route.reads is None:
-        return None
-    may_hold_arrays = issubclass(route.reads, PredictRequest)
+    if route.endpoint in ANALYSE:
+        return {"requestBody": {"required": True, "content": _of_every_analysis(ANALYSE[route.endpoint])}}
+    return None if route.reads is None else _schema_request(route, route.reads)
+
+
+def _schema_request(route: Route, reads: type[BaseModel]) -> dict[str, Any]:
+    may_hold_arrays = issubclass(reads, PredictRequest)
     media_types = [reader.media_type for reader in codecs.BODY_READERS] if may_hold_arrays else [JSON]
-    content = _content(media_types, route.reads)
-    if route.endpoint in {predict.predict, predict.trace}:
-        return {"requestBody": {"required": True, "content": content | _tables()}, "parameters": parameters.of_table()}
+    content = _content(media_types, reads)
+    if route.endpoint in {predict.predict, predict.trace, backtests.backtest}:
+        of_query = parameters.of_backtest if route.endpoint is backtests.backtest else parameters.of_table
+        return {"requestBody": {"required": True, "content": content | _tables()}, "parameters": of_query()}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _of_every_analysis(schema_of: Callable[[Analysis], type[BaseModel]]) -> dict[str, Any]:
+    """How bodies look that state the parameters of an analysis."""
+    schemas = [_reference(schema_of(analysis)) for analysis in registry.analyses().values()]
+    content: dict[str, Any] = {reader.media_type: {"schema": BINARY} for reader in codecs.BODY_READERS}
+    return content | {JSON: {"schema": {"oneOf": schemas}}}
 
 
 def _tables() -> dict[str, Any]:
     """How bodies that are tables look."""
-    text, binary = {"type": "string"}, {"type": "string", "format": "binary"}
-    return {kind: {"schema": text if kind == table_bodies.CSV else binary} for kind in table_bodies.FORMATS}
+    return {kind: {"schema": STRING if kind == table_bodies.CSV else BINARY} for kind in table_bodies.FORMATS}
 
 
 def _content(media_types: Iterable[str], schema: type[BaseModel]) -> dict[str, Any]:
     """How bodies in these formats look: JSON has a schema, other formats are text or bytes."""
-    text, binary = {"type": "string"}, {"type": "string", "format": "binary"}
     texts = [codec.media_type for codec in codecs.CODECS if codec.is_text]
-    schemas = {JSON: _reference(schema)} | {name: text for name in texts if name != JSON}
-    return {name: {"schema": schemas.get(name, binary)} for name in media_types}
+    schemas = {JSON: _reference(schema)} | {name: STRING for name in texts if name != JSON}
+    return {name: {"schema": schemas.get(name, BINARY)} for name in media_types}
 
 
 def _reference(schema: type[BaseModel]) -> dict[str, str]:

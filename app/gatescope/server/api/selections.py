@@ -13,7 +13,7 @@ from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.places import in_body, refuse
-from gatescope.server.api.schema.requests import ExplainRequest, TraceSelection
+from gatescope.server.api.schema.requests import ExplainRequest, ScopeSelection, TraceSelection
 from gatescope.server.serving.chunking import can_trace_in_chunks
 from gatescope.spec import Spec
 
@@ -72,6 +72,12 @@ def of_read_steps(selection: Selection, model: Model, query: Query) -> Selection
     return replace(selection, time=slice(read.start, read.stop if read.stop >= 0 else None, read.step))
 
 
+def to_scope(request: ScopeSelection, spec: Spec) -> Selection:
+    """The layers, directions and units that a request asks for; raises `InvalidInput`."""
+    with in_body():
+        return _scope(request, spec).resolve(spec)
+
+
 def to_point(request: ExplainRequest, model: Model, query: Query) -> Point:
     """The unit and time step that an explain request asks for.
 
@@ -102,18 +108,20 @@ def _selected(request: TraceSelection, model: Model, query: Query, *within: str)
         InvalidInput: it names what the model does not have.
     """
     spec, longest = model.pipeline.spec_of(query.module), _longest_run(model, query)
-    selection = Selection(
-        None if request.signals is None else tuple(request.signals),
-        None if request.layers is None else tuple(request.layers),
-        None if request.directions is None else tuple(request.directions),
-        units_of(request.units, spec),
-        _time(request),
-    )
+    signals = None if request.signals is None else tuple(request.signals)
     with in_body(*within):
-        resolved = selection.resolve(spec)
+        resolved = replace(_scope(request, spec), signals=signals, time=_time(request)).resolve(spec)
         if longest is not None:
             size.check_steps(resolved, longest)
     return resolved
+
+
+def _scope(request: ScopeSelection, spec: Spec) -> Selection:
+    return Selection(
+        layers=None if request.layers is None else tuple(request.layers),
+        directions=None if request.directions is None else tuple(request.directions),
+        units=units_of(request.units, spec),
+    )
 
 
 def _time(request: TraceSelection) -> slice:

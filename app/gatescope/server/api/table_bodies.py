@@ -68,16 +68,21 @@ def reading_of(head: Head, beside: Collection[str] = ()) -> Reading:
         InvalidInput: it says something else.
     """
     query = QueryParams(head.query_values)
-    try:
-        check_known(query, (*TABLE, *beside))
-    except ShapeError as error:
-        raise InvalidInput.at(*(Place(("query", *place.loc), place.message) for place in error.places)) from None
+    check_query(query, (*TABLE, *beside))
     day_first = query.get("day_first")
     if day_first not in {None, "true", "false"}:
         raise InvalidInput.at(Place(("query", "day_first"), f"must be true or false, not {day_first!r}"))
     mapping, fill = _option("map", mapping_of, query), _option("fill", fill_of, query)
     is_day_first = None if day_first is None else day_first == "true"
     return Reading(mapping, query.get("timestamps"), query.get("id"), is_day_first, fill)
+
+
+def check_query(query: QueryParams, known: Collection[str]) -> None:
+    """Refuse a query that says something else; raises `InvalidInput`."""
+    try:
+        check_known(query, known)
+    except ShapeError as error:
+        raise InvalidInput.at(*(Place(("query", *place.loc), place.message) for place in error.places)) from None
 
 
 def wanted_of(model: Model) -> Wanted:

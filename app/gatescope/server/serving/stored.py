@@ -144,7 +144,7 @@ class StoredTrace:
         """
         point = point.resolve(self.spec, self.lengths[sequence])
         if not can_trace_in_chunks(self.model, Selection()) or states.has_several_modules(self.model):
-            return await engine.answer(self.model, replace(self._lone(sequence), explain=point), deadline)
+            return await engine.answer(self.model, replace(self.read.only(sequence), explain=point), deadline)
         # the states before the step are here, so it need not be reached from the beginning again
         answer = await engine.answer(self.model, self._one_step(sequence, point), deadline)
         if answer.explained is None:
@@ -152,17 +152,6 @@ class StoredTrace:
         previous = point.previous_time_step(self.lengths[sequence])
         explained = replace(answer.explained, point=point, previous_time_step=previous)
         return replace(answer, inputs=self.read.inputs[sequence : sequence + 1], explained=explained)
-
-    def _lone(self, sequence: int) -> Query:
-        """One of the sequences as a query of its own."""
-        length, state = int(self.read.sequence_lengths[sequence]), self.read.initial_state
-        return replace(
-            self.read,
-            inputs=self.read.inputs[sequence : sequence + 1, :length],
-            sequence_lengths=torch.tensor([length]),
-            initial_state=None if state is None else _of_rows(state, [sequence]),
-            static_inputs=self._static_of(sequence),
-        )
 
     def _one_step(self, sequence: int, point: Point) -> Query:
         before = point.time_step - 1

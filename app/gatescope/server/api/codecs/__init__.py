@@ -20,6 +20,7 @@ TOKEN_WRITERS = tuple(codec for codec in CODECS if isinstance(codec, TokenWriter
 TRACE_WRITERS = tuple(
     codec for codec in CODECS if isinstance(codec, ReplyWriter | StreamWriter) and "trace" in codec.writes
 )
+ANALYSIS_WRITERS = tuple(codec for codec in CODECS if isinstance(codec, ReplyWriter) and "analysis" in codec.writes)
 BODY_READERS = tuple(codec for codec in CODECS if isinstance(codec, BodyReader))
 
 _READERS = {reader.media_type: reader for reader in BODY_READERS}

@@ -24,7 +24,15 @@ def size_of(value: Any) -> int:
 
 
 def split(reply: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A reply's arrays by name, padded, and its other fields. Of a trace, the signals alone are arrays."""
+    """A reply's arrays by name, padded, and its other fields. Of a trace, the signals alone are arrays.
+
+    Of an analysis, each array is under its own name, and `axes` says what its axes are.
+    """
+    if "arrays" in reply:
+        found: dict[str, dict[str, Any]] = reply["arrays"]
+        axes = {name: each["axes"] for name, each in found.items()}
+        rest = {name: value for name, value in reply.items() if name != "arrays"} | {"axes": axes}
+        return {name: each["values"] for name, each in found.items()}, rest
     lengths = {"sequence_lengths": np.array(reply["sequence_lengths"], dtype=np.int64)}
     if "signals" not in reply:
         return _split(reply | lengths)

@@ -162,11 +162,8 @@ class TimeSlice(Body):
     """Every how many steps."""
 
 
-class TraceSelection(Body):
-    """Which part of a trace is wanted; replies keep the order asked for."""
-
-    signals: list[Signal] | None = Field(default=None, min_length=1, max_length=len(SIGNAL_NAMES))
-    """Of those that the model's cell has; all by default, but those that are given on request only."""
+class ScopeSelection(Body):
+    """Which layers, directions and units are looked at; replies keep the order asked for."""
 
     layers: list[int] | None = Field(default=None, max_length=1000, fail_fast=True)
     """Counted from 0; all by default."""
@@ -177,12 +174,27 @@ class TraceSelection(Body):
     units: Annotated[list[int] | str, Units] | None = None
     """A list such as `[3, 17]` or a slice such as `"0:16"`; all by default."""
 
+
+class TraceSelection(ScopeSelection):
+    """Which part of a trace is wanted; replies keep the order asked for."""
+
+    signals: list[Signal] | None = Field(default=None, min_length=1, max_length=len(SIGNAL_NAMES))
+    """Of those that the model's cell has; all by default, but those that are given on request only."""
+
     time: TimeSlice | None = None
     """All steps by default."""
 
 
 class TraceRequest(PredictRequest, TraceSelection):
     """A predict request and which part of its trace is wanted."""
+
+
+class AnalyseRequest(PredictRequest, ScopeSelection):
+    """A predict request, and what of its run an analysis looks at; each analysis adds its parameters."""
+
+
+class AnalyseTraceRequest(ScopeSelection):
+    """What of a stored trace an analysis looks at; each analysis adds its parameters."""
 
 
 class ExplainRequest(PredictRequest):

@@ -1,0 +1,1 @@
+"""Analyses: questions about a recurrent network, each answered by one file of this package."""

@@ -1,0 +1,260 @@
+"""`Subject`: what an analysis looks at, a trace and what is known around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gatescope import padding
+from gatescope.errors import DeadlineExceeded, InvalidInput, Place
+from gatescope.forward import differentiable
+from gatescope.selection import Selection
+from gatescope.spec import Spec
+from gatescope.state import State
+from gatescope.tracing import Trace, trace
+
+
+class Head(Protocol):
+    """What makes a prediction of a recurrent module's output; it can be differentiated."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What its values are called."""
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The prediction in the units of the model's replies; scores, of labels or tokens.
+
+        Args:
+            output: (batch · n, time, directions · unit) of the recurrent module: n variants of the batch, one after
+                another; anything in the padding.
+
+        Returns:
+            (batch · n, time, value), or (batch · n, value) where there is one prediction per sequence.
+        """
+
+    def only(self, row: int) -> Head:
+        """The same for one sequence of the batch, without padding."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which module is analysed, and which of its layers, directions and units."""
+
+    module: nn.RNNBase
+    selection: Selection  # resolved; its time is all steps
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The arguments of the module."""
+        return Spec.from_module(self.module)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Of the selection."""
+        return self.selection.layers or ()
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Of the selection."""
+        return self.selection.directions or ()
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Of the selection."""
+        return self.selection.units or ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(layer, direction, unit)."""
+        return len(self.layers), len(self.directions), len(self.units)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some time steps of some sequences."""
+
+    rows: Sequence[int]  # which sequences, as indices of all of them
+    start: int  # the first time step
+    signals: Mapping[str, Tensor]  # each (row, layer, direction, time, unit); NaN in the padding
+    valid: Tensor | None  # (row, time) which steps are no padding; None where all are
+
+    @property
+    def steps(self) -> int:
+        """How many steps of all sequences there are, without the padding."""
+        if self.valid is not None:
+            return int(self.valid.sum())
+        rows, _, _, time, _ = next(iter(self.signals.values())).shape
+        return rows * time
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One or more sequences through one recurrent module.
+
+    Args:
+        module: the recurrent module.
+        inputs: (batch, time, feature) what it reads, padded on the right.
+        sequence_lengths: (batch,).
+        initial_state: each (layers · directions, batch, size).
+        selection: the layers, directions and units that are looked at; its signals and time are not read.
+        head: what makes the prediction; None where that is not known.
+        input_names: of the features that the module reads; empty where they have none.
+        tokens: what each sequence says, for models that read tokens; None for others.
+        known: a trace of all layers, directions, units and steps of these sequences, where there is one already.
+        is_cancelled: whether nobody waits for the result any more.
+    """
+
+    module: nn.RNNBase
+    inputs: Tensor
+    sequence_lengths: Tensor
+    initial_state: State
+    selection: Selection = field(default_factory=Selection)
+    head: Head | None = None
+    input_names: Sequence[str] = ()
+    tokens: Sequence[Sequence[str]] | None = None
+    known: Trace | None = None
+    is_cancelled: Callable[[], bool] | None = None
+
+    @classmethod
+    def of(cls, traced: Trace, head: Head | None = None) -> Subject:
+        """The sequences of a trace, and what was selected there."""
+        selection = replace(traced.selection, signals=None, time=slice(None))
+        is_whole = traced.selection.time == slice(None) and selection == Selection().resolve(traced.spec)
+        return cls(
+            traced.module,
+            traced.inputs,
+            traced.sequence_lengths,
+            traced.initial_state,
+            selection,
+            head,
+            known=traced if is_whole else None,
+        )
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The arguments of the module."""
+        return Spec.from_module(self.module)
+
+    @cached_property
+    def scope(self) -> Scope:
+        """What of the module is looked at."""
+        selection = replace(self.selection, signals=None, time=slice(None))
+        return Scope(self.module, selection.resolve(self.spec))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of each sequence."""
+        lengths: list[int] = self.sequence_lengths.tolist()
+        return lengths
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `DeadlineExceeded` if nobody waits any more; what takes long asks now and then."""
+        if self.is_cancelled is not None and self.is_cancelled():
+            raise DeadlineExceeded("nobody waits for this result any more")
+
+    def signals(self, *names: str) -> dict[str, Tensor]:
+        """These signals of the scope, each (batch, layer, direction, time, unit), NaN in the padding.
+
+        They are traced if no trace that is known has them.
+        """
+        scope = self.scope.selection
+        if self.known is not None and set(names) <= self.known.signals.keys():
+            return {name: _selected(self.known.signals[name], self.scope) for name in names}
+        return self.trace(replace(scope, signals=names)).signals
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
+        """These signals of the scope, as a statistic takes them."""
+        signals, time = self.signals(*names), self.inputs.shape[1]
+        is_ragged = min(self.lengths) < time
+        valid = padding.is_valid(self.sequence_lengths, time) if is_ragged else None
+        yield Chunk(range(len(self.lengths)), 0, signals, valid)
+
+    def at(self, layer: int, direction: str) -> Subject:
+        """The same of one layer and direction.
+
+        Raises:
+            InvalidInput: the module has no such layer or direction.
+        """
+        spec = self.spec
+        if not 0 <= layer < spec.num_layers:
+            raise InvalidInput.at(Place(("layer",), f"there is no layer {layer}; there are 0 to {spec.num_layers - 1}"))
+        if direction not in spec.directions:
+            raise InvalidInput.at(Place(("direction",), f"there is no {direction!r}; there is 'forward' alone"))
+        return replace(self, selection=replace(self.selection, layers=(layer,), directions=(direction,)))
+
+    def step(self, time_step: int) -> int:
+        """A time step of the only sequence, counted from its start.
+
+        Raises:
+            InvalidInput: the sequence has no such step.
+        """
+        (steps,) = self.lengths
+        if not -steps <= time_step < steps:
+            known = f"the sequence has 0 to {steps - 1}, or -{steps} to -1 counted from its end"
+            raise InvalidInput.at(Place(("time_step",), f"there is no step {time_step}; {known}"))
+        return time_step % steps
+
+    def with_run(self, inputs: Tensor, initial_state: State) -> Subject:
+        """The same sequences with other inputs, or from another state."""
+        return replace(self, inputs=inputs, initial_state=initial_state, known=None)
+
+    def run(self, inputs: Tensor) -> Tensor:
+        """The module's output for other inputs of the only sequence, which can be differentiated.
+
+        Args:
+            inputs: (n, time, feature).
+
+        Returns:
+            (n, time, directions · unit).
+        """
+        state = State(*(value.to(inputs).expand(-1, len(inputs), -1).contiguous() for value in self.initial_state))
+        return differentiable(self.module, inputs, state)
+
+    def trace(self, selection: Selection) -> Trace:
+        """A trace of these sequences."""
+        given = self.inputs if self.module.batch_first else self.inputs.transpose(0, 1)
+        return trace(self.module, given, self.sequence_lengths, self.initial_state, selection)
+
+    def only(self, sequence: int | None) -> Subject:
+        """One of the sequences, without padding.
+
+        Raises:
+            InvalidInput: there is none of this index, or there are several and none is named.
+        """
+        count = len(self.lengths)
+        if sequence is None and count > 1:
+            message = f"there are {count} sequences, and this analysis looks at one: name it, 0 to {count - 1}"
+            raise InvalidInput.at(Place(("sequence",), message))
+        row = sequence or 0
+        if not 0 <= row < count:
+            raise InvalidInput.at(Place(("sequence",), f"there is no sequence {row}; there are 0 to {count - 1}"))
+        if count == 1 and self.lengths[0] == self.inputs.shape[1]:
+            return self
+        return replace(
+            self,
+            inputs=self.inputs[row : row + 1, : self.lengths[row]],
+            sequence_lengths=self.sequence_lengths[row : row + 1],
+            initial_state=State(*(state[:, row : row + 1] for state in self.initial_state)),
+            head=None if self.head is None else self.head.only(row),
+            tokens=None if self.tokens is None else [self.tokens[row]],
+            known=None,
+        )
+
+
+def _selected(values: Tensor, scope: Scope) -> Tensor:
+    """(batch, layer, direction, time, unit) of all -> that of the scope."""
+    spec, width = scope.spec, values.shape[-1]
+    wanted = (
+        (1, list(scope.layers), spec.num_layers),
+        (2, [spec.directions.index(direction) for direction in scope.directions], spec.num_directions),
+        (4, [unit for unit in scope.units if unit < width], width),
+    )
+    for axis, places, size in wanted:
+        if places != list(range(size)):
+            values = values.index_select(axis, torch.tensor(places, device=values.device))
+    return values

@@ -1,0 +1,77 @@
+"""`subject_of`: what of a model's run an analysis looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from gatescope.analysis.subject import Subject
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Query
+from gatescope.selection import Selection
+from gatescope.tables.sequences import QUANTITIES
+from gatescope.tracing import Trace
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """What makes the prediction of a recurrent module's output, for the sequences of one query; a `Head`."""
+
+    model: Model
+    query: Query
+    names: Sequence[str]
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The prediction; see `Head`."""
+        return self._read_out(output)
+
+    def only(self, row: int) -> ReadOut:
+        """The same for one sequence."""
+        return ReadOut(self.model, self.query.only(row), self.names)
+
+    @cached_property
+    def _read_out(self) -> Callable[[Tensor], Tensor]:
+        return self.model.pipeline.read_out(self.query, self.query.module)
+
+
+def subject_of(
+    model: Model,
+    query: Query,
+    traced: Trace,
+    selection: Selection,
+    tokens: Sequence[Sequence[str]] | None = None,
+) -> Subject:
+    """What an analysis looks at.
+
+    Args:
+        model: was run.
+        query: of these sequences, without a horizon.
+        traced: of the recurrent module that is looked at.
+        selection: its layers, directions and units that are looked at.
+        tokens: what each sequence says, for models that read tokens.
+    """
+    return Subject(
+        traced.module,
+        traced.inputs,
+        traced.sequence_lengths,
+        traced.initial_state,
+        selection,
+        head=ReadOut(model, query, value_names(model)) if model.pipeline.can_read_out else None,
+        input_names=model.pipeline.module_inputs(query.module).names or (),
+        tokens=tokens,
+    )
+
+
+def value_names(model: Model) -> tuple[str, ...]:
+    """What the values of the first head are called: outputs, quantiles of outputs, or labels."""
+    head = model.manifest.head
+    if head is None:
+        return ()
+    if head.task not in QUANTITIES:
+        return model.labels[1:] if head.task == "binary" else model.labels
+    if not head.quantiles:
+        return head.names
+    return tuple(f"{name} {quantile:g}" for name in head.names for quantile in head.quantiles)
