@@ -11,20 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatescope.errors import InvalidInput
-from gatescope.tables.csv_text import read_csv
+from gatescope.tables.csv_file import read_csv
 from gatescope.tables.files import SUFFIXES, read_table
+from gatescope.tables.parts import STDIN
 from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
 from gatescope.tables.table import Table
 
-STDIN = Path("-")
-"""In place of a file: a CSV text from standard input."""
-
 
 class Body(NamedTuple):
-    """What is asked, and of a table also its times and ids."""
+    """What is asked, as lists or arrays, and of a table also its times and ids."""
 
     request: dict[str, Any]
     sequences: Sequences | None = None
+
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """The request with the times, ids and measured values of a table, for replies that tell them."""
+        return self.request if self.sequences is None else self.request | self.sequences.labels()
 
 
 def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = None) -> Body:
@@ -56,7 +59,7 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
     if (info["input"] or {}).get("kind") == "tokens":
         return Body({"inputs": [_ids(table)]})
     sequences = interpret(table, Wanted.of(info), reading)
-    return Body(sequences.request(), sequences)
+    return Body(sequences.arrays(), sequences)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def _npy(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"{path} is no .npy array of numbers: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         raise InvalidInput(f"{path} is no .npy array of numbers: it holds {getattr(values, 'dtype', 'several arrays')}")
-    return {"inputs": values.tolist()}
+    return {"inputs": _sendable(values)}
 
 
 def _npz(path: Path) -> dict[str, Any]:
@@ -91,7 +94,12 @@ def _npz(path: Path) -> dict[str, Any]:
         raise InvalidInput(
             f"{path} must hold one array of numbers, or one called 'inputs'; it holds {', '.join(names)}"
         )
-    return {"inputs": values.tolist()}
+    return {"inputs": _sendable(values)}
+
+
+def _sendable(values: np.ndarray) -> Any:
+    """The array; as lists where its numbers may be larger than those of a request's arrays."""
+    return values.tolist() if values.dtype == np.uint64 else values
 
 
 def _ids(table: Table) -> list[int]:
