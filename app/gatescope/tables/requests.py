@@ -32,8 +32,8 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
 
     Args:
         path: .json holds a whole body, its `inputs`, or is a model's sample.json; one of records is a table; .npy an
-            array of (batch, time, feature) or (time, feature); .npz such an array as `inputs`; a table (.csv, .parquet, .arrow, .nc or
-            standard input) has a row for each time step, with columns that are found by name.
+            array of (batch, time, feature) or (time, feature); .npz such an array as `inputs`; a table (.csv, .parquet,
+            .arrow, .nc or standard input) has a row for each time step, with columns that are found by name.
         info: ModelInfo of the model.
         reading: how a table is to be read.
 
