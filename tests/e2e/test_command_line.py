@@ -263,7 +263,7 @@ def test_a_table_of_many_sequences_is_asked_for_in_parts(run, tmp_path, monkeypa
     (tmp_path / "all.csv").write_text("\n".join(lines))
     asked = ["predict", "river", "--input", tmp_path / "all.csv", "--id", "basin", "--out"]
     whole = run(*asked, tmp_path / "whole.csv")
-    monkeypatch.setattr(ask, "MOST_NUMBERS", 900)
+    monkeypatch.setattr(ask, "LOCAL_STEPS", 60)
     parts = run(*asked, tmp_path / "parts.csv")
     assert (whole[0], parts[0]) == (0, 0), parts[2]
     first, second = (

@@ -255,11 +255,15 @@ class TestFuture:
         assert len(found.inputs[0]) == 2
 
 
+def days(frame):
+    return [time.date().isoformat() for time in frame["time"]]
+
+
 class TestAnswers:
     def test_predictions_of_the_same_step_have_its_time_and_what_was_observed(self):
         found = sequences("date,rain,temp,discharge\n2020-01-01,1,2,9\n2020-01-02,3,4,8\n", RIVER)
         frame = prediction_frame({"prediction": {"values": [[[0.5], [0.25]]]}}, found, RIVER)
-        assert frame.to_dict("list") == {
+        assert frame.assign(time=days(frame)).to_dict("list") == {
             "time": ["2020-01-01", "2020-01-02"],
             "discharge": [0.5, 0.25],
             "discharge_observed": [9.0, 8.0],
@@ -268,13 +272,30 @@ class TestAnswers:
     def test_predictions_of_the_next_step_have_the_next_time(self):
         found = sequences("date,load,temp\n2020-01-01,1,2\n2020-01-02,3,4\n")
         frame = prediction_frame({"prediction": {"values": [[[5.0], [6.0]]]}}, found, WANTED)
-        assert frame["time"].tolist() == ["2020-01-02", "2020-01-03"]
+        assert days(frame) == ["2020-01-02", "2020-01-03"]
         assert frame["load"].tolist() == [5.0, 6.0]
 
     def test_a_forecast_has_the_times_of_the_future(self):
         found = sequences("date,load,temp\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,,6\n2020-01-04,,8\n")
         frame = prediction_frame({"prediction": {"values": [[[5.0], [6.0]]]}}, found, WANTED)
-        assert frame["time"].tolist() == ["2020-01-03", "2020-01-04"]
+        assert days(frame) == ["2020-01-03", "2020-01-04"]
+
+    def test_a_horizon_behind_the_table_carries_its_times_on(self):
+        found = sequences("date,load,temp\n2020-01-01,1,2\n2020-01-03,3,4\n")
+        frame = prediction_frame({"prediction": {"values": [[[5.0], [6.0], [7.0]]]}}, found, WANTED, horizon=3)
+        assert days(frame) == ["2020-01-05", "2020-01-07", "2020-01-09"]
+
+    def test_padding_is_cut_off(self):
+        found = sequences("site,rain,temp\na,1,2\na,3,4\nb,5,6\n", RIVER, id="site")
+        values = np.float32([[[1.5], [2]], [[3], [np.nan]]])
+        frame = prediction_frame({"prediction": {"values": values}}, found, RIVER)
+        assert frame["discharge"].tolist() == [1.5, 2.0, 3.0]
+        assert frame["discharge"].dtype == np.float32
+
+    def test_predictions_of_unknown_steps_are_refused(self):
+        found = sequences("rain,temp\n1,2\n3,4\n5,6\n", RIVER)
+        with pytest.raises(InvalidInput, match="3 steps has 2 predictions"):
+            prediction_frame({"prediction": {"values": [[[1.0], [2.0]]]}}, found, RIVER)
 
     def test_ids_stand_beside_their_rows(self):
         found = sequences("site,rain,temp\na,1,2\na,3,4\nb,5,6\n", RIVER, id="site")
@@ -331,7 +352,7 @@ def test_parts_hold_all_sequences_with_what_belongs_to_them():
         for day in range(1, days + 1)
     )
     whole = sequences(text, id="id", timestamps="date")
-    parts = list(whole.parts(9))
+    parts = list(whole.parts(5))
     assert [part.ids for part in parts] == [("a",), ("b",), ("c", "d")]
     assert [len(each) for part in parts for each in part.inputs] == [3, 5, 2, 2]
     assert [row for part in parts for row in part.timestamps] == whole.timestamps

@@ -49,8 +49,8 @@ Samples = Annotated[int | None, typer.Option(min=1, help="Write so many texts.")
 Stop = Annotated[list[str] | None, typer.Option(help="End a text with this; may be repeated.")]
 Stream = Annotated[bool, typer.Option("--stream", help="Write the text alone, as it comes.")]
 
-MOST_NUMBERS = 250_000
-"""In the inputs of one request: a table of more is asked for in parts, some sequences each."""
+LOCAL_STEPS, REMOTE_STEPS = 500_000, 50_000
+"""Time steps of the sequences that are asked for together, at most, with their padding: here, and of a server."""
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 OUT_FORMATS = {
     ".json": "application/json",
@@ -202,22 +202,18 @@ def _write_table(connection: Connection, body: Body, info: Any, out: Path) -> No
     """The predictions beside the times, ids and measured values of the table that was asked."""
     from gatescope.tables.answers import prediction_frame
     from gatescope.tables.sequences import Wanted
+    from gatescope.tables.writing import table_writer
 
     if body.sequences is None or info["output"]["kind"] != "regression":
         raise InvalidInput(f"--out {out}: a table is written of a regression over a table; take .json")
-    import pandas as pd
-
-    wanted, frames, notes = Wanted.of(info), [], dict[str, None]()
-    for part in body.sequences.parts(MOST_NUMBERS):
-        reply = json.loads(connection.post(f"{model_path(info['name'])}/predict", body.request | part.request()))
-        frames.append(prediction_frame(reply, part, wanted))
-        notes |= dict.fromkeys(note["message"] for note in reply.get("notes", ()) if note["code"] != "unverified")
+    wanted, notes, horizon = Wanted.of(info), dict[str, None](), body.request.get("horizon")
+    most_steps = REMOTE_STEPS if connection.is_remote else LOCAL_STEPS
+    with table_writer(out) as table:
+        for part in body.sequences.parts(most_steps):
+            reply = connection.ask(f"{model_path(info['name'])}/predict", body.request | part.arrays())
+            table.write(prediction_frame(reply, part, wanted, horizon))
+            notes |= dict.fromkeys(note["message"] for note in reply.get("notes", ()) if note["code"] != "unverified")
     say(*(f"note: {note}" for note in notes))
-    frame = pd.concat(frames, ignore_index=True)
-    if out.suffix == ".csv":
-        frame.to_csv(out, index=False)
-    else:
-        frame.to_parquet(out, index=False)
     say(f"wrote {out}")
 
 

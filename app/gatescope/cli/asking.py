@@ -61,7 +61,10 @@ def connected(
         logs.configure("console")
         logs.quiet()
         settings = options.settings(models_dir=models, device=device)
-    with progress(f"asking {model}") if is_shown else nullcontext(), Connection(url, settings, key) as connection:
+    with (
+        progress(f"asking {model}") if is_shown else nullcontext(),
+        Connection(url, settings, key, model) as connection,
+    ):
         yield connection, connection.get(model_path(model))
 
 

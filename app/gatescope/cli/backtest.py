@@ -95,15 +95,13 @@ def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
 
 def _write(result: Backtest, out: Path) -> None:
     from gatescope.tables.backtest import finite
+    from gatescope.tables.writing import table_writer
 
     if out.suffix == ".json":
         out.write_text(json.dumps(finite(result.rows)), encoding="utf-8")
     else:
         import pandas as pd
 
-        frame = pd.DataFrame(result.rows).dropna(axis="columns", how="all")
-        if out.suffix == ".csv":
-            frame.to_csv(out, index=False)
-        else:
-            frame.to_parquet(out, index=False)
+        with table_writer(out) as table:
+            table.write(pd.DataFrame(result.rows).dropna(axis="columns", how="all"))
     say(f"wrote {out}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.tables.csv_text import is_missing
+from gatescope.tables.csv_text import MISSING, is_missing
 from gatescope.tables.numerals import number
 from gatescope.tables.table import Table
 
@@ -113,6 +113,8 @@ def numbers(table: Table, column: str) -> np.ndarray:
     if values.dtype.kind in "iufb":
         made = np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
         cells = made
+    elif (plain_numbers := _at_once(values, table.decimal)) is not None:
+        return plain_numbers
     else:
         cells = values.to_numpy(dtype=object)
         made = np.array([_number(cell, table.decimal) for cell in cells], dtype=np.float64)
@@ -121,6 +123,28 @@ def numbers(table: Table, column: str) -> np.ndarray:
         said = [(row, f"{str(cells[row])[:_LONGEST_NAME]!r} is not a number{mark}") for row in odd]
         raise table.refused_cells(said, column)
     return made
+
+
+def _at_once(values: Any, decimal: str) -> np.ndarray | None:
+    """The numbers of a column of plain texts; None where they must be looked at one by one."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra, loaded when it is needed
+    from pyarrow import compute  # noqa: PLC0415
+
+    if values.dtype != "str":
+        return None
+    texts = pa.array(values, from_pandas=True)
+    gaps = compute.is_in(compute.utf8_lower(texts), pa.array(sorted(MISSING), texts.type))
+    texts = compute.if_else(gaps, None, texts)
+    if decimal == ",":
+        if compute.any(compute.match_substring(texts, ".")).as_py():
+            return None  # a mark before thousands
+        texts = compute.replace_substring(texts, ",", ".")
+    try:
+        made = compute.cast(texts, pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    found = np.asarray(made.to_pandas())
+    return found if np.count_nonzero(np.isfinite(found)) == len(found) - made.null_count else None
 
 
 def _number(cell: Any, decimal: str) -> float:

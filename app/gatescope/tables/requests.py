@@ -21,7 +21,7 @@ STDIN = Path("-")
 
 
 class Body(NamedTuple):
-    """What is asked, and of a table also its times and ids."""
+    """What is asked, as lists or arrays, and of a table also its times and ids."""
 
     request: dict[str, Any]
     sequences: Sequences | None = None
@@ -71,7 +71,7 @@ def _body(table: Table, info: Mapping[str, Any], reading: Reading | None) -> Bod
     if (info["input"] or {}).get("kind") == "tokens":
         return Body({"inputs": [_ids(table)]})
     sequences = interpret(table, Wanted.of(info), reading)
-    return Body(sequences.request(), sequences)
+    return Body(sequences.arrays(), sequences)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _npy(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"{path} is no .npy array of numbers: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         raise InvalidInput(f"{path} is no .npy array of numbers: it holds {getattr(values, 'dtype', 'several arrays')}")
-    return {"inputs": values.tolist()}
+    return {"inputs": _sendable(values)}
 
 
 def _npz(path: Path) -> dict[str, Any]:
@@ -106,7 +106,12 @@ def _npz(path: Path) -> dict[str, Any]:
         raise InvalidInput(
             f"{path} must hold one array of numbers, or one called 'inputs'; it holds {', '.join(names)}"
         )
-    return {"inputs": values.tolist()}
+    return {"inputs": _sendable(values)}
+
+
+def _sendable(values: np.ndarray) -> Any:
+    """The array; as lists where its numbers may be larger than those of a request's arrays."""
+    return values.tolist() if values.dtype == np.uint64 else values
 
 
 def _ids(table: Table) -> list[int]:

@@ -70,9 +70,9 @@ class Sequences:
     """Of each sequence, (time, feature) float64; NaN where a value is missing that the model takes so."""
     future_inputs: list[np.ndarray] | None = None
     """Of each sequence, (horizon, feature); NaN where predictions are fed back."""
-    timestamps: list[list[str | float]] | None = None
+    timestamps: list[Sequence[str | float]] | None = None
     """Of each sequence, of the inputs: ISO 8601, or numbers."""
-    future_timestamps: list[list[str | float]] | None = None
+    future_timestamps: list[Sequence[str | float]] | None = None
     ids: tuple[str, ...] | None = None
     observed: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
     """Outputs that are columns and no features, (time,) of each sequence; NaN where nothing was measured."""
@@ -88,14 +88,17 @@ class Sequences:
         """How many further steps are asked for."""
         return 0 if self.future_inputs is None else len(self.future_inputs[0])
 
-    def parts(self, most_numbers: int) -> Iterator[Sequences]:
-        """The same, some sequences at a time, whose inputs are together no more numbers than this, or one sequence."""
-        first = numbers = 0
+    def parts(self, most_steps: int) -> Iterator[Sequences]:
+        """The same, some sequences at a time, which have together no more steps than this, or one sequence.
+
+        The steps are counted with the padding of the shorter ones.
+        """
+        first = longest = 0
         for row, values in enumerate(self.inputs):
-            if row > first and numbers + values.size > most_numbers:
+            longest = max(longest, len(values))
+            if row > first and (row + 1 - first) * longest > most_steps:
                 yield self._rows(first, row)
-                first, numbers = row, 0
-            numbers += values.size
+                first, longest = row, len(values)
         yield self._rows(first, len(self.inputs))
 
     def _rows(self, first: int, stop: int) -> Sequences:
@@ -110,8 +113,15 @@ class Sequences:
             observed={name: each[rows] for name, each in self.observed.items()},
         )
 
+    def arrays(self) -> dict[str, Any]:
+        """The predict body of these sequences as arrays: NaN where a number is missing."""
+        body: dict[str, Any] = {"inputs": self.inputs, "columns": list(self.columns)}
+        if self.future_inputs is not None:
+            body |= {"horizon": self.horizon, "future_inputs": np.stack(self.future_inputs)}
+        return body
+
     def request(self) -> dict[str, Any]:
-        """The predict body of these sequences."""
+        """The predict body of these sequences as lists: null where a number is missing."""
         body: dict[str, Any] = {"inputs": list(map(with_null, self.inputs)), "columns": list(self.columns)}
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
@@ -229,6 +239,8 @@ class _Interpreter:
 
     def _groups(self, used: frozenset[str], found: times.Times | None) -> list[tuple[Any, np.ndarray]]:
         """Each id and its rows in the order of time; None as the id of a table of one sequence."""
+        import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
+
         frame = self.table.frame
         name = self.reading.id or ids.find(self.table, used, found)
         self._tell_unused({*used, name, *(() if found is None else found.columns)})
@@ -236,9 +248,9 @@ class _Interpreter:
             return [(None, self._ordered(np.arange(len(frame)), found, None))]
         ids.check(self.table, name)
         self.notes.append(f"The column '{name}' says which sequence a row belongs to.")
-        groups = frame.groupby(name, sort=False, dropna=False).indices
-        order = dict.fromkeys(frame[name])
-        return [(each, self._ordered(groups[each], found, each)) for each in order]
+        codes, found_ids = pd.factorize(frame[name], use_na_sentinel=False)
+        parts = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+        return [(each, self._ordered(part, found, each)) for each, part in zip(found_ids, parts, strict=True)]
 
     def _tell_unused(self, used: set[str | None]) -> None:
         if unused := [f"'{name}'" for name in self.table.frame.columns if name not in used]:
@@ -248,35 +260,31 @@ class _Interpreter:
     def _ordered(self, rows: np.ndarray, found: times.Times | None, each: Any) -> np.ndarray:
         if found is None:
             return rows
-        own = found.series.iloc[rows]
-        ordered = rows[np.argsort(own.to_numpy(), kind="stable")]
-        if not np.array_equal(ordered, rows):
+        own = found.numbers[rows]
+        steps = np.diff(own)
+        if (steps < 0).any():
+            order = np.argsort(own, kind="stable")
+            rows, own = rows[order], own[order]
             self.notes.append("Its rows are not in the order of time; they are sorted.")
-        sorted_times = found.series.iloc[ordered]
-        self._check_twice(sorted_times, ordered, found, each)
-        self._tell_irregular(sorted_times, ordered)
-        return ordered
-
-    def _check_twice(self, own: pd.Series, rows: np.ndarray, found: times.Times, each: Any) -> None:
-        twice = np.flatnonzero(own.duplicated().to_numpy())
-        if len(twice):
-            row = int(rows[twice[0]])
-            of = "" if each is None else f" of '{each}'"
+            steps = np.diff(own)
+        if not steps.all():
+            row, of = int(rows[np.flatnonzero(steps == 0)[0] + 1]), "" if each is None else f" of '{each}'"
             raise self.table.refused(
-                f"the time {own.iloc[twice[0]]}{of} stands there twice; name the column that tells sequences apart "
+                f"the time {found.series.iloc[row]}{of} stands there twice; name the column that tells sequences apart "
                 "(--id COLUMN), leave one of the rows out, or, where clocks were put back, write times with their "
                 "offset",
                 row=row,
                 column=found.column,
             )
+        if len(steps) > 1 and (steps != steps[0]).any():
+            self._tell_irregular(found.series.iloc[rows], rows)
+        return rows
 
     def _tell_irregular(self, own: pd.Series, rows: np.ndarray) -> None:
-        if len(own) < 3:  # noqa: PLR2004 - two steps between them
-            return
         steps = own.diff().iloc[1:]
         usual = steps.mode().iloc[0]
         odd = np.flatnonzero((steps != usual).to_numpy())
-        if len(odd) and not (own.dtype.kind == "M" and _is_monthly(own)):
+        if not (own.dtype.kind == "M" and _is_monthly(own)):
             place = self.table.place(int(rows[odd[0] + 1]))
             self.notes.append(
                 f"Steps are irregular: most are {usual}, {len(odd)} others, first at {place} with {steps.iloc[odd[0]]}."
@@ -293,7 +301,7 @@ class _Interpreter:
         self._check_gaps(
             further, rows[len(known) :], [index for index in range(features.shape[1]) if index not in fed_back]
         )
-        stamps = None if found is None else list(_written(found.series.iloc[rows]))
+        stamps = None if found is None else times.Stamps(found.index[rows])
         return _Part(
             known,
             further,
@@ -359,8 +367,8 @@ class _Part:
     inputs: np.ndarray  # (time, feature)
     further: np.ndarray  # (horizon, feature)
     future: int
-    times: list[str | float]
-    future_times: list[str | float]
+    times: Sequence[str | float]
+    future_times: Sequence[str | float]
     observed: Mapping[str, np.ndarray]
 
 
@@ -369,13 +377,3 @@ def _is_monthly(own: pd.Series) -> bool:
     months = (own.dt.year * 12 + own.dt.month).diff().iloc[1:]
     is_one_day = (own.dt.day == own.dt.day.iloc[0]).all() or own.dt.is_month_end.all()
     return bool((months == months.iloc[0]).all() and months.iloc[0] > 0 and is_one_day)
-
-
-def _written(values: pd.Series) -> Iterator[str | float]:
-    """Times as a request has them."""
-    if values.dtype.kind != "M":
-        yield from (float(value) for value in values)
-        return
-    whole_days = values.dt.tz is None and (values == values.dt.normalize()).all()
-    for value in values:
-        yield value.date().isoformat() if whole_days else value.isoformat()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -54,6 +55,65 @@ class Times:
     def columns(self) -> tuple[str, ...]:
         """All that say when a row is."""
         return (self.column, *self.others)
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """The same as an index."""
+        import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
+
+        return pd.DatetimeIndex(self.series) if self.series.dtype.kind == "M" else pd.Index(self.series)
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """The same as numbers, in whose order the times are: (row,) int64 or float64."""
+        if self.series.dtype.kind == "M":
+            return np.asarray(self.index.asi8)
+        return np.asarray(self.series, dtype=np.float64 if self.series.dtype.kind == "f" else np.int64)
+
+
+class Stamps(Sequence[str | float]):
+    """The times of one sequence as a request has them, ISO 8601 or numbers; each is written when it is asked for.
+
+    Args:
+        moments: the times.
+    """
+
+    def __init__(self, moments: pd.Index) -> None:
+        self.moments = moments
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    @overload
+    def __getitem__(self, place: int) -> str | float: ...
+    @overload
+    def __getitem__(self, place: slice) -> Stamps: ...
+
+    def __getitem__(self, place: int | slice) -> str | float | Stamps:
+        return Stamps(self.moments[place]) if isinstance(place, slice) else self._written(self.moments[place])
+
+    def __iter__(self) -> Iterator[str | float]:
+        return map(self._written, self.moments)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment] # as of a list
+
+    def _written(self, value: Any) -> str | float:
+        if self.moments.dtype.kind != "M":
+            return float(value)
+        written: str = value.date().isoformat() if self._are_days else value.isoformat()
+        return written
+
+    @cached_property
+    def _are_days(self) -> bool:
+        return are_days(self.moments)
+
+
+def are_days(index: Any) -> bool:
+    """Whether times without a zone are all at midnight: dates."""
+    return index.tz is None and bool((index == index.normalize()).all())
 
 
 def find(table: Table, named: str | None, *, day_first: bool | None = None, exclude: frozenset[str]) -> Times | None:

@@ -133,7 +133,7 @@ def request_of(found: Sequences) -> dict[str, Any]:
     """The predict body of a table, with its times, ids and measured values."""
     told = found.request()
     if found.timestamps is not None:
-        told["timestamps"] = found.timestamps
+        told["timestamps"] = list(map(list, found.timestamps))
     if found.ids is not None:
         told["ids"] = list(found.ids)
     if found.observed:

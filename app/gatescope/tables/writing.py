@@ -1,0 +1,93 @@
+"""`table_writer`: a table that is written to a file, one frame after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gatescope.tables.times import are_days
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Sink(Protocol):
+    """A file of one kind that takes frames."""
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """Add rows; every frame has the columns of the first."""
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+
+
+class _Csv:
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("w", encoding="utf-8", newline="")
+        self._has_names = False
+
+    def write(self, frame: pd.DataFrame) -> None:
+        frame = frame.assign(**{name: in_iso(frame[name]) for name in frame if frame[name].dtype.kind == "M"})
+        frame.to_csv(self._file, index=False, header=not self._has_names)
+        self._has_names = True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Parquet:
+    def __init__(self, file: Path) -> None:
+        self._file, self._writer = file, None
+
+    def write(self, frame: pd.DataFrame) -> None:
+        import pyarrow as pa  # noqa: PLC0415 - an extra, loaded when it is needed
+        from pyarrow import parquet  # noqa: PLC0415
+
+        writer: Any = self._writer
+        table = pa.Table.from_pandas(frame, None if writer is None else writer.schema, preserve_index=False)
+        if writer is None:
+            writer = self._writer = parquet.ParquetWriter(self._file, table.schema)
+        writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+SINKS: dict[str, Callable[[Path], Sink]] = {".csv": _Csv, ".parquet": _Parquet}
+"""How a table is written, by the end of the file's name."""
+
+
+def in_iso(times: pd.Series) -> Any:
+    """Times as texts in ISO 8601; dates where all are at midnight and have no zone."""
+    import pandas as pd  # noqa: PLC0415
+
+    index = pd.DatetimeIndex(times)
+    if index.tz is not None or index.hasnans:
+        return index.map(lambda moment: moment.isoformat(), na_action="ignore")
+    unit: Any = "D" if are_days(index) else "s" if (index == index.floor("s")).all() else index.unit
+    written = np.datetime_as_string(index.to_numpy(), unit=unit, casting="unsafe")
+    return written.astype(object)
+
+
+@contextmanager
+def table_writer(file: Path) -> Iterator[Sink]:
+    """Take the frames of a table; the file is there when all were written, and else is as it was.
+
+    Args:
+        file: to be written; the end of its name is one of `SINKS`.
+    """
+    part = file.with_name(f".{file.name}.part")
+    sink = SINKS[file.suffix.lower()](part)
+    try:
+        yield sink
+        sink.close()
+        part.replace(file)
+    except BaseException:
+        sink.close()
+        part.unlink(missing_ok=True)
+        raise
