@@ -18,6 +18,7 @@ from gatescope.cli.asking import (
     Key,
     MapOption,
     ModelName,
+    StaticOption,
     TimesOption,
     Url,
     check_folder,
@@ -70,6 +71,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -89,7 +91,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.cli import terminal
 
     check_table_out(out)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
     sampling = {name: value for name, value in given.items() if value not in (None, [])}
     if stream and samples is not None:
@@ -125,6 +127,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write the trace: .safetensors, .npz, .nc or .json.")] = None,
@@ -141,7 +144,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     _check_out(out)
     _check_plot(plot_file)
     with connected(model, models, device, url, key) as (connection, info):
-        reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+        reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
         body, path = _body(info, input_file, text, horizon, reading).request, f"{model_path(model)}/trace"
         warn_unverified(info)
         if out is not None:

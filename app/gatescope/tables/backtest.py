@@ -184,6 +184,10 @@ class _Run:
                 ]
             )
         body = {"inputs": inputs, "columns": list(self.sequences.columns)}
+        if self.sequences.static_inputs is not None:
+            rows = [origin.row for origin in origins]
+            body["static_inputs"] = self.sequences.static_inputs[rows].tolist()
+            body["static_columns"] = list(self.sequences.static_columns)
         return body | ({"horizon": self.plan.horizon, "future_inputs": future} if self.feeds_back else {})
 
     def _is_fed_back(self, name: str) -> bool:

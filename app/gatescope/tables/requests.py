@@ -41,6 +41,10 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
         InvalidInput: the file cannot be read as that, or does not fit the model; the place is named.
         ModuleNotFoundError: what reads this kind of file is not installed.
     """
+    if reading is not None and reading.static is not None and path.suffix in {".npy", ".npz"}:
+        raise InvalidInput(
+            f"{path}: static features from a second table go with a table, which has ids; give it as .csv"
+        )
     readers = {".npy": _npy, ".npz": _npz, ".json": _json}
     if path != STDIN and path.suffix in readers:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gatescope.errors import InvalidInput
 from gatescope.gaps import SAID, GapRefused, Rule, filled
-from gatescope.tables import ids, times
+from gatescope.tables import ids, static, times
 from gatescope.tables.columns import Columns, numbers, sentinels
 from gatescope.tables.table import Table, all_of
 
@@ -32,6 +32,8 @@ class Wanted:
     """Whether predictions are of the next step, so that an output that is a feature can be fed back."""
     may_miss: frozenset[str] = frozenset()
     """Features of which the model knows what a missing value means."""
+    static: tuple[str, ...] = ()
+    """Features that a sequence has once."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Wanted:
@@ -43,6 +45,7 @@ class Wanted:
             tuple(output.get("names") or ()),
             output.get("predicts") == "next_step",
             frozenset(info.get("missing") or ()),
+            tuple((info.get("static") or {}).get("feature_names", ())),
         )
 
 
@@ -59,6 +62,8 @@ class Reading:
     day_first: bool | None = None
     fill: Mapping[str | None, Rule] = field(default_factory=dict)
     """Feature, None for all others -> how its gaps are filled, in place of what the model's manifest says."""
+    static: Table | None = None
+    """Static features, a row for each id; columns of the table itself when not given."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,9 @@ class Sequences:
     """Those of the notes that tell of missing values."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Feature or output -> the column that it is."""
+    static_columns: tuple[str, ...] = ()
+    static_inputs: np.ndarray | None = None
+    """(sequence, static feature) float64, of a model that takes them."""
 
     @property
     def horizon(self) -> int:
@@ -111,6 +119,7 @@ class Sequences:
             future_timestamps=None if self.future_timestamps is None else self.future_timestamps[rows],
             ids=None if self.ids is None else self.ids[rows],
             observed={name: each[rows] for name, each in self.observed.items()},
+            static_inputs=None if self.static_inputs is None else self.static_inputs[rows],
         )
 
     def arrays(self) -> dict[str, Any]:
@@ -118,6 +127,8 @@ class Sequences:
         body: dict[str, Any] = {"inputs": self.inputs, "columns": list(self.columns)}
         if self.future_inputs is not None:
             body |= {"horizon": self.horizon, "future_inputs": np.stack(self.future_inputs)}
+        if self.static_inputs is not None:
+            body |= {"static_inputs": self.static_inputs, "static_columns": list(self.static_columns)}
         return body
 
     def request(self) -> dict[str, Any]:
@@ -126,6 +137,8 @@ class Sequences:
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
             body["future_inputs"] = list(map(with_null, self.future_inputs))
+        if self.static_inputs is not None:
+            body |= {"static_inputs": self.static_inputs.tolist(), "static_columns": list(self.static_columns)}
         return body
 
 
@@ -159,7 +172,7 @@ class _Interpreter:
             raise self.table.refused("it has no rows: a table has a row for each time step")
         if not self.table.has_names:
             self.table = self._named()
-        self.features, self.outputs = self._columns()
+        self.features, self.outputs, self.static = self._columns()
         for name in self.reading.fill:
             if name is not None and name not in self.features:
                 raise self.table.refused(
@@ -167,10 +180,11 @@ class _Interpreter:
                 )
 
     def made(self) -> Sequences:
-        values = {name: self._numbers(column) for name, column in {**self.features, **self.outputs}.items()}
+        mapping = {**self.static, **self.features, **self.outputs}
+        values = {name: self._numbers(column) for name, column in mapping.items()}
         if self.problems:
             raise all_of(self.problems)
-        used = frozenset((*self.features.values(), *self.outputs.values()))
+        used = frozenset(mapping.values())
         found = self._times(used)
         groups = self._groups(used, found)
         parts = [self._part(rows, values, found) for _, rows in groups]
@@ -191,8 +205,22 @@ class _Interpreter:
             names,
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
-        notes, mapping = tuple(dict.fromkeys(self.notes)), {**self.features, **self.outputs}
+        if self.wanted.static:
+            made = replace(made, static_columns=self.wanted.static, static_inputs=self._static(groups, values, names))
+        notes = tuple(dict.fromkeys(self.notes))
         return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping)
+
+    def _static(
+        self, groups: Sequence[tuple[Any, np.ndarray]], values: Mapping[str, np.ndarray], names: Sequence[str] | None
+    ) -> np.ndarray:
+        """(sequence, static feature), from the second table where there is one."""
+        second = self.reading.static
+        if second is None:
+            return static.of_columns(self.table, self.static, groups, values)
+        mapping = {name: column for name, column in self.reading.mapping.items() if name in self.wanted.static}
+        found, notes = static.of_table(second, self.wanted.static, names, self.id_column, mapping)
+        self.notes += notes
+        return found
 
     def _numbers(self, column: str) -> np.ndarray:
         """Of a column, (row,); NaN where there is none, and where all rows are if the column has other cells."""
@@ -207,15 +235,25 @@ class _Interpreter:
             values = np.where(codes, np.nan, values)
         return values
 
-    def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Feature -> column, and output -> column where it is there."""
-        wanted = self.wanted
-        columns = Columns(self.table, self.reading.mapping)
-        found = columns.found(wanted.features, f"model '{wanted.model}'")
-        features = dict(zip(wanted.features, found, strict=True))
+    def _columns(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+        """Feature -> column; output -> column where it is there; static feature -> column unless in a second table."""
+        wanted, second, mapping = self.wanted, self.reading.static, self.reading.mapping
+        if second is not None and not wanted.static:
+            raise second.refused(f"model '{wanted.model}' takes no static features")
+        own = wanted.static if second is None else ()
+        others = frozenset(wanted.static) - frozenset(own)
+        columns = Columns(self.table, {name: column for name, column in mapping.items() if name not in others})
+        found = dict(
+            zip(
+                (*wanted.features, *own),
+                columns.found((*wanted.features, *own), f"model '{wanted.model}'"),
+                strict=True,
+            )
+        )
         outputs = {name: column for name in wanted.outputs if (column := columns.find(name)) is not None}
         self.notes += columns.notes
-        return features, outputs
+        features = {name: found[name] for name in wanted.features}
+        return features, outputs, {name: found[name] for name in own}
 
     def _named(self) -> Table:
         """A table without names, with those of the features; raises `InvalidInput` where there are not as many."""
@@ -242,7 +280,7 @@ class _Interpreter:
         import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
 
         frame = self.table.frame
-        name = self.reading.id or ids.find(self.table, used, found)
+        self.id_column = name = self.reading.id or ids.find(self.table, used, found)
         self._tell_unused({*used, name, *(() if found is None else found.columns)})
         if name is None:
             return [(None, self._ordered(np.arange(len(frame)), found, None))]

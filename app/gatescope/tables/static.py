@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gatescope.tables import ids
-from gatescope.tables.columns import Columns, numbers, plain
+from gatescope.tables.columns import Columns, numbers, plain, sentinels
 from gatescope.tables.table import Table
 
 _MOST_TOLD = 6
@@ -54,7 +54,7 @@ def of_table(
     sequences: Sequence[str] | None,
     id_column: str | None,
     mapping: Mapping[str, str],
-) -> tuple[np.ndarray, dict[str, str], list[str]]:
+) -> tuple[np.ndarray, list[str]]:
     """The values of each sequence, (sequence, feature), from a second table with a row for each id.
 
     Args:
@@ -65,7 +65,7 @@ def of_table(
         mapping: static feature -> the column of the second table that it is.
 
     Returns:
-        The values, feature -> column, and what was found, a sentence each.
+        The values, and what was found, a sentence each.
 
     Raises:
         InvalidInput: a feature has no column, an id no row or several, a cell no number; the place is named.
@@ -73,17 +73,17 @@ def of_table(
     if not table.has_names:
         raise table.refused("its columns have no names: name them in a first line")
     columns = Columns(table, mapping)
-    found = dict(zip(names, columns.found(names, "the model"), strict=True))
-    rows = _rows(table, sequences, id_column, found.values())
-    made = np.empty((len(rows), len(names)))
-    for index, column in enumerate(found.values()):
-        made[:, index] = numbers(table, column)[rows]
-        if len(missing := np.flatnonzero(np.isnan(made[:, index]))):
-            raise table.refused("there is no value", row=rows[int(missing[0])], column=column)
-    return made, found, [f"Static features are read from {table.source}.", *columns.notes]
+    found = columns.found(names, "the model")
+    rows = _rows(table, sequences, id_column, found)
+    every = np.stack([numbers(table, column) for column in found], axis=1)
+    made = np.where(np.apply_along_axis(sentinels, 0, every), np.nan, every)[rows]
+    if len(missing := np.argwhere(np.isnan(made))):
+        row, index = missing[0].tolist()
+        raise table.refused("there is no value", row=rows[row], column=found[index])
+    return made, [f"Static features are read from {table.source}.", *columns.notes]
 
 
-def _rows(table: Table, sequences: Sequence[str] | None, id_column: str | None, used: Any) -> list[int]:
+def _rows(table: Table, sequences: Sequence[str] | None, id_column: str | None, used: Sequence[str]) -> list[int]:
     """The row of each sequence."""
     if sequences is None:
         if len(table.frame) != 1:
@@ -92,7 +92,7 @@ def _rows(table: Table, sequences: Sequence[str] | None, id_column: str | None, 
                 "(--id COLUMN)"
             )
         return [0]
-    column = _id_column(table, id_column, set(used))
+    column = _id_column(table, id_column, used)
     own = [str(cell) for cell in table.frame[column]]
     places: dict[str, int] = {}
     wanted = set(sequences)
@@ -111,7 +111,7 @@ def _rows(table: Table, sequences: Sequence[str] | None, id_column: str | None, 
     return [places[each] for each in sequences]
 
 
-def _id_column(table: Table, name: str | None, used: set[str]) -> str:
+def _id_column(table: Table, name: str | None, used: Sequence[str]) -> str:
     """The column of ids: called as in the other table, or as ids are called."""
     free = [str(each) for each in table.frame.columns if each not in used]
     wanted = [plain(name or ""), *ids.NAMES]
