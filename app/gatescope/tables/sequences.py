@@ -170,6 +170,10 @@ class _Interpreter:
         self.notes, self.fills, self.problems = list(self.table.notes), set[str](), list[InvalidInput]()
         if not len(self.table.frame):
             raise self.table.refused("it has no rows: a table has a row for each time step")
+        if self.table.blank is not None:
+            raise self.table.refused(
+                f"line {self.table.blank} is blank, which may be a missing value: write NA, or leave the line out"
+            )
         if not self.table.has_names:
             self.table = self._named()
         self.features, self.outputs, self.static = self._columns()

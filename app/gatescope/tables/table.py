@@ -38,6 +38,9 @@ class Table:
     notes: tuple[str, ...] = field(default=())
     """What was found when it was read, a sentence each."""
 
+    blank: int | None = None
+    """Of a text of one column the first blank line between its rows, which may be a missing value."""
+
     def place(self, row: int, column: str | None = None) -> str:
         """Where a row stands, for messages."""
         where = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
@@ -48,6 +51,8 @@ class Table:
         row, message = said[0]
         more = f" (and {len(said) - 1:,} more)" if len(said) > 1 else ""
         places = tuple(Place(("table", row, column), message) for row, message in said[:MOST_PLACES])
+        if len(said) > MOST_PLACES:
+            places += (Place(("table", column), f"and {len(said) - MOST_PLACES:,} more cells of '{column}'"),)
         return InvalidInput(f"{self.source}, {self.place(row, column)}: {message}{more}", places)
 
     def refused(self, message: str, *, row: int | None = None, column: str | None = None) -> InvalidInput:
