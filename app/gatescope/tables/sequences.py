@@ -196,8 +196,11 @@ class _Interpreter:
             raise all_of(self.problems)
         future = {part.future for part in parts}
         if len(future) > 1:
+            other = next(index for index, part in enumerate(parts) if part.future != parts[0].future)
             raise self.table.refused(
-                f"sequences have {min(future)} to {max(future)} rows without a target at their end"
+                f"'{groups[0][0]}' has {parts[0].future} rows without a target at its end, '{groups[other][0]}' has "
+                f"{parts[other].future}; give each sequence as many, or ask for them in files of their own",
+                row=int(groups[other][1][-1]),
             )
         names = tuple(str(name) for name, _ in groups) if groups[0][0] is not None else None
         made = Sequences(
