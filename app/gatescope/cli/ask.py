@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gatescope.cli.answer_files import ARRAY_FORMATS, check_extra, plot_forecast, write_arrays
 from gatescope.cli.asking import (
     DayFirst,
     FillOption,
@@ -22,10 +23,10 @@ from gatescope.cli.asking import (
     TimesOption,
     Url,
     check_folder,
+    check_plot,
     check_table_out,
     connected,
     model_path,
-    need_extra,
     table_reading,
     warn_unverified,
 )
@@ -52,13 +53,13 @@ Stream = Annotated[bool, typer.Option("--stream", help="Write the text alone, as
 
 LOCAL_STEPS, REMOTE_STEPS = 500_000, 50_000
 """Time steps of the sequences that are asked for together, at most, with their padding: here, and of a server."""
-PLOT_FORMATS = (".png", ".svg", ".pdf")
 OUT_FORMATS = {
     ".json": "application/json",
     ".safetensors": "application/vnd.safetensors",
     ".npz": "application/x-npz",
-    ".nc": "application/x-npz",
 }
+"""A trace that is written as the reply that it is."""
+TRACE_FORMATS = (*OUT_FORMATS, ".nc", ".zarr")
 
 
 @cli.command()
@@ -80,7 +81,11 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     stop: Stop = None,
     *,
     day_first: DayFirst = None,
-    out: Annotated[Path | None, typer.Option(help="Write the predictions as a table: .csv, .parquet or .json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the predictions: .csv, .parquet, .arrow, .json, .npy, .npz, .nc or .zarr."),
+    ] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the forecast: .png, .svg or .pdf.")] = None,
     stream: Stream = False,
     models: Models = None,
     device: DeviceOption = None,
@@ -90,7 +95,10 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     """Predict for a file or a text: a table on a terminal, JSON into a pipe, or a table in a file."""
     from gatescope.cli import terminal
 
-    check_table_out(out)
+    check_table_out(out, ARRAY_FORMATS)
+    check_plot(plot_file)
+    if out is not None:
+        check_extra(out)
     reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
     sampling = {name: value for name, value in given.items() if value not in (None, [])}
@@ -106,10 +114,17 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
             _write_tokens(connection.generate(model, body.request))
             return
         warn_unverified(info)
+        if plot_file is not None:
+            plot_forecast(connection, body, info, plot_file)
+            if out is None:
+                return
+        if out is not None and out.suffix in ARRAY_FORMATS:
+            write_arrays(connection, "predict", body, info, out)
+            return
         if out is not None and out.suffix != ".json":
             _write_table(connection, body, info, out)
             return
-        reply = connection.post(f"{model_path(model)}/predict", body.request)
+        reply = connection.post(f"{model_path(model)}/predict", body.labelled)
     if out is not None:
         out.write_bytes(reply)
         say(f"wrote {out}")
@@ -130,7 +145,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     static: StaticOption = None,
     *,
     day_first: DayFirst = None,
-    out: Annotated[Path | None, typer.Option(help="Write the trace: .safetensors, .npz, .nc or .json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the trace: .safetensors, .npz, .nc, .zarr or .json.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the trace: .png, .svg or .pdf.")] = None,
     models: Models = None,
     device: DeviceOption = None,
@@ -142,16 +157,19 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.cli import terminal
 
     _check_out(out)
-    _check_plot(plot_file)
+    check_plot(plot_file)
     with connected(model, models, device, url, key) as (connection, info):
         reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
-        body, path = _body(info, input_file, text, horizon, reading).request, f"{model_path(model)}/trace"
+        body, path = _body(info, input_file, text, horizon, reading), f"{model_path(model)}/trace"
         warn_unverified(info)
-        if out is not None:
-            _write(connection.post(path, body, OUT_FORMATS[out.suffix]), info, out)
+        if out is not None and out.suffix in OUT_FORMATS:
+            out.write_bytes(connection.post(path, body.labelled, OUT_FORMATS[out.suffix]))
+            say(f"wrote {out}")
+        elif out is not None:
+            write_arrays(connection, "trace", body, info, out)
         if out is not None and plot_file is None:
             return
-        reply = connection.post(path, body)
+        reply = connection.post(path, body.labelled)
     if plot_file is None:
         show(reply, lambda width: terminal.trace(json.loads(reply), info, width))
         return
@@ -204,11 +222,11 @@ def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | N
 def _write_table(connection: Connection, body: Body, info: Any, out: Path) -> None:
     """The predictions beside the times, ids and measured values of the table that was asked."""
     from gatescope.tables.answers import prediction_frame
-    from gatescope.tables.sequences import Wanted
+    from gatescope.tables.sequences import QUANTITIES, Wanted
     from gatescope.tables.writing import table_writer
 
-    if body.sequences is None or info["output"]["kind"] != "regression":
-        raise InvalidInput(f"--out {out}: a table is written of a regression over a table; take .json")
+    if body.sequences is None or info["output"]["kind"] not in QUANTITIES:
+        raise InvalidInput(f"--out {out}: a table is written of a regression over a table; take .json or .npz")
     wanted, notes, horizon = Wanted.of(info), dict[str, None](), body.request.get("horizon")
     most_steps = REMOTE_STEPS if connection.is_remote else LOCAL_STEPS
     with table_writer(out) as table:
@@ -223,27 +241,7 @@ def _write_table(connection: Connection, body: Body, info: Any, out: Path) -> No
 def _check_out(out: Path | None) -> None:
     if out is None:
         return
-    if out.suffix not in OUT_FORMATS:
-        raise InvalidInput(f"--out {out}: a trace is written as {', '.join(OUT_FORMATS)}, not as '{out.suffix}'")
+    if out.suffix not in TRACE_FORMATS:
+        raise InvalidInput(f"--out {out}: a trace is written as {', '.join(TRACE_FORMATS)}, not as '{out.suffix}'")
     check_folder("--out", out)
-    if out.suffix == ".nc":
-        need_extra("h5netcdf", "xarray")
-
-
-def _check_plot(file: Path | None) -> None:
-    if file is None:
-        return
-    if file.suffix not in PLOT_FORMATS:
-        raise InvalidInput(f"--plot {file}: a picture is written as {', '.join(PLOT_FORMATS)}, not as '{file.suffix}'")
-    check_folder("--plot", file)
-    need_extra("matplotlib", "plot")
-
-
-def _write(content: bytes, info: Any, out: Path) -> None:
-    if out.suffix == ".nc":
-        from gatescope import dataset
-
-        dataset.write(content, info, out)
-    else:
-        out.write_bytes(content)
-    say(f"wrote {out}")
+    check_extra(out)

@@ -47,7 +47,10 @@ DayFirst = Annotated[
 Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
 Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
-TABLE_FORMATS = (".csv", ".parquet", ".json")
+TABLE_FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather", ".json")
+
+
+PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 
 @contextmanager
@@ -135,12 +138,22 @@ def need_extra(module: str, extra: str) -> None:
         raise InvalidInput(f"this needs the extra '{extra}': pip install 'gatescope[{extra}]'")
 
 
-def check_table_out(out: Path | None) -> None:
+def check_table_out(out: Path | None, also: tuple[str, ...] = ()) -> None:
     """Refuse a table that could not be written, before it is computed."""
     if out is None:
         return
-    if out.suffix not in TABLE_FORMATS:
-        known = ", ".join(TABLE_FORMATS)
+    if out.suffix not in {*TABLE_FORMATS, *also}:
+        known = ", ".join((*TABLE_FORMATS, *also))
         raise InvalidInput(f"--out {out}: a table is written as {known}, not as '{out.suffix}'")
     check_folder("--out", out)
     need_extra("pandas", "tables")
+
+
+def check_plot(file: Path | None) -> None:
+    """Refuse a picture that could not be written, before it is computed."""
+    if file is None:
+        return
+    if file.suffix not in PLOT_FORMATS:
+        raise InvalidInput(f"--plot {file}: a picture is written as {', '.join(PLOT_FORMATS)}, not as '{file.suffix}'")
+    check_folder("--plot", file)
+    need_extra("matplotlib", "plot")

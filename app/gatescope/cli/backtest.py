@@ -18,6 +18,7 @@ from gatescope.cli.asking import (
     StaticOption,
     TimesOption,
     Url,
+    check_plot,
     check_table_out,
     connected,
     model_path,
@@ -52,6 +53,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     *,
     day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write each prediction: .csv, .parquet or .json.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the predictions: .png, .svg or .pdf.")] = None,
     models: Models = None,
     device: DeviceOption = None,
     url: Url = None,
@@ -64,6 +66,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.tables.sequences import Wanted
 
     check_table_out(out)
+    check_plot(plot_file)
     reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     with connected(model, models, device, url, key) as (connection, info):
         sequences = _sequences(input_file, info, reading)
@@ -77,15 +80,18 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
         )
     if out is not None:
         _write(result, out)
+    if plot_file is not None:
+        _plot(result, info, plot_file)
     show(json.dumps(result.summary()).encode(), lambda _: terminal.backtest(result.summary()))
 
 
 def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
     from gatescope.tables.requests import read_body
+    from gatescope.tables.sequences import QUANTITIES
 
     if info["input"] is None:
         raise InvalidInput(f"model '{info['name']}' is {info['state']}: {info['reason']}")
-    if info["output"]["kind"] != "regression":
+    if info["output"]["kind"] not in QUANTITIES:
         raise InvalidInput(f"model '{info['name']}' is of task {info['output']['kind']}; a backtest takes a regression")
     sequences = read_body(input_file, info, reading).sequences
     if sequences is None:
@@ -95,8 +101,21 @@ def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
     return sequences
 
 
+def _plot(result: Backtest, info: Any, file: Path) -> None:
+    from gatescope import forecast_plot
+
+    baseline = "seasonal_naive" if "seasonal_naive" in result.baselines else "naive"
+    panels = forecast_plot.of_backtest(result.rows, result.target, result.quantiles or (), baseline)
+    errors = {"model": result.model["mae"], baseline.replace("_", " "): result.baselines[baseline]["mae"]}
+    told = ", ".join(f"{name} {error:.4g}" for name, error in errors.items() if error is not None)
+    title = f"{info['name']} (version {info['version']}): {result.origins} origins; mean absolute error: {told}"
+    x_label = "time step" if result.rows[0]["time"] is None else None
+    forecast_plot.draw(panels, title, x_label=x_label).savefig(file)
+    say(f"wrote {file}")
+
+
 def _write(result: Backtest, out: Path) -> None:
-    from gatescope.tables.backtest import finite
+    from gatescope.tables.backtest import finite, flat
     from gatescope.tables.writing import table_writer
 
     if out.suffix == ".json":
@@ -105,5 +124,5 @@ def _write(result: Backtest, out: Path) -> None:
         import pandas as pd
 
         with table_writer(out) as table:
-            table.write(pd.DataFrame(result.rows).dropna(axis="columns", how="all"))
+            table.write(pd.DataFrame(flat(result.rows, result.quantiles)).dropna(axis="columns", how="all"))
     say(f"wrote {out}")

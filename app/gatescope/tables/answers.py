@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatescope.errors import InvalidInput
+from gatescope.tables import further_times
 from gatescope.tables.sequences import Sequences, Wanted
-from gatescope.tables.times import Stamps
+from gatescope.tables.times import Stamps, index_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,11 +23,11 @@ def prediction_frame(
 ) -> pd.DataFrame:
     """A row for each prediction, or for each sequence that has one.
 
-    Columns: `id` where there are ids, `time` where there are times, else `step`, then each output, and beside it
-    `NAME_observed` where it was measured.
+    Columns: `id` where there are ids, `time` where there are times, else `step`, then each output, or its quantiles,
+    and beside it `NAME_observed` where it was measured.
 
     Args:
-        reply: to a predict request of these sequences, of a regression; its values are lists, or padded arrays.
+        reply: to a predict request of these sequences, of quantities; its values are lists, or padded arrays.
         sequences: what was asked.
         wanted: what the model gives.
         horizon: how many further steps were asked for; those of the sequences by default.
@@ -48,12 +49,28 @@ def prediction_frame(
     else:
         made[TIME] = _joined([row.times() for row in rows])
     values = np.concatenate([row.predicted for row in rows])
+    observed = {
+        name: np.concatenate([at(known[row.row], row.places) for row in rows])
+        for name, known in sequences.observed.items()
+    }
+    return pd.DataFrame(made | output_columns(values, observed, wanted))
+
+
+def output_columns(values: np.ndarray, observed: Mapping[str, np.ndarray], wanted: Wanted) -> dict[str, np.ndarray]:
+    """The columns of predictions (row, value): each output, or its quantiles, and beside it what was measured.
+
+    Args:
+        values: what was predicted.
+        observed: output -> what was measured, (row,).
+        wanted: what the model gives.
+    """
+    columns = dict(zip(wanted.value_names, values.T, strict=True))
+    count, made = max(1, len(wanted.quantiles)), dict[str, np.ndarray]()
     for index, name in enumerate(wanted.outputs):
-        made[name] = values[:, index]
-        if name in sequences.observed:
-            observed = sequences.observed[name]
-            made[f"{name}_observed"] = np.concatenate([at(observed[row.row], row.places) for row in rows])
-    return pd.DataFrame(made)
+        made |= {each: columns[each] for each in wanted.value_names[index * count : (index + 1) * count]}
+        if name in observed:
+            made[f"{name}_observed"] = observed[name]
+    return made
 
 
 def rows_of(values: Any) -> Iterator[np.ndarray]:
@@ -70,15 +87,19 @@ def at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def carried_on(known: pd.Index, steps: int) -> pd.Index:
-    """Times and so many behind the last, as far apart as the last two; missing where there are fewer than two."""
+    """Times and so many behind the last, as far apart as the last ones; missing where there are fewer than two."""
     import pandas as pd  # noqa: PLC0415
 
     if steps <= 0:
         return known
-    if len(known) < 2:  # noqa: PLR2004 - a step lies between two
+    last = known[-further_times.LOOKED_AT :]
+    told = further_times.carried_on(list(last if last.dtype.kind == "O" else Stamps(last)), steps)
+    if not told:
         return known.append(pd.Index([None] * steps, dtype=known.dtype if known.dtype.kind == "M" else np.float64))
-    width = known[-1] - known[-2]
-    return known.append(pd.Index([known[-1] + width * (step + 1) for step in range(steps)], dtype=known.dtype))
+    if known.dtype.kind != "M":
+        return known.append(pd.Index(told))
+    further = pd.DatetimeIndex(pd.to_datetime(told, utc=known.tz is not None)).as_unit(known.unit)
+    return known.append(further if known.tz is None else further.tz_convert(known.tz))
 
 
 class _Row:
@@ -97,13 +118,6 @@ class _Row:
         parts = [self._sequences.timestamps, self._sequences.future_timestamps]
         known = _joined([index_of(part[self.row]) for part in parts if part is not None])
         return carried_on(known, int(self.places[-1]) + 1 - len(known))[self.places]
-
-
-def index_of(stamps: Any) -> pd.Index:
-    """The times of a sequence as an index."""
-    import pandas as pd  # noqa: PLC0415
-
-    return stamps.moments if isinstance(stamps, Stamps) else pd.Index(stamps)
 
 
 def _joined(parts: list[pd.Index]) -> pd.Index:

@@ -1,4 +1,4 @@
-"""`read_csv`: text with separated columns, as programs and countries write it."""
+"""`read_text`: text with separated columns, as programs and countries write it, looked at line by line."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _KINDS = {
 """How files begin that are no text."""
 
 
-def read_csv(content: bytes, source: str) -> Table:
-    """The table in a text.
+def read_text(text: str, source: str, notes: Sequence[str] = ()) -> tuple[Table, str]:
+    """The table in a text, and what separates its columns.
 
     The separator, the decimal mark, a byte order mark, comment lines and a line of units below the names are found, and
     told.
@@ -44,7 +44,7 @@ def read_csv(content: bytes, source: str) -> Table:
     """
     import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
 
-    text, notes = _decoded(content, source)
+    notes = list(notes)
     every = _logical_lines(text)
     lines = [(number, line) for number, line in every if line.strip()]
     stated = _SAYS_SEPARATOR.fullmatch(lines[0][1].strip()) if lines else None
@@ -75,8 +75,33 @@ def read_csv(content: bytes, source: str) -> Table:
     columns = names or [str(index) for index in range(width)]
     _check_names(columns, source, rows[0][0])
     frame = pd.DataFrame([cells for _, cells in body], columns=columns, dtype="str")
+    lines_of = [number for number, _ in body]
     blank = None if separator else _blank_between(every, numbered)
-    return Table(frame, source, names is not None, [number for number, _ in body], decimal, tuple(notes), blank)
+    table = Table(frame, source, names is not None, lines_of, decimal, tuple(notes), blank=blank)
+    return table, separator
+
+
+def read_rows(text: str, source: str, separator: str, width: int, first: int) -> tuple[list[list[str]], list[int]]:
+    """The cells and the line of each row in a part of a text, without comments and blank lines.
+
+    Args:
+        text: whole lines.
+        source: what it was read from.
+        separator: of its columns.
+        width: how many cells a row has.
+        first: the number of its first line.
+
+    Raises:
+        InvalidInput: a line has more or fewer; it is named.
+    """
+    lines = [(first + number - 1, line) for number, line in _logical_lines(text)]
+    numbered = [(number, line) for number, line in lines if line.strip() and not _is_comment(line)]
+    try:
+        rows = [(number, _cells(line, separator, number)) for number, line in numbered]
+    except _Unreadable as error:
+        raise InvalidInput(f"{source} cannot be read as a table: {error}") from None
+    _check_widths(rows, width, source)
+    return [cells for _, cells in rows], [number for number, _ in rows]
 
 
 _SPELLED = {";": "semicolons", "\t": "tabs", "|": "bars", BLANKS: "blanks"}
@@ -86,7 +111,8 @@ class _Unreadable(Exception):
     """A line that is none of a table, with the reason."""
 
 
-def _decoded(content: bytes, source: str) -> tuple[str, list[str]]:
+def decoded(content: bytes, source: str) -> tuple[str, list[str]]:
+    """The text in a file's content, and what was found of it; raises `InvalidInput` where it is none."""
     for start, kind in _KINDS.items():
         if content.startswith(start):
             raise InvalidInput(f"{source} is no text but {kind}: name it as what it is, or write it as CSV")

@@ -45,13 +45,17 @@ def find(table: Table, used: Collection[str], found: Times | None) -> str | None
 
 def check(table: Table, column: str) -> None:
     """Refuse a column that cannot be ids; raises `InvalidInput`."""
+    import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
+
     if column not in table.frame.columns:
         raise table.refused(f"there is no column '{column}' for the ids; it has {', '.join(table.frame.columns)}")
     cells = table.frame[column]
     if not _are_plain(cells):
         raise table.refused("its cells are lists or structures, which are no ids", column=column)
-    if blank := np.flatnonzero([is_missing(str(cell).strip("<>")) for cell in cells]).tolist():
-        raise table.refused("there is no id", row=blank[0], column=column)
+    for each in cells.unique():
+        if is_missing(str(each).strip("<>")):
+            row = int(np.flatnonzero(cells.isna() if pd.isna(each) else cells == each)[0])
+            raise table.refused("there is no id", row=row, column=column)
 
 
 def _may_be_ids(cells: pd.Series) -> bool:

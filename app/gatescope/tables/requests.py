@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatescope.errors import InvalidInput
-from gatescope.tables.csv_text import read_csv
+from gatescope.tables.csv_file import read_csv
 from gatescope.tables.files import SUFFIXES, of_frame, read_table
+from gatescope.tables.parts import STDIN
 from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
 from gatescope.tables.table import Table
-
-STDIN = Path("-")
-"""In place of a file: a CSV text from standard input."""
 
 
 class Body(NamedTuple):
@@ -25,6 +23,11 @@ class Body(NamedTuple):
 
     request: dict[str, Any]
     sequences: Sequences | None = None
+
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """The request with the times, ids and measured values of a table, for replies that tell them."""
+        return self.request if self.sequences is None else self.request | self.sequences.labels()
 
 
 def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = None) -> Body:

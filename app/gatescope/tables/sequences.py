@@ -17,6 +17,9 @@ from gatescope.tables.table import Table, all_of
 if TYPE_CHECKING:
     import pandas as pd
 
+QUANTITIES = frozenset({"regression", "quantile"})
+"""Tasks whose values are quantities; those of the others are scores."""
+
 
 _MOST_TOLD = 8
 
@@ -32,6 +35,8 @@ class Wanted:
     """Whether predictions are of the next step, so that an output that is a feature can be fed back."""
     may_miss: frozenset[str] = frozenset()
     """Features of which the model knows what a missing value means."""
+    quantiles: tuple[float, ...] = ()
+    """Of a quantile task, which ones each output has, in ascending order; they stand side by side."""
     static: tuple[str, ...] = ()
     """Features that a sequence has once."""
 
@@ -45,8 +50,16 @@ class Wanted:
             tuple(output.get("names") or ()),
             output.get("predicts") == "next_step",
             frozenset(info.get("missing") or ()),
-            tuple((info.get("static") or {}).get("feature_names", ())),
+            tuple(output.get("quantiles") or ()),
+            static=tuple((info.get("static") or {}).get("feature_names", ())),
         )
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """What the values of a prediction are called, in their order: `y`, or `y_0.1` of a quantile."""
+        if not self.quantiles:
+            return self.outputs
+        return tuple(f"{name}_{quantile:g}" for name in self.outputs for quantile in self.quantiles)
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,8 @@ class Sequences:
     static_columns: tuple[str, ...] = ()
     static_inputs: np.ndarray | None = None
     """(sequence, static feature) float64, of a model that takes them."""
+    day_first: bool | None = None
+    """Whether dates had the day first; None where that was not asked."""
 
     @property
     def horizon(self) -> int:
@@ -108,6 +123,10 @@ class Sequences:
                 yield self._rows(first, row)
                 first, longest = row, len(values)
         yield self._rows(first, len(self.inputs))
+
+    def first(self, count: int) -> Sequences:
+        """No more than so many of the sequences."""
+        return self._rows(0, count)
 
     def _rows(self, first: int, stop: int) -> Sequences:
         rows = slice(first, stop)
@@ -132,14 +151,29 @@ class Sequences:
         return body
 
     def request(self) -> dict[str, Any]:
-        """The predict body of these sequences as lists: null where a number is missing."""
+        """The predict body as lists, null where a number is missing, with times, ids and measured values."""
         body: dict[str, Any] = {"inputs": list(map(with_null, self.inputs)), "columns": list(self.columns)}
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
             body["future_inputs"] = list(map(with_null, self.future_inputs))
         if self.static_inputs is not None:
             body |= {"static_inputs": self.static_inputs.tolist(), "static_columns": list(self.static_columns)}
-        return body
+        return body | self.labels()
+
+    def labels(self) -> dict[str, Any]:
+        """What a predict body says of these sequences that no model reads: times, ids and measured values."""
+        told: dict[str, Any] = {}
+        if self.timestamps is not None:
+            further = self.future_timestamps or [[]] * len(self.timestamps)
+            told["timestamps"] = [[*row, *more] for row, more in zip(self.timestamps, further, strict=True)]
+        if self.ids is not None:
+            told["ids"] = list(self.ids)
+        if self.observed:
+            told["observed"] = {
+                name: [[None if value != value else value for value in row.tolist()] for row in rows]  # noqa: PLR0124
+                for name, rows in self.observed.items()
+            }
+        return told
 
 
 def with_null(values: np.ndarray) -> list[list[float | None]]:
@@ -214,8 +248,8 @@ class _Interpreter:
         )
         if self.wanted.static:
             made = replace(made, static_columns=self.wanted.static, static_inputs=self._static(groups, values, names))
-        notes = tuple(dict.fromkeys(self.notes))
-        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping)
+        notes, day_first = tuple(dict.fromkeys(self.notes)), None if found is None else found.day_first
+        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping, day_first=day_first)
 
     def _static(
         self, groups: Sequence[tuple[Any, np.ndarray]], values: Mapping[str, np.ndarray], names: Sequence[str] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gatescope.errors import InvalidInput, Place
@@ -38,13 +38,24 @@ class Table:
     notes: tuple[str, ...] = field(default=())
     """What was found when it was read, a sentence each."""
 
+    rows_before: int = 0
+    """Of a part of a table: how many rows come before it."""
     blank: int | None = None
     """Of a text of one column the first blank line between its rows, which may be a missing value."""
 
     def place(self, row: int, column: str | None = None) -> str:
         """Where a row stands, for messages."""
-        where = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+        where = f"row {self.rows_before + row + 1}" if self.lines is None else f"line {self.lines[row]}"
         return where if column is None else f"{where}, column '{column}'"
+
+    def part(self, first: int, stop: int) -> Table:
+        """Some of its rows."""
+        return replace(
+            self,
+            frame=self.frame.iloc[first:stop].reset_index(drop=True),
+            lines=None if self.lines is None else self.lines[first:stop],
+            rows_before=self.rows_before + first,
+        )
 
     def refused_cells(self, said: Sequence[tuple[int, str]], column: str) -> InvalidInput:
         """What is wrong with cells of a column, to be raised: of each its row and a sentence."""

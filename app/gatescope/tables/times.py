@@ -40,6 +40,7 @@ _SLASHED = re.compile(
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{8}")
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?", re.IGNORECASE)
 _ZONE = re.compile(r"(?:[\d ](Z|UTC|GMT)|[T :]\d{2}(?:[.,]\d+)?\s?([+-]\d{2}(?::?\d{2})?))$")
+_ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?$"
 _DATE_BEGINS = re.compile(r"(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}).*")
 _COMPACT = {10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates of so many digits, where all are dates."""
@@ -56,6 +57,8 @@ class Times:
     notes: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     """Columns of parts of a time, beside it."""
+    day_first: bool | None = None
+    """Whether dates had the day first; None where none was such a date."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -115,6 +118,13 @@ class Stamps(Sequence[str | float]):
     @cached_property
     def _are_days(self) -> bool:
         return are_days(self.moments)
+
+
+def index_of(stamps: Any) -> pd.Index:
+    """The times of a sequence as an index."""
+    import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
+
+    return stamps.moments if isinstance(stamps, Stamps) else pd.Index(stamps)
 
 
 def are_days(index: Any) -> bool:
@@ -208,12 +218,30 @@ def _read(table: Table, column: str, *, day_first: bool | None) -> Times:
         return Times(column, cells, _OF_NUMBERS if cells.dtype.kind != "M" else ())
     notes: list[str] = []
     texts = cells.astype("str")
+    if (plain_times := _at_once(texts)) is not None:
+        return Times(column, plain_times)
     if texts.str.fullmatch(r"-?\d+(\.\d+)?").all() and not texts.str.fullmatch(r"\d{8}").all():
         values = _compact(texts)
         return Times(column, texts.astype("float64"), _OF_NUMBERS) if values is None else Times(column, values)
     is_day_first = _day_first(table, column, texts, notes, stated=day_first)
     values = _parsed(table, column, texts, notes, day_first=is_day_first)
-    return Times(column, values, tuple(notes))
+    return Times(column, values, tuple(notes), day_first=is_day_first)
+
+
+def _at_once(texts: pd.Series) -> pd.Series | None:
+    """Times that are all written as 2020-12-31 or 2020-12-31T23:00; None where they must be looked at one by one."""
+    import pandas as pd  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415 - an extra, loaded when it is needed
+    from pyarrow import compute  # noqa: PLC0415
+
+    given = pa.array(texts)
+    if not compute.all(compute.match_substring_regex(given, _ISO)).as_py():
+        return None
+    try:
+        moments = compute.cast(given, pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return None
+    return pd.Series(moments.to_numpy(), index=texts.index)
 
 
 _OF_NUMBERS = ("Times are numbers, and are told as such; for dates write 2020-12-31.",)
@@ -279,7 +307,8 @@ def _odd_order(texts: pd.Series) -> int:
 def _parsed(table: Table, column: str, texts: pd.Series, notes: list[str], *, day_first: bool | None) -> pd.Series:
     import pandas as pd  # noqa: PLC0415
 
-    zones = texts.str.extract(_ZONE).bfill(axis=1)[0]
+    found = texts.str.extract(_ZONE)
+    zones = found[0].fillna(found[1])
     zoned = zones.notna()
     if zoned.any() and not zoned.all():
         odd = int(np.flatnonzero(zoned != zoned.iloc[0])[0])

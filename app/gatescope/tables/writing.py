@@ -26,39 +26,74 @@ class Sink(Protocol):
 
 
 class _Csv:
+    separator = ","
+
     def __init__(self, file: Path) -> None:
         self._file = file.open("w", encoding="utf-8", newline="")
         self._has_names = False
 
     def write(self, frame: pd.DataFrame) -> None:
         frame = frame.assign(**{name: in_iso(frame[name]) for name in frame if frame[name].dtype.kind == "M"})
-        frame.to_csv(self._file, index=False, header=not self._has_names)
+        frame.to_csv(self._file, index=False, header=not self._has_names, sep=self.separator)
         self._has_names = True
 
     def close(self) -> None:
         self._file.close()
 
 
-class _Parquet:
+class _Tsv(_Csv):
+    separator = "\t"
+
+
+class _Columnar:
+    """A file of Arrow's tables, whose columns are those of the first frame."""
+
     def __init__(self, file: Path) -> None:
-        self._file, self._writer = file, None
+        self._file, self._writer, self._schema = file, None, None
 
     def write(self, frame: pd.DataFrame) -> None:
         import pyarrow as pa  # noqa: PLC0415 - an extra, loaded when it is needed
-        from pyarrow import parquet  # noqa: PLC0415
 
+        table = pa.Table.from_pandas(frame, self._schema, preserve_index=False)
         writer: Any = self._writer
-        table = pa.Table.from_pandas(frame, None if writer is None else writer.schema, preserve_index=False)
         if writer is None:
-            writer = self._writer = parquet.ParquetWriter(self._file, table.schema)
+            self._schema = table.schema
+            writer = self._writer = self.opened(self._file, table.schema)
         writer.write_table(table)
+
+    def opened(self, file: Path, schema: Any) -> Any:
+        """A writer of tables."""
+        raise NotImplementedError
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 
 
-SINKS: dict[str, Callable[[Path], Sink]] = {".csv": _Csv, ".parquet": _Parquet}
+class _Parquet(_Columnar):
+    def opened(self, file: Path, schema: Any) -> Any:
+        from pyarrow import parquet  # noqa: PLC0415
+
+        return parquet.ParquetWriter(file, schema)
+
+
+class _Arrow(_Columnar):
+    """Arrow's file format, which is Feather, too."""
+
+    def opened(self, file: Path, schema: Any) -> Any:
+        from pyarrow import ipc  # noqa: PLC0415
+
+        return ipc.new_file(str(file), schema)
+
+
+SINKS: dict[str, Callable[[Path], Sink]] = {
+    ".csv": _Csv,
+    ".tsv": _Tsv,
+    ".txt": _Tsv,
+    ".parquet": _Parquet,
+    ".arrow": _Arrow,
+    ".feather": _Arrow,
+}
 """How a table is written, by the end of the file's name."""
 
 

@@ -25,10 +25,11 @@ from gatescope.server.api.notes import Span, beside_prediction, unknown_tokens
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
-from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp, carried_on
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.server.serving.stored import Note
 from gatescope.server.serving.token_stream import TokenStream
 from gatescope.state import State
+from gatescope.tables.further_times import Stamp
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
 
@@ -72,7 +73,8 @@ def _answered(answer: Answer, model: Model, said: Said, *, predicts: bool) -> Fi
     if said.labels.ids is not None:
         fields["ids"] = said.labels.ids
     if said.labels.timestamps is not None:
-        fields["timestamps"] = said.labels.extended(answer.horizon).timestamps
+        labels = said.labels.extended(lengths) if answer.horizon else said.labels
+        fields["timestamps"] = labels.timestamps
     if said.labels.observed is not None:
         fields["observed"] = said.labels.observed
     if said.tokens is not None:
@@ -350,9 +352,10 @@ def _predicted_at(
     """When each value is for: a list for each sequence, or a time for each; None where the request has no times."""
     if labels.timestamps is None:
         return None
-    further = answer.horizon or int(shifts)
-    rows = [[*row, *carried_on(row, further)] for row in labels.timestamps]
-    if any(len(row) == len(known) for row, known in zip(rows, labels.timestamps, strict=True)) and further:
+    known = answer.sequence_lengths.tolist() if answer.horizon else [len(row) for row in labels.timestamps]
+    lengths = [steps if answer.horizon else steps + shifts for steps in known]
+    rows = labels.extended(lengths).timestamps or []
+    if [len(row) for row in rows] != lengths:
         return None  # one time alone tells no step
     if prediction.steps is None:
         return [row[-1] for row in rows]

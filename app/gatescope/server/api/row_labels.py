@@ -12,7 +12,8 @@ from typing import Any
 from gatescope.pipeline.model import Model
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.requests import PredictRequest
-from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
+from gatescope.tables.further_times import Stamp
 
 _LONGEST = 64  # characters of a text in messages
 
@@ -50,7 +51,7 @@ def _ids(request: PredictRequest, rows: int) -> list[str] | None:
 def _timestamps(request: PredictRequest, lengths: Sequence[int]) -> list[list[Stamp]] | None:
     if request.timestamps is None:
         return None
-    rows, is_lone = _per_row(request.timestamps, lengths, "timestamps")
+    rows, is_lone = _per_row(request.timestamps, lengths, "timestamps", further=request.horizon or 0)
     kinds = {isinstance(stamp, str) for row in rows for stamp in row}
     zoned: set[bool] = set()
     for index, row in enumerate(rows):
@@ -104,8 +105,11 @@ def _observed(
     return made
 
 
-def _per_row(values: list[Any], lengths: Sequence[int], *place: str) -> tuple[list[list[Any]], bool]:
-    """A list for each sequence, and whether there was one for a lone sequence alone."""
+def _per_row(values: list[Any], lengths: Sequence[int], *place: str, further: int = 0) -> tuple[list[list[Any]], bool]:
+    """A list for each sequence, and whether there was one for a lone sequence alone.
+
+    A list has an entry for each time step; or also for each of the `further` ones.
+    """
     is_lone = len(lengths) == 1 and not (values and isinstance(values[0], list))
     rows = [values] if is_lone else values
     if len(rows) != len(lengths):
@@ -114,7 +118,7 @@ def _per_row(values: list[Any], lengths: Sequence[int], *place: str) -> tuple[li
         where: tuple[str | int, ...] = place if is_lone else (*place, index)
         if not isinstance(row, list):
             refuse("must be a list with an entry for each step", *where)
-        if len(row) != length:
+        if len(row) not in {length, length + further}:
             refuse(f"has {len(row)} entries for {_counted(length, 'time step')}", *where)
     return rows, is_lone
 

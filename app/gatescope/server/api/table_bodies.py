@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 
@@ -95,7 +95,8 @@ def wanted_of(model: Model) -> Wanted:
         () if head is None else tuple(head.names),
         head is not None and predicts_next_step(head),
         frozenset(inputs.missing),
-        () if static is None else tuple(static.names),
+        () if head is None else tuple(head.quantiles),
+        static=() if static is None else tuple(static.names),
     )
 
 
@@ -119,7 +120,7 @@ def fields_of(content: bytes, suffix: str, reading: Reading, wanted: Wanted) -> 
         InvalidInput, Unavailable: as `table_in`, or it does not fit the model.
     """
     found = interpret(table_in(content, suffix), wanted, reading)
-    return request_of(found), notes_of(found)
+    return found.request(), notes_of(found)
 
 
 def notes_of(found: Sequences) -> tuple[Note, ...]:
@@ -128,21 +129,6 @@ def notes_of(found: Sequences) -> tuple[Note, ...]:
         {"code": "filled" if note in found.filled else "table", "message": note} for note in found.notes
     ]
     return tuple(notes)
-
-
-def request_of(found: Sequences) -> dict[str, Any]:
-    """The predict body of a table, with its times, ids and measured values."""
-    told = found.request()
-    if found.timestamps is not None:
-        told["timestamps"] = list(map(list, found.timestamps))
-    if found.ids is not None:
-        told["ids"] = list(found.ids)
-    if found.observed:
-        told["observed"] = {
-            name: [[None if value != value else value for value in row.tolist()] for row in rows]  # noqa: PLR0124
-            for name, rows in found.observed.items()
-        }
-    return told
 
 
 def _media_type(head: Head) -> str:

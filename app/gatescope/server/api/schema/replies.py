@@ -503,6 +503,9 @@ class ModelInfo(BaseModel):
     device: str | None = None
     dtype: str | None = None
     parameters: int | None = None
+    fingerprint: str | None = Field(
+        default=None, description="of its manifest, vocabulary and weights: equal for models that compute the same"
+    )
     trace_method: str | None = Field(
         default=None, description="the backend that computes its gates: workspace, replay, stepwise or loop"
     )

@@ -21,7 +21,7 @@ from gatescope.server.api.parameters import BACKTEST
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.requests import PredictRequest
 from gatescope.tables.backtest import BATCH_STEPS, Backtest, Plan, asking, finite
-from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
+from gatescope.tables.sequences import QUANTITIES, Reading, Sequences, Wanted, interpret
 
 MOST_PREDICTIONS = 100_000
 """In one reply."""
@@ -65,7 +65,7 @@ def _count(name: str, text: str) -> int:
 
 
 def _wanted(model: Model) -> Wanted:
-    if model.manifest.task != "regression":
+    if model.manifest.task not in QUANTITIES:
         refuse(f"model '{model.name}' is of task {model.manifest.task}; a backtest takes a regression", "inputs")
     return table_bodies.wanted_of(model)
 
@@ -112,6 +112,8 @@ def _told(found: Backtest, model: Model, sequences: Sequences) -> Fields:
         "target": found.target,
         "origins": found.origins,
         "pairs": found.pairs,
+        "point": found.point,
+        **({} if found.quantiles is None else {"quantiles": found.quantiles}),
         "measures": {"model": found.model, **found.baselines},
         "by_step": found.by_step,
         "predictions": finite(found.rows),

@@ -40,7 +40,7 @@ def _preview(content: bytes, suffix: str, wanted: Wanted, reading: Reading) -> T
         sequences=_sequences(found),
         horizon=found.horizon,
         notes=list(found.notes),
-        request=table_bodies.request_of(found),
+        request=found.request(),
     )
 
 
