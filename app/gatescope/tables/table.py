@@ -82,6 +82,7 @@ def all_of(problems: Sequence[InvalidInput]) -> InvalidInput:
     first, *others = problems
     if not others:
         return first
+    more = "problem" if len(others) == 1 else "problems"
     return InvalidInput(
-        f"{first} ({len(others):,} more problems)", tuple(place for each in problems for place in each.places)
+        f"{first} ({len(others):,} more {more})", tuple(place for each in problems for place in each.places)
     )

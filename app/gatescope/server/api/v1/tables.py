@@ -33,7 +33,10 @@ def _preview(content: bytes, suffix: str, wanted: Wanted, reading: Reading) -> T
     except InvalidInput as error:
         mapping, not_found = _mapped(table, wanted, reading)
         problems = _problems(table, error)
-        return TablePreview(columns=_columns(table), mapping=mapping, not_found=not_found, problems=problems)
+        notes = [] if table is None else list(table.notes)
+        return TablePreview(
+            columns=_columns(table), mapping=mapping, not_found=not_found, notes=notes, problems=problems
+        )
     return TablePreview(
         columns=_columns(table),
         mapping=found.mapping,
