@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from gatescope import plot
-from gatescope.cli import ask
+from gatescope.cli import table_files
 from gatescope.errors import InvalidInput
 from gatescope.tables.requests import read_body
 
@@ -84,7 +84,7 @@ def test_a_csv_is_read_by_its_column_names_an_array_as_it_is(tmp_path, shipped, 
     np.save(tmp_path / "flow.npy", np.array(rows))
     (tmp_path / "flow.json").write_text(json.dumps(rows))
     by_file = [
-        answer("predict", "river", "--input", tmp_path / f"flow.{kind}")["prediction"]
+        answer("predict", "river", "--input", tmp_path / f"flow.{kind}")["prediction"]["values"]
         for kind in ("csv", "npy", "json")
     ]
     assert by_file[0] == by_file[1] == by_file[2]
@@ -274,7 +274,7 @@ def test_a_table_of_many_sequences_is_asked_for_in_parts(run, tmp_path, monkeypa
     (tmp_path / "all.csv").write_text("\n".join(lines))
     asked = ["predict", "river", "--input", tmp_path / "all.csv", "--id", "basin", "--out"]
     whole = run(*asked, tmp_path / "whole.csv")
-    monkeypatch.setattr(ask, "LOCAL_STEPS", 60)
+    monkeypatch.setattr(table_files, "LOCAL_STEPS", 60)
     parts = run(*asked, tmp_path / "parts.csv")
     assert (whole[0], parts[0]) == (0, 0), parts[2]
     first, second = (

@@ -27,6 +27,14 @@ InputFile = Annotated[
     Path | None,
     typer.Option("--input", help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file."),
 ]
+InputFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--input",
+        help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file; of tables several, or a "
+        "pattern in quotes: 'data/*.csv'.",
+    ),
+]
 MapOption = Annotated[
     str | None, typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features.")
 ]
@@ -47,7 +55,9 @@ DayFirst = Annotated[
 Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
 Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
-TABLE_FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather", ".json")
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather")
+"""How tables are written."""
+TABLE_FORMATS = (*TABLES, ".json")
 
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
@@ -130,6 +140,13 @@ def check_folder(option: str, file: Path) -> None:
         raise InvalidInput(f"{option} {file}: there is no folder '{file.parent}'")
     if file.is_dir():
         raise InvalidInput(f"{option} {file}: this is a folder")
+
+
+def is_folder(out: Path | None, files: int) -> bool:
+    """Whether answers about so many files go into a folder."""
+    if out is None or out.suffix == ".zarr":
+        return False
+    return out.is_dir() or (not out.suffix and files > 1)
 
 
 def need_extra(module: str, extra: str) -> None:
