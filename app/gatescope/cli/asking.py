@@ -27,6 +27,14 @@ InputFile = Annotated[
     Path | None,
     typer.Option("--input", help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file."),
 ]
+InputFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--input",
+        help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file; of tables several, or a "
+        "pattern in quotes: 'data/*.csv'.",
+    ),
+]
 MapOption = Annotated[
     str | None, typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features.")
 ]
@@ -38,13 +46,18 @@ FillOption = Annotated[
     str | None,
     typer.Option("--fill", metavar="NAME=RULE,…", help="How gaps are filled: hold, interpolate or a number."),
 ]
+StaticOption = Annotated[
+    Path | None, typer.Option("--static", help="A table of static features, a row for each id; .csv or .parquet.")
+]
 DayFirst = Annotated[
     bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
 ]
 Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
 Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
-TABLE_FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather", ".json")
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather")
+"""How tables are written."""
+TABLE_FORMATS = (*TABLES, ".json")
 
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
@@ -77,18 +90,30 @@ def model_path(model: str) -> str:
 
 
 def table_reading(
-    mapping: str | None, timestamps: str | None, id_column: str | None, fill: str | None, *, day_first: bool | None
+    mapping: str | None,
+    timestamps: str | None,
+    id_column: str | None,
+    fill: str | None,
+    static: Path | None,
+    *,
+    day_first: bool | None,
 ) -> Reading:
     """What the options say about a table.
 
     Raises:
-        InvalidInput: `--map` or `--fill` is not what it must be.
+        InvalidInput: `--map` or `--fill` is not what it must be, or `--static` no table.
     """
+    from gatescope.tables.files import read_table
     from gatescope.tables.pairs import fill_of, mapping_of
     from gatescope.tables.sequences import Reading
 
     return Reading(
-        _option("--map", mapping, mapping_of), timestamps, id_column, day_first, _option("--fill", fill, fill_of)
+        _option("--map", mapping, mapping_of),
+        timestamps,
+        id_column,
+        day_first,
+        _option("--fill", fill, fill_of),
+        None if static is None else read_table(static),
     )
 
 
@@ -115,6 +140,13 @@ def check_folder(option: str, file: Path) -> None:
         raise InvalidInput(f"{option} {file}: there is no folder '{file.parent}'")
     if file.is_dir():
         raise InvalidInput(f"{option} {file}: this is a folder")
+
+
+def is_folder(out: Path | None, files: int) -> bool:
+    """Whether answers about so many files go into a folder."""
+    if out is None or out.suffix == ".zarr":
+        return False
+    return out.is_dir() or (not out.suffix and files > 1)
 
 
 def need_extra(module: str, extra: str) -> None:

@@ -75,6 +75,9 @@ def request(
     }
     if sequences.needs_times:
         body["timestamps"] = [_stamps(sequences, each.row, each.begin, each.end + (horizon or 0)) for each in windows]
+    if sequences.static_inputs is not None:
+        body["static_inputs"] = sequences.static_inputs[[each.row for each in windows]]
+        body["static_columns"] = list(sequences.static_columns)
     if horizon is None:
         return body
     further = np.stack([_steps(sequences, each.row, each.end, horizon) for each in windows])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from gatescope.errors import InvalidInput
 from gatescope.tables.times import are_days
 
 if TYPE_CHECKING:
@@ -109,6 +110,27 @@ def in_iso(times: pd.Series) -> Any:
     return written.astype(object)
 
 
+class _Alike:
+    """Takes frames of the same columns alone."""
+
+    def __init__(self, sink: Sink, file: Path) -> None:
+        self._sink, self._file = sink, file
+        self._columns: list[str] | None = None
+
+    def write(self, frame: pd.DataFrame) -> None:
+        columns = list(frame.columns)
+        self._columns = self._columns or columns
+        if columns != self._columns:
+            raise InvalidInput(
+                f"{self._file}: one table cannot hold the columns {', '.join(self._columns)} and, of another part, "
+                f"{', '.join(columns)}: write these to files of their own"
+            )
+        self._sink.write(frame)
+
+    def close(self) -> None:
+        self._sink.close()
+
+
 @contextmanager
 def table_writer(file: Path) -> Iterator[Sink]:
     """Take the frames of a table; the file is there when all were written, and else is as it was.
@@ -119,7 +141,7 @@ def table_writer(file: Path) -> Iterator[Sink]:
     part = file.with_name(f".{file.name}.part")
     sink = SINKS[file.suffix.lower()](part)
     try:
-        yield sink
+        yield _Alike(sink, file)
         sink.close()
         part.replace(file)
     except BaseException:
