@@ -979,9 +979,9 @@ WANTED: tuple[Difference, ...] = (
         ),
     ),
     Difference(
-        why="a convolution keeps a trace from being made in parts, too",
+        why="a convolution or a window keeps a trace from being made in parts, too",
         has_text="because the model reads both ways or is a custom module",
-        text=(("reads both ways or is", "reads both ways, reads neighbouring steps or is"),),
+        text=(("reads both ways or is", "reads both ways, reads neighbouring steps or a window, or is"),),
     ),
     Difference(
         why="further kinds of files can be imported",
