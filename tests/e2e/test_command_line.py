@@ -141,6 +141,17 @@ def test_a_csv_with_a_wrong_cell_names_line_and_column(tmp_path, refusal):
     assert "bad.csv, line 2, column 'tmax_c': 'three' is not a number" in line
 
 
+def test_of_a_broken_manifest_the_one_error_is_told(tmp_path, run, model_folder):
+    folder = model_folder("mine")
+    folder.edit('name = "a"', 'nam = "a"')
+    (tmp_path / "rows.csv").write_text("a,b,c\n1,2,3\n")
+    status, out, err = run("predict", "mine", "--models", folder.models_dir, "--input", tmp_path / "rows.csv")
+    (said,) = [line for line in err.splitlines() if line.startswith("gatescope: ")]
+    assert (status, out) == (1, "")
+    assert "model 'mine' is unavailable: mine/model.toml: input.features.features.0.name: Field required" in said
+    assert "token" not in err
+
+
 @pytest.mark.parametrize("kind", ["csv", "npy", "json"])
 def test_a_number_that_is_none_is_refused_at_its_place(tmp_path, refusal, kind):
     row = [1, 2, 3, 4, 5, 6, 1022500]

@@ -22,6 +22,7 @@ from gatescope.cli.asking import (
     Key,
     MapOption,
     ModelName,
+    StaticOption,
     TimesOption,
     Url,
     check_folder,
@@ -78,6 +79,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -104,7 +106,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
 
     files, rolling = files_of(input_files or []), _rolling(window, stride, horizon)
     is_table = _check_out(out, len(files), plot_file, is_rolling=rolling is not None)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     if out is not None and is_table and files and text is None:
         asked = Asked(files, reading, None if rolling else horizon, rolling)
         _write_tables(asked, out, lambda: connected(model, models, device, url, key, is_shown=False))
@@ -151,6 +153,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[
@@ -171,7 +174,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
 
     _check_trace_out(out)
     check_plot(plot_file)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     chosen = {"signals": signal, "layers": layer, "units": unit}
     selection = {name: value for name, value in chosen.items() if value}
     if out is not None and out.suffix in TABLES and input_file is not None and text is None:

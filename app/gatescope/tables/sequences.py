@@ -10,7 +10,7 @@ import numpy as np
 
 from gatescope.errors import InvalidInput
 from gatescope.gaps import SAID, GapRefused, Rule, filled
-from gatescope.tables import ids, times
+from gatescope.tables import ids, static, times
 from gatescope.tables.columns import Columns, numbers, sentinels
 from gatescope.tables.table import Table, all_of
 
@@ -37,6 +37,10 @@ class Wanted:
     """Features of which the model knows what a missing value means."""
     quantiles: tuple[float, ...] = ()
     """Of a quantile task, which ones each output has, in ascending order; they stand side by side."""
+    derived: frozenset[str] = frozenset()
+    """Features that follow from the times of the steps, so that they need not be columns."""
+    static: tuple[str, ...] = ()
+    """Features that a sequence has once."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Wanted:
@@ -49,6 +53,8 @@ class Wanted:
             output.get("predicts") == "next_step",
             frozenset(info.get("missing") or ()),
             tuple(output.get("quantiles") or ()),
+            derived=frozenset(info["input"].get("derived") or ()),
+            static=tuple((info.get("static") or {}).get("feature_names", ())),
         )
 
     @property
@@ -72,6 +78,8 @@ class Reading:
     day_first: bool | None = None
     fill: Mapping[str | None, Rule] = field(default_factory=dict)
     """Feature, None for all others -> how its gaps are filled, in place of what the model's manifest says."""
+    static: Table | None = None
+    """Static features, a row for each id; columns of the table itself when not given."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,20 @@ class Sequences:
     """Those of the notes that tell of missing values."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Feature or output -> the column that it is."""
+    static_columns: tuple[str, ...] = ()
+    static_inputs: np.ndarray | None = None
+    """(sequence, static feature) float64, of a model that takes them."""
     day_first: bool | None = None
     """Whether dates had the day first; None where that was not asked."""
+    needs_times: bool = False
+    """Whether features are left out that follow from the times."""
+
+    @property
+    def all_timestamps(self) -> list[list[str | float]]:
+        """Of each sequence, of the inputs and of the further steps behind them."""
+        known = self.timestamps or [[]] * len(self.inputs)
+        further = self.future_timestamps or [[]] * len(self.inputs)
+        return [[*row, *more] for row, more in zip(known, further, strict=True)]
 
     @property
     def horizon(self) -> int:
@@ -130,6 +150,7 @@ class Sequences:
             future_timestamps=None if self.future_timestamps is None else self.future_timestamps[rows],
             ids=None if self.ids is None else self.ids[rows],
             observed={name: each[rows] for name, each in self.observed.items()},
+            static_inputs=None if self.static_inputs is None else self.static_inputs[rows],
         )
 
     def arrays(self) -> dict[str, Any]:
@@ -137,6 +158,10 @@ class Sequences:
         body: dict[str, Any] = {"inputs": self.inputs, "columns": list(self.columns)}
         if self.future_inputs is not None:
             body |= {"horizon": self.horizon, "future_inputs": np.stack(self.future_inputs)}
+        if self.needs_times:
+            body["timestamps"] = self.all_timestamps
+        if self.static_inputs is not None:
+            body |= {"static_inputs": self.static_inputs, "static_columns": list(self.static_columns)}
         return body
 
     def request(self) -> dict[str, Any]:
@@ -145,14 +170,15 @@ class Sequences:
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
             body["future_inputs"] = list(map(with_null, self.future_inputs))
+        if self.static_inputs is not None:
+            body |= {"static_inputs": self.static_inputs.tolist(), "static_columns": list(self.static_columns)}
         return body | self.labels()
 
     def labels(self) -> dict[str, Any]:
         """What a predict body says of these sequences that no model reads: times, ids and measured values."""
         told: dict[str, Any] = {}
         if self.timestamps is not None:
-            further = self.future_timestamps or [[]] * len(self.timestamps)
-            told["timestamps"] = [[*row, *more] for row, more in zip(self.timestamps, further, strict=True)]
+            told["timestamps"] = self.all_timestamps
         if self.ids is not None:
             told["ids"] = list(self.ids)
         if self.observed:
@@ -191,9 +217,14 @@ class _Interpreter:
         self.notes, self.fills, self.problems = list(self.table.notes), set[str](), list[InvalidInput]()
         if not len(self.table.frame):
             raise self.table.refused("it has no rows: a table has a row for each time step")
+        if self.table.blank is not None:
+            raise self.table.refused(
+                f"line {self.table.blank} is blank, which may be a missing value: write NA, or leave the line out"
+            )
         if not self.table.has_names:
             self.table = self._named()
-        self.features, self.outputs = self._columns()
+        self.features, self.outputs, self.static = self._columns()
+        self.names = tuple(self.features)
         for name in self.reading.fill:
             if name is not None and name not in self.features:
                 raise self.table.refused(
@@ -201,23 +232,28 @@ class _Interpreter:
                 )
 
     def made(self) -> Sequences:
-        values = {name: self._numbers(column) for name, column in {**self.features, **self.outputs}.items()}
+        mapping = {**self.static, **self.features, **self.outputs}
+        values = {name: self._numbers(column) for name, column in mapping.items()}
         if self.problems:
             raise all_of(self.problems)
-        used = frozenset((*self.features.values(), *self.outputs.values()))
+        used = frozenset(mapping.values())
         found = self._times(used)
+        self._check_derived(found)
         groups = self._groups(used, found)
         parts = [self._part(rows, values, found) for _, rows in groups]
         if self.problems:
             raise all_of(self.problems)
         future = {part.future for part in parts}
         if len(future) > 1:
+            other = next(index for index, part in enumerate(parts) if part.future != parts[0].future)
             raise self.table.refused(
-                f"sequences have {min(future)} to {max(future)} rows without a target at their end"
+                f"'{groups[0][0]}' has {parts[0].future} rows without a target at its end, '{groups[other][0]}' has "
+                f"{parts[other].future}; give each sequence as many, or ask for them in files of their own",
+                row=int(groups[other][1][-1]),
             )
         names = tuple(str(name) for name, _ in groups) if groups[0][0] is not None else None
         made = Sequences(
-            self.wanted.features,
+            self.names,
             [part.inputs for part in parts],
             [part.further for part in parts] if future != {0} else None,
             None if found is None else [part.times for part in parts],
@@ -225,9 +261,23 @@ class _Interpreter:
             names,
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
-        notes, mapping = tuple(dict.fromkeys(self.notes)), {**self.features, **self.outputs}
-        day_first = None if found is None else found.day_first
-        return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping, day_first=day_first)
+        if self.wanted.static:
+            made = replace(made, static_columns=self.wanted.static, static_inputs=self._static(groups, values, names))
+        notes, day_first = tuple(dict.fromkeys(self.notes)), None if found is None else found.day_first
+        made = replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping, day_first=day_first)
+        return replace(made, needs_times=len(self.names) < len(self.wanted.features))
+
+    def _static(
+        self, groups: Sequence[tuple[Any, np.ndarray]], values: Mapping[str, np.ndarray], names: Sequence[str] | None
+    ) -> np.ndarray:
+        """(sequence, static feature), from the second table where there is one."""
+        second = self.reading.static
+        if second is None:
+            return static.of_columns(self.table, self.static, groups, values)
+        mapping = {name: column for name, column in self.reading.mapping.items() if name in self.wanted.static}
+        found, notes = static.of_table(second, self.wanted.static, names, self.id_column, mapping)
+        self.notes += notes
+        return found
 
     def _numbers(self, column: str) -> np.ndarray:
         """Of a column, (row,); NaN where there is none, and where all rows are if the column has other cells."""
@@ -242,15 +292,44 @@ class _Interpreter:
             values = np.where(codes, np.nan, values)
         return values
 
-    def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Feature -> column, and output -> column where it is there."""
-        wanted = self.wanted
-        columns = Columns(self.table, self.reading.mapping)
-        found = columns.found(wanted.features, f"model '{wanted.model}'")
-        features = dict(zip(wanted.features, found, strict=True))
+    def _columns(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+        """Feature -> column; output -> column where it is there; static feature -> column unless in a second table."""
+        wanted, second, mapping = self.wanted, self.reading.static, self.reading.mapping
+        if second is not None and not wanted.static:
+            raise second.refused(f"model '{wanted.model}' takes no static features")
+        own = wanted.static if second is None else ()
+        others = frozenset(wanted.static) - frozenset(own)
+        columns = Columns(self.table, {name: column for name, column in mapping.items() if name not in others})
+        read = self._read(columns)
+        found = dict(zip((*read, *own), columns.found((*read, *own), f"model '{wanted.model}'"), strict=True))
         outputs = {name: column for name in wanted.outputs if (column := columns.find(name)) is not None}
         self.notes += columns.notes
-        return features, outputs
+        return {name: found[name] for name in read}, outputs, {name: found[name] for name in own}
+
+    def _read(self, columns: Columns) -> list[str]:
+        """The features that are columns: all, or where one of the derived ones is missing, all others."""
+        wanted = self.wanted
+        there = {name for name in wanted.derived if columns.find(name) is not None}
+        columns.notes.clear()
+        if there == wanted.derived:
+            return list(wanted.features)
+        if there:
+            listed = ", ".join(f"'{name}'" for name in wanted.features if name in there)
+            self.notes.append(f"Columns of the calendar are left aside, for others follow from the times: {listed}.")
+        return [name for name in wanted.features if name not in wanted.derived]
+
+    def _check_derived(self, found: times.Times | None) -> None:
+        """Refuse a table from whose times the features that it lacks cannot follow."""
+        lacking = [f"'{name}'" for name in self.wanted.features if name not in self.features]
+        if not lacking or (found is not None and found.series.dtype.kind == "M" and not found.is_moved):
+            return
+        what = "there is no column of times"
+        if found is not None:
+            what = f"the times in '{found.column}' are " + ("moved to UTC" if found.is_moved else "numbers, no dates")
+        raise self.table.refused(
+            f"{what}, from which {', '.join(lacking)} would follow; name another (--timestamps COLUMN), write times of "
+            "one offset or of none, or add these columns"
+        )
 
     def _named(self) -> Table:
         """A table without names, with those of the features; raises `InvalidInput` where there are not as many."""
@@ -277,7 +356,7 @@ class _Interpreter:
         import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
 
         frame = self.table.frame
-        name = self.reading.id or ids.find(self.table, used, found)
+        self.id_column = name = self.reading.id or ids.find(self.table, used, found)
         self._tell_unused({*used, name, *(() if found is None else found.columns)})
         if name is None:
             return [(None, self._ordered(np.arange(len(frame)), found, None))]
@@ -332,7 +411,7 @@ class _Interpreter:
         if not len(known):
             raise self.table.refused("every row lacks its target, so nothing comes before the future")
         self._check_gaps(known, rows, range(features.shape[1]))
-        fed_back = [self.wanted.features.index(name) for name in self._fed_back()]
+        fed_back = [self.names.index(name) for name in self._fed_back()]
         self._check_gaps(
             further, rows[len(known) :], [index for index in range(features.shape[1]) if index not in fed_back]
         )
@@ -349,7 +428,7 @@ class _Interpreter:
     def _features(self, rows: np.ndarray, values: Mapping[str, np.ndarray], known: int) -> np.ndarray:
         """(row, feature), with gaps filled as it was asked; of what is fed back, only in the rows that are known."""
         columns = []
-        for name in self.wanted.features:
+        for name in self.names:
             own, rule = values[name][rows], self.reading.fill.get(name, self.reading.fill.get(None))
             stop = known if name in self._fed_back() else len(own)
             count = int(np.isnan(own[:stop]).sum())
@@ -386,7 +465,7 @@ class _Interpreter:
     def _check_gaps(self, features: np.ndarray, rows: np.ndarray, wanted: Sequence[int]) -> None:
         for index in wanted:
             missing = np.flatnonzero(np.isnan(features[:, index]))
-            name = self.wanted.features[index]
+            name = self.names[index]
             if len(missing) and name not in self.wanted.may_miss:
                 remedy = (
                     f"say how it is filled (--fill {name}=hold, interpolate or a number), or leave the sequence out"

@@ -17,8 +17,14 @@ from gatescope.tables.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("time", "timestamp", "timestamps", "date", "datetime", "ds", "day", "datum", "zeit", "valid", "datetimeutc")
+NAMES = (
+    *("time", "timestamp", "timestamps", "date", "datetime", "ds", "day", "datum", "zeit", "valid", "datetimeutc"),
+    *("utctimestamp", "zeitstempel", "messdatum", "dateheure"),
+)
 """What columns of times are called, but for case and what stands between words; the first that is there is taken."""
+
+_CLOCK_NAMES = ("time", "timeofday", "clock", "hour", "hhmm", "zeit", "uhrzeit", "heure")
+"""What columns of times of day are called, which stand beside one of dates."""
 
 _PARTS = {
     "year": ("year", "yr", "yyyy", "jahr"),
@@ -53,6 +59,8 @@ class Times:
     """Columns of parts of a time, beside it."""
     day_first: bool | None = None
     """Whether dates had the day first; None where none was such a date."""
+    is_moved: bool = False
+    """Whether times had several offsets, so that they are told in UTC, not by the clock by which they were written."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -147,7 +155,7 @@ def find(table: Table, named: str | None, *, day_first: bool | None = None, excl
     named_so.sort(key=lambda each: NAMES.index(plain(each)))
     whole = [name for name in named_so if not _are(_CLOCK, table.frame[name])]
     dates = [name for name in free if _are(_DATE, table.frame[name])]
-    clocks = [name for name in free if _are(_CLOCK, table.frame[name])]
+    clocks = [name for name in free if plain(name) in _CLOCK_NAMES and _are(_CLOCK, table.frame[name])]
     if dates and clocks and whole[:1] in ([], dates[:1]):
         return _joined(table, dates[0], clocks[0], day_first=day_first)
     if parts := _parts(free):
@@ -219,7 +227,7 @@ def _read(table: Table, column: str, *, day_first: bool | None) -> Times:
         return Times(column, texts.astype("float64"), _OF_NUMBERS) if values is None else Times(column, values)
     is_day_first = _day_first(table, column, texts, notes, stated=day_first)
     values = _parsed(table, column, texts, notes, day_first=is_day_first)
-    return Times(column, values, tuple(notes), day_first=is_day_first)
+    return Times(column, values, tuple(notes), day_first=is_day_first, is_moved=_IN_UTC in notes)
 
 
 def _at_once(texts: pd.Series) -> pd.Series | None:
@@ -238,6 +246,7 @@ def _at_once(texts: pd.Series) -> pd.Series | None:
     return pd.Series(moments.to_numpy(), index=texts.index)
 
 
+_IN_UTC = "Times have several offsets; they are told in UTC."
 _OF_NUMBERS = ("Times are numbers, and are told as such; for dates write 2020-12-31.",)
 
 
@@ -313,7 +322,7 @@ def _parsed(table: Table, column: str, texts: pd.Series, notes: list[str], *, da
         )
     has_several = zoned.any() and (zones != zones.iloc[0]).any()
     if has_several:
-        notes.append("Times have several offsets; they are told in UTC.")
+        notes.append(_IN_UTC)
     years_first = texts if day_first is None else _years_first(texts, day_first=day_first)
     try:
         values = pd.to_datetime(years_first, format="mixed", errors="coerce", utc=bool(has_several))

@@ -73,11 +73,22 @@ def request(
         "inputs": [sequences.inputs[each.row][each.begin : each.end] for each in windows],
         "columns": list(sequences.columns),
     }
+    if sequences.needs_times:
+        body["timestamps"] = [_stamps(sequences, each.row, each.begin, each.end + (horizon or 0)) for each in windows]
+    if sequences.static_inputs is not None:
+        body["static_inputs"] = sequences.static_inputs[[each.row for each in windows]]
+        body["static_columns"] = list(sequences.static_columns)
     if horizon is None:
         return body
     further = np.stack([_steps(sequences, each.row, each.end, horizon) for each in windows])
     further[..., [name in wanted.outputs for name in sequences.columns]] = np.nan
     return body | {"horizon": horizon, "future_inputs": further}
+
+
+def _stamps(sequences: Sequences, row: int, first: int, stop: int) -> list[str | float]:
+    """The times of these steps of a sequence, those of its further steps included."""
+    known, further = ([] if part is None else part[row] for part in (sequences.timestamps, sequences.future_timestamps))
+    return [*known[first:stop], *further[max(0, first - len(known)) : max(0, stop - len(known))]]
 
 
 def _steps(sequences: Sequences, row: int, first: int, count: int) -> np.ndarray:

@@ -11,6 +11,8 @@ from safetensors.numpy import save
 from safetensors.torch import save_file
 from torch import nn
 
+from gatescope.tables.requests import read_body
+
 FEATURES = [
     '{ name = "load", mean = 10.0, std = 2.0 }',
     '{ name = "h", calendar = "hour", period = 24 }',
@@ -208,6 +210,83 @@ def test_a_stored_trace_holds_the_derived_inputs(client, post):
     body = {"model": "calendar", "inputs": values.tolist(), "timestamps": iso(times)}
     stored = client.get(f"/v1/traces/{post('traces', body, 201)['trace_id']}").json()
     np.testing.assert_allclose(stored["inputs"][0], full(values, times), rtol=1e-6, atol=1e-6)
+
+
+def test_tensors_of_v2_carry_their_times_in_a_parameter(client, post):
+    times, values = ZONES["autumn"], stated(9)
+    tensor = {"name": "inputs", "shape": [1, 9, 2], "datatype": "FP64", "data": values.ravel().tolist()}
+    body = {"inputs": [tensor], "parameters": {"timestamps": json.dumps([iso(times)])}}
+    given = client.post("/v2/models/calendar/infer", json=body).json()["outputs"][0]["data"]
+    expected = post("models/calendar/predict", {"inputs": values.tolist(), "timestamps": iso(times)})
+    np.testing.assert_array_equal(given, np.ravel(expected["prediction"]["values"]))
+    assert (
+        "takes (batch, time, feature = 8)" in client.post("/v2/models/calendar/infer", json={"inputs": [tensor]}).text
+    )
+
+
+def table(zone, future=3, *, offsets=True):
+    """A table whose last rows lack the load."""
+    times, values = ZONES[zone], stated(9)
+    frame = pd.DataFrame({"time": iso(times) if offsets else times, "rain": values[:, 1], "load": values[:, 0]})
+    frame.loc[len(frame) - future :, "load"] = np.nan
+    return frame, values, times
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "application/vnd.apache.parquet"])
+@pytest.mark.parametrize("zone", ["spring", "autumn", "leap day", "months"])
+def test_a_table_needs_no_calendar_columns(post, kind, zone):
+    is_csv = kind == "text/csv"
+    frame, values, times = table(zone, offsets=is_csv)
+    content = frame.to_csv(index=False).encode() if is_csv else frame.to_parquet()
+    if is_csv and len({time.utcoffset() for time in times}) > 1:  # a column of texts has no clock of its own
+        refused = post("models/calendar/predict", content, 422, **{"Content-Type": kind})
+        assert "moved to UTC, from which 'h', 'weekday'" in refused["detail"]
+        return
+    given = post("models/calendar/predict", content, **{"Content-Type": kind})
+    future = [[None, *row[1:]] for row in full(values, times)[6:].tolist()]
+    typed = {"inputs": full(values, times)[:6].tolist(), "horizon": 3, "future_inputs": future}
+    expected = post("models/calendar/predict", typed)
+    np.testing.assert_allclose(given["prediction"]["values"], expected["prediction"]["values"], rtol=0, atol=1e-5)
+    assert [pd.Timestamp(each) for each in given["prediction"]["timestamps"][0]] == list(times[6:])
+
+
+def test_a_table_may_have_all_calendar_columns_and_leaves_some_aside(post):
+    times, values = ZONES["naive"], stated(9)
+    expected = post("models/calendar/predict", {"inputs": values.tolist(), "timestamps": iso(times)})
+    own = pd.DataFrame(full(values, times), columns=NAMES)
+    for there in (NAMES, ["load", "rain", "month"]):
+        content = own[there].assign(time=iso(times)).to_csv(index=False).encode()
+        given = post("models/calendar/predict", content, **{"Content-Type": "text/csv"})
+        np.testing.assert_allclose(given["prediction"]["values"], expected["prediction"]["values"], rtol=0, atol=1e-6)
+        aside = [note["message"] for note in given["notes"] if "left aside" in note["message"]]
+        assert len(aside) == (there != NAMES)
+    for content in (own[["load", "rain"]], own[["load", "rain"]].assign(time=range(9))):
+        sent = content.to_csv(index=False).encode()
+        refused = post("models/calendar/predict", sent, 422, **{"Content-Type": "text/csv"})
+        assert "from which 'h', 'weekday'" in refused["detail"]
+
+
+def test_tables_are_read_alike_from_model_info_and_from_the_model(client, tmp_path):
+    frame, _, times = table("west")
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    info = client.get("/v1/models/calendar").json()
+    body = read_body(tmp_path / "table.csv", info).sequences.request()
+    reply = client.post("/v1/models/calendar/predict", json=body)
+    sent = {"content": (tmp_path / "table.csv").read_bytes(), "headers": {"Content-Type": "text/csv"}}
+    assert reply.json()["prediction"] == client.post("/v1/models/calendar/predict", **sent).json()["prediction"]
+    assert body["timestamps"] == [iso(times)]
+
+
+def test_a_backtest_follows_the_calendar(client, post):
+    frame, values, times = table("west", future=0)
+    sent = {"content": frame.to_csv(index=False), "headers": {"Content-Type": "text/csv"}}
+    path = "/v1/models/calendar/backtest"
+    derived = client.post(path, **sent, params={"horizon": 2, "start": 3, "stride": 2}).json()["predictions"]
+    own = pd.DataFrame(full(values, times), columns=NAMES).assign(time=iso(times))
+    sent = {"content": own.to_csv(index=False), "headers": {"Content-Type": "text/csv"}}
+    typed = client.post(path, **sent, params={"horizon": 2, "start": 3, "stride": 2}).json()["predictions"]
+    assert [row["time"] for row in derived] == [row["time"] for row in typed]
+    np.testing.assert_allclose([row["predicted"] for row in derived], [row["predicted"] for row in typed], atol=1e-5)
 
 
 REFUSED = {

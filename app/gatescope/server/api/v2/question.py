@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
@@ -36,7 +37,12 @@ _OUTPUTS = {FIRST: "prediction", "output": "output"} | dict.fromkeys(FINAL_STATE
 _CELL_NAMES = frozenset(SIGNAL_NAMES)
 """Every signal and state of any cell."""
 
-_IN_JSON = {"columns": "a list of names", "static_columns": "a list of names", "sampling": "an object"}
+_IN_JSON = {
+    "columns": "a list of names",
+    "static_columns": "a list of names",
+    "timestamps": "a list",
+    "sampling": "an object",
+}
 """Parameters that are fields of a predict request, written as JSON, and what each is."""
 
 _WRITING = frozenset({"horizon", "sampling"})
@@ -188,7 +194,7 @@ def _fields(message: Message, model: Model, limits: Limits) -> dict[str, Any]:
             _refuse(_no_input(tensor.name, model, taken), "inputs")
         if tensor.name in fields:
             _refuse("is given twice", tensor.name)
-        _check(tensor, content, info, model, limits)
+        _check(tensor, content, _without_derived(info, tensor, message, model), model, limits)
         fields[tensor.name] = _read(tensor, content, nulls=tensor.name == INPUTS and query.expected(model).takes_gaps)
     if "sequence_lengths" in fields:
         fields["sequence_lengths"] = fields["sequence_lengths"].tolist()
@@ -197,6 +203,16 @@ def _fields(message: Message, model: Model, limits: Limits) -> dict[str, Any]:
         fields |= _stated(parameters, model)
     states = {part: fields.pop(name).swapaxes(0, 1) for name, part in STATES.items() if name in fields}
     return fields | ({"initial_state": states} if states else {})
+
+
+def _without_derived(info: TensorInfo, tensor: InputTensor, message: Message, model: Model) -> TensorInfo:
+    """The tensor that is taken here: of `inputs` beside times that may be the one without what follows from them."""
+    parameters, stated = message.request.parameters, query.expected(model).stated_features
+    if stated is None or tensor.name != INPUTS or tensor.shape[-1:] != [stated]:
+        return info
+    if parameters is None or parameters.timestamps is None:
+        return info
+    return replace(info, sizes={**info.sizes, "feature": stated})
 
 
 def _stated(parameters: InferParameters, model: Model) -> dict[str, Any]:
