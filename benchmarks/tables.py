@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import beside, comparison, encoding, graphs, library, open_loop, serving, sessions, trace
+from benchmarks import beside, comparison, encoding, graphs, interventions, library, open_loop, serving, sessions, trace
 from benchmarks.connection import Refused
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
@@ -29,6 +29,7 @@ IN_PROCESS: dict[str, Callable[[], Table]] = {
     "steps": trace.steps,
     "scaling": trace.scaling,
     "encoding": encoding.measure,
+    "interventions": interventions.measure,
 }
 OVER_HTTP: dict[str, Callable[[Pace], list[Table]]] = {
     "serving": serving.measure,

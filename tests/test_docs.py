@@ -35,6 +35,7 @@ from gatescope.pipeline.sample import Sample
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
 from gatescope.server.api.routes import ROUTES
+from gatescope.server.api.schema.intervene_reply import DifferenceReply, InterveneReply, PredictionDifference
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     ModelInfo,
@@ -48,6 +49,8 @@ from gatescope.server.api.schema.replies import (
 )
 from gatescope.server.api.schema.requests import (
     ExplainRequest,
+    InterveneRequest,
+    InterventionRequest,
     PredictRequest,
     SamplingRequest,
     StoreTraceRequest,
@@ -82,6 +85,11 @@ def test_every_route_is_documented(route):
         StreamedStepRequest,
         TraceRequest,
         ExplainRequest,
+        InterveneRequest,
+        InterventionRequest,
+        InterveneReply,
+        DifferenceReply,
+        PredictionDifference,
         StoreTraceRequest,
         PredictReply,
         PredictionReply,

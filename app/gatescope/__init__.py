@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gatescope.analysis.registry import analyse
     from gatescope.client import AsyncClient, Client
+    from gatescope.interventions import Intervention, intervene
     from gatescope.pipeline.model import Model, load_model
     from gatescope.selection import Selection
     from gatescope.spec import Spec
@@ -21,17 +22,32 @@ if TYPE_CHECKING:
 _DEFINED_IN = {
     "AsyncClient": "gatescope.client",
     "Client": "gatescope.client",
+    "Intervention": "gatescope.interventions",
     "Spec": "gatescope.spec",
     "Model": "gatescope.pipeline.model",
     "Selection": "gatescope.selection",
     "State": "gatescope.state",
     "Trace": "gatescope.tracing",
     "analyse": "gatescope.analysis.registry",
+    "intervene": "gatescope.interventions",
     "load_model": "gatescope.pipeline.model",
     "trace": "gatescope.tracing",
 }
 
-__all__ = ["AsyncClient", "Client", "Model", "Selection", "Spec", "State", "Trace", "analyse", "load_model", "trace"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Intervention",
+    "Model",
+    "Selection",
+    "Spec",
+    "State",
+    "Trace",
+    "analyse",
+    "intervene",
+    "load_model",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,16 +25,17 @@ class SignalBuffer:
         selection: what to keep, resolved.
         spec: of the module.
         batch: the layout of the batch.
+        has_edits: whether steps are edited, of which the equations do not hold.
     """
 
-    def __init__(self, selection: Selection, spec: Spec, batch: BatchLayout) -> None:
+    def __init__(self, selection: Selection, spec: Spec, batch: BatchLayout, *, has_edits: bool = False) -> None:
         self._batch, self._selection = batch, selection
         self._plan = _plan(selection, spec)
         self._steps = range(batch.time)[selection.time]
         self._has_every_step = self._steps == range(batch.time)
         self._values: list[Tensor] = []  # (layer, direction, time, batch, column) of each part
         self._moves: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
-        self.has_residual = self._has_every_step and self._plan.has_residual
+        self.has_residual = self._has_every_step and self._plan.has_residual and not has_edits
         """Whether the residual of the whole trace can be computed from what is kept."""
         self.reads_on_request = self._plan.has_on_request or (self._plan.checks_on_request and not self.has_residual)
         """Whether signals are read that a trace holds only on request."""

@@ -75,7 +75,7 @@ class BatchLayout:
             return chunk.final
         steps = self._last_steps - chunk.start  # (batch,): below 0 where a row ended before
         places = steps.clamp(0, chunk.stop - chunk.start - 1) * self.batch + self._rows
-        ended = State(*(values.flatten(0, 1).index_select(0, places)[None] for values in chunk.states))
+        ended = State(*(values.flatten(0, 1).index_select(0, places)[None] for values in chunk.read or chunk.states))
         if before is None:
             return ended
         is_new = (steps >= 0)[:, None]

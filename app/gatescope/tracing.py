@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -60,6 +60,7 @@ class Trace:
     backend: str  # which one computed it, by its name in `gatescope/backends/probe.py`
     module: nn.RNNBase  # what was run
     inputs: Tensor  # (batch, time, feature) what it read; anything in the padding
+    is_edited: bool = False  # whether signals were edited on the way, so that the module alone does not give them
 
     def __getattr__(self, name: str) -> Tensor:
         signals: dict[str, Tensor] = self.__dict__.get("signals", {})
@@ -211,24 +212,38 @@ def trace(
             module does not have.
         TypeError: the module is of no known cell.
     """
-    parameters = Parameters.of(module)
-    spec = parameters.spec
-    selection = (selection or _EVERYTHING).resolve(spec)
     with torch.set_grad_enabled(grad):
-        batch, given_lengths = _read(inputs, sequence_lengths, spec, is_batch_first=module.batch_first)
-        lengths, numbers = _lengths(given_lengths, batch)
-        batch = batch.to(parameters.weights[0].weight_ih)
-        layout = BatchLayout(numbers, batch.shape[1], batch.device)
-        is_unbatched = isinstance(inputs, Tensor) and inputs.dim() == _UNBATCHED
-        state = _initial_state(initial_state, spec, batch, is_unbatched=is_unbatched)
-        if grad:
-            return _differentiable(module, spec, batch, lengths, layout, state, selection)
-        given = _Given(module, parameters, _detached(batch), lengths, layout, State(*map(_detached, state)), selection)
-        try:
-            return _fastest(given)
-        except LayoutChanged as error:
-            probe.disable("workspace", str(error))
-            return _fastest(given)
+        given = _given(module, inputs, sequence_lengths, initial_state, selection)
+        return _differentiable(module, given) if grad else _fastest(given.detached())
+
+
+Wrap = Callable[[Backend, BatchLayout, State], Backend]
+"""Puts a backend around another, for a batch of this layout that begins in this state."""
+
+
+def trace_with(
+    wrap: Wrap,
+    module: nn.RNNBase,
+    inputs: Tensor | PackedSequence | Sequence[Tensor],
+    sequence_lengths: Tensor | Sequence[int] | None = None,
+    initial_state: State | Tensor | Sequence[Tensor] | None = None,
+    selection: Selection | None = None,
+) -> Trace:
+    """The trace of a run some of whose steps are edited: those of chunks with `read`, which count for no residual.
+
+    Args:
+        wrap: makes the backend that edits them of the fastest one.
+        module: as `trace` takes it.
+        inputs: likewise.
+        sequence_lengths: likewise.
+        initial_state: likewise.
+        selection: likewise.
+
+    Raises:
+        InvalidInput, TypeError: as `trace` does.
+    """
+    with torch.no_grad():
+        return _fastest(_given(module, inputs, sequence_lengths, initial_state, selection).detached(), wrap)
 
 
 def _disable_workspace_if_wrong(residual: float) -> None:
@@ -250,10 +265,38 @@ class _Given(NamedTuple):
     initial: State
     selection: Selection  # resolved
 
+    def detached(self) -> _Given:
+        """The same without gradients."""
+        return self._replace(inputs=_detached(self.inputs), initial=State(*map(_detached, self.initial)))
 
-def _fastest(given: _Given) -> Trace:
+
+def _given(
+    module: nn.RNNBase,
+    inputs: Tensor | PackedSequence | Sequence[Tensor],
+    sequence_lengths: Tensor | Sequence[int] | None,
+    initial_state: State | Tensor | Sequence[Tensor] | None,
+    selection: Selection | None,
+) -> _Given:
+    parameters = Parameters.of(module)
+    spec = parameters.spec
+    batch, given_lengths = _read(inputs, sequence_lengths, spec, is_batch_first=module.batch_first)
+    lengths, numbers = _lengths(given_lengths, batch)
+    batch = batch.to(parameters.weights[0].weight_ih)
+    layout = BatchLayout(numbers, batch.shape[1], batch.device)
+    is_unbatched = isinstance(inputs, Tensor) and inputs.dim() == _UNBATCHED
+    state = _initial_state(initial_state, spec, batch, is_unbatched=is_unbatched)
+    return _Given(module, parameters, batch, lengths, layout, state, (selection or _EVERYTHING).resolve(spec))
+
+
+def _fastest(given: _Given, wrap: Wrap | None = None) -> Trace:
+    """By the fastest backend, and by the next one where its layout turns out to be another."""
     name = probe.fastest(given.parameters.kinds)
-    return _trace(given, name, probe.BACKENDS[name])
+    try:
+        return _trace(given, name, probe.BACKENDS[name], wrap)
+    except LayoutChanged as error:
+        probe.disable("workspace", str(error))
+    name = probe.fastest(given.parameters.kinds)
+    return _trace(given, name, probe.BACKENDS[name], wrap)
 
 
 def trace_known(
@@ -290,11 +333,13 @@ def is_known_enough(spec: Spec) -> bool:
     return spec.num_layers == 1 and "replay" in spec.cell.backends
 
 
-def _trace(given: _Given, name: str, backend: Backend) -> Trace:
+def _trace(given: _Given, name: str, backend: Backend, wrap: Wrap | None = None) -> Trace:
     module, parameters, inputs, lengths, layout, initial, selection = given
     spec = parameters.spec
-    buffer = SignalBuffer(selection, spec, layout)
+    buffer = SignalBuffer(selection, spec, layout, has_edits=wrap is not None)
     run = _Run(parameters, initial, layout, buffer)
+    if wrap is not None:
+        backend = wrap(backend, layout, initial)
     output = run.output(inputs, backend)  # (time, batch, directions · unit)
     row_residuals = None
     if not buffer.has_residual:
@@ -316,19 +361,14 @@ def _trace(given: _Given, name: str, backend: Backend) -> Trace:
         backend=name,
         module=module,
         inputs=inputs,
+        is_edited=wrap is not None,
     )
 
 
-def _differentiable(
-    module: nn.RNNBase,
-    spec: Spec,
-    inputs: Tensor,
-    lengths: Tensor,
-    layout: BatchLayout,
-    initial: State,
-    selection: Selection,
-) -> Trace:
+def _differentiable(module: nn.RNNBase, given: _Given) -> Trace:
     """The trace by the equations alone, with a graph of gradients; no memory is written twice."""
+    _, parameters, inputs, lengths, layout, initial, selection = given
+    spec = parameters.spec
     cell, entries = spec.cell, initial.entries()
     layer_input = layout.with_zero_padding(inputs.transpose(0, 1))  # (time, batch, feature)
     padding_places = ~padding.is_valid(lengths, layout.time).T[..., None].to(inputs.device)  # (time, batch, 1)
@@ -438,7 +478,7 @@ class _Run:
 
     def _record(self, layer: int, direction: str, chunk: Chunk, previous: State, weights: Weights) -> None:
         self._buffer.add(layer, direction, chunk)
-        if not self._buffer.has_residual:
+        if not self._buffer.has_residual and chunk.read is None:
             cell = self._spec.cell
             signals, before = chunk.signals(cell), tuple(state[0] for state in previous)
             steps = _step_residuals(cell, signals, before, weights.weight_hr)

@@ -214,6 +214,22 @@ def test_a_unit_is_explained(client, raw, week):
     assert said["residual"] < 1e-5
 
 
+def test_signals_are_edited(client, raw, week):
+    edit = {"signal": "forget_gate", "units": slice(0, 3), "time": slice(-24, None)}
+    patch = {"signal": "cell_state", "units": [7], "time": slice(5, 8), "patch": np.full((3, 1), 0.5)}
+    edits = [edit | {"set": 1.0}, patch]
+    said = client.intervene(
+        "demand", week, interventions=edits, inputs_edited=week[::-1].copy(), signals=["cell_state"]
+    )
+    sent = [edit | {"units": "0:3", "time": {"start": -24, "stop": None}, "set": 1.0}]
+    sent += [patch | {"time": {"start": 5, "stop": 8}, "patch": [[0.5]] * 3}]
+    body = {"inputs": week.tolist(), "interventions": sent, "inputs_edited": week[::-1].tolist()}
+    assert said == raw(f"{WEEK}/intervene", body | {"signals": ["cell_state"]})
+    assert said["intervened"]["signals"]["cell_state"][0][0][0][6][7] == 0.5
+    with pytest.raises(InvalidInput, match="takes no step"):
+        client.intervene("demand", week, interventions=[{"signal": "cell_state", "set": 0, "time": slice(0, 9, 2)}])
+
+
 def test_a_stored_trace_is_looked_at_part_by_part(client, week):
     kept = client.store_trace("demand", [week, week[:30]])
     told = client.stored_trace(kept["trace_id"])

@@ -199,11 +199,17 @@ def _with_cells(value: Any) -> Any:
 
 _FIELDS = re.compile(r"known are ((?:[\w.]+, )*future_inputs(?:, [\w.]+)*)")
 _NEW_FIELDS = ("columns", "ids", "observed", "sampling", "static_columns", "static_inputs", "timestamps")
+_NEW_STEP_FIELDS = ("interventions",)
 
 
 def _with_new_fields(text: str) -> str:
     """A refusal of an unknown field that lists the new ones among the known."""
-    return _FIELDS.sub(lambda found: f"known are {', '.join(sorted([*found[1].split(', '), *_NEW_FIELDS]))}", text)
+    return _FIELDS.sub(lambda found: f"known are {', '.join(_with_new(found[1].split(', ')))}", text)
+
+
+def _with_new(fields: list[str]) -> list[str]:
+    """Those of a predict body, and of a step of a session its own."""
+    return sorted([*fields, *_NEW_FIELDS, *_NEW_STEP_FIELDS * ("step_number" in fields)])
 
 
 _OPTIONS = re.compile(r"known are ((?:\w+, )*activation(?:, \w+)*)")

@@ -122,7 +122,13 @@ class Subject:
 
     @classmethod
     def of(cls, traced: Trace, head: Head | None = None) -> Subject:
-        """The sequences of a trace, and what was selected there."""
+        """The sequences of a trace, and what was selected there.
+
+        Raises:
+            InvalidInput: its signals were edited.
+        """
+        if traced.is_edited:
+            raise InvalidInput("a trace with edited signals cannot be analysed: analyses run the module as it is")
         selection = replace(traced.selection, signals=None, time=slice(None))
         is_whole = traced.selection.time == slice(None) and selection == Selection().resolve(traced.spec)
         return cls(

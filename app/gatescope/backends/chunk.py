@@ -27,6 +27,7 @@ class Chunk(NamedTuple):
     blocks: Tensors  # (time, batch, signals · hidden_size): each block of the cell, its signals side by side
     states: Tensors  # (time, batch, size): each state of the cell
     final: State  # after the last step, each (1, batch, size)
+    read: Tensors | None = None  # of edited steps: the states as the next step reads them, shaped as `states`
 
     @property
     def hidden_state(self) -> Tensor:

@@ -19,17 +19,15 @@ from gatescope.weights import Weights
 
 def supports(cell: Cell, weights: Weights) -> bool:
     """Whether the cell can be run so, on a device where nothing is faster."""
-    return cell.stepwise is not None and (cell.is_variant or weights.weight_ih.device.type == "cpu")
+    return "stepwise" in cell.backends and (cell.is_variant or weights.weight_ih.device.type == "cpu")
 
 
 def chunks(
     cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors, *, on_request: bool = True
 ) -> Iterator[Chunk]:
     """Run the cell over (time, batch, feature); a `Backend`."""
-    if cell.stepwise is None:
-        raise TypeError(f"the cell '{cell.name}' has no stepwise form")
     for start, part in split_time(inputs, weights.hidden_size):
-        blocks, states = cell.stepwise(weights, part, initial, on_request)
+        blocks, states = cell.stepwise(weights, part, initial, on_request, None)
         # clones: whoever keeps the final state need not keep all steps in memory
         chunk = Chunk(start, blocks, states, State(*(state[-1:].clone() for state in states)))
         yield chunk

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from gatescope.cells.cell import Cell, Factor, Gate, Signal, Tensors, Term, Update
+from gatescope.cells.cell import Cell, Edit, Factor, Gate, Signal, Tensors, Term, Update
 from gatescope.cells.functions import (
     COMPLEMENT,
     LINEAR,
@@ -42,6 +42,7 @@ __all__ = [
     "SIGNAL_NAMES",
     "TANH",
     "Cell",
+    "Edit",
     "Factor",
     "Function",
     "Functions",

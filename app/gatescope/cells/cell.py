@@ -16,6 +16,12 @@ Tensors = tuple[Tensor, ...]
 
 ColourScale = Literal["sequential", "diverging"]
 
+Edit = Callable[[int, str, Tensor], Tensor]
+"""`edit(step, signal, values)` changes a signal (batch, unit) of a step in place; it returns what the cell reads on.
+
+That is another tensor for a hidden state only, where the next step reads other values than whoever is above.
+"""
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -83,9 +89,9 @@ class Cell:
     - `replay(weights, inputs, initial, hidden_state)` computes what the kernel hid: inputs (time, batch, feature),
       initial states (1, batch, unit) each, and the kernel's hidden_state (time, batch, unit). It returns the tensors
       of `blocks` and the states at every step (time, batch, unit). None where there is no kernel.
-    - `stepwise(weights, inputs, initial, on_request)` computes the same without the kernel, step by step, each value
-      where the trace keeps it; None where there is a faster way. Without `on_request`, a block that holds only signals
-      on request may be empty, (time, batch, 0).
+    - `stepwise(weights, inputs, initial, on_request, edit)` computes the same without the kernel, step by step, each
+      value where the trace keeps it. Without `on_request`, a block that holds only signals on request may be empty,
+      (time, batch, 0). Where there is an `edit`, it is called with each signal before an equation reads it.
     - `residual(signals, previous, weight_hr)` returns the kernel's hidden_state minus the one that the equations give
       for these signals, (time, batch, unit). `previous` are the states (batch, unit) before the first of these steps;
       it is empty unless `residual_reads_previous`.
@@ -104,9 +110,9 @@ class Cell:
     functions: Functions
     step: Callable[[Tensor, Tensors, Weights], dict[str, Tensor]]
     residual: Callable[[Mapping[str, Tensor], Tensors, Tensor | None], Tensor]
+    stepwise: Callable[[Weights, Tensor, Tensors, bool, Edit | None], tuple[Tensors, Tensors]]
     kernel: Callable[..., tuple[Tensor, ...]] | None = None
     replay: Callable[[Weights, Tensor, Tensors, Tensor], tuple[Tensors, Tensors]] | None = None
-    stepwise: Callable[[Weights, Tensor, Tensors, bool], tuple[Tensors, Tensors]] | None = None
     residual_reads_previous: bool = False
     nonlinearity: str | None = None  # the argument of this name, which weights do not show
 

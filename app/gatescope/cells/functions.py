@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+LEAST_FAST_TANH = 4096
+"""With so many numbers `fast_tanh` is the faster, in place."""
+
 
 @dataclass(frozen=True)
 class Function:
@@ -58,6 +61,13 @@ def fast_tanh(values: Tensor) -> Tensor:
     return values.tanh()
 
 
+def _write_fast_tanh(values: Tensor, *, out: Tensor) -> Tensor:
+    """`fast_tanh` of many numbers; of few, four operations take longer than one."""
+    if values.numel() < LEAST_FAST_TANH:
+        return torch.tanh(values, out=out)
+    return torch.mul(values, 2, out=out).sigmoid_().mul_(2).sub_(1)
+
+
 def _softplus(values: Tensor) -> Tensor:
     return torch.logaddexp(values, values.new_zeros(()))  # `functional.softplus` is cut off at 20
 
@@ -74,6 +84,7 @@ SIGMOID = Function("sigmoid", torch.sigmoid, "sigmoid({})", 0, 1, torch.sigmoid)
 TANH = Function("tanh", torch.tanh, "tanh({})", -1, 1, torch.tanh)
 RELU = Function("relu", torch.relu, "relu({})", 0, None, partial(torch.clamp_min, min=0))
 LINEAR = Function("linear", torch.clone, "{}")
+FAST_TANH = Function("tanh", torch.tanh, "tanh({})", -1, 1, _write_fast_tanh)
 COMPLEMENT = Function("complement", _complement, "(1 − {})")
 
 _PLAIN = (

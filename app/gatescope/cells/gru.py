@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from gatescope.cells.cell import Cell, Factor, Gate, Signal, Tensors, Term, Update, colour_scale
+from gatescope.cells.cell import Cell, Edit, Factor, Gate, Signal, Tensors, Term, Update, colour_scale
 from gatescope.cells.functions import COMPLEMENT, SIGMOID, TANH, Function, Functions
 from gatescope.weights import Weights
+
+_BEFORE_CANDIDATE = ("reset_gate", "update_gate", "recurrent_candidate")
 
 
 def gru(gate: Function, candidate: Function, *, reset_after: bool = True) -> Cell:
@@ -136,6 +138,7 @@ def _stepwise_after(
     inputs: Tensor,
     initial: Tensors,
     on_request: bool,  # noqa: FBT001 - as the cell's field has it
+    edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
     """The inputs' part of all gates is one matrix product; each step adds to it in place."""
     size, h = weights.hidden_size, initial[0][0]
@@ -143,13 +146,20 @@ def _stepwise_after(
     recurrent = gates.new_empty(len(h), 3 * size)  # of one step; it stays in the cache
     r_z_h, n_h = recurrent.split_with_sizes([2 * size, size], dim=-1)
     weight, bias, write_gate, write_candidate = weights.weight_hh.T, weights.bias_hh, gate.write, candidate.write
-    for r_z_t, r_t, z_t, n_t, h_t, kept_t in steps:
+    for step, (r_z_t, r_t, z_t, n_t, h_t, kept_t) in enumerate(steps):
         _multiply(h, weight, bias, recurrent)
+        write_gate(r_z_t.add_(r_z_h), out=r_z_t)
+        if edit is not None:
+            for name, values in zip(_BEFORE_CANDIDATE, (r_t, z_t, n_h), strict=True):
+                edit(step, name, values)
         if on_request:
             kept_t.copy_(n_h)
-        write_gate(r_z_t.add_(r_z_h), out=r_z_t)
         write_candidate(n_t.addcmul_(r_t, n_h), out=n_t)
+        if edit is not None:
+            edit(step, "candidate", n_t)
         h = torch.lerp(n_t, h, z_t, out=h_t)
+        if edit is not None:
+            h = edit(step, "hidden_state", h)
     return (gates, kept), (hidden_state,)
 
 
@@ -160,20 +170,30 @@ def _stepwise_before(
     inputs: Tensor,
     initial: Tensors,
     on_request: bool,  # noqa: FBT001 - as the cell's field has it
+    edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
     """The same with two products a step: the candidate's waits for the reset gate."""
     size, h = weights.hidden_size, initial[0][0]
     gates, kept, hidden_state, steps = _memory(weights, inputs, on_request=on_request)
     r_z_h, n_h = gates.new_empty(len(h), 2 * size), gates.new_empty(len(h), size)  # of one step
     (weight_r_z, weight_n), (bias_r_z, bias_n) = _split(weights)
-    for r_z_t, r_t, z_t, n_t, h_t, kept_t in steps:
+    for step, (r_z_t, r_t, z_t, n_t, h_t, kept_t) in enumerate(steps):
         _multiply(h, weight_r_z.T, bias_r_z, r_z_h)
         gate.write(r_z_t.add_(r_z_h), out=r_z_t)
+        if edit is not None:
+            edit(step, "reset_gate", r_t)
+            edit(step, "update_gate", z_t)
         _multiply(r_t * h, weight_n.T, bias_n, n_h)
+        if edit is not None:
+            edit(step, "recurrent_candidate", n_h)
         if on_request:
             kept_t.copy_(n_h)
         candidate.write(n_t.add_(n_h), out=n_t)
+        if edit is not None:
+            edit(step, "candidate", n_t)
         h = torch.lerp(n_t, h, z_t, out=h_t)
+        if edit is not None:
+            h = edit(step, "hidden_state", h)
     return (gates, kept), (hidden_state,)
 
 

@@ -11,9 +11,11 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from gatescope.cells.cell import Cell, Factor, Gate, Signal, Tensors, Term, Update, colour_scale
-from gatescope.cells.functions import LINEAR, SIGMOID, TANH, Function, Functions, fast_tanh
+from gatescope.cells.cell import Cell, Edit, Factor, Gate, Signal, Tensors, Term, Update, colour_scale
+from gatescope.cells.functions import FAST_TANH, LINEAR, SIGMOID, TANH, Function, Functions, fast_tanh
 from gatescope.weights import Weights
+
+_GATES = ("input_gate", "forget_gate", "cell_candidate", "output_gate")
 
 
 def lstm(gate: Function, candidate: Function, output: Function) -> Cell:
@@ -61,7 +63,7 @@ def lstm(gate: Function, candidate: Function, output: Function) -> Cell:
                 ),
             ),
         ),
-        blocks=(("input_gate", "forget_gate", "cell_candidate", "output_gate"),),
+        blocks=(_GATES,),
         residual_signals=("output_gate", "cell_state", "hidden_state"),
         backends=("stepwise", "loop"),
         functions=Functions(candidate, gate, output),
@@ -139,6 +141,7 @@ def _stepwise(
     inputs: Tensor,
     initial: Tensors,
     __: bool,  # noqa: FBT001 - as the cell's field has it
+    edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
     """The inputs' part of all gates is one matrix product; each step adds to it in place."""
     (time, batch, _), size, weight = inputs.shape, weights.hidden_size, weights.weight_hh.T
@@ -148,16 +151,23 @@ def _stepwise(
     i_f, g, o = z.split_with_sizes([2 * size, size, size], dim=-1)
     i, f = i_f.chunk(2, dim=-1)
     steps = zip(*(values.unbind() for values in (z, i_f, i, f, g, o, hidden_state, cell_state)), strict=True)
-    for z_t, i_f_t, i_t, f_t, g_t, o_t, h_t, c_t in steps:
+    for step, (z_t, i_f_t, i_t, f_t, g_t, o_t, h_t, c_t) in enumerate(steps):
         z_t.addmm_(h, weight)
         gate.write(i_f_t, out=i_f_t)
         candidate.write(g_t, out=g_t)
         gate.write(o_t, out=o_t)
+        if edit is not None:
+            for name, values in zip(_GATES, (i_t, f_t, g_t, o_t), strict=True):
+                edit(step, name, values)
         c = torch.mul(f_t, c, out=c_t).addcmul_(i_t, g_t)
+        if edit is not None:
+            edit(step, "cell_state", c)
         if weights.weight_hr is None:
             h = output.write(c, out=h_t).mul_(o_t)
         else:
             h = torch.mm(output.apply(c).mul_(o_t), weights.weight_hr.T, out=h_t)
+        if edit is not None:
+            h = edit(step, "hidden_state", h)
     return (z,), (hidden_state, cell_state)
 
 
@@ -176,5 +186,5 @@ LSTM = replace(
     backends=("workspace", "replay", "loop"),
     kernel=torch.lstm,
     replay=_replay,
-    stepwise=None,
+    stepwise=partial(_stepwise, SIGMOID, FAST_TANH, FAST_TANH),
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from gatescope.cells.cell import Cell, Gate, Signal, Tensors, colour_scale
+from gatescope.cells.cell import Cell, Edit, Gate, Signal, Tensors, colour_scale
 from gatescope.cells.functions import RELU, TANH, Function, Functions, fast_tanh
 from gatescope.weights import Weights
 
@@ -73,13 +73,19 @@ def _stepwise(
     inputs: Tensor,
     initial: Tensors,
     __: bool,  # noqa: FBT001 - as the cell's field has it
+    edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
     """The inputs' part of all steps is one matrix product; each step adds to it in place."""
     (time, batch, _), weight, h, write = inputs.shape, weights.weight_hh.T, initial[0][0], function.write
     z = linear(inputs, weights.weight_ih, weights.bias)  # (time, batch, H)
     hidden_state = z.new_empty(time, batch, weights.hidden_size)
-    for z_t, h_t in zip(z.unbind(), hidden_state.unbind(), strict=True):
-        h = write(z_t.addmm_(h, weight), out=h_t)
+    for step, (z_t, h_t) in enumerate(zip(z.unbind(), hidden_state.unbind(), strict=True)):
+        z_t.addmm_(h, weight)
+        if edit is not None:
+            edit(step, "pre_activation", z_t)
+        h = write(z_t, out=h_t)
+        if edit is not None:
+            h = edit(step, "hidden_state", h)
     return (z,), (hidden_state,)
 
 

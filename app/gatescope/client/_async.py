@@ -199,6 +199,7 @@ class AsyncClient:
     trace = _method_of_many(endpoints.trace)
     backtest = _method_of_many(backtesting.backtest)
     explain = _method(endpoints.explain)
+    intervene = _method(endpoints.intervene)
     sessions = _method(sessions)
     store_trace = _method(traces.store_trace)
     stored_trace = _method(traces.stored_trace)

@@ -13,7 +13,7 @@ from gatescope import dataset
 from gatescope.client import joining
 from gatescope.client.body import EVENTS, JSON, SAFETENSORS, encode
 from gatescope.client.call import Call, of_model, path
-from gatescope.client.fields import Array, Asked, Explained, Predicted, Traced, written
+from gatescope.client.fields import Array, Asked, Explained, Intervened, Predicted, Traced, written
 from gatescope.client.many import CONCURRENCY, Calls, Part
 from gatescope.client.prediction import Prediction
 from gatescope.client.prediction_frames import Answered
@@ -125,6 +125,22 @@ def explain(model: str, inputs: Array | None = None, **asked: Unpack[Explained])
 
 def _prediction(reply: httpx.Response) -> Prediction:
     return Prediction.of(fields(reply))
+
+
+def intervene(model: str, inputs: Array | None = None, **asked: Unpack[Intervened]) -> Call[dict[str, Any]]:
+    """A run as it is, the same with edited signals or inputs, and the difference, as `docs/api.md` describes them.
+
+    Args:
+        model: its name.
+        inputs: as for `predict`.
+        **asked: as for `predict`; `interventions`, `inputs_edited` or `text_edited`; and the part of both traces that
+            is wanted, as for `trace`.
+
+    Raises:
+        InvalidInput: something does not fit the model; `places` say what and where.
+        AppError: what else the server refuses.
+    """
+    return _post(model, "intervene", inputs, asked, fields)
 
 
 def to_dataset(said: dict[str, Any], info: dict[str, Any]) -> xarray.Dataset:

@@ -118,6 +118,15 @@ class Explained(Asked, OfTables, total=False):
     sequence: int
 
 
+class Intervened(Asked, Selected, total=False):
+    """The fields of an intervene body; an intervention has the fields of the API, or slices for `units` and `time`."""
+
+    interventions: Sequence[Mapping[str, Any]] | None
+    inputs_edited: Array | None
+    text_edited: str | Sequence[str] | None
+    trace_id: str
+
+
 def written(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields as the API takes them: slices written out, and states as PyTorch has them under their names."""
     told = {name: value for name, value in given.items() if name not in {"version", *Many.__annotations__}}
@@ -127,8 +136,18 @@ def written(given: Mapping[str, Any]) -> dict[str, Any]:
         told["units"] = ":".join("" if end is None else str(end) for end in ends)
     if isinstance(span, slice):
         told["time"] = {name: getattr(span, name) for name in ("start", "stop", "step")}
+    if given.get("interventions") is not None:
+        told["interventions"] = [_edit(each) for each in given["interventions"]]
     if state is not None:
         told["initial_state"] = _named_state(state)
+    return told
+
+
+def _edit(given: Mapping[str, Any]) -> dict[str, Any]:
+    """An intervention as the API takes it."""
+    told = written(given)
+    if isinstance(given.get("time"), slice) and told["time"].pop("step") not in (None, 1):
+        raise InvalidInput("interventions: `time` is a span of steps, and takes no step")
     return told
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gatescope.decompose import Explanation, Point, explain
 from gatescope.errors import ManifestError, WeightsError
 from gatescope.forward import differentiable, forward
+from gatescope.interventions import Intervention, trace_edited
 from gatescope.pipeline.layers import LayerConfig
 from gatescope.pipeline.layers.layer import Layer, Shape, Steps, Weights
 from gatescope.pipeline.layers.recurrent import Recurrent
@@ -22,6 +23,8 @@ from gatescope.tracing import Trace, trace
 
 INPUTS, STATIC = "inputs", "static"
 """What the request gives, as layers read it."""
+
+_NOTHING = Selection(signals=())
 
 MOST_KEPT = 16 * 1024
 """The zeros from which a run begins are kept if they have at most so many rows times units: to make them anew costs
@@ -36,6 +39,8 @@ class Look:
     output: bool = False
     trace: Selection | None = None
     explain: Point | None = None
+    interventions: tuple[Intervention, ...] = ()
+    raise_if_cancelled: Callable[[], None] | None = None
 
 
 @dataclass
@@ -193,6 +198,11 @@ def _recurrent(
         if steps.ragged or look is not None or with_states:
             raise TypeError("gradients are of the output alone, of sequences of one length")
         return differentiable(layer.module, inputs, state), None, None
+    if look is not None and look.interventions:
+        selection = look.trace or _NOTHING
+        given = layer.module, inputs, look.interventions, steps.lengths, state, selection
+        edited = trace_edited(*given, raise_if_cancelled=look.raise_if_cancelled).with_residual()
+        return edited.output, edited.final_state, None if look.trace is None else edited
     if look is not None and look.trace is not None:
         traced = trace(layer.module, inputs, steps.lengths, state, look.trace).with_residual()
         return traced.output, traced.final_state, traced

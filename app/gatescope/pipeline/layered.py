@@ -172,8 +172,9 @@ class LayeredPipeline(Pipeline):
         if not query.looks_inside and not query.prediction:
             return answer
         look = None
-        if query.output or query.trace is not None or query.explain is not None:
-            look = Look(module, query.output, query.trace, query.explain)
+        if query.output or query.trace is not None or query.explain is not None or query.interventions:
+            edits = query.interventions, query.raise_if_cancelled
+            look = Look(module, query.output, query.trace, query.explain, *edits)
         steps = Steps(lengths, query.inputs.shape[1], ragged=query.is_ragged)
         wanted = self._wanted if query.prediction and query.explain is None else frozenset()
         with_states = query.final_state and query.explain is None

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gatescope.backends.probe import backend_of
+from gatescope.errors import InvalidInput, Place
+from gatescope.interventions.checks import check
+from gatescope.interventions.intervention import FIELD
 from gatescope.pipeline import horizon, window
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.heads import Head, HeadConfig, Task
@@ -79,6 +82,9 @@ class Pipeline(nn.Module, ABC):
 
     window: int | None = None
     """How many time steps the sequences of the training had, where that is known."""
+
+    edits_refusal: str | None = None
+    """Why signals of its recurrent modules cannot be edited, as the end of a sentence; None where they can."""
 
     horizon_refusal: str | None
     """Why predictions cannot run on beyond the inputs, as the end of a sentence; None where they can."""
@@ -222,8 +228,30 @@ class Pipeline(nn.Module, ABC):
         """The modules whose states are carried."""
         return {name: self.spec_of(name) for name in self.lstms} if self.runs_in_parts else {}
 
+    def check_interventions(self, query: Query) -> None:
+        """Refuse interventions that cannot be computed, or that do not fit.
+
+        Raises:
+            InvalidInput: they are such; every place is named.
+        """
+        if not query.interventions:
+            return
+        if self.edits_refusal is not None:
+            raise InvalidInput.at(Place((FIELD,), f"this model {self.edits_refusal}"))
+        if query.horizon:
+            raise InvalidInput.at(
+                Place(("horizon",), "goes with no interventions: their steps are those of the inputs")
+            )
+        lengths, longest = query.sequence_lengths.tolist(), query.inputs.shape[1]
+        if self.pooled_window is not None and longest > self.pooled_window:
+            raise InvalidInput.at(
+                Place((FIELD,), f"this model reads the last {self.pooled_window:,} time steps: send no more than these")
+            )
+        check(query.interventions, self.spec_of(query.module), lengths, longest)
+
     def _answer(self, query: Query) -> Answer:
         query.raise_if_cancelled()
+        self.check_interventions(query)
         if not query.horizon:
             return self._run(query) if self.window is None else window.answer(self, query, self._run)
         inputs, lengths, prediction, generated = horizon.extend(self, query)

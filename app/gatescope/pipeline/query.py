@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gatescope.decompose import Explanation, Point
 from gatescope.errors import DeadlineExceeded
+from gatescope.interventions import Intervention
 from gatescope.pipeline.layout import AsAsked, Layout, Record, Rows, RowSplit, Signals, Slot, States, map_state
 from gatescope.pipeline.sampling import Drawn, Generated, Sampling
 from gatescope.selection import Selection
@@ -37,6 +38,7 @@ class Query:
     output: bool = False
     final_state: bool = False
     module: str | None = None  # which LSTM is looked at; the first where none is named
+    interventions: tuple[Intervention, ...] = ()  # in that one
     trace: Selection | None = None
     explain: Point | None = None  # of a batch of one; nothing else is answered beside it
     most_bytes: int | None = None  # of what is made where its size shows only on the way

@@ -350,6 +350,13 @@ class TestParts:
             == post("reader/predict", {"text": "abba", "horizon": 3})["prediction"]["text"]
         )
 
+    def test_signals_on_its_way_cannot_be_edited(self, server):
+        body = {"text": "ab", "interventions": [{"signal": "cell_state", "set": 0}]}
+        reply = server.post("/v1/models/reader/intervene", json=body)
+        assert reply.status_code == 422
+        assert reply.json()["errors"][0]["loc"] == ["body", "interventions"]
+        assert "is a custom module, which runs as a whole: nothing can be edited on the way" in reply.text
+
     def test_a_module_that_is_not_carried_says_why(self, server):
         for model, why in (("stateful", "its forward gives no state back"), ("loop", "no parameter `initial_state`")):
             reply = server.post("/v1/sessions", json={"model": model})

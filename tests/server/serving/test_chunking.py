@@ -11,6 +11,7 @@ import torch
 
 from gatescope.decompose import Point
 from gatescope.errors import DeadlineExceeded, NotReady, Overloaded
+from gatescope.interventions import Intervention
 from gatescope.selection import Selection
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving import chunking, tuning
@@ -187,6 +188,19 @@ class TestTheAnswer:
         resolved = selection.resolve(Spec(3, 4, 2, proj_size=2))
         assert_equal(*both(folder, ask(*LENGTHS, trace=resolved, output=True, final_state=True)))
 
+    def test_may_have_edited_signals(self, model_folder, ask, computed):
+        spec = Spec(3, 4, 2, proj_size=2)
+        patch = torch.linspace(-1, 1, 4 * 30 * 2).view(4, 30, 2)
+        edits = [
+            Intervention("forget_gate", 1, units=[1], start=3, stop=50, set=0.5),
+            Intervention("cell_state", 0, units=[0, 2], start=5, stop=35, patch=patch),
+            Intervention("hidden_state", 0, sequences=[3, 0], start=4, stop=30, scope="recurrent", scale=0.5),
+        ]
+        resolved = tuple(edit.resolved(spec, 4, 90) for edit in edits)
+        query = ask(*LENGTHS, trace=Selection().resolve(spec), final_state=True, interventions=resolved)
+        assert_equal(*both(model_folder(num_layers=2, proj_size=2), query))
+        assert len(computed) > 10
+
     @pytest.mark.parametrize("point", [Point(1, "forward", 89, 2), Point(0, "forward", 66, 0)])
     def test_may_be_an_explanation(self, model_folder, ask, random, point):
         state = State(torch.randn(2, 1, 4, generator=random), torch.randn(2, 1, 4, generator=random))
@@ -220,6 +234,9 @@ class TestTheAnswer:
         ({"explain": Point(0, "forward", 80, 1)}, {}, "last"),
         ({"explain": Point(0, "forward", 60, 1)}, {}, None),
         ({"packed_state": b""}, {}, None),
+        ({"interventions": (Intervention("forget_gate", set=0),)}, {}, "last"),
+        ({"interventions": (Intervention("forget_gate", mean=True),)}, {}, None),
+        ({"interventions": (Intervention("cell_state", start=40, freeze=True),)}, {}, None),
         ({}, {"bidirectional": True}, None),
     ],
     ids=str,

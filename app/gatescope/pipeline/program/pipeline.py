@@ -87,6 +87,7 @@ class ProgramPipeline(Pipeline):
         self.lstm = self.lstm_of(self._probed.ran[0])
         self.state_spec = self._probed.state_layout.spec
         self.parts_refusal = self._probed.parts_refusal
+        self.edits_refusal = f"is {program.kind}, which runs as a whole: nothing can be edited on the way"
         self.runs_in_parts = self.parts_refusal is None
         self.rows_are_independent = program.is_stateless and self._probed.keeps_steps
         self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape, program.fixed_steps)

@@ -16,6 +16,7 @@ from gatescope.pipeline.features import FeatureInputs, Features
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
+from gatescope.server.api.edits import edited, to_intervention
 from gatescope.server.api.horizon import future_inputs_of, horizon_of
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.places import refuse
@@ -121,7 +122,7 @@ def to_query(request: PredictRequest, model: Model, limits: Limits, *, goes_on: 
         most_bytes=limits.max_trace_bytes,
     )
     _check_beginning(query, model)
-    _check_reply_size(query, model, limits)
+    check_reply_size(query, model, limits)
     return query
 
 
@@ -140,6 +141,8 @@ def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
     if len(query.inputs) != 1:
         message = f"there are {len(query.inputs)} sequences; a session is one stream"
         refuse(message, "inputs" if request.text is None else "text")
+    if request.interventions is not None:
+        query = edited(query, [to_intervention(each, query, model) for each in request.interventions], model, limits)
     if request.trace is None:
         return query
     return traced(query, to_selection(request.trace, model, query, limits, "trace"), model)
@@ -158,8 +161,8 @@ def to_state(given: InitialState, model: Model, *within: str) -> State:
     )
 
 
-def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
-    """Refuse to make predictions, output and states that are together larger than the server makes."""
+def check_reply_size(query: Query, model: Model, limits: Limits, times: int = 1) -> None:
+    """Refuse to make predictions, output and states that are so many times larger than the server makes at most."""
     pipeline, floats = model.pipeline, 0
     if query.prediction:
         floats += sum(_floats_of(head, query, model) for head in list(pipeline.heads)[: 1 if query.horizon else None])
@@ -169,7 +172,7 @@ def _check_reply_size(query: Query, model: Model, limits: Limits) -> None:
         floats += query.longest * pipeline.spec_of(query.module).output_size
     if query.final_state:
         floats += pipeline.state_spec.state_entries * sum(pipeline.state_spec.state_sizes)
-    size.check_reply(query.sequences * floats, limits.max_trace_bytes)
+    size.check_reply(times * query.sequences * floats, limits.max_trace_bytes)
 
 
 def _floats_of(head: str, query: Query, model: Model) -> int:

@@ -11,6 +11,7 @@ from gatescope.pipeline.query import Query
 from gatescope.server.api import body, offload, query, sequences, table_bodies
 from gatescope.server.api.codecs.codec import BodyReader
 from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates
+from gatescope.server.api.edits import notes_on
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Request
 from gatescope.server.api.notes import notes_of
@@ -98,7 +99,7 @@ class QueryReader(Generic[Schema]):
         asked = self._decode(content, reader, model, limits)
         said = asked.request
         is_plain = not asked.query.is_ragged and said.layout == DEFAULT_LAYOUT and said.columns is None
-        is_plain = is_plain and asked.labels == NO_LABELS
+        is_plain = is_plain and asked.labels == NO_LABELS and not asked.query.interventions
         if is_plain and len(key) <= MAX_KEY_BYTES and reader.is_template(key):
             without_inputs = said.model_copy(update={"inputs": None})
             largest = query.expected(model).doubles.get(INPUTS)
@@ -113,4 +114,5 @@ class QueryReader(Generic[Schema]):
     def _of_request(self, request: Schema, model: Model, limits: Limits) -> ReadQuery[Schema]:
         stated, tokens = self._to_query(request, model, limits), sequences.tokens_of(request, model)
         labels = labels_of(request, stated.sequence_lengths.tolist(), model)
-        return ReadQuery(stated, tokens, request, notes_of(request, model, tokens), labels)
+        notes = (*notes_of(request, model, tokens), *notes_on(stated, model))
+        return ReadQuery(stated, tokens, request, notes, labels)

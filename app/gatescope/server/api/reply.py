@@ -332,7 +332,7 @@ def _prediction(
         return fields
     labels = model.labels if name is None else model.labels_of(name)
     chosen = _chosen(prediction.choices, prediction.steps)
-    fields["labels"] = [_named(row, labels) for row in chosen]
+    fields["labels"] = [named(row, labels) for row in chosen]
     probabilities = head.probabilities(prediction.values)
     if probabilities is not None:
         fields["probabilities"] = cut(probabilities)
@@ -372,10 +372,10 @@ def _chosen(choices: Tensor, steps: Tensor | None) -> np.ndarray | list[np.ndarr
     return choices.numpy() if steps is None else Ragged(choices.numpy(), steps.tolist()).rows()
 
 
-def _named(choices: np.ndarray, labels: tuple[str, ...]) -> Any:
+def named(choices: np.ndarray, labels: tuple[str, ...]) -> Any:
     """The label of each id, or the labels that are given of each row of flags."""
     if choices.dtype != np.bool_:
         return [labels[index] for index in choices] if choices.ndim else labels[int(choices)]
     if choices.ndim == 1:
         return [labels[index] for index in choices.nonzero()[0]]
-    return [_named(row, labels) for row in choices]
+    return [named(row, labels) for row in choices]

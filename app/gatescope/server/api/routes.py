@@ -21,6 +21,7 @@ from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
 from gatescope.server.api.schema.analyses import AnalysisList, AnalysisReply, request_of, stored_request_of
 from gatescope.server.api.schema.backtest_reply import BacktestReply
+from gatescope.server.api.schema.intervene_reply import InterveneReply
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     Health,
@@ -41,6 +42,7 @@ from gatescope.server.api.schema.replies import (
 from gatescope.server.api.schema.requests import (
     ExplainRequest,
     InitialState,
+    InterveneRequest,
     PredictRequest,
     SessionRequest,
     StepRequest,
@@ -52,6 +54,7 @@ from gatescope.server.api.v1 import (
     analyses,
     backtests,
     explain,
+    intervene,
     models,
     predict,
     sessions,
@@ -138,6 +141,17 @@ ROUTES: tuple[Route, ...] = (
             "explain",
             ExplainRequest,
             ExplainReply,
+            computes=True,
+        )
+    ),
+    *_of_model(
+        Route(
+            "POST",
+            "/v1/models/{name}/intervene",
+            intervene.intervene,
+            "intervene",
+            InterveneRequest,
+            InterveneReply,
             computes=True,
         )
     ),

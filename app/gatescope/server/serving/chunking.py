@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gatescope.decompose import Point
+from gatescope.interventions import Intervention
 from gatescope.pipeline.layout import Slot, States, map_state
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import ANSWER, Answer, Query
@@ -45,6 +46,7 @@ def chunk_steps(model: Model, query: Query) -> int | None:
         return None
     rows, longest = query.inputs.shape[:2]
     step = tuning.STEP_MULTIPLICATIONS + rows * sum(map(_multiplications, _specs(model)))
+    step *= tuning.EDITED_FACTOR if query.interventions else 1
     steps = max(tuning.MIN_CHUNK_STEPS, tuning.CHUNK_MULTIPLICATIONS // step)
     needed = longest if query.explain is None else query.explain.time_step
     return steps if needed > tuning.MAX_UNDIVIDED_CHUNKS * steps else None
@@ -288,6 +290,7 @@ def _chunk(slot: Slot, state: State | None) -> Query:
     query, rows, start, stop = slot
     return replace(
         query,
+        interventions=_edits_within(slot),
         inputs=query.inputs[rows, start:stop],
         sequence_lengths=(query.sequence_lengths[rows] - start).clamp(max=stop - start),
         initial_state=None if state is None else map_state(lambda values: values[:, rows], state),
@@ -305,6 +308,16 @@ def _within(selection: Selection, longest: int, start: int, stop: int) -> Select
     return replace(selection, time=slice(steps.start - start, steps.stop - start, steps.step))
 
 
+def _edits_within(slot: Slot) -> tuple[Intervention, ...]:
+    """What is left of the interventions in a chunk."""
+    query, rows, start, stop = slot
+    if not query.interventions:
+        return ()
+    kept, lengths = rows.tolist(), query.sequence_lengths.tolist()
+    parts = (each.part(kept, lengths, start, stop) for each in query.interventions)
+    return tuple(part for part in parts if part is not None)
+
+
 def _trace_of(made: Answer) -> Trace:
     if made.trace is None:
         raise TypeError("the answer holds no trace")
@@ -313,6 +326,8 @@ def _trace_of(made: Answer) -> Trace:
 
 def _can_be_chunked(model: Model, query: Query) -> bool:
     if not runs_forward(model) or query.horizon or query.packed_state is not None:
+        return False
+    if not all(each.is_local for each in query.interventions):
         return False
     sums_up = query.prediction and query.explain is None and model.pipeline.sums_up
     return not sums_up and (query.trace is None or query.trace.is_upwards)

@@ -163,6 +163,7 @@ def goes_with(first: Query, query: Query, model: Model) -> bool:
         and (first.static_inputs is None) == (query.static_inputs is None)
         and first.trace == query.trace
         and not (first.horizon or query.horizon)
+        and not (first.interventions or query.interventions)  # their sequences are rows of a query
         and first.explain is None
         and query.explain is None
         and (first.trace is None or _counts_from_the_start(first.trace))

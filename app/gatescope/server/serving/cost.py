@@ -70,4 +70,5 @@ def _size(batch: Batch) -> int:
 def _is_steady(batch: Batch) -> bool:
     """Whether it takes as long as its steps, on the processor."""
     first, pipeline = batch.queries[0], batch.model.pipeline
-    return pipeline.rows_are_independent and pipeline.is_cpu_float32 and first.explain is None and not first.horizon
+    is_plain = first.explain is None and not first.horizon and not first.interventions
+    return pipeline.rows_are_independent and pipeline.is_cpu_float32 and is_plain

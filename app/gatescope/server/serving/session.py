@@ -125,6 +125,10 @@ class Session:
 
 
 def digest(query: Query) -> bytes:
-    """Of a step's inputs."""
-    inputs: Tensor = query.inputs
-    return blake2b(inputs.contiguous().numpy().tobytes(), digest_size=_DIGEST_BYTES).digest()
+    """Of a step's inputs, and of what is edited on the way."""
+    made = blake2b(query.inputs.contiguous().numpy().tobytes(), digest_size=_DIGEST_BYTES)
+    for each in query.interventions:
+        made.update(repr(each).encode())
+        if isinstance(each.patch, Tensor):
+            made.update(each.patch.contiguous().numpy().tobytes())
+    return made.digest()

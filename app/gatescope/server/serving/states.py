@@ -14,6 +14,11 @@ def begun(query: Query, model: Model) -> State:
     return model.pipeline.initial_state(query.sequences) if query.initial_state is None else query.initial_state
 
 
+def begun_of_several(query: Query, model: Model) -> State | None:
+    """The same of a model with several recurrent modules; None of another, whose trace says where it begins."""
+    return begun(query, model) if has_several_modules(model) else None
+
+
 def has_several_modules(model: Model) -> bool:
     """Whether the states of several recurrent modules are carried, so that one module's are not all there is."""
     return len(model.pipeline.state_modules) > 1

@@ -25,6 +25,7 @@ from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.spec import Spec
 from gatescope.state import State
+from gatescope.tracing import Trace
 
 Note = Mapping[str, Any]
 """What was assumed when a request was read, as replies tell it."""
@@ -128,6 +129,23 @@ class StoredTrace:
     def initial_state_of(self, rows: Sequence[int]) -> State:
         """Where these sequences began."""
         return _of_rows(self.initial_state, rows)
+
+    def trace_of(self, sequence: int) -> Trace:
+        """The signals of one of its sequences, as the library has them; without output and states."""
+        initial, nothing = self.initial_state_of([sequence]), torch.empty(1, self.shape[3], 0)
+        return Trace(
+            signals={name: torch.from_numpy(values[sequence : sequence + 1]) for name, values in self.signals.items()},
+            spec=self.spec,
+            selection=self.everything,
+            sequence_lengths=torch.tensor([self.lengths[sequence]]),
+            output=nothing,
+            initial_state=initial,
+            final_state=initial,
+            row_residuals=None,
+            backend="stored",
+            module=self.model.pipeline.lstm_of(self.answer.module),
+            inputs=nothing,
+        )
 
     async def explain(self, engine: Engine, sequence: int, point: Point, deadline: Deadline | None = None) -> Answer:
         """Every term of one unit at one time step of a sequence.

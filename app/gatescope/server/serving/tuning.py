@@ -65,6 +65,9 @@ CHUNK_MULTIPLICATIONS = 800_000_000
 STEP_MULTIPLICATIONS = 50_000
 """What a time step takes beside its multiplications, counted in multiplications."""
 
+EDITED_FACTOR = 4
+"""A step whose signals are edited takes about so many times as long as one of the kernel."""
+
 MIN_CHUNK_STEPS = 32
 """So many time steps a chunk has at least: fewer cost more than they save."""
 

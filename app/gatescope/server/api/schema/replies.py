@@ -25,7 +25,9 @@ class ModelName(ModelVersion):
 class NoteReply(BaseModel):
     """What was assumed for the request."""
 
-    code: Literal["filled", "unknown_token", "window", "warmup", "unverified", "table", "calendar", "analysis"]
+    code: Literal[
+        "filled", "unknown_token", "window", "warmup", "unverified", "table", "calendar", "analysis", "out_of_range"
+    ]
     message: str
     loc: list[str | int] | None = Field(default=None, description="the place in the request, where there is one")
 

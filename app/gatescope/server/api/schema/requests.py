@@ -197,6 +197,97 @@ class AnalyseTraceRequest(ScopeSelection):
     """What of a stored trace an analysis looks at; each analysis adds its parameters."""
 
 
+class TimeSpan(Body):
+    """Time steps that stand side by side."""
+
+    start: int | None = None
+    """The first step; negative counts from the end of the longest sequence."""
+    stop: int | None = None
+    """The step to stop before."""
+
+
+class EditRequest(Body):
+    """An edit of one signal of one layer and direction: exactly one of `set` to `patch` says what becomes of a value v.
+
+    The equations, later steps and higher layers see the edited values. Nothing is clipped.
+    """
+
+    signal: Signal
+    """Of those that the model's cell has."""
+
+    layer: int = 0
+    """Counted from 0."""
+
+    direction: Literal["forward", "reverse"] = "forward"
+    """Which of the layer's directions."""
+
+    units: Annotated[list[int] | str, Units] | None = None
+    """A list such as `[3, 17]` or a slice such as `"0:16"`; all by default."""
+
+    time: TimeSpan | None = None
+    """All steps by default; a step that a sequence does not have is not edited."""
+
+    sequences: list[int] | None = Field(default=None, min_length=1, max_length=1_000_000, fail_fast=True)
+    """Which sequences of the batch, counted from 0; all by default."""
+
+    scope: Literal["both", "recurrent", "outgoing"] = "both"
+    """Who sees an edited `hidden_state`: the layer at its next step, whoever reads its output, or both."""
+
+    set: float | None = Field(default=None, allow_inf_nan=False)
+    """v becomes this number, which must be one that the signal can be."""
+
+    scale: float | None = Field(default=None, allow_inf_nan=False)
+    """v becomes scale·v."""
+
+    shift: float | None = Field(default=None, allow_inf_nan=False)
+    """v becomes v + shift."""
+
+    mean: Literal[True] | None = None
+    """v becomes the mean of its unit over all steps of its own sequence in the baseline."""
+
+    freeze: Literal[True] | None = None
+    """v stays what it was at the step that the direction read just before these."""
+
+    patch: Annotated[np.ndarray, Axes("batch time unit", optional_batch=True)] | None = None
+    """v becomes that of another run: values (time, unit) or (sequence, time, unit) of what is edited, and no other."""
+
+
+class PatchSource(Body):
+    """The run that a patch is taken from."""
+
+    trace_id: str
+    """A trace of this version of the model, as /v1/traces stored it."""
+
+    sequence: int | None = None
+    """Of the trace, counted from 0; needed where it has several."""
+
+
+class InterventionRequest(EditRequest):
+    """An edit, whose patch may also come from a stored trace."""
+
+    patch_from: PatchSource | None = None
+    """In place of `patch`: the same signal, units and time steps of a stored trace."""
+
+
+class InterveneRequest(TraceRequest):
+    """A predict request, or a stored trace, and what is to be changed: signals on the way, the input itself, or both.
+
+    Without `signals` no trace is answered.
+    """
+
+    trace_id: str | None = None
+    """In place of the fields of a predict request: a trace of this model, as /v1/traces stored it."""
+
+    interventions: list[InterventionRequest] | None = Field(default=None, min_length=1, max_length=10_000)
+    """What is edited; of one value, in their order."""
+
+    inputs_edited: Sequences | None = None
+    """The intervened run reads these in place of `inputs`; as many sequences, of the same lengths."""
+
+    text_edited: Annotated[str | list[str], Text] | None = None
+    """The same in place of `text`; where a prediction is of a sequence as a whole, lengths may differ."""
+
+
 class ExplainRequest(PredictRequest):
     """A predict request of one sequence, or a stored trace, and which unit to walk through which time step.
 
@@ -249,6 +340,9 @@ class StepRequest(PredictRequest):
 
     trace: TraceSelection | None = None
     """Answer with the gates and states of these time steps, too."""
+
+    interventions: list[EditRequest] | None = Field(default=None, min_length=1, max_length=10_000)
+    """Signals that are edited during this step; times are its own. The stream goes on from what comes of it."""
 
     step_number: int | None = Field(default=None, ge=0)
     """How many steps were taken before this one. The last one may be sent again: it is answered, not taken twice."""

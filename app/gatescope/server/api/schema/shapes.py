@@ -25,6 +25,7 @@ ONE_AND_MANY = {
     "layer_direction": ("entry", "entries (layers · directions)"),
     "hidden_unit": ("unit", "hidden units"),
     "cell_unit": ("unit", "cell units"),
+    "unit": ("unit", "units"),
 }
 """What the entries of an axis are called, one and several of them."""
 

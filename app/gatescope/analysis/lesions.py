@@ -1,0 +1,182 @@
+"""What becomes of the prediction where one unit is silenced.
+
+A unit's hidden state is replaced by its mean over its own sequence, or by zero; the mean leads less far away from what
+the network has seen. The scope says who sees the edit (arXiv:1903.07435 asks that it be stated): the layer itself at
+its next step, whoever reads it above, or both. Beside it stands what the same does to other units of that layer.
+
+All units are silenced in one batched run, some variants at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gatescope import padding
+from gatescope.analysis.analysis import EVERY_CELL, SCOPE_AXES, Analysis, Parameters
+from gatescope.analysis.result import Check, Findings
+from gatescope.analysis.states import check_lengths
+from gatescope.analysis.subject import Subject
+from gatescope.errors import InvalidInput, Place
+from gatescope.interventions import Intervention, trace_edited
+from gatescope.selection import Selection
+
+CONTROLS = 100
+"""So many units of a layer and direction at most are the control."""
+
+VARIANT_FLOATS = 8_000_000
+"""Numbers that the variants of one run have in one layer, about."""
+
+LEVEL = 0.99
+_PER_STEP = 3  # axes of a prediction (batch, time, value)
+_SEED = 0
+
+
+class LesionsParameters(Parameters):
+    """How units are silenced, and what the prediction is compared with."""
+
+    scope: Literal["both", "recurrent", "outgoing"] = "both"
+    """Who sees the silenced unit: the layer at its next step, whoever is above, or both."""
+
+    to: Literal["mean", "zero"] = "mean"
+    """What its hidden state becomes: its mean over its own sequence, or zero."""
+
+    targets: list[list[float | None]] | list[float | None] | None = Field(default=None, min_length=1)
+    """[batch][time] what was measured of the only output, null where nothing was: then `error_change` is told."""
+
+
+def lesions(subject: Subject, parameters: Any) -> Findings:
+    """The effect of each unit of the scope: the root mean square change of the prediction, in units of its deviation.
+
+    `percentile` is the share of other units of its layer and direction whose effect is smaller. With targets,
+    `error_change` is how much the root mean square error grows. The check is the effect that 1 in 100 of all silenced
+    units exceeds.
+    """
+    scope, spec = subject.scope, subject.spec
+    before = _predicted(subject, subject.trace(Selection(signals=())).output)
+    targets = _targets(subject, parameters.targets, before)
+    deviation = before[~torch.isnan(before).any(-1)].std(dim=0, correction=0).clamp_min(1e-12)
+    names = ("effect", "percentile", *(() if targets is None else ("error_change",)))
+    arrays = {name: np.full(scope.shape, np.nan) for name in names}  # NaN of units that a projected state does not have
+    units, everyone = [unit for unit in scope.units if unit < spec.hidden_state_size], []
+    for place in product(range(len(scope.layers)), range(len(scope.directions))):
+        at = scope.layers[place[0]], scope.directions[place[1]]
+        found = _silenced(subject, parameters, at, _with_control(units, spec.hidden_state_size))
+        effects = np.array([_effect(values - before, deviation) for values in found.values()])
+        everyone += effects.tolist()
+        arrays["effect"][place][: len(units)] = effects[: len(units)]
+        arrays["percentile"][place][: len(units)] = [_percentile(effects, index) for index in range(len(units))]
+        if targets is not None:
+            changes = [_error(found[unit], targets) - _error(before, targets) for unit in units]
+            arrays["error_change"][place][: len(units)] = changes
+    note = f"control: the {LEVEL:.0%} quantile of the effects of {len(everyone)} units silenced in the same way"
+    return Findings(arrays, check=Check("control", float(np.quantile(everyone, LEVEL))), notes=[note])
+
+
+def _with_control(units: Sequence[int], size: int) -> list[int]:
+    """The units that are silenced: those that are asked for, and random ones beside them if they are few."""
+    others = [unit for unit in range(size) if unit not in set(units)]
+    np.random.default_rng(_SEED).shuffle(others)
+    return [*units, *others[: max(0, CONTROLS - len(units))]]
+
+
+def _silenced(subject: Subject, parameters: Any, place: tuple[int, str], units: Sequence[int]) -> dict[int, Tensor]:
+    """The prediction with each of these units silenced."""
+    (layer, direction), (batch, time, _) = place, subject.inputs.shape
+    at_once = max(1, VARIANT_FLOATS // (batch * time * subject.spec.hidden_size))
+    operation: dict[str, Any] = {"mean": True} if parameters.to == "mean" else {"set": 0.0}
+    found: dict[int, Tensor] = {}
+    for first in range(0, len(units), at_once):
+        subject.raise_if_cancelled()
+        part = units[first : first + at_once]
+        edits = [
+            Intervention(
+                "hidden_state",
+                layer,
+                direction,
+                units=(unit,),
+                sequences=tuple(range(index * batch, (index + 1) * batch)),
+                scope=parameters.scope,
+                **operation,
+            )
+            for index, unit in enumerate(part)
+        ]
+        predicted = _predicted(subject, _edited(subject, edits, len(part)))
+        found |= dict(zip(part, predicted.view(len(part), batch, *predicted.shape[1:]).unbind(), strict=True))
+    return found
+
+
+def _edited(subject: Subject, edits: Sequence[Intervention], variants: int) -> Tensor:
+    """The output of so many variants of the batch, one after another."""
+    inputs = subject.inputs.repeat(variants, 1, 1)
+    return trace_edited(
+        subject.module,
+        inputs if subject.module.batch_first else inputs.transpose(0, 1),
+        edits,
+        subject.sequence_lengths.repeat(variants),
+        [state.repeat(1, variants, 1) for state in subject.initial_state],
+        Selection(signals=()),
+        subject.raise_if_cancelled,
+    ).output
+
+
+def _predicted(subject: Subject, output: Tensor) -> Tensor:
+    """(batch · n, time, value), or (batch · n, value): NaN in the padding."""
+    if subject.head is None:
+        raise TypeError("the head is not known")
+    with torch.no_grad():
+        values = subject.head(output).double().cpu()
+    if values.dim() < _PER_STEP or min(subject.lengths) == values.shape[1]:
+        return values
+    valid = padding.is_valid(subject.sequence_lengths.cpu(), values.shape[1])
+    return values.masked_fill(~valid.repeat(len(values) // len(valid), 1)[..., None], torch.nan)
+
+
+def _percentile(effects: np.ndarray, index: int) -> float:
+    """The share of the other effects that are smaller."""
+    others = np.delete(effects, index)
+    return float(100 * (others < effects[index]).mean()) if len(others) else np.nan
+
+
+def _effect(difference: Tensor, deviation: Tensor) -> float:
+    return float((difference / deviation).square().nanmean().sqrt())
+
+
+def _targets(subject: Subject, given: Any, before: Tensor) -> Tensor | None:
+    """What was measured, (batch, time, 1), NaN where nothing was."""
+    if given is None:
+        return None
+    if before.dim() < _PER_STEP or before.shape[-1] != 1:
+        message = "go with a model that predicts one output at each step"
+        raise InvalidInput.at(Place(("targets",), message))
+    rows = given if isinstance(given[0], list) else [given]
+    check_lengths(rows, subject.lengths, "targets")
+    targets = torch.full_like(before, torch.nan)
+    for row, values in enumerate(rows):
+        numbers = [np.nan if value is None else value for value in values]
+        targets[row, : len(values), 0] = torch.tensor(numbers, dtype=torch.float64)
+    if bool(targets.isnan().all()):
+        raise InvalidInput.at(Place(("targets",), "nothing was measured at any step"))
+    return targets
+
+
+def _error(predicted: Tensor, targets: Tensor) -> float:
+    return float((predicted - targets).square().nanmean().sqrt())
+
+
+ANALYSIS = Analysis(
+    name="lesions",
+    title="What a unit is needed for",
+    question="Which units does the prediction need?",
+    arrays=dict.fromkeys(("effect", "percentile", "error_change"), SCOPE_AXES),
+    cells=EVERY_CELL,
+    parameters=LesionsParameters,
+    needs=("head",),
+    run=lesions,
+)

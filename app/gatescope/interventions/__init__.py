@@ -1,0 +1,8 @@
+"""Interventions: runs of a recurrent module in which signals are edited, and the steps and layers after them see it."""
+
+from __future__ import annotations
+
+from gatescope.interventions.intervention import Intervention
+from gatescope.interventions.run import Intervened, intervene, read_for_means, trace_edited
+
+__all__ = ["Intervened", "Intervention", "intervene", "read_for_means", "trace_edited"]
