@@ -17,6 +17,7 @@ SCHEMA = 3
 """Of the records of sessions that outlive a process. 2 added the static inputs, 3 the values that gaps are filled from;
 a record without it is of 1."""
 
+_WITHOUT_VALUES = 2
 _DIGEST_BYTES = 16
 _REVISION_BITS = 62
 
@@ -68,7 +69,7 @@ class Session:
     @property
     def schema(self) -> int:
         """The first one of `SCHEMA` that has all that is in it: processes of an earlier version read what they know."""
-        return SCHEMA if self.values or (self.last and self.last.values) else SCHEMA - 1
+        return SCHEMA if self.values or (self.last and self.last.values) else _WITHOUT_VALUES
 
     def before(self, query: Query, number: int | None) -> LastStep:
         """Where a step begins: where the session stands, or for the last step once more, where that began.
