@@ -156,6 +156,18 @@ class TestFloat32:
         edited = trace_edited(net, mine, patches)
         torch.testing.assert_close(edited.output[:, 24:], known.output[:, 24:], atol=1e-6, rtol=0)
 
+    def test_a_state_that_is_frozen_from_the_start_stays_the_initial_one(self):
+        torch.manual_seed(0)
+        net = nn.LSTM(FEATURES, 5, bidirectional=True, batch_first=True).eval()
+        h0, c0 = torch.rand(2, 3, 5), torch.rand(2, 3, 5)
+        for row, direction in enumerate(("forward", "reverse")):
+            frozen = [Intervention(name, 0, direction, np.array([1]), freeze=True) for name in cell_of(net).states]
+            edited = trace_edited(net, batch().float(), frozen, LENGTHS, (h0, c0))
+            for name, initial in (("hidden_state", h0), ("cell_state", c0)):
+                values = edited.signals[name][:, 0, row, :3, 1]
+                torch.testing.assert_close(values, initial[row, :, 1:2].expand(3, 3), atol=0, rtol=0)
+                torch.testing.assert_close(edited.final_state.named()[name][row, :, 1], initial[row, :, 1])
+
     def test_variants_of_one_run_are_rows_of_a_batch(self):
         torch.manual_seed(0)
         net, sequence = nn.LSTM(FEATURES, 6, 2, batch_first=True).eval(), torch.randn(1, 30, FEATURES)

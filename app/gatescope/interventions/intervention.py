@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from gatescope.errors import InvalidInput, Place
 from gatescope.selection import MAX_PLACES
 from gatescope.spec import Spec
 from gatescope.tracing import Trace
@@ -78,6 +79,15 @@ class Intervention:
     patch: Tensor | Sequence[Any] | Trace | None = None
     """v becomes that of another run: its trace, or values (time, unit) or (sequence, time, unit) of exactly the steps,
     units and sequences that are edited. A trace of one sequence goes into all of them."""
+
+    def __post_init__(self) -> None:
+        for name in ("units", "sequences"):
+            given = getattr(self, name)
+            if given is None or type(given) is tuple:
+                continue
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise InvalidInput.at(Place((name,), f"must be a sequence, such as [{given!r}], not {given!r}"))
+            object.__setattr__(self, name, tuple(map(_as_number, given)))
 
     @property
     def operations(self) -> list[str]:
@@ -167,6 +177,11 @@ class Intervention:
             if (value := getattr(self, each.name)) is not each.default
         )
         return f"Intervention({', '.join(stated)})"
+
+
+def _as_number(index: Any) -> Any:
+    """An index of NumPy or PyTorch as Python has it; anything else as it is."""
+    return index.__index__() if hasattr(index, "__index__") and type(index) is not bool else index
 
 
 def _of_trace(

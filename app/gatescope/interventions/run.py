@@ -27,7 +27,7 @@ from gatescope.tracing import Trace, trace, trace_with
 from gatescope.weights import Weights
 
 _CHUNK_FLOATS = 4_000_000  # as many rows as variants make: what a loop writes should stay in the cache
-_MOST_STEPS = 512  # between two looks at whether anybody waits
+_MOST_STEPS = 128  # between two looks at whether anybody waits
 
 
 @dataclass(frozen=True)

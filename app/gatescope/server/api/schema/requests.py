@@ -22,6 +22,7 @@ else:
     Signal = Literal[*SIGNAL_NAMES]
 Output = Literal["prediction", "output", "final_state"]
 MOST_SAMPLES = 128
+MOST_INTERVENTIONS = 1000
 DEFAULT_LAYOUT: Literal["batch_time_feature"] = "batch_time_feature"
 
 
@@ -243,7 +244,7 @@ class EditRequest(Body):
     """v becomes v + shift."""
 
     mean: Literal[True] | None = None
-    """v becomes the mean of its unit over all steps of its own sequence in the baseline."""
+    """v becomes the mean of its unit over all steps of its own sequence, read without interventions."""
 
     freeze: Literal[True] | None = None
     """v stays what it was at the step that the direction read just before these."""
@@ -278,7 +279,7 @@ class InterveneRequest(TraceRequest):
     trace_id: str | None = None
     """In place of the fields of a predict request: a trace of this model, as /v1/traces stored it."""
 
-    interventions: list[InterventionRequest] | None = Field(default=None, min_length=1, max_length=10_000)
+    interventions: list[InterventionRequest] | None = Field(default=None, min_length=1, max_length=MOST_INTERVENTIONS)
     """What is edited; of one value, in their order."""
 
     inputs_edited: Sequences | None = None
@@ -341,7 +342,7 @@ class StepRequest(PredictRequest):
     trace: TraceSelection | None = None
     """Answer with the gates and states of these time steps, too."""
 
-    interventions: list[EditRequest] | None = Field(default=None, min_length=1, max_length=10_000)
+    interventions: list[EditRequest] | None = Field(default=None, min_length=1, max_length=MOST_INTERVENTIONS)
     """Signals that are edited during this step; times are its own. The stream goes on from what comes of it."""
 
     step_number: int | None = Field(default=None, ge=0)
