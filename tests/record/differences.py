@@ -269,17 +269,28 @@ def _with_heads(value: Any) -> Any:
 
 
 def _with_warmup(value: Any) -> Any:
-    """The same JSON, in which each ModelInfo tells of its warm-up; none of the models has one, but what is shipped."""
+    """The same JSON, in which each ModelInfo tells of times: windows, warm-ups, gaps and the calendar."""
     if isinstance(value, list):
         return [_with_warmup(each) for each in value]
     if not isinstance(value, dict) or "lstms" not in value:
         return {name: _with_warmup(each) for name, each in value.items()} if isinstance(value, dict) else value
     told: dict[str, Any] = {}
     for name, each in value.items():
-        warmup = {"warmup_steps": None if value["lstm"] is None else 0, "missing": None}
+        warmup = {"window": None, "warmup_steps": None if value["lstm"] is None else 0, "missing": None}
         told |= warmup if name == "verified" else {}
-        told[name] = each
+        told[name] = _with_derived(each, value["name"]) if name == "input" and each is not None else each
     return told
+
+
+def _with_derived(taken: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What a model takes, with what follows from the times; of the shipped ones the half-hours of one."""
+    names = ("half_hour", "half_hour_of_week") if model == "demand" else ()
+    derived = {"derived": {name: name for name in names} or None}
+    return {
+        key: each
+        for name, each in taken.items()
+        for key, each in (*(derived.items() if name == "text" else ()), (name, each))
+    }
 
 
 _SUMMED = ("input_contribution", "recurrent_contribution", "bias_input", "bias_recurrent")
@@ -718,9 +729,28 @@ WANTED: tuple[Difference, ...] = (
         json=_with_heads,
     ),
     Difference(
-        why="ModelInfo tells how many first steps are a warm-up, and what a gap means",
+        why="ModelInfo tells of windows, warm-ups and gaps, and which features follow from the times",
         has_text=r'"lstms":\[',
         json=_with_warmup,
+    ),
+    Difference(
+        why="what is missing of a horizon may follow from the times",
+        names="modules/shipped/demand ahead",
+        text=(
+            (
+                "of each future step",
+                "of each future step; those of the calendar follow from 'timestamps' where 'inputs' lacks them, too",
+            ),
+        ),
+    ),
+    Difference(
+        why="ModelInfo has a hash of what the model computes with",
+        has_text=r'"lstms":\[',
+        change=lambda text: re.sub(
+            r'"trace_method":(<method>|null)',
+            lambda found: f'"fingerprint":{"null" if found[1] == "null" else "<hash>"},{found[0]}',
+            text,
+        ),
     ),
     Difference(
         why="a walk-through tells the terms of every equation in their order",
@@ -955,9 +985,9 @@ WANTED: tuple[Difference, ...] = (
         ),
     ),
     Difference(
-        why="a convolution keeps a trace from being made in parts, too",
+        why="a convolution or a window keeps a trace from being made in parts, too",
         has_text="because the model reads both ways or is a custom module",
-        text=(("reads both ways or is", "reads both ways, reads neighbouring steps or is"),),
+        text=(("reads both ways or is", "reads both ways, reads neighbouring steps or a window, or is"),),
     ),
     Difference(
         why="further kinds of files can be imported",

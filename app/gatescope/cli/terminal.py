@@ -72,6 +72,9 @@ def backtest(summary: Mapping[str, Any]) -> RenderableType:
     """What `gatescope backtest` found: a row a measure, a column the model and each naive forecast."""
     of_each = {"model": summary["model"], **summary["baselines"]}
     title = f"{summary['target']}: {summary['pairs']} predictions from {summary['origins']} origins"
+    if summary["quantiles"]:
+        of_point = "mae to kge are of the median" if summary["point"] else "there is no median, so no mae to kge"
+        title += f"; {of_point}"
     table = Table("", *of_each, title=title, title_justify="left")
     for measure in summary["model"]:
         cells = [measures[measure] for measures in of_each.values()]

@@ -38,6 +38,7 @@ def test_a_model_tells_what_it_is(client):
         "kind": "features",
         "feature_names": ["x", "y", "z"],
         "vocabulary_size": None,
+        "derived": None,
         "text": False,
     }
     assert info["output"]["kind"] == "output"
@@ -60,7 +61,8 @@ def test_signals_are_described_with_their_bounds(client):
 
 def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):
     letters, mood, forecaster = (info_of(client, name) for name in ("letters", "mood", "forecaster"))
-    assert letters["input"] == {"kind": "tokens", "feature_names": None, "vocabulary_size": 4, "text": True}
+    tokens = {"kind": "tokens", "feature_names": None, "derived": None}
+    assert letters["input"] == tokens | {"vocabulary_size": 4, "text": True}
     told = {"names": None, "labels": None, "predicts": None, "quantiles": None}
     for info in (letters, mood, forecaster):
         assert [head["name"] for head in info["output"].pop("heads")] == ["prediction"]
@@ -73,7 +75,7 @@ def test_a_models_inputs_outputs_and_parameters_are_told(client, networks):
 
 def test_tokens_of_which_only_the_number_is_known_are_told_by_their_ids(client, call, networks):
     info = info_of(client, "ids")
-    assert info["input"] == {"kind": "tokens", "feature_names": None, "vocabulary_size": 6, "text": False}
+    assert (info["input"]["kind"], info["input"]["vocabulary_size"], info["input"]["text"]) == ("tokens", 6, False)
     assert info["output"]["labels"] == list("012345")
     reply = call("ids/predict", {"inputs": [[5, 0, 3]], "horizon": 4})
     assert reply.tokens[0][:3] == ["5", "0", "3"]

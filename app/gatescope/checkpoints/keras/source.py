@@ -131,7 +131,8 @@ class KerasSource:
         if model.window is not None:
             stated["window"] = model.window
             notes.append(
-                f"Window: built for {model.window} steps; sequences of any other length are computed likewise."
+                f"Window: built for {model.window} steps; of a longer sequence, a prediction for all of it reads the "
+                f"last {model.window}."
             )
         self._complete(stated["input"])
         return stated, notes

@@ -21,14 +21,15 @@ from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter,
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.codecs.ragged import Ragged, ragged
 from gatescope.server.api.messages import Content, Reply, StreamedReply
-from gatescope.server.api.notes import Span, beside_prediction, unknown_tokens
+from gatescope.server.api.notes import Span, beside_answer, unknown_tokens
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
-from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp, carried_on
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.server.serving.stored import Note
 from gatescope.server.serving.token_stream import TokenStream
 from gatescope.state import State
+from gatescope.tables.further_times import Stamp
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
 
@@ -246,7 +247,7 @@ def _about(model: Model, said: Said, *, predicts: bool) -> Fields:
     fields: Fields = {"model": {"name": model.name, "version": model.version}}
     if predicts and model.verified is None:
         fields["model"]["verified"] = False
-    notes = beside_prediction(said.notes, model, said.span) if predicts else said.notes
+    notes = beside_answer(said.notes, model, said.span, predicts=predicts)
     if notes:
         fields["notes"] = notes
     return fields
@@ -351,7 +352,7 @@ def _predicted_at(
     if labels.timestamps is None:
         return None
     further = answer.horizon or int(shifts)
-    rows = [[*row, *carried_on(row, further)] for row in labels.timestamps]
+    rows = [[*row, *more] for row, more in zip(labels.timestamps, labels.after(further), strict=True)]
     if any(len(row) == len(known) for row, known in zip(rows, labels.timestamps, strict=True)) and further:
         return None  # one time alone tells no step
     if prediction.steps is None:

@@ -134,8 +134,8 @@ class Traces:
         if size > max_trace_bytes and not chunking.can_trace_in_chunks(model, Selection()):
             raise TraceTooLarge(
                 f"the trace has {size:,} bytes and cannot be made in parts, because the model reads both ways, reads "
-                f"neighbouring steps or is a custom module; this server makes at most {max_trace_bytes:,} at once: "
-                "send fewer or shorter sequences"
+                f"neighbouring steps or a window, or is a custom module; this server makes at most {max_trace_bytes:,} "
+                "at once: send fewer or shorter sequences"
             )
 
     def _check_fits(self, size: int) -> None:

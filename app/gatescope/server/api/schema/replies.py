@@ -25,7 +25,9 @@ class ModelName(ModelVersion):
 class NoteReply(BaseModel):
     """What was assumed for the request."""
 
-    code: Literal["filled", "unknown_token", "window", "warmup", "unverified", "table", "analysis", "out_of_range"]
+    code: Literal[
+        "filled", "unknown_token", "window", "warmup", "unverified", "table", "calendar", "analysis", "out_of_range"
+    ]
     message: str
     loc: list[str | int] | None = Field(default=None, description="the place in the request, where there is one")
 
@@ -452,6 +454,11 @@ class InputInfo(BaseModel):
     kind: Literal["features", "tokens"]
     feature_names: list[str] | None = None
     vocabulary_size: int | None = None
+    derived: dict[str, str] | None = Field(
+        default=None,
+        description="the features that follow from `timestamps` where a request leaves them all out, and what of the "
+        "time each is; null where none does",
+    )
     text: bool = Field(description="whether it reads `text`")
 
 
@@ -503,6 +510,9 @@ class ModelInfo(BaseModel):
     device: str | None = None
     dtype: str | None = None
     parameters: int | None = None
+    fingerprint: str | None = Field(
+        default=None, description="of its manifest, vocabulary and weights: equal for models that compute the same"
+    )
     trace_method: str | None = Field(
         default=None, description="the backend that computes its gates: workspace, replay, stepwise or loop"
     )
@@ -514,6 +524,9 @@ class ModelInfo(BaseModel):
     input: InputInfo | None = None
     static: StaticInfo | None = Field(default=None, description="what it takes once for each sequence")
     output: OutputInfo | None = None
+    window: int | None = Field(
+        default=None, description="how many time steps the sequences of the training had; null where that is not known"
+    )
     warmup_steps: int | None = Field(
         default=None, description="how many first time steps of a sequence are not to be believed"
     )
@@ -537,6 +550,14 @@ class TableProblem(BaseModel):
     column: str | None = None
 
 
+class UnmappedFeature(BaseModel):
+    """A feature for which a table has no column."""
+
+    name: str
+    nearest: list[str] = Field(description="columns that may be it, the likeliest first")
+    map: str | None = Field(description="what the query's `map` needs if the first of them is it; null without one")
+
+
 class PreviewedSequence(BaseModel):
     """One sequence of a table."""
 
@@ -551,10 +572,11 @@ class TablePreview(BaseModel):
 
     columns: list[str]
     mapping: dict[str, str] = Field(default={}, description="feature or output -> the column that it is")
+    not_found: list[UnmappedFeature] = Field(default=[], description="features without a column")
     sequences: list[PreviewedSequence] = []
     horizon: int = Field(default=0, description="rows at the end that lack every output: further steps")
     notes: list[str] = Field(default=[], description="what was found and changed on the way, a sentence each")
-    problems: list[TableProblem] = Field(default=[], description="what keeps it from being read, the first of it")
+    problems: list[TableProblem] = Field(default=[], description="what keeps it from being read, cell by cell")
     request: dict[str, Any] | None = Field(default=None, description="the predict body; null where there are problems")
 
 

@@ -114,6 +114,9 @@ class InferParameters(Schema):
     static_columns: str | None = None
     """The same of `static_inputs`."""
 
+    timestamps: str | None = None
+    """When each step is, [batch][time] in JSON: `inputs` may then lack the features that follow from it."""
+
     horizon: int | None = Field(default=None, ge=1)
     """How many tokens a `next_token` model writes; the prediction has the scores that they are drawn from."""
 
