@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gatescope.cli.asking import model_path, need_extra
 from gatescope.cli.output import say
 from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gatescope.cli.connection import Connection
     from gatescope.records import About, Record
     from gatescope.tables.requests import Body
@@ -111,6 +111,8 @@ def _write_zarr(parts: Iterator[Part], out: Path) -> None:
 
 
 def _write_netcdf(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> None:
+    import numpy as np
+
     from gatescope import dataset
     from gatescope.tables.recorded import signals_in
 
@@ -127,6 +129,8 @@ def _write_netcdf(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> 
 
 
 def _write_npz(parts: Iterator[Part], _: Mapping[str, Any], out: Path) -> None:
+    import numpy as np
+
     from gatescope.records import padded
 
     _replies, about, records = _whole(parts)
@@ -135,6 +139,8 @@ def _write_npz(parts: Iterator[Part], _: Mapping[str, Any], out: Path) -> None:
 
 
 def _write_npy(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> None:
+    import numpy as np
+
     from gatescope.records import padded
 
     _replies, about, records = _whole(parts)
@@ -155,6 +161,8 @@ def _whole(parts: Iterator[Part]) -> tuple[list[dict[str, Any]], About, list[Rec
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """One batch of several, (batch, layer, direction, time, unit), padded with NaN."""
+    import numpy as np
+
     longest = max(part.shape[3] for part in parts)
     widths = [[(0, 0), (0, 0), (0, 0), (0, longest - part.shape[3]), (0, 0)] for part in parts]
     return np.concatenate(

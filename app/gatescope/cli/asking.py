@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 
-ModelName = Annotated[str, typer.Argument(help="The model's name.")]
+
+def models_beginning(context: typer.Context, incomplete: str) -> list[str]:
+    """The models of the folder whose names begin so, for a shell; nothing is imported or loaded for it."""
+    folder = Path(context.params.get("models") or os.environ.get("GATESCOPE_MODELS_DIR") or "models")
+    return sorted(file.parent.name for file in folder.glob(f"{glob.escape(incomplete)}*/model.toml"))
+
+
+ModelName = Annotated[str, typer.Argument(help="The model's name.", autocompletion=models_beginning)]
 InputFile = Annotated[
     Path | None,
     typer.Option("--input", help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file."),

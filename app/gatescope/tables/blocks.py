@@ -21,7 +21,8 @@ LARGE_BYTES = 64 * 2**20
 BLOCK_CHARACTERS, BLOCK_ROWS = 8 * 2**20, 100_000
 """How large a block is, of a text and of Parquet."""
 
-_SAMPLE_BYTES = 2**20
+SAMPLE_BYTES = 2**20
+"""Of a text, which tell its encoding."""
 _WIDE = (b"\xff\xfe", b"\xfe\xff")  # how a text in UTF-16 begins
 
 
@@ -47,12 +48,21 @@ def table_blocks(path: Path, id_column: str | None) -> Iterator[Block]:
             large file; the place is named.
         ModuleNotFoundError: what reads this kind of file is not installed.
     """
-    suffix = path.suffix.lower()
+    if id_column is None or not is_large(path):
+        yield Block(read_table(path), 1.0)
+        return
     try:
-        if id_column is None or suffix not in {*TEXTS, ".parquet"} or _size(path) <= LARGE_BYTES:
-            yield Block(read_table(path), 1.0)
-        else:
-            yield from whole_sequences(_of_text(path) if suffix in TEXTS else _of_parquet(path), id_column)
+        yield from whole_sequences(_of_text(path) if path.suffix.lower() in TEXTS else _of_parquet(path), id_column)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def is_large(path: Path) -> bool:
+    """Whether a file is read in blocks, if a column of ids is named; raises `InvalidInput` where it cannot be read."""
+    if path.suffix.lower() not in {*TEXTS, ".parquet"}:
+        return False
+    try:
+        return _size(path) > LARGE_BYTES
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -107,7 +117,7 @@ def _size(path: Path) -> int:
 def _of_text(path: Path) -> Iterator[Block]:
     source, size = str(path), path.stat().st_size
     with path.open("rb") as file:
-        encoding, notes = _encoding(file.read(_SAMPLE_BYTES), source)
+        encoding, notes = _encoding(file.read(SAMPLE_BYTES), source)
         file.seek(0)
         layout, line = None, 1
         with io.TextIOWrapper(file, encoding) as text:

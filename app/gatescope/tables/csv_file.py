@@ -78,7 +78,7 @@ class Layout:
         started = f"\n{text}"
         if self.separator in {"", BLANKS} or any(start in started for start in _ODD_STARTS):
             return None
-        if '"' in text and _ODD_QUOTE.search(text):
+        if '"' in text and (text.count('"') % 2 or _ODD_QUOTE.search(text)):
             return None
         columns = self._columns(text)
         count = text.count("\n") + 1

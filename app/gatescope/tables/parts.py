@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gatescope.errors import InvalidInput
-from gatescope.tables.blocks import Block, table_blocks
+from gatescope.tables.blocks import Block, is_large, table_blocks
 from gatescope.tables.csv_file import read_csv
 from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
 from gatescope.tables.table import Table
@@ -46,9 +46,8 @@ def sequences_in(path: Path, wanted: Wanted, reading: Reading) -> Iterator[Part]
     else:
         blocks = table_blocks(path, reading.id)
     first: _Kind | None = None
-    is_whole = True
+    is_whole = path == STDIN or reading.id is None or not is_large(path)
     for table, read in blocks:
-        is_whole = is_whole and read == 1
         found = interpret(table, wanted, reading)
         kind = _Kind.of(found)
         first = first or kind
