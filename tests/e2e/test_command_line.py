@@ -88,7 +88,7 @@ def test_a_csv_is_read_by_its_column_names_an_array_as_it_is(tmp_path, shipped, 
         for kind in ("csv", "npy", "json")
     ]
     assert by_file[0] == by_file[1] == by_file[2]
-    assert len(by_file[0]["values"][0]) == 30
+    assert len(by_file[0][0]) == 30
 
 
 def test_a_trace_is_written_as_safetensors_npz_netcdf_and_a_picture(tmp_path, run, answer):

@@ -369,3 +369,13 @@ def test_parts_hold_all_sequences_with_what_belongs_to_them():
     assert [len(each) for part in parts for each in part.inputs] == [3, 5, 2, 2]
     assert [row for part in parts for row in part.timestamps] == whole.timestamps
     assert [row for part in parts for row in part.request()["inputs"]] == whole.request()["inputs"]
+
+
+def test_quantiles_are_columns_beside_what_was_measured():
+    wanted = Wanted("river", ("rain", "temp"), ("discharge",), quantiles=(0.1, 0.5, 0.9))
+    asked = interpret(table("date,rain,temp,discharge\n2001-01-01,1,2,3\n2001-01-02,4,5,6\n"), wanted)
+    reply = {"prediction": {"values": [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]}}
+    frame = prediction_frame(reply, asked, wanted)
+    assert list(frame.columns) == ["time", "discharge_0.1", "discharge_0.5", "discharge_0.9", "discharge_observed"]
+    assert frame["discharge_0.9"].tolist() == [3, 6]
+    assert frame["discharge_observed"].tolist() == [3, 6]

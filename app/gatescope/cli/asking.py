@@ -148,7 +148,7 @@ def check_folder(option: str, file: Path) -> None:
     if not file.parent.is_dir():
         raise InvalidInput(f"{option} {file}: there is no folder '{file.parent}'")
     if file.is_dir():
-        raise InvalidInput(f"{option} {file}: this is a folder")
+        raise InvalidInput(f"{option} {file}: this is a folder; it is not overwritten")
 
 
 def is_folder(out: Path | None, files: int) -> bool:
