@@ -7,6 +7,7 @@ import pytest
 from matplotlib.dates import num2date
 
 from gatescope import forecast_plot
+from gatescope.client.prediction import Prediction
 from gatescope.records import About, Record, moments
 
 DAYS = [f"2001-02-{day:02}" for day in range(1, 8)]
@@ -128,3 +129,12 @@ def test_a_backtest_begins_a_line_at_each_origin():
 def test_it_is_written_in_each_format(tmp_path, suffix):
     drawn(record(id="$x$")).savefig(tmp_path / f"it.{suffix}")
     assert (tmp_path / f"it.{suffix}").stat().st_size > 1000
+
+
+def test_what_the_client_was_told_is_drawn_without_its_padding():
+    values = np.array([[[1.0], [2.0], [3.0]], [[4.0], [np.nan], [np.nan]]], dtype=np.float32)
+    told = Prediction("it", "1", np.array([3, 1]), values, ids=["a", "b"], prediction_timestamps=[DAYS[:3], DAYS[:1]])
+    first, second = told.plot(["level"]).axes
+    assert days(lines(first)["predicted"][0]) == DAYS[:3]
+    assert lines(second)["predicted"][1].tolist() == [4]
+    assert (first.get_ylabel(), second.get_title(loc="left")) == ("level", "b")

@@ -141,6 +141,15 @@ def test_what_was_not_finished_is_no_zarr_group_and_goes_on(tmp_path, small_bloc
     assert not list((tmp_path / "it.zarr").glob("progress*"))
 
 
+def test_what_broke_off_before_its_first_block_begins_anew(tmp_path, small_blocks):
+    Writer(tmp_path / "it.zarr", ABOUT).append(record(3))
+    with Writer(tmp_path / "it.zarr", ABOUT, resume=True) as store:
+        assert len(store) == 0
+        store.append(record(5, 7))
+    (found,) = Reader(tmp_path / "it.zarr")
+    assert_same(found, record(5, 7))
+
+
 def test_a_record_with_other_arrays_is_refused(tmp_path):
     store = Writer(tmp_path / "it.zarr", ABOUT)
     store.append(record(3))

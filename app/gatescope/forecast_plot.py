@@ -35,6 +35,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
 _BAND = "#1f6fb4"
 _FEW = 40  # points of a line that are marked each
 _MEDIAN = 0.5
+_PER_SEQUENCE = 2  # axes of values: (batch, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +231,30 @@ def _bands(at: np.ndarray, values: np.ndarray, quantiles: Sequence[float]) -> It
         high = len(quantiles) - 1 - low
         label = f"quantiles {quantiles[low]:g} to {quantiles[high]:g}"
         yield Band(label, at, values[:, low], values[:, high])
+
+
+def of_values(
+    values: np.ndarray, timestamps: Sequence[Any] | None, ids: Sequence[str] | None, names: Sequence[str]
+) -> list[Panel]:
+    """A panel for each value of each sequence of what the client was told.
+
+    Args:
+        values: (batch, time, value), padded with NaN, or (batch, value) of one prediction for each sequence.
+        timestamps: when each is for, a list for each sequence, or a time for each; None of predictions without times.
+        ids: of the sequences.
+        names: of the values; they are numbered where there are none.
+    """
+    panels = []
+    for row, own in enumerate(values[:, None] if values.ndim == _PER_SEQUENCE else values):
+        at = np.arange(len(own))
+        if timestamps is not None:
+            said = timestamps[row]
+            at = moments(said if isinstance(said, list) else [said])
+        for index, series in enumerate(own[: len(at)].T):
+            name = names[index] if names else f"value {index}"
+            title = str(row) if ids is None else ids[row]
+            panels.append(Panel(title, name, [Line(PREDICTED, "predicted", at, series)]))
+    return panels
 
 
 def of_backtest(

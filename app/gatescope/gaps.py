@@ -19,6 +19,10 @@ SAID = {
 """What was done, for notes."""
 
 
+FROM_BEFORE = ("hold", "interpolate")
+"""The rules that may need the value at the time step before."""
+
+
 class GapRefused(Exception):
     """A missing value that is not filled; its place is (time step, feature)."""
 
@@ -28,7 +32,12 @@ class GapRefused(Exception):
 
 
 def filled(
-    values: np.ndarray, rules: Sequence[Rule], names: Sequence[str], before: np.ndarray | None = None
+    values: np.ndarray,
+    rules: Sequence[Rule],
+    names: Sequence[str],
+    before: np.ndarray | None = None,
+    *,
+    goes_on: bool = False,
 ) -> np.ndarray:
     """A sequence in which missing values are filled.
 
@@ -42,7 +51,8 @@ def filled(
         values: (time, feature), NaN where a value is missing; it is left as it is.
         rules: of each feature.
         names: of each feature, for messages.
-        before: (feature,) the values at the time step before the first, where there is one.
+        before: (feature,) the values at the time step before the first, where there is one; NaN of what is not known.
+        goes_on: whether the values before the first are known elsewhere: a gap that needs one of them is left.
 
     Raises:
         GapRefused: a gap whose rule is to refuse it, or one without the values that its rule needs.
@@ -55,9 +65,11 @@ def filled(
         column, gaps = made[:, feature], is_missing[:, feature]
         start = np.nan if before is None else float(before[feature])
         made[:, feature] = _filled(column, gaps, rules[feature], start)
-        left = np.flatnonzero(np.isnan(made[:, feature]))
-        if len(left) and rules[feature] != "nan":
-            raise GapRefused(int(left[0]), feature, _refusal(names[feature], rules[feature]))
+        left = np.isnan(made[:, feature])
+        if goes_on:
+            left[: _from_before(gaps, rules[feature])] = False
+        if left.any() and rules[feature] != "nan":
+            raise GapRefused(int(left.argmax()), feature, _refusal(names[feature], rules[feature]))
     return made
 
 
@@ -76,6 +88,13 @@ def _filled(column: np.ndarray, gaps: np.ndarray, rule: Rule, start: float) -> n
         ends = np.concatenate(([start], column[known])) if np.isfinite(start) else column[known]
         return np.interp(np.arange(len(column)), steps, ends, left=np.nan, right=np.nan)
     return np.where(gaps, float(rule), column)
+
+
+def _from_before(gaps: np.ndarray, rule: Rule) -> int:
+    """How many steps at the beginning a value before the first would fill."""
+    if rule not in FROM_BEFORE or (gaps.all() and rule == "interpolate"):
+        return 0
+    return len(gaps) if gaps.all() else int(np.argmin(gaps))
 
 
 def _refusal(name: str, rule: Rule) -> str:

@@ -157,6 +157,13 @@ def batch_first(values: Tensor | PackedSequence, *, is_batch_first: bool) -> tup
     return (values if is_batch_first else values.transpose(0, 1)), None
 
 
+def append(inputs: Tensor, lengths: Tensor, rows: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Put rows, (step, …) of each sequence, behind its own last step: padded (batch, time, …) and lengths (batch,)."""
+    sequences = [torch.cat((inputs[b, :length], rows[b])) for b, length in enumerate(lengths.tolist())]
+    padded, longer = pad(sequences)
+    return padded, longer.to(lengths.device)
+
+
 def is_valid(lengths: Tensor, time: int) -> Tensor:
     """(batch, time), true where a row's sequence has a step, false in its padding."""
     return torch.arange(time, device=lengths.device) < lengths[:, None]

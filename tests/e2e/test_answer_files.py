@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray
 
-from gatescope.zarr_store import Reader
+from gatescope.zarr_store import Reader, Writer
 
 ROOT = Path(__file__).parents[2]
 STEPS = {"north": 6, "south": 4}
@@ -133,6 +133,13 @@ def test_of_the_next_step_the_prediction_stands_at_the_time_that_it_is_for(writt
     assert [line.split(",")[0] for line in frame[1:]] == expected
 
 
+def test_what_cannot_be_written_leaves_nothing(run, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(Writer, "close", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("trace", "river", "--input", table, "--id", "basin", "--out", tmp_path / "t.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == [table.name]
+
+
 def test_text_has_tokens(written, run, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     status, _, err = run("trace", "pos-tagger", "--text", "I love China", "--out", tmp_path / "t.nc")
@@ -147,3 +154,34 @@ def test_a_folder_that_is_there_is_not_overwritten(run, table, tmp_path):
     status, _, err = run("trace", "river", "--input", table, "--id", "basin", "--out", tmp_path / "t.zarr")
     assert status == 1
     assert "this is a folder" in err
+
+
+def test_a_forecast_is_drawn_beside_what_was_measured(run, table, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_: drawn.append(figure))
+    options = ["--id", "basin", "--plot", tmp_path / "it.png", "--out", tmp_path / "it.csv"]
+    status, _, err = run("predict", "river", "--input", table, *options)
+    assert status == 0, err
+    assert len((tmp_path / "it.csv").read_text().splitlines()) == 11
+    north, south = drawn[0].axes
+    measured, predicted = south.get_lines()
+    with (ROOT / "models/river/daily.csv").open() as file:
+        expected = [float(day["discharge_mm"]) for day in list(csv.DictReader(file))[:4]]
+    np.testing.assert_array_equal(measured.get_ydata(), [*expected[:2], np.nan, expected[3]])
+    assert str(predicted.get_xdata()[3])[:10] == "2000-01-04"
+    assert [text.get_text() for text in north.texts] == ["warm-up: fewer than 183 steps read"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["brackets", "--text", "()", "--plot", "it.png"], "of a regression or of quantiles"),
+        (["brackets", "--text", "()", "--plot", "it.gif"], "a picture is written as .png, .svg, .pdf"),
+        (["brackets", "--text", "()", "--out", "it.csv"], "a table is written of a table"),
+    ],
+)
+def test_what_cannot_be_drawn_or_written_is_refused(run, monkeypatch, arguments, said):
+    monkeypatch.chdir(ROOT)
+    status, _, err = run("predict", *arguments)
+    assert status == 1
+    assert said in err

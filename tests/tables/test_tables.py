@@ -114,6 +114,14 @@ class TestNames:
     def test_another_number_of_columns_without_names_is_refused(self):
         assert "3 columns without names" in refusal("1,2,3\n4,5,6\n")
 
+    @pytest.mark.parametrize(("column", "is_it"), [("TEMP (°C)", True), ("temp", True), ("temp [°F]", False)])
+    def test_another_unit_is_another_column(self, column, is_it):
+        wanted, text = Wanted("m", ("temp [°C]",)), f"{column},x\n1.5,2\n2.5,3\n"
+        if is_it:
+            assert sequences(text, wanted).inputs[0].tolist() == [[1.5], [2.5]]
+        else:
+            assert "--map temp [°C]=temp [°F]" in refusal(text, wanted)
+
     def test_two_columns_that_differ_in_case_alone_are_not_guessed(self):
         assert "'load', which the table lacks" in refusal("Load,LOAD,temp\n1,2,3\n")
 
@@ -249,6 +257,10 @@ class TestFuture:
         assert found.horizon == 1
         assert found.future_inputs[0].tolist() == [[5, 6]]
 
+    def test_sequences_with_unequal_futures_are_refused_with_their_ids(self):
+        text = "id,date,load,temp\na,1,1,2\na,2,,3\nb,1,1,2\nb,2,3,4\n"
+        assert "line 5: 'a' has 1 rows without a target at its end, 'b' has 0" in refusal(text)
+
     def test_without_any_measurement_every_row_is_an_input(self):
         found = sequences("date,rain,temp,discharge\n2020-01-01,1,2,\n2020-01-02,3,4,\n", RIVER)
         assert found.horizon == 0
@@ -357,3 +369,13 @@ def test_parts_hold_all_sequences_with_what_belongs_to_them():
     assert [len(each) for part in parts for each in part.inputs] == [3, 5, 2, 2]
     assert [row for part in parts for row in part.timestamps] == whole.timestamps
     assert [row for part in parts for row in part.request()["inputs"]] == whole.request()["inputs"]
+
+
+def test_quantiles_are_columns_beside_what_was_measured():
+    wanted = Wanted("river", ("rain", "temp"), ("discharge",), quantiles=(0.1, 0.5, 0.9))
+    asked = interpret(table("date,rain,temp,discharge\n2001-01-01,1,2,3\n2001-01-02,4,5,6\n"), wanted)
+    reply = {"prediction": {"values": [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]}}
+    frame = prediction_frame(reply, asked, wanted)
+    assert list(frame.columns) == ["time", "discharge_0.1", "discharge_0.5", "discharge_0.9", "discharge_observed"]
+    assert frame["discharge_0.9"].tolist() == [3, 6]
+    assert frame["discharge_observed"].tolist() == [3, 6]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gatescope.errors import InvalidInput
+from gatescope.tables import csv_file
 from gatescope.tables.files import read_table
 from gatescope.tables.sequences import Reading, Wanted, interpret
 from tests.tables.ugly import ALL, FEATURES, Refused
@@ -11,8 +12,11 @@ from tests.tables.ugly import ALL, FEATURES, Refused
 WANTED = Wanted("demand", FEATURES, ("load",), feeds_back=True)
 
 
+@pytest.mark.parametrize("head_lines", [csv_file.HEAD_LINES, 4])
 @pytest.mark.parametrize("table", ALL, ids=lambda table: table.name)
-def test_an_ugly_table_is_read_rightly_or_refused(table):
+def test_an_ugly_table_is_read_rightly_or_refused(table, head_lines, monkeypatch):
+    """Also where what is behind the first lines is read as what is laid out like them."""
+    monkeypatch.setattr(csv_file, "HEAD_LINES", head_lines)
     if isinstance(table.expected, Refused):
         with pytest.raises(InvalidInput) as refused:
             interpret(read_table(table.content, table.file), WANTED, Reading(**table.reading))

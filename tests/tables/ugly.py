@@ -394,6 +394,8 @@ def times() -> Iterator[Ugly]:
     parts = [
         [time.year, time.month, time.day, time.hour, *row] for time, row in zip(HOURS, VALUES.tolist(), strict=True)
     ]
+    dawn = [[day, *row, f"0{6 + n % 2}:1{n % 10}"] for n, (day, *row) in enumerate(rows(AS_DAYS))]
+    yield ugly("a time of day that is something else", lines(dawn, ("date", *FEATURES, "sunrise")), SAME_DAYS)
     yield ugly(
         "year, month, day and hour apart",
         lines(parts, ("YYYY", "MM", "DD", "HH", *FEATURES), " "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,12 @@ def write_arrays(connection: Connection, what: str, body: Body, info: Mapping[st
     if out.suffix == ".zarr":
         _write_zarr(parts, out)
     else:
-        _WRITERS[out.suffix](parts, info, out)
+        part = out.with_name(f".{out.name}.part")
+        try:
+            _WRITERS[out.suffix](parts, info, part)
+            part.replace(out)
+        finally:
+            part.unlink(missing_ok=True)
     say(f"wrote {out}")
 
 
@@ -102,12 +108,17 @@ def _write_zarr(parts: Iterator[Part], out: Path) -> None:
     from gatescope.zarr_store import Writer
 
     store: Writer | None = None
-    for _, about, records in parts:
-        store = store or Writer(out, about)
-        for record in records:
-            store.append(record)
-    if store is not None:
-        store.close()
+    try:
+        for _, about, records in parts:
+            store = store or Writer(out, about)
+            for record in records:
+                store.append(record)
+        if store is not None:
+            store.close()
+    except BaseException:
+        if store is not None:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _write_netcdf(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> None:
@@ -135,7 +146,8 @@ def _write_npz(parts: Iterator[Part], _: Mapping[str, Any], out: Path) -> None:
 
     _replies, about, records = _whole(parts)
     arrays: dict[str, Any] = {name: values for name, (_, values) in padded(records, about).items()}
-    np.savez(out, sequence_lengths=np.array([each.steps for each in records]), **arrays)
+    with out.open("wb") as file:
+        np.savez(file, sequence_lengths=np.array([each.steps for each in records]), **arrays)
 
 
 def _write_npy(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> None:
@@ -146,8 +158,9 @@ def _write_npy(parts: Iterator[Part], info: Mapping[str, Any], out: Path) -> Non
     _replies, about, records = _whole(parts)
     arrays = padded(records, about)
     if "prediction" not in arrays:
-        raise InvalidInput(f"--out {out}: model '{info['name']}' predicts nothing")
-    np.save(out, arrays["prediction"][1])
+        raise InvalidInput(f"--out: model '{info['name']}' predicts nothing")
+    with out.open("wb") as file:
+        np.save(file, arrays["prediction"][1])
 
 
 _WRITERS = {".nc": _write_netcdf, ".npz": _write_npz, ".npy": _write_npy}

@@ -22,6 +22,7 @@ from gatescope.cli.asking import (
     Key,
     MapOption,
     ModelName,
+    StaticOption,
     TimesOption,
     Url,
     check_folder,
@@ -78,6 +79,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -104,11 +106,13 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
 
     files, rolling = files_of(input_files or []), _rolling(window, stride, horizon)
     is_table = _check_out(out, len(files), plot_file, is_rolling=rolling is not None)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
-    if out is not None and is_table and files and text is None and plot_file is None:
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
+    if out is not None and is_table and files and text is None:
         asked = Asked(files, reading, None if rolling else horizon, rolling)
         _write_tables(asked, out, lambda: connected(model, models, device, url, key, is_shown=False))
-        return
+        if plot_file is None:
+            return
+        out = None
     input_file = files[0] if files else None
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
     sampling = {name: value for name, value in given.items() if value not in (None, [])}
@@ -124,14 +128,9 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
             _write_tokens(connection.generate(model, body.request))
             return
         warn_unverified(info)
-        if plot_file is not None:
-            plot_forecast(connection, body, info, plot_file)
-            if out is None:
-                return
-        if out is not None and out.suffix in ARRAY_FORMATS:
-            write_arrays(connection, "predict", body, info, out)
+        if _in_files(connection, body, info, out, plot_file):
             return
-        if is_table:
+        if is_table and out is not None:
             raise InvalidInput(f"--out {out}: a table is written of a table; take .json")
         reply = connection.post(f"{model_path(model)}/predict", body.labelled)
     if out is not None:
@@ -154,6 +153,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[
@@ -174,7 +174,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
 
     _check_trace_out(out)
     check_plot(plot_file)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     chosen = {"signals": signal, "layers": layer, "units": unit}
     selection = {name: value for name, value in chosen.items() if value}
     if out is not None and out.suffix in TABLES and input_file is not None and text is None:
@@ -217,6 +217,16 @@ def _write_tables(
     with bar(what) as tell, connect() as (connection, info):
         warn_unverified(info)
         write_tables(connection, info, asked, out, tell)
+
+
+def _in_files(connection: Connection, body: Body, info: Any, out: Path | None, plot_file: Path | None) -> bool:
+    """Draw and write predictions; whether nothing is left to be done."""
+    if plot_file is not None:
+        plot_forecast(connection, body, info, plot_file)
+    if out is not None and out.suffix in ARRAY_FORMATS:
+        write_arrays(connection, "predict", body, info, out)
+        return True
+    return plot_file is not None and out is None
 
 
 def _in_ids(sampling: Mapping[str, Any], info: Any) -> dict[str, Any]:
@@ -268,6 +278,8 @@ def _check_out(out: Path | None, files: int, plot_file: Path | None, *, is_rolli
     check_plot(plot_file)
     if out is not None:
         check_extra(out)
+    if plot_file is not None and (files > 1 or is_rolling):
+        raise InvalidInput("--plot draws the forecast of one file, without windows")
     is_table = out is not None and (to_folder or out.suffix in TABLES)
     if not is_table and (files > 1 or is_rolling):
         what = "several files" if files > 1 else "windows"

@@ -55,6 +55,9 @@ FillOption = Annotated[
     str | None,
     typer.Option("--fill", metavar="NAME=RULE,…", help="How gaps are filled: hold, interpolate or a number."),
 ]
+StaticOption = Annotated[
+    Path | None, typer.Option("--static", help="A table of static features, a row for each id; .csv or .parquet.")
+]
 DayFirst = Annotated[
     bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
 ]
@@ -96,18 +99,30 @@ def model_path(model: str) -> str:
 
 
 def table_reading(
-    mapping: str | None, timestamps: str | None, id_column: str | None, fill: str | None, *, day_first: bool | None
+    mapping: str | None,
+    timestamps: str | None,
+    id_column: str | None,
+    fill: str | None,
+    static: Path | None,
+    *,
+    day_first: bool | None,
 ) -> Reading:
     """What the options say about a table.
 
     Raises:
-        InvalidInput: `--map` or `--fill` is not what it must be.
+        InvalidInput: `--map` or `--fill` is not what it must be, or `--static` no table.
     """
+    from gatescope.tables.files import read_table
     from gatescope.tables.pairs import fill_of, mapping_of
     from gatescope.tables.sequences import Reading
 
     return Reading(
-        _option("--map", mapping, mapping_of), timestamps, id_column, day_first, _option("--fill", fill, fill_of)
+        _option("--map", mapping, mapping_of),
+        timestamps,
+        id_column,
+        day_first,
+        _option("--fill", fill, fill_of),
+        None if static is None else read_table(static),
     )
 
 
@@ -133,7 +148,7 @@ def check_folder(option: str, file: Path) -> None:
     if not file.parent.is_dir():
         raise InvalidInput(f"{option} {file}: there is no folder '{file.parent}'")
     if file.is_dir():
-        raise InvalidInput(f"{option} {file}: this is a folder")
+        raise InvalidInput(f"{option} {file}: this is a folder; it is not overwritten")
 
 
 def is_folder(out: Path | None, files: int) -> bool:

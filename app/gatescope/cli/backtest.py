@@ -15,6 +15,7 @@ from gatescope.cli.asking import (
     Key,
     MapOption,
     ModelName,
+    StaticOption,
     TimesOption,
     Url,
     check_plot,
@@ -48,6 +49,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write each prediction: .csv, .parquet or .json.")] = None,
@@ -65,7 +67,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
 
     check_table_out(out)
     check_plot(plot_file)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     with connected(model, models, device, url, key) as (connection, info):
         sequences = _sequences(input_file, info, reading)
         warn_unverified(info)

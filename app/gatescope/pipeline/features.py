@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from gatescope import gaps
 from gatescope.errors import Place
+from gatescope.pipeline import calendar
 from gatescope.pipeline.config import Config
 
 
@@ -37,6 +39,11 @@ class Feature(Config):
     period: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """For a phase: fed as sin and cos of 2π · raw / period."""
 
+    calendar: str | None = None
+    """What the feature is of each step's time, where a request leaves it out: `hour`, `half_hour`, `half_hour_of_week`,
+    `weekday`, `month` or `day_of_year`, or with `_sin` or `_cos` behind it the sine or cosine of 2π · number / period.
+    """
+
     missing: Literal["refuse", "hold", "interpolate", "mean", "nan"] | Annotated[float, Field(allow_inf_nan=False)] = (
         "refuse"
     )
@@ -52,6 +59,18 @@ class Feature(Config):
             raise ValueError(f"feature '{self.name}': give mean and std, or categories, or period, not several of them")
         if len(set(map(np.float32, self.categories))) < len(self.categories):
             raise ValueError(f"feature '{self.name}' lists a category twice (requests are float32)")
+        return self
+
+    @model_validator(mode="after")
+    def _is_of_the_calendar(self) -> Feature:
+        if self.calendar is None:
+            return self
+        if self.calendar not in calendar.NAMES:
+            near = get_close_matches(self.calendar, calendar.NAMES, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(calendar.NAMES)}"
+            raise ValueError(f"feature '{self.name}': `calendar` cannot be '{self.calendar}'; {hint}")
+        if self.missing != "refuse":
+            raise ValueError(f"feature '{self.name}' follows from the time of each step, so it cannot be missing")
         return self
 
     @model_validator(mode="after")
@@ -151,6 +170,16 @@ class FeatureInputs(Features):
             raise ValueError("`masked` is compared with numbers, so it goes with features that are numbers only")
         return self
 
+    @cached_property
+    def derived(self) -> dict[str, str]:
+        """The features that follow from the times of the steps where a request leaves them out, and what each is."""
+        return {feature.name: feature.calendar for feature in self.features if feature.calendar is not None}
+
+    @cached_property
+    def stated(self) -> list[int]:
+        """The indices of the others."""
+        return [index for index, feature in enumerate(self.features) if feature.calendar is None]
+
     @property
     def takes_any(self) -> bool:
         """Whether a request may have whatever numbers, and no gaps."""
@@ -165,6 +194,11 @@ class FeatureInputs(Features):
     def takes_gaps(self) -> bool:
         """Whether a value may be missing."""
         return bool(self.missing)
+
+    @property
+    def fills_from_before(self) -> bool:
+        """Whether a gap may be filled with what stood before it, also in an earlier step of a session."""
+        return any(rule in gaps.FROM_BEFORE for rule in self.missing.values())
 
     @property
     def gap_rules(self) -> list[gaps.Rule]:
@@ -191,6 +225,8 @@ class StaticInputs(Features):
 
     @model_validator(mode="after")
     def _are_there(self) -> Self:
+        if any(feature.calendar for feature in self.features):
+            raise ValueError("`calendar` goes with [[input.features]]: static inputs have no times")
         if any(feature.missing != "refuse" for feature in self.features):
             raise ValueError("`missing` goes with [[input.features]]: static inputs must be there")
         return self

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gatescope import padding
-from gatescope.pipeline import generation
+from gatescope.padding import append
+from gatescope.pipeline import generation, window
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.query import Prediction, Query
 from gatescope.pipeline.sampling import Generated
@@ -51,12 +50,12 @@ def _read_ahead(pipeline: Pipeline, query: Query) -> tuple[Tensor, Tensor, Tenso
     if query.future_inputs is None:
         raise TypeError("a model of the same step needs the inputs of the further steps")
     inputs, lengths = append(query.inputs, query.sequence_lengths, query.future_inputs)
-    return inputs, lengths, pipeline.predict_further(query, inputs, lengths)
+    return inputs, lengths, window.predict_further(pipeline, query, inputs, lengths)
 
 
 def _feed_back(pipeline: Pipeline, query: Query) -> tuple[Tensor, Tensor, Tensor]:
     """The inputs, lengths and values."""
-    predicted = pipeline.predict_on(query)
+    predicted = window.predict_on(pipeline, query)
     values = [next(predicted)]  # (batch, value) each
     next_row, rows = _rows(pipeline, query), []
     for step in range(query.horizon):
@@ -90,10 +89,3 @@ class _FeatureRows:
             value = predicted[:, output].to(row.dtype)
             row[:, feature] = torch.where(row[:, feature].isnan(), value, row[:, feature])
         return row
-
-
-def append(inputs: Tensor, lengths: Tensor, rows: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Put rows, (step, …) of each sequence, behind its own last step."""
-    sequences = [torch.cat((inputs[b, :length], rows[b])) for b, length in enumerate(lengths.tolist())]
-    padded, longer = padding.pad(sequences)
-    return padded, longer.to(lengths.device)

@@ -123,10 +123,16 @@ class LayeredPipeline(Pipeline):
         steps = torch.arange(query.horizon, device=lengths.device) + first[:, None]  # (batch, horizon)
         is_per_step = self.graph.shapes[self._layer_of[self._first]].is_sequence
         if not self.runs_in_parts and not is_per_step:
-            return torch.stack([self._ending(query, inputs, first + step + 1) for step in range(query.horizon)], dim=1)
+            ends = (replace(query, inputs=inputs, sequence_lengths=first + step + 1) for step in range(query.horizon))
+            return torch.stack([self.predict_end(each) for each in ends], dim=1)
         every = Steps(lengths, inputs.shape[1], ragged=query.is_ragged, ends_everywhere=not is_per_step)
         run = self._values(query, inputs, every, self._begin(query), with_states=False)
         return self._scaled(run).take_along_dim(steps[..., None], dim=1)
+
+    def predict_end(self, query: Query) -> Tensor:
+        """One run."""
+        steps = Steps(query.sequence_lengths, query.inputs.shape[1], ragged=True)
+        return self._at_end(self._values(query, query.inputs, steps, self._begin(query), with_states=False), steps)
 
     def warmup_queries(self) -> list[Query]:
         """A few sequences, alone and together, short and less short: each kernel must be made once."""
@@ -138,7 +144,7 @@ class LayeredPipeline(Pipeline):
                 static_inputs=None if static is None else torch.zeros(rows, len(static.features)),
                 output=True,
             )
-            for rows, steps in WARMED
+            for rows, steps in ((rows, min(steps, self.window or steps)) for rows, steps in WARMED)
         ]
 
     def _run(self, query: Query) -> Answer:
@@ -210,11 +216,6 @@ class LayeredPipeline(Pipeline):
         """What the layers give for other inputs of the same sequences."""
         wanted = frozenset({self._layer_of[self._first]})
         return self.graph.run(self._given(query, inputs), steps, begin, wanted, with_states=with_states)
-
-    def _ending(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The prediction of sequences that end earlier, (batch, value)."""
-        steps = Steps(lengths, inputs.shape[1], ragged=True)
-        return self._scaled(self._values(query, inputs, steps, self._begin(query), with_states=False))
 
     def _scaled(self, run: Run) -> Tensor:
         """The first head's values, (batch, time, value) or (batch, value)."""

@@ -175,6 +175,8 @@ class Manifest(Shared):
     def _check_feedback(self, inputs: FeatureInputs) -> None:
         for index in self.head.fed_back(inputs.names) if self.head else ():
             feature = inputs.features[index]
+            if feature.calendar:
+                raise ValueError(f"output '{feature.name}' cannot be fed back: that input follows from the time")
             if feature.categories or feature.period:
                 raise ValueError(f"output '{feature.name}' cannot be fed back: that input is a category or a phase")
 

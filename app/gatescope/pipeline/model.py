@@ -164,6 +164,7 @@ class Model:
             weights = _read_weights(folder / version / FILE) if weights is None else weights
             manifest = stated.translated(weights) if isinstance(stated, ManifestV1) else stated
             pipeline = _pipeline(manifest, size, weights, folder, device).to(device)
+        pipeline.window = manifest.window
         if isinstance(stated, ManifestV1):
             stated.lstm.check("lstm", pipeline.spec)
         examples, sample = manifest.read_examples(folder), Sample.read(folder / version)

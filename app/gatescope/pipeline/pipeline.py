@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gatescope.backends.probe import backend_of
-from gatescope.pipeline import horizon
+from gatescope.pipeline import horizon, window
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.heads import Head, HeadConfig, Task
 from gatescope.pipeline.layout import map_state, map_tensors
@@ -20,6 +20,7 @@ from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
 from gatescope.state import State
 
+_ANY = -1
 _NATIVE = (torch.float32, torch.float64, torch.int64)  # as requests give them
 
 
@@ -76,6 +77,9 @@ class Pipeline(nn.Module, ABC):
     fixed_steps: int | None = None
     """The only number of time steps that a sequence can have; None where it can have any."""
 
+    window: int | None = None
+    """How many time steps the sequences of the training had, where that is known."""
+
     horizon_refusal: str | None
     """Why predictions cannot run on beyond the inputs, as the end of a sentence; None where they can."""
 
@@ -106,6 +110,10 @@ class Pipeline(nn.Module, ABC):
         """The predictions (batch, horizon, value) of the further steps, which end each row of inputs."""
 
     @abstractmethod
+    def predict_end(self, query: Query) -> Tensor:
+        """The first head's prediction where each sequence of a query without a horizon ends, (batch, value)."""
+
+    @abstractmethod
     def warmup_queries(self) -> list[Query]:
         """Queries to compute before the first request, which need not wait then for what happens once."""
 
@@ -125,6 +133,17 @@ class Pipeline(nn.Module, ABC):
         """Whether the weights lie where queries do, and in their precision."""
         weight = next(self.lstm.parameters())
         return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+    @cached_property
+    def are_per_step(self) -> frozenset[bool]:
+        """Whether the heads predict at each time step, or for a sequence as a whole; both where they differ."""
+        shapes = (self.prediction_shape(_ANY, head) for head in self.heads)
+        return frozenset(shape[0] == _ANY for shape in shapes if shape is not None)
+
+    @property
+    def pooled_window(self) -> int | None:
+        """How many time steps a sequence is cut to, its last ones; None of a model that predicts at each step only."""
+        return self.window if self.window is not None and False in self.are_per_step else None
 
     @property
     def parameter_count(self) -> int:
@@ -186,7 +205,7 @@ class Pipeline(nn.Module, ABC):
     def _answer(self, query: Query) -> Answer:
         query.raise_if_cancelled()
         if not query.horizon:
-            return self._run(query)
+            return self._run(query) if self.window is None else window.answer(self, query, self._run)
         inputs, lengths, prediction, generated = horizon.extend(self, query)
         extended = replace(query, inputs=inputs, sequence_lengths=lengths, prediction=False)
         answer = self._run(extended)

@@ -14,11 +14,13 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from gatescope import padding
+from gatescope import gaps, padding
 from gatescope.errors import ManifestError, WeightsError
 from gatescope.pipeline.config import Config
+from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.pipeline import Pipeline
 from gatescope.pipeline.query import Query
+from gatescope.pipeline.tokens import TokenInputs
 from gatescope.pipeline.vocabulary import UnknownToken, Vocabulary
 from gatescope.state import State
 
@@ -179,16 +181,26 @@ def _sequences(request: dict[str, Any], pipeline: Pipeline, vocabulary: Vocabula
         return [torch.tensor(vocabulary.encode(vocabulary.split(text))) for text in texts]
     inputs = request["inputs"]
     step = () if vocabulary is not None else (len(pipeline.inputs.names),)  # type: ignore[union-attr]
-    dtype = torch.float64 if vocabulary is None else torch.int64
+    dtype = np.float64 if vocabulary is None else np.int64
     batch = [inputs] if _axes(inputs) == 1 + len(step) else inputs  # a lone sequence is a batch of one
-    sequences = [torch.tensor(sequence, dtype=dtype) for sequence in batch]
+    sequences = [torch.from_numpy(np.array(sequence, dtype=dtype)) for sequence in batch]
     for sequence in sequences:
         if not sequence.numel() or sequence.shape[1:] != step:
             wanted = f"{step[0]} features a time step" if step else "token ids"
             raise ValueError(f"a sequence has shape {list(sequence.shape)}, but the model takes {wanted}")
         if vocabulary is not None and not 0 <= int(sequence.min()) <= int(sequence.max()) < len(vocabulary):
             raise ValueError(f"a token id is beyond the {len(vocabulary)} of the vocabulary")
-    return sequences
+    return sequences if vocabulary is not None else [_filled(each, pipeline.inputs) for each in sequences]
+
+
+def _filled(sequence: Tensor, inputs: FeatureInputs | TokenInputs) -> Tensor:
+    """The same with missing values filled, as for a request."""
+    if not isinstance(inputs, FeatureInputs):
+        return sequence
+    try:
+        return torch.from_numpy(gaps.filled(sequence.numpy(), inputs.gap_rules, inputs.names))
+    except gaps.GapRefused as error:
+        raise ValueError(f"at time step {error.place.loc[0]}: {error}") from None
 
 
 def _axes(values: Any) -> int:

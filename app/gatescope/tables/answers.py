@@ -92,8 +92,7 @@ def carried_on(known: pd.Index, steps: int) -> pd.Index:
 
     if steps <= 0:
         return known
-    last = known[-further_times.LOOKED_AT :]
-    told = further_times.carried_on(list(last if last.dtype.kind == "O" else Stamps(last)), steps)
+    told = further_times.carried_on(list(known if known.dtype.kind == "O" else Stamps(known)), steps)
     if not told:
         return known.append(pd.Index([None] * steps, dtype=known.dtype if known.dtype.kind == "M" else np.float64))
     if known.dtype.kind != "M":

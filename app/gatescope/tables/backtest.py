@@ -195,7 +195,10 @@ class _Run:
             asked.append(windows.Window(origin.row, begin, end))
         runs_on = self.wanted.feeds_back and not self.quantiles
         body = windows.request(self.sequences, self.wanted, asked, horizon if runs_on else None)
-        return {name: list(map(with_null, value)) if name in _ARRAYS else value for name, value in body.items()}
+        lists: dict[str, Any] = {name: list(map(with_null, body[name])) for name in _ARRAYS if name in body}
+        if "static_inputs" in body:
+            lists["static_inputs"] = with_null(body["static_inputs"])
+        return body | lists
 
     def rows(self, origin: _Origin, values: np.ndarray) -> Iterator[dict[str, Any]]:
         """Each step behind an origin; `values` (step, output), of which the last ones are of these steps."""

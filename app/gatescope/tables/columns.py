@@ -71,23 +71,23 @@ class Columns:
             InvalidInput: one is missing; the nearest columns are named, and what would map one.
         """
         columns = {name: self.find(name) for name in names}
-        if missing := [name for name, column in columns.items() if column is None]:
-            near = self.nearest(missing, {column for column in columns.values() if column is not None})
+        if near := self.missing(names):
             remedy = ",".join(f"{name}={each[0]}" for name, each in near.items() if each)
-            listed = ", ".join(f"'{name}'" for name in missing[:6])
+            listed = ", ".join(f"'{name}'" for name in list(near)[:6])
             has = ", ".join(f"'{name}'" for name in list(self._table.frame.columns)[:12])
-            which = f"'{near[missing[0]][0]}' is it" if len(missing) == 1 and remedy else "they are there"
+            which = f"'{next(iter(near.values()))[0]}' is it" if len(near) == 1 and remedy else "they are there"
             hint = f"; if {which}: --map {remedy}" if remedy else ""
             raise self._table.refused(f"{what} needs {listed}, which the table lacks; it has {has}{hint}")
         return [column for column in columns.values() if column is not None]
 
-    def nearest(self, missing: Sequence[str], taken: Collection[str]) -> dict[str, list[str]]:
-        """Names that were not found -> the columns whose names are like them, the likest first, each for one alone.
+    def missing(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Those of these names that have no column -> the columns that may be it, the likeliest first."""
+        columns = {name: self.find(name) for name in names}
+        taken = [column for column in columns.values() if column is not None]
+        return self._near([name for name, column in columns.items() if column is None], taken)
 
-        Args:
-            missing: the names.
-            taken: columns that are others.
-        """
+    def _near(self, missing: Sequence[str], taken: Collection[str]) -> dict[str, list[str]]:
+        """Each name -> the columns that are not taken whose names are like it; the likest is that of no other name."""
         free = [name for name in self._table.frame.columns if name not in taken]
         made: dict[str, list[str]] = {}
         for name in missing:

@@ -57,8 +57,6 @@ def read_text(text: str, source: str, notes: Sequence[str] = ()) -> tuple[Table,
         rows = [(number, _cells(line, separator, number)) for number, line in numbered]
     except _Unreadable as error:
         raise InvalidInput(f"{source} cannot be read as a table: {error}") from None
-    if not separator:
-        _check_blank(every, numbered, source)
     if separator not in {",", ""}:
         notes.append(f"Columns are separated by {_SPELLED.get(separator, repr(separator))}.")
     names, has_units, body = _header(rows)
@@ -78,7 +76,9 @@ def read_text(text: str, source: str, notes: Sequence[str] = ()) -> tuple[Table,
     _check_names(columns, source, rows[0][0])
     frame = pd.DataFrame([cells for _, cells in body], columns=columns, dtype="str")
     lines_of = [number for number, _ in body]
-    return Table(frame, source, names is not None, lines_of, decimal, tuple(notes)), separator
+    blank = None if separator else _blank_between(every, numbered)
+    table = Table(frame, source, names is not None, lines_of, decimal, tuple(notes), blank=blank)
+    return table, separator
 
 
 def read_rows(text: str, source: str, separator: str, width: int, first: int) -> tuple[list[list[str]], list[int]]:
@@ -247,13 +247,10 @@ def _without_empty_rows(rows: Sequence[tuple[int, list[str]]], width: int) -> Se
     return kept if has_texts else rows
 
 
-def _check_blank(every: Sequence[tuple[int, str]], rows: Sequence[tuple[int, str]], source: str) -> None:
-    """Of a table of one column: a blank line between its rows may be a value that is missing."""
+def _blank_between(every: Sequence[tuple[int, str]], rows: Sequence[tuple[int, str]]) -> int | None:
+    """The first blank line between these rows."""
     first, last = rows[0][0], rows[-1][0]
-    if blank := next((number for number, line in every if first < number < last and not line.strip()), None):
-        raise InvalidInput(
-            f"{source}, line {blank}: it is blank, which may be a missing value: write NA, or leave the line out"
-        )
+    return next((number for number, line in every if first < number < last and not line.strip()), None)
 
 
 def _check_widths(rows: Sequence[tuple[int, list[str]]], width: int, source: str) -> None:

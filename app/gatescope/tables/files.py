@@ -50,11 +50,13 @@ def read_table(source: Path | bytes, name: str | None = None, most_cells: int | 
 
 
 def of_frame(frame: pd.DataFrame, source: str = "the table") -> Table:
-    """The table that a pandas data frame is; an index with a name is a column of it.
+    """The table that a pandas data frame is; an index with a name, or of times, is a column of it.
 
     Raises:
         InvalidInput: two columns have one name, or it has no rows.
     """
+    if frame.index.name is None and frame.index.dtype.kind == "M":
+        frame = frame.rename_axis("time")
     if frame.index.name is not None or frame.index.nlevels > 1:
         frame = frame.reset_index()
     frame = frame.rename(columns=str)

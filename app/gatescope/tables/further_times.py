@@ -3,62 +3,72 @@
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 Stamp = str | float
 """When a step is: ISO 8601, or a number."""
 
 _DATE = len("2001-10-01")
-_YEAR = 12  # months
-LOOKED_AT = 3
-"""Times that tell how far apart the further ones are."""
 
 
 def carried_on(row: Sequence[Stamp], steps: int) -> list[Stamp]:
-    """The times of so many steps behind the last, as far apart as the last two; none where there are fewer than two.
+    """The times of so many steps behind the last; none where fewer than two are there.
 
-    Where the last times are whole months apart, at one time of one day of the month or at the ends of months, so are
-    the further ones.
-
-    Args:
-        row: strictly increasing; ISO 8601, all with a time zone or none, or numbers.
-        steps: how many are wanted.
+    They go on as all of them do (`regular`), or else as far apart as the last two.
     """
     if len(row) < 2:  # noqa: PLR2004 - a step lies between two
         return []
     before, last = row[-2], row[-1]
     if not isinstance(last, str) or not isinstance(before, str):
         return [last + (last - before) * (step + 1) for step in range(steps)]  # type: ignore[operator] # numbers
-    known = [datetime.fromisoformat(str(stamp)) for stamp in row[-LOOKED_AT:]]
-    end, months = known[-1], _months(known)
+    moments = [datetime.fromisoformat(str(stamp)) for stamp in row]
+    following = regular(moments) or partial(_later, moments[-1], moments[-1] - moments[-2])
     try:
-        if months:
-            at_end = all(map(_is_month_end, known))
-            moments = [_months_later(end, months * (step + 1), at_end=at_end) for step in range(steps)]
-        else:
-            moments = [end + (end - known[-2]) * (step + 1) for step in range(steps)]
+        further = [following(step + 1) for step in range(steps)]
     except (OverflowError, ValueError):  # behind the year 9999
         return []
-    return [moment.date().isoformat() if len(last) == _DATE else moment.isoformat() for moment in moments]
+    return [moment.date().isoformat() if len(last) == _DATE else moment.isoformat() for moment in further]
 
 
-def _months(known: Sequence[datetime]) -> int:
-    """How many months lie between each two of them, 0 where it is not so."""
-    if len({moment.timetz() for moment in known}) > 1:
-        return 0
-    if len({moment.day for moment in known}) > 1 and not all(map(_is_month_end, known)):
-        return 0
-    apart = {(after.year - before.year) * _YEAR + after.month - before.month for before, after in pairwise(known)}
-    return apart.pop() if len(apart) == 1 else 0
+def regular(moments: Sequence[datetime]) -> Callable[[int], datetime] | None:
+    """The time so many steps behind the last, where all are equally far apart; None where they are not.
+
+    Equally many months, on one day of the month or on its last one; or else equally much time; or else equally much on
+    the clock, which a change of its offset moves. The last offset from UTC is kept.
+    """
+    last, clock = moments[-1], [moment.replace(tzinfo=None) for moment in moments]
+    if (months := _months_apart(clock)) is not None:
+        is_end = all(map(_is_month_end, clock))
+        return lambda steps: _months_later(last, months * steps, is_end=is_end)
+    for times in (moments, clock):
+        widths = {after - before for before, after in pairwise(times)}
+        if len(widths) == 1:
+            return partial(_later, last, widths.pop())
+    return None
+
+
+def _later(moment: datetime, width: timedelta, steps: int) -> datetime:
+    return moment + width * steps
+
+
+def _months_apart(clock: Sequence[datetime]) -> int | None:
+    """How many months lie between two times, the same number between all; None where it is not so."""
+    if len({moment.time() for moment in clock}) > 1:
+        return None
+    if len({moment.day for moment in clock}) > 1 and not all(map(_is_month_end, clock)):
+        return None
+    months = {12 * (after.year - before.year) + after.month - before.month for before, after in pairwise(clock)}
+    return months.pop() if len(months) == 1 and 0 not in months else None
 
 
 def _is_month_end(moment: datetime) -> bool:
     return moment.day == monthrange(moment.year, moment.month)[1]
 
 
-def _months_later(moment: datetime, months: int, *, at_end: bool) -> datetime:
-    year, month = divmod(moment.year * _YEAR + moment.month - 1 + months, _YEAR)
+def _months_later(moment: datetime, months: int, *, is_end: bool) -> datetime:
+    year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
     most = monthrange(year, month + 1)[1]
-    return moment.replace(year=year, month=month + 1, day=most if at_end else min(moment.day, most))
+    return moment.replace(year=year, month=month + 1, day=most if is_end else min(moment.day, most))

@@ -51,24 +51,37 @@ def signals_in(reply: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def inputs_of(body: Body, info: Mapping[str, Any]) -> list[np.ndarray] | None:
     """What each sequence of a request reads, (step, feature), the known features of further steps behind it.
 
+    The features are the model's; one that was not sent, as it follows from the time, is NaN.
+
     None of a model of tokens, and of a request in another layout than [batch][time][feature].
     """
     names = (info.get("input") or {}).get("feature_names")
+    if names is None:
+        return None
     if body.sequences is not None:
-        further: Iterable[np.ndarray] = body.sequences.future_inputs or [np.empty((0, len(names or ())))] * len(
-            body.sequences.inputs
-        )
-        return [np.concatenate(parts) for parts in zip(body.sequences.inputs, further, strict=True)]
+        further: Iterable[np.ndarray] = body.sequences.future_inputs or [row[:0] for row in body.sequences.inputs]
+        whole = [np.concatenate(parts) for parts in zip(body.sequences.inputs, further, strict=True)]
+        return [_in_order(row, body.sequences.columns, names) for row in whole]
     request = body.request
-    if names is None or "inputs" not in request or request.get("layout", "batch_time_feature") != "batch_time_feature":
+    if "inputs" not in request or request.get("layout", "batch_time_feature") != "batch_time_feature":
         return None
     rows, ahead = _rows(request["inputs"]), _rows(request.get("future_inputs"))
     lengths = request.get("sequence_lengths")
     rows = rows if lengths is None else [row[:length] for row, length in zip(rows, lengths, strict=True)]
     whole = [np.concatenate(parts) for parts in zip(rows, ahead, strict=True)] if ahead else rows
     columns = request.get("columns")
-    order = slice(None) if columns is None else [list(columns).index(name) for name in names]
-    return [row[:, order] for row in whole]
+    if columns is None:
+        return whole if all(row.shape[1] == len(names) for row in whole) else None
+    return [_in_order(row, columns, names) for row in whole]
+
+
+def _in_order(values: np.ndarray, columns: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """(step, column) as (step, name); NaN where a name is no column."""
+    made = np.full((len(values), len(names)), np.nan)
+    for index, name in enumerate(names):
+        if name in columns:
+            made[:, index] = values[:, list(columns).index(name)]
+    return made
 
 
 def _rows(values: Any) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gatescope.errors import InvalidInput
 from gatescope.tables.csv_file import read_csv
-from gatescope.tables.files import SUFFIXES, read_table
+from gatescope.tables.files import SUFFIXES, of_frame, read_table
 from gatescope.tables.parts import STDIN
 from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
 from gatescope.tables.table import Table
@@ -34,9 +34,9 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
     """The predict body that a file holds or stands for.
 
     Args:
-        path: .json holds a whole body, its `inputs`, or is a model's sample.json; .npy an array of (batch, time,
-            feature) or (time, feature); .npz such an array as `inputs`; a table (.csv, .parquet, .arrow, .nc or
-            standard input) has a row for each time step, with columns that are found by name.
+        path: .json holds a whole body, its `inputs`, or is a model's sample.json; one of records is a table; .npy an
+            array of (batch, time, feature) or (time, feature); .npz such an array as `inputs`; a table (.csv, .parquet,
+            .arrow, .nc or standard input) has a row for each time step, with columns that are found by name.
         info: ModelInfo of the model.
         reading: how a table is to be read.
 
@@ -44,10 +44,14 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
         InvalidInput: the file cannot be read as that, or does not fit the model; the place is named.
         ModuleNotFoundError: what reads this kind of file is not installed.
     """
+    if reading is not None and reading.static is not None and path.suffix in {".npy", ".npz"}:
+        raise InvalidInput(
+            f"{path}: static features from a second table go with a table, which has ids; give it as .csv"
+        )
     readers = {".npy": _npy, ".npz": _npz, ".json": _json}
     if path != STDIN and path.suffix in readers:
         try:
-            return Body(readers[path.suffix](path))
+            return _of_request(readers[path.suffix](path), path, info, reading)
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
         except (UnicodeDecodeError, RecursionError) as error:
@@ -56,6 +60,21 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
         known = ", ".join((*SUFFIXES, *readers))
         raise InvalidInput(f"{path}: files end in {known}, not in '{path.suffix}'")
     table = read_csv(sys.stdin.buffer.read(), "standard input") if path == STDIN else read_table(path)
+    return _body(table, info, reading)
+
+
+def _of_request(request: dict[str, Any], path: Path, info: Mapping[str, Any], reading: Reading | None) -> Body:
+    """The body that was read; a list of records with names is a table."""
+    records = request.get("inputs")
+    if not (isinstance(records, list) and records and all(isinstance(each, dict) for each in records)):
+        return Body(request)
+    import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
+
+    return _body(of_frame(pd.DataFrame(records), str(path)), info, reading)
+
+
+def _body(table: Table, info: Mapping[str, Any], reading: Reading | None) -> Body:
+    """The predict body of a table."""
     if (info["input"] or {}).get("kind") == "tokens":
         return Body({"inputs": [_ids(table)]})
     sequences = interpret(table, Wanted.of(info), reading)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gatescope.errors import InvalidInput
 from gatescope.gaps import SAID, GapRefused, Rule, filled
-from gatescope.tables import ids, times
+from gatescope.tables import ids, static, times
 from gatescope.tables.columns import Columns, numbers, sentinels
 from gatescope.tables.table import Table, all_of
 
@@ -37,6 +37,8 @@ class Wanted:
     """Features of which the model knows what a missing value means."""
     quantiles: tuple[float, ...] = ()
     """Of a quantile task, which ones each output has, in ascending order; they stand side by side."""
+    static: tuple[str, ...] = ()
+    """Features that a sequence has once."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Wanted:
@@ -49,6 +51,7 @@ class Wanted:
             output.get("predicts") == "next_step",
             frozenset(info.get("missing") or ()),
             tuple(output.get("quantiles") or ()),
+            static=tuple((info.get("static") or {}).get("feature_names", ())),
         )
 
     @property
@@ -72,6 +75,8 @@ class Reading:
     day_first: bool | None = None
     fill: Mapping[str | None, Rule] = field(default_factory=dict)
     """Feature, None for all others -> how its gaps are filled, in place of what the model's manifest says."""
+    static: Table | None = None
+    """Static features, a row for each id; columns of the table itself when not given."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,9 @@ class Sequences:
     """Those of the notes that tell of missing values."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Feature or output -> the column that it is."""
+    static_columns: tuple[str, ...] = ()
+    static_inputs: np.ndarray | None = None
+    """(sequence, static feature) float64, of a model that takes them."""
     day_first: bool | None = None
     """Whether dates had the day first; None where that was not asked."""
 
@@ -130,6 +138,7 @@ class Sequences:
             future_timestamps=None if self.future_timestamps is None else self.future_timestamps[rows],
             ids=None if self.ids is None else self.ids[rows],
             observed={name: each[rows] for name, each in self.observed.items()},
+            static_inputs=None if self.static_inputs is None else self.static_inputs[rows],
         )
 
     def arrays(self) -> dict[str, Any]:
@@ -137,6 +146,8 @@ class Sequences:
         body: dict[str, Any] = {"inputs": self.inputs, "columns": list(self.columns)}
         if self.future_inputs is not None:
             body |= {"horizon": self.horizon, "future_inputs": np.stack(self.future_inputs)}
+        if self.static_inputs is not None:
+            body |= {"static_inputs": self.static_inputs, "static_columns": list(self.static_columns)}
         return body
 
     def request(self) -> dict[str, Any]:
@@ -145,6 +156,8 @@ class Sequences:
         if self.future_inputs is not None:
             body["horizon"] = self.horizon
             body["future_inputs"] = list(map(with_null, self.future_inputs))
+        if self.static_inputs is not None:
+            body |= {"static_inputs": self.static_inputs.tolist(), "static_columns": list(self.static_columns)}
         return body | self.labels()
 
     def labels(self) -> dict[str, Any]:
@@ -191,9 +204,13 @@ class _Interpreter:
         self.notes, self.fills, self.problems = list(self.table.notes), set[str](), list[InvalidInput]()
         if not len(self.table.frame):
             raise self.table.refused("it has no rows: a table has a row for each time step")
+        if self.table.blank is not None:
+            raise self.table.refused(
+                f"line {self.table.blank} is blank, which may be a missing value: write NA, or leave the line out"
+            )
         if not self.table.has_names:
             self.table = self._named()
-        self.features, self.outputs = self._columns()
+        self.features, self.outputs, self.static = self._columns()
         for name in self.reading.fill:
             if name is not None and name not in self.features:
                 raise self.table.refused(
@@ -201,10 +218,11 @@ class _Interpreter:
                 )
 
     def made(self) -> Sequences:
-        values = {name: self._numbers(column) for name, column in {**self.features, **self.outputs}.items()}
+        mapping = {**self.static, **self.features, **self.outputs}
+        values = {name: self._numbers(column) for name, column in mapping.items()}
         if self.problems:
             raise all_of(self.problems)
-        used = frozenset((*self.features.values(), *self.outputs.values()))
+        used = frozenset(mapping.values())
         found = self._times(used)
         groups = self._groups(used, found)
         parts = [self._part(rows, values, found) for _, rows in groups]
@@ -212,8 +230,11 @@ class _Interpreter:
             raise all_of(self.problems)
         future = {part.future for part in parts}
         if len(future) > 1:
+            other = next(index for index, part in enumerate(parts) if part.future != parts[0].future)
             raise self.table.refused(
-                f"sequences have {min(future)} to {max(future)} rows without a target at their end"
+                f"'{groups[0][0]}' has {parts[0].future} rows without a target at its end, '{groups[other][0]}' has "
+                f"{parts[other].future}; give each sequence as many, or ask for them in files of their own",
+                row=int(groups[other][1][-1]),
             )
         names = tuple(str(name) for name, _ in groups) if groups[0][0] is not None else None
         made = Sequences(
@@ -225,9 +246,22 @@ class _Interpreter:
             names,
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
         )
-        notes, mapping = tuple(dict.fromkeys(self.notes)), {**self.features, **self.outputs}
-        day_first = None if found is None else found.day_first
+        if self.wanted.static:
+            made = replace(made, static_columns=self.wanted.static, static_inputs=self._static(groups, values, names))
+        notes, day_first = tuple(dict.fromkeys(self.notes)), None if found is None else found.day_first
         return replace(made, notes=notes, filled=frozenset(self.fills), mapping=mapping, day_first=day_first)
+
+    def _static(
+        self, groups: Sequence[tuple[Any, np.ndarray]], values: Mapping[str, np.ndarray], names: Sequence[str] | None
+    ) -> np.ndarray:
+        """(sequence, static feature), from the second table where there is one."""
+        second = self.reading.static
+        if second is None:
+            return static.of_columns(self.table, self.static, groups, values)
+        mapping = {name: column for name, column in self.reading.mapping.items() if name in self.wanted.static}
+        found, notes = static.of_table(second, self.wanted.static, names, self.id_column, mapping)
+        self.notes += notes
+        return found
 
     def _numbers(self, column: str) -> np.ndarray:
         """Of a column, (row,); NaN where there is none, and where all rows are if the column has other cells."""
@@ -242,15 +276,25 @@ class _Interpreter:
             values = np.where(codes, np.nan, values)
         return values
 
-    def _columns(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Feature -> column, and output -> column where it is there."""
-        wanted = self.wanted
-        columns = Columns(self.table, self.reading.mapping)
-        found = columns.found(wanted.features, f"model '{wanted.model}'")
-        features = dict(zip(wanted.features, found, strict=True))
+    def _columns(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+        """Feature -> column; output -> column where it is there; static feature -> column unless in a second table."""
+        wanted, second, mapping = self.wanted, self.reading.static, self.reading.mapping
+        if second is not None and not wanted.static:
+            raise second.refused(f"model '{wanted.model}' takes no static features")
+        own = wanted.static if second is None else ()
+        others = frozenset(wanted.static) - frozenset(own)
+        columns = Columns(self.table, {name: column for name, column in mapping.items() if name not in others})
+        found = dict(
+            zip(
+                (*wanted.features, *own),
+                columns.found((*wanted.features, *own), f"model '{wanted.model}'"),
+                strict=True,
+            )
+        )
         outputs = {name: column for name in wanted.outputs if (column := columns.find(name)) is not None}
         self.notes += columns.notes
-        return features, outputs
+        features = {name: found[name] for name in wanted.features}
+        return features, outputs, {name: found[name] for name in own}
 
     def _named(self) -> Table:
         """A table without names, with those of the features; raises `InvalidInput` where there are not as many."""
@@ -277,7 +321,7 @@ class _Interpreter:
         import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
 
         frame = self.table.frame
-        name = self.reading.id or ids.find(self.table, used, found)
+        self.id_column = name = self.reading.id or ids.find(self.table, used, found)
         self._tell_unused({*used, name, *(() if found is None else found.columns)})
         if name is None:
             return [(None, self._ordered(np.arange(len(frame)), found, None))]

@@ -40,6 +40,8 @@ class Table:
 
     rows_before: int = 0
     """Of a part of a table: how many rows come before it."""
+    blank: int | None = None
+    """Of a text of one column the first blank line between its rows, which may be a missing value."""
 
     def place(self, row: int, column: str | None = None) -> str:
         """Where a row stands, for messages."""
@@ -60,6 +62,8 @@ class Table:
         row, message = said[0]
         more = f" (and {len(said) - 1:,} more)" if len(said) > 1 else ""
         places = tuple(Place(("table", row, column), message) for row, message in said[:MOST_PLACES])
+        if len(said) > MOST_PLACES:
+            places += (Place(("table", column), f"and {len(said) - MOST_PLACES:,} more cells of '{column}'"),)
         return InvalidInput(f"{self.source}, {self.place(row, column)}: {message}{more}", places)
 
     def refused(self, message: str, *, row: int | None = None, column: str | None = None) -> InvalidInput:
@@ -78,6 +82,7 @@ def all_of(problems: Sequence[InvalidInput]) -> InvalidInput:
     first, *others = problems
     if not others:
         return first
+    more = "problem" if len(others) == 1 else "problems"
     return InvalidInput(
-        f"{first} ({len(others):,} more problems)", tuple(place for each in problems for place in each.places)
+        f"{first} ({len(others):,} more {more})", tuple(place for each in problems for place in each.places)
     )

@@ -17,8 +17,14 @@ from gatescope.tables.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("time", "timestamp", "timestamps", "date", "datetime", "ds", "day", "datum", "zeit", "valid", "datetimeutc")
+NAMES = (
+    *("time", "timestamp", "timestamps", "date", "datetime", "ds", "day", "datum", "zeit", "valid", "datetimeutc"),
+    *("utctimestamp", "zeitstempel", "messdatum", "dateheure"),
+)
 """What columns of times are called, but for case and what stands between words; the first that is there is taken."""
+
+_CLOCK_NAMES = ("time", "timeofday", "clock", "hour", "hhmm", "zeit", "uhrzeit", "heure")
+"""What columns of times of day are called, which stand beside one of dates."""
 
 _PARTS = {
     "year": ("year", "yr", "yyyy", "jahr"),
@@ -147,7 +153,7 @@ def find(table: Table, named: str | None, *, day_first: bool | None = None, excl
     named_so.sort(key=lambda each: NAMES.index(plain(each)))
     whole = [name for name in named_so if not _are(_CLOCK, table.frame[name])]
     dates = [name for name in free if _are(_DATE, table.frame[name])]
-    clocks = [name for name in free if _are(_CLOCK, table.frame[name])]
+    clocks = [name for name in free if plain(name) in _CLOCK_NAMES and _are(_CLOCK, table.frame[name])]
     if dates and clocks and whole[:1] in ([], dates[:1]):
         return _joined(table, dates[0], clocks[0], day_first=day_first)
     if parts := _parts(free):

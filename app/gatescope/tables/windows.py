@@ -73,6 +73,9 @@ def request(
         "inputs": [sequences.inputs[each.row][each.begin : each.end] for each in windows],
         "columns": list(sequences.columns),
     }
+    if sequences.static_inputs is not None:
+        body["static_inputs"] = sequences.static_inputs[[each.row for each in windows]]
+        body["static_columns"] = list(sequences.static_columns)
     if horizon is None:
         return body
     further = np.stack([_steps(sequences, each.row, each.end, horizon) for each in windows])

@@ -60,11 +60,11 @@ class Writer:
         self._checked_at = 0.0
         if resume and (path / _PROGRESS).exists():
             self._resume()
-        elif path.exists():
+        elif path.exists() and not (resume and not any(path.iterdir())):
             unfinished = " and unfinished: resume it" if (path / _PROGRESS).exists() else ""
             raise InvalidInput(f"{path} is there already{unfinished}, or remove it")
         else:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
         """How many records there are."""
@@ -110,7 +110,7 @@ class Writer:
         for track in self._tracks.values():
             track.flush()
         self._write_coordinates()
-        if self._about.signals and any(name.startswith("signals/") for name in self._tracks):
+        if any(name.startswith("signals/") for name in self._tracks):
             zarr.open_group(str(self._path / "signals"), mode="a", zarr_format=3)
         shown = " ".join(name for name in ("ids", *TIMES, "prediction_steps") if name in self._tracks)
         told = {"schema_version": SCHEMA_VERSION, "sequences": self._count, **self._about.attributes()}
@@ -135,6 +135,7 @@ class Writer:
                 array = created(self._path / name, (BOUNDARY,), first, self._block, {})
                 self._tracks[name] = _Track(array, (BOUNDARY,), self._block)
                 self._tracks[name].append(first)
+        self._note(0)
 
     def _attributes(self, name: str, values: np.ndarray) -> dict[str, Any]:
         if name in TIMES:
@@ -172,6 +173,10 @@ class Writer:
         if safe == self._safe:
             return
         self._safe = safe
+        self._note(safe)
+
+    def _note(self, safe: int) -> None:
+        """Write down how many records are on disk as a whole."""
         for track in self._tracks.values():
             if track.axis in {SEQUENCE, BOUNDARY}:
                 track.flush()

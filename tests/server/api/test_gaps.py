@@ -195,13 +195,92 @@ def test_infinity_and_words_are_no_gaps(post):
         assert said in error["msg"]
 
 
-def test_a_step_of_a_session_holds_values_of_its_own_request(post):
+STREAM = [[1, 0, 3, 7, 5], [None, 2, None, 7, 5], [4, 0, None, 7, 5], [5, 1, None, 7, 5], [2, 0, 9, 7, 5]]
+STREAM_BY_HAND = [[1, 0, 3, 7, 5], [2.5, 2, 3, 7, 5], [4, 0, 3, 7, 5], [5, 1, 3, 7, 5], [2, 0, 9, 7, 5]]
+
+
+@pytest.mark.parametrize("parts", [[1, 2, 2], [1, 2, 1, 1], [5]])
+def test_the_steps_of_a_session_fill_gaps_as_the_whole_sequence_does(post, parts):
+    whole = post("models/filled/predict", {"inputs": STREAM_BY_HAND})["prediction"]["values"][0]
+    session, values, first = post("sessions", {"model": "filled"}, 201)["session_id"], [], 0
+    for steps in parts:
+        given = post(f"sessions/{session}/steps", {"inputs": [STREAM[first : first + steps]]})
+        values += given["prediction"]["values"][0]
+        first += steps
+    np.testing.assert_allclose(values, whole, rtol=0, atol=1e-6)
+
+
+def test_a_sequence_of_v2_holds_values_of_earlier_requests(post, client):
+    whole = post("models/filled/predict", {"inputs": STREAM_BY_HAND})["prediction"]["values"][0]
+    values = []
+    for first, steps in ((0, 1), (1, 2), (3, 2)):
+        data = [STREAM[first : first + steps]]
+        flags = {"sequence_id": 7, "sequence_start": first == 0, "sequence_end": first == 3}
+        tensor = {"name": "inputs", "shape": [1, steps, 5], "datatype": "FP32", "data": data}
+        reply = client.post("/v2/models/filled/infer", json={"inputs": [tensor], "parameters": flags})
+        values += reply.json()["outputs"][0]["data"]
+    np.testing.assert_allclose(values, np.ravel(whole), rtol=0, atol=1e-6)
+
+
+def test_a_gap_of_a_session_without_a_value_before_it_is_refused_where_it_was_sent(post, client):
+    body = {"inputs": [[[5, 0, None, 0, 1]]], "columns": ["sun", "rain", "wind", "heat", "level"]}
     session = post("sessions", {"model": "filled"}, 201)["session_id"]
-    given = post(f"sessions/{session}/steps", {"inputs": [WITH_GAPS]})
-    assert given["prediction"] == post("models/filled/predict", {"inputs": [BY_HAND]})["prediction"]
-    assert filled_notes(given) == NOTES
-    (error,) = post(f"sessions/{session}/steps", {"inputs": [[[1, 0, None, 0, 5]]]}, 422)["errors"]
+    (error,) = post(f"sessions/{session}/steps", body, 422)["errors"]
+    assert error["loc"] == ["body", "inputs", 0, 0, 2]
     assert "no value before it" in error["msg"]
+    post(f"sessions/{session}/steps", {"inputs": [STREAM[:1]]})
+    post(f"sessions/{session}/steps", body)
+    client.put(f"/v1/sessions/{session}/state", json=client.get(f"/v1/sessions/{session}/state").json())
+    assert "no value before it" in post(f"sessions/{session}/steps", body, 422)["errors"][0]["msg"]  # it is another's
+    start = {"sequence_id": 8, "sequence_start": True}
+    tensor = {"name": "inputs", "shape": [1, 1, 5], "datatype": "FP32", "data": [1, 0, None, 0, 5]}
+    refused = client.post("/v2/models/filled/infer", json={"inputs": [tensor], "parameters": start})
+    assert "inputs" in refused.text
+    assert "no value before it" in refused.text
+
+
+def test_a_step_that_is_sent_again_is_filled_as_the_first_time(post):
+    session = post("sessions", {"model": "filled"}, 201)["session_id"]
+    post(f"sessions/{session}/steps", {"inputs": [STREAM[:1]], "step_number": 0})
+    step = {"inputs": [STREAM[1:3]], "step_number": 1}
+    once, again = (post(f"sessions/{session}/steps", step) for _ in range(2))
+    assert once["prediction"] == again["prediction"]
+
+
+def test_null_in_tensors_of_v2_is_a_gap(post, client):
+    tensor = {"name": "inputs", "shape": [1, 4, 5], "datatype": "FP32", "data": np.ravel(WITH_GAPS).tolist()}
+    for data in (tensor["data"], [WITH_GAPS]):
+        reply = client.post("/v2/models/filled/infer", json={"inputs": [tensor | {"data": data}]})
+        expected = post("models/filled/predict", {"inputs": [BY_HAND]})["prediction"]["values"]
+        np.testing.assert_array_equal(reply.json()["outputs"][0]["data"], np.ravel(expected))
+    refused = client.post("/v2/models/filled/infer", json={"inputs": [tensor | {"data": [None] * 20}]})
+    assert "'level' is missing" in refused.text
+
+
+def test_the_document_says_that_inputs_may_be_null(client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    choices = schemas["PredictRequest"]["properties"]["inputs"]["anyOf"]
+    numbers = next(each for each in choices if each["title"] == "batch × time × feature")["items"]["items"]["items"]
+    assert {"type": "null"} in numbers["anyOf"]
+
+
+def test_a_sample_with_gaps_is_filled_and_checked(tmp_path, serve_models):
+    torch.manual_seed(0)
+    module = nn.ModuleDict({"lstm": nn.LSTM(5, 3, batch_first=True), "head": nn.Linear(3, 1)})
+    fed = torch.tensor([BY_HAND]) - torch.tensor([0, 0, 0, 7.0, 0])
+    expected = module["head"](module["lstm"](fed / torch.tensor([1, 1, 1, 2.0, 1]))[0]).tolist()
+    refused = [[*WITH_GAPS[0][:4], None], *WITH_GAPS[1:]]
+    for name, inputs in (("good", WITH_GAPS), ("bad", refused)):
+        (tmp_path / name / "1").mkdir(parents=True)
+        (tmp_path / name / "model.toml").write_text(FILLED)
+        save_file(module.state_dict(), tmp_path / name / "1" / "model.safetensors")
+        sample = {"request": {"inputs": [inputs]}, "expected": expected}
+        (tmp_path / name / "1" / "sample.json").write_text(json.dumps(sample))
+    with serve_models(tmp_path) as client:
+        info = client.get("/v1/models/good").json()
+        assert info["verified"]["max_error"] < 1e-5
+        assert client.post("/v1/models/good/predict", json=info["examples"][0]["request"]).status_code == 200
+        assert "'sun' is missing" in client.get("/v1/models/bad").json()["reason"]
 
 
 def test_a_module_that_reads_nan_gets_it(post, flagged):

@@ -75,6 +75,24 @@ def test_whether_the_state_was_given_is_kept(within, continues):
     assert read.continues is continues
 
 
+def test_the_values_that_gaps_are_filled_from_are_kept(within):
+    kept = session(values=b"before")
+
+    async def scenario(store):
+        await store.create(kept)
+        after = kept.after(QUERY, b"", kept.expires_at, numbered=True, values=b"values")
+        assert await store.replace(kept, after)
+        return after, await store.read("s")
+
+    after, read = within(scenario)
+    assert after == read
+    assert (read.values, read.last.values) == (b"values", b"before")
+
+
+def test_only_a_session_with_such_values_has_the_newest_schema():
+    assert (session().schema, session(values=b"v").schema) == (2, 3)
+
+
 def test_a_name_is_kept_once(within):
     async def scenario(store):
         await store.create(session())

@@ -20,7 +20,6 @@ from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline import size
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
 from gatescope.pipeline.heads import Head, HeadConfig, Task
-from gatescope.pipeline.horizon import append
 from gatescope.pipeline.layers.layer import Shape
 from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
 from gatescope.pipeline.program.output_shape import OutputShape
@@ -135,7 +134,7 @@ class ProgramPipeline(Pipeline):
             values, reached = self._values(query.evolve(initial_state=state), inputs, lengths)
             row = yield _at_end(values, lengths)
             if reached is None:
-                inputs, lengths = append(inputs, lengths, row[:, None])
+                inputs, lengths = padding.append(inputs, lengths, row[:, None])
             else:
                 inputs, lengths, state = row[:, None], torch.ones_like(lengths), reached
 
@@ -151,6 +150,10 @@ class ProgramPipeline(Pipeline):
         rows, run = torch.arange(len(first), device=first.device), self.predict_on(query)
         next(run)
         return torch.stack([run.send(inputs[rows, first + step]) for step in range(query.horizon)], dim=1)
+
+    def predict_end(self, query: Query) -> Tensor:
+        """One run."""
+        return _at_end(self._values(query, query.inputs, query.sequence_lengths)[0], query.sequence_lengths)
 
     def warmup_queries(self) -> list[Query]:
         """None: the probe was enough."""

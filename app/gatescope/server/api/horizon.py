@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,9 +12,11 @@ from gatescope import gaps
 from gatescope.errors import Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
+from gatescope.server.api import derived
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.requests import PredictRequest
-from gatescope.server.api.sequences import column_order, unknown_category
+from gatescope.server.api.sent_columns import SentColumns, sent_columns
+from gatescope.server.api.sequences import unknown_category
 
 
 def horizon_of(request: PredictRequest, model: Model) -> int:
@@ -44,34 +48,75 @@ def future_inputs_of(request: PredictRequest, model: Model, sequences: list[np.n
         if future is not None:
             refuse(f"model '{model.name}' reads tokens; it has no features to know ahead", "future_inputs")
         return None
-    names = inputs.names
-    fed_back = {} if head is None else head.fed_back(names)
-    unknown = [name for index, name in enumerate(names) if index not in fed_back]
-    if future is None:
-        if unknown:
-            refuse(f"is missing: model '{model.name}' needs {', '.join(unknown)} of each future step", "future_inputs")
+    return _rows(request, model, inputs, {} if head is None else head.fed_back(inputs.names), sequences)
+
+
+def _rows(
+    request: PredictRequest,
+    model: Model,
+    inputs: FeatureInputs,
+    fed_back: dict[int, int],
+    sequences: list[np.ndarray],
+) -> Tensor | None:
+    """The same of a request with a horizon."""
+    future, sent = request.future_inputs, sent_columns(request, model)
+    rows = _stated(request, model, inputs, fed_back, sent, sequences)
+    if rows is None:
         return None
-    alone = future.ndim == 2  # noqa: PLR2004
-    rows = future[None] if alone else future  # (batch, step, feature)
-    _check_future_shape(rows, request.horizon, len(sequences))
-    order = column_order(request, model)
-    rows = rows if order is None else np.ascontiguousarray(rows[..., order])
+    if sent.derived:
+        moments = derived.further_moments_of(request, list(map(len, sequences)), inputs, request.horizon or 0)
+        for row, own in zip(rows, moments, strict=True):
+            derived.fill(row, own, inputs)
     rows, place = _filled(rows, inputs, fed_back, sequences)
     place = place or _unknown_future(rows, inputs, fed_back) or unknown_category(list(rows), inputs)
     if place is None and inputs.masked is not None:
         place = _skipped(rows, inputs)
     if place is not None:
         *within, feature = place.loc
-        sent = feature if order is None else order[int(feature)]
-        refuse(place.message, "future_inputs", *within[alone:], sent)
+        if feature in sent.derived:
+            refuse(f"at step {within[1]} of the horizon of sequence {within[0]} {place.message}", "timestamps")
+        refuse(place.message, "future_inputs", *within[_is_alone(future) :], sent.column(feature))
     return torch.from_numpy(rows)
 
 
-def _check_future_shape(future: np.ndarray, horizon: int, sequences: int) -> None:
+def _stated(
+    request: PredictRequest,
+    model: Model,
+    inputs: FeatureInputs,
+    fed_back: Collection[int],
+    sent: SentColumns,
+    sequences: list[np.ndarray],
+) -> np.ndarray | None:
+    """What the request says of the steps of the horizon, (batch, step, feature); None where it need not say anything.
+
+    NaN stands for what is fed back, and for what follows from the times.
+    """
+    future, names, horizon = request.future_inputs, inputs.names, request.horizon or 0
+    if future is not None:
+        rows = future[None] if _is_alone(future) else future  # (batch, step, column)
+        _check_future_shape(rows, horizon, len(sequences), len(sent.features))
+        return np.ascontiguousarray(sent.arranged(rows))
+    left = [index for index in range(len(names)) if index not in fed_back and index not in sent.derived]
+    if left:
+        listed = ", ".join(names[index] for index in left)
+        remedy = "; those of the calendar follow from 'timestamps' where 'inputs' lacks them, too"
+        message = f"is missing: model '{model.name}' needs {listed} of each future step"
+        refuse(message + remedy * any(names[index] in inputs.derived for index in left), "future_inputs")
+    return np.full((len(sequences), horizon, len(names)), np.nan, sequences[0].dtype) if sent.derived else None
+
+
+def _is_alone(future: np.ndarray | None) -> bool:
+    """Whether it comes without a batch."""
+    return future is not None and future.ndim == 2  # noqa: PLR2004
+
+
+def _check_future_shape(future: np.ndarray, horizon: int, sequences: int, columns: int) -> None:
     if len(future) != sequences:
         refuse(f"has a batch of {len(future)}, but there are {sequences} sequences", "future_inputs")
     if future.shape[1] != horizon:
         refuse(f"has {future.shape[1]} steps, but the horizon is {horizon}", "future_inputs")
+    if future.shape[2] != columns:
+        refuse(f"has {future.shape[2]} columns, but 'inputs' has {columns}: give the same in both", "future_inputs")
 
 
 def _skipped(future: np.ndarray, inputs: FeatureInputs) -> Place | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,9 +15,11 @@ from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.vocabulary import Vocabulary
+from gatescope.server.api.derived import moments_of
 from gatescope.server.api.schema.requests import PredictRequest
 from gatescope.server.api.schema.shapes import Loc
-from gatescope.server.api.sequences import column_order, sequences_as_sent
+from gatescope.server.api.sent_columns import sent_columns
+from gatescope.server.api.sequences import sequences_as_sent
 from gatescope.server.serving.stored import Note
 
 MAX_NOTES = 20
@@ -29,8 +31,6 @@ UNVERIFIED: Note = {
     "code": "unverified",
     "message": "the predictions were never compared with numbers of the training code: import the model with --sample",
 }
-
-_ANY = -1
 
 
 class Span(NamedTuple):
@@ -52,7 +52,7 @@ def notes_of(request: PredictRequest, model: Model, tokens: Sequence[Sequence[st
     """What was assumed when a request was read; `tokens` is what a model of tokens read."""
     inputs = model.manifest.input
     if isinstance(inputs, FeatureInputs):
-        return tuple(_gaps(request, model, inputs)) if inputs.takes_gaps else ()
+        return (*(_gaps(request, model, inputs) if inputs.takes_gaps else ()), *_offset(request, model, inputs))
     vocabulary = model.vocabulary
     if request.text is None or tokens is None or vocabulary is None:
         return ()
@@ -73,23 +73,40 @@ def unknown_tokens(tokens: Sequence[Sequence[str]], notes: Sequence[Note], model
     return {"unknown_tokens": [model.vocabulary.unknown(each) for each in tokens]}
 
 
-def beside_prediction(notes: Sequence[Note], model: Model, span: Span | None) -> Sequence[Note]:
-    """The notes of a reply with a prediction of this model.
+def beside_answer(notes: Sequence[Note], model: Model, span: Span | None, *, predicts: bool) -> Sequence[Note]:
+    """The notes of a reply.
 
     Args:
         notes: what was assumed when the request was read.
         model: answers.
-        span: which time steps the request reads; None where a warm-up is told elsewhere.
+        span: which time steps the request reads; None where a window and a warm-up are told elsewhere.
+        predicts: whether a prediction stands in the reply.
     """
-    more = list(_warmup(model, span)) if model.manifest.warmup_steps and span is not None else []
-    if model.verified is None:
-        more.append(UNVERIFIED)
+    more: list[Note] = []
+    if span is not None and model.manifest.window is not None and (predicts or model.pipeline.pooled_window):
+        more += _window(model, span, model.manifest.window)
+    if predicts:
+        more += _warmup(model, span) if model.manifest.warmup_steps and span is not None else ()
+        more += [UNVERIFIED] if model.verified is None else ()
     return [*notes, *more] if more else notes
 
 
 def as_text(notes: Iterable[Note]) -> str:
     """The notes as JSON, for where a parameter must be a text."""
     return orjson.dumps(list(notes)).decode()
+
+
+def _window(model: Model, span: Span, window: int) -> Iterator[Note]:
+    """Which sequences are longer than those of the training, and what became of that."""
+    read = (span.steps_before or 0) + span.horizon
+    longer = _sequences([length + read for length in span.lengths.tolist()], lambda steps: steps > window)
+    if not longer:
+        return
+    if model.pipeline.pooled_window is not None:
+        message = f"each prediction reads the last {window:,} time steps before it, as many as training saw, {longer}"
+    else:
+        message = f"training saw sequences of {window:,} time steps, and predictions {longer} read more"
+    yield {"code": "window", "message": message}
 
 
 def _warmup(model: Model, span: Span) -> Iterator[Note]:
@@ -105,39 +122,47 @@ def _warmup(model: Model, span: Span) -> Iterator[Note]:
     if span.horizon:
         places = [_steps(min(lengths), min(left, max(lengths) + span.horizon))]
     else:
-        kinds = sorted(_are_per_step(model), reverse=True)
-        places = [_steps(0, min(left, max(lengths))) if per_step else _sequences(lengths, left) for per_step in kinds]
+        short = _sequences(lengths, lambda steps: steps <= left)
+        kinds = sorted(model.pipeline.are_per_step, reverse=True)
+        places = [_steps(0, min(left, max(lengths))) if per_step else short for per_step in kinds]
     for place in filter(None, places):
         yield {"code": "warmup", "message": f"predictions {place} are not to be believed: {reason}"}
 
 
 def _gaps(request: PredictRequest, model: Model, inputs: FeatureInputs) -> Iterator[Note]:
     """How many values of each feature were missing, and what they were taken for."""
-    order = column_order(request, model)
-    known = np.concatenate(sequences_as_sent(request, order))
+    sent = sent_columns(request, model)
+    known = np.concatenate(sequences_as_sent(request, sent))
     missing = np.isnan(known).sum(axis=0)
     if request.future_inputs is not None:
-        rows = request.future_inputs.reshape(-1, len(inputs.features))
-        further = np.isnan(rows if order is None else rows[:, order]).sum(axis=0)
+        rows = request.future_inputs.reshape(-1, len(sent.features))
+        further = np.isnan(sent.arranged(rows)).sum(axis=0)
         head = model.manifest.head
         further[list(head.fed_back(inputs.names) if head else ())] = 0
         missing = missing + further
     for feature, count in zip(inputs.features, missing.tolist(), strict=True):
-        if count and feature.missing != "nan":
+        if count and feature.missing not in {"nan", "refuse"}:
             was = "value was missing and is" if count == 1 else "values were missing and are"
             yield {"code": "filled", "message": f"{count:,} {was} filled in '{feature.name}': {_said(feature)}"}
+
+
+def _offset(request: PredictRequest, model: Model, inputs: FeatureInputs) -> Iterator[Note]:
+    """That the clock keeps its offset over a horizon, where the calendar of its steps follows from times before it."""
+    if request.horizon is None or not (inputs.derived and (sent := sent_columns(request, model)).derived):
+        return
+    lengths = list(map(len, sequences_as_sent(request, sent)))
+    moments = moments_of(request, lengths, inputs)
+    offsets = {str(row[-1].tzinfo) for row in moments if row[-1].utcoffset()}
+    if offsets and len(moments[0]) == lengths[0]:
+        told = ", ".join(sorted(offsets))
+        message = f"the steps of the horizon are taken to be at the offset {told} of the last step, by which their "
+        yield {"code": "calendar", "message": f"{message}{', '.join(map(repr, inputs.derived))} are counted"}
 
 
 def _said(feature: Feature) -> str:
     if isinstance(feature.gap, str):
         return gaps.SAID[feature.gap]
     return f"each is {feature.gap:g}" + ", its mean" * (feature.missing == "mean")
-
-
-def _are_per_step(model: Model) -> set[bool]:
-    """Whether the heads predict at each time step, or for a sequence as a whole."""
-    shapes = (model.pipeline.prediction_shape(_ANY, head) for head in model.pipeline.heads)
-    return {shape[0] == _ANY for shape in shapes if shape is not None}
 
 
 def _steps(first: int, stop: int) -> str:
@@ -147,13 +172,13 @@ def _steps(first: int, stop: int) -> str:
     return f"at time step {first:,}" if first == stop - 1 else f"at time steps {first:,} to {stop - 1:,}"
 
 
-def _sequences(lengths: Sequence[int], most: int) -> str:
-    """The sequences that have no more than so many time steps, in words; nothing where there are none."""
-    short = [f"{row} ({length:,} time steps)" for row, length in enumerate(lengths) if length <= most]
-    if not short:
+def _sequences(lengths: Sequence[int], are_meant: Callable[[int], bool]) -> str:
+    """The sequences of which the time steps are so many, in words; nothing where there are none."""
+    found = [f"{row} ({length:,} time steps)" for row, length in enumerate(lengths) if are_meant(length)]
+    if not found:
         return ""
-    more = f" and {len(short) - MAX_NOTES:,} more" if len(short) > MAX_NOTES else ""
-    return f"of sequence{'s' * (len(short) > 1)} {', '.join(short[:MAX_NOTES])}{more}"
+    more = f" and {len(found) - MAX_NOTES:,} more" if len(found) > MAX_NOTES else ""
+    return f"of sequence{'s' * (len(found) > 1)} {', '.join(found[:MAX_NOTES])}{more}"
 
 
 def _unknown_tokens(

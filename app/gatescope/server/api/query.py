@@ -45,10 +45,11 @@ def expected(model: Model) -> Expected:
 def _expected(model: Model) -> Expected:
     inputs, static = model.manifest.input, model.manifest.static
     lone, doubles = _expected_states(model.name, model.spec), dict[str, float]()
-    takes_gaps = isinstance(inputs, FeatureInputs) and inputs.takes_gaps
+    takes_gaps, stated = isinstance(inputs, FeatureInputs) and inputs.takes_gaps, None
     sizes = dict(lone.sizes)
     if isinstance(inputs, FeatureInputs):
         sizes["feature"] = len(inputs.features)
+        stated = len(inputs.stated) if inputs.derived and inputs.stated else None
         if inputs.is_scaled:
             doubles[INPUTS] = _largest(inputs)
     if static is not None:
@@ -58,7 +59,15 @@ def _expected(model: Model) -> Expected:
     modules = {}
     if states.has_several_modules(model):
         modules = {name: _expected_states(model.name, spec) for name, spec in model.pipeline.state_modules.items()}
-    return replace(lone, kind=inputs.kind, sizes=sizes, doubles=doubles, modules=modules, takes_gaps=takes_gaps)
+    return replace(
+        lone,
+        kind=inputs.kind,
+        sizes=sizes,
+        doubles=doubles,
+        modules=modules,
+        stated_features=stated,
+        takes_gaps=takes_gaps,
+    )
 
 
 def _expected_states(model: str, spec: Spec) -> Expected:
@@ -77,25 +86,25 @@ def _largest(features: Features) -> float:
     return max(0.0, min(LARGEST, *scaled))
 
 
-def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_static: bool = True) -> Query:
+def to_query(request: PredictRequest, model: Model, limits: Limits, *, goes_on: bool = False) -> Query:
     """The query that a predict request states.
 
     Args:
         request: validated.
         model: is asked.
         limits: the operator's.
-        needs_static: whether static inputs must be there if the model takes them; a session has its own.
+        goes_on: whether it goes on from an earlier step of a session, which has static inputs and earlier values.
 
     Raises:
         InvalidInput: fields that do not go together or do not fit the model; the place is named.
         ReplyTooLarge: the answer would have more bytes than the server makes.
     """
-    sequences = sequences_of(request, model, limits)
+    sequences = sequences_of(request, model, limits, goes_on=goes_on)
     check_lengths([len(sequence) for sequence in sequences], request, model, limits)
     inputs, lengths = padding.pad([torch.from_numpy(np.ascontiguousarray(sequence)) for sequence in sequences])
     wanted = _outputs(request, model)
     static_inputs = static_inputs_of(request.static_inputs, request.static_columns, model, len(sequences))
-    if needs_static:
+    if not goes_on:
         require(static_inputs, model)
     query = Query(
         inputs=inputs,
@@ -111,6 +120,7 @@ def to_query(request: PredictRequest, model: Model, limits: Limits, *, needs_sta
         module=_module(request, model),
         most_bytes=limits.max_trace_bytes,
     )
+    _check_beginning(query, model)
     _check_reply_size(query, model, limits)
     return query
 
@@ -126,7 +136,7 @@ def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
         refuse("a step begins where the session stands: PUT …/state moves it elsewhere", "initial_state")
     if request.static_inputs is not None:
         refuse("a session has those that it was opened with, and each step reads them", "static_inputs")
-    query = to_query(request, model, limits, needs_static=False)
+    query = to_query(request, model, limits, goes_on=True)
     if len(query.inputs) != 1:
         message = f"there are {len(query.inputs)} sequences; a session is one stream"
         refuse(message, "inputs" if request.text is None else "text")
@@ -214,6 +224,14 @@ def _initial_state(given: InitialState | None, model: Model, sequences: int) -> 
     axes = "(layers · directions, batch, unit)"
     message = f"has a batch of {{}}, but there are {sequences} sequences; its axes are {axes}"
     return _joined(given, model, sequences, message, "initial_state")
+
+
+def _check_beginning(query: Query, model: Model) -> None:
+    """Refuse a state before steps that are not read."""
+    window, longest = model.pipeline.pooled_window, int(query.sequence_lengths.max())
+    if window is not None and query.initial_state is not None and longest > window:
+        message = f"of {longest:,} time steps the model reads the last {window:,}; the state before them is not known"
+        refuse(f"{message}: leave it out, or send at most {window:,} time steps", "initial_state")
 
 
 def _joined(given: InitialState, model: Model, sequences: int, message: str, *within: str) -> State:

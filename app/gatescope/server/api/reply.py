@@ -21,7 +21,7 @@ from gatescope.server.api.codecs.codec import Fields, ReplyWriter, StreamWriter,
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.codecs.ragged import Ragged, ragged
 from gatescope.server.api.messages import Content, Reply, StreamedReply
-from gatescope.server.api.notes import Span, beside_prediction, unknown_tokens
+from gatescope.server.api.notes import Span, beside_answer, unknown_tokens
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
@@ -73,8 +73,7 @@ def _answered(answer: Answer, model: Model, said: Said, *, predicts: bool) -> Fi
     if said.labels.ids is not None:
         fields["ids"] = said.labels.ids
     if said.labels.timestamps is not None:
-        labels = said.labels.extended(lengths) if answer.horizon else said.labels
-        fields["timestamps"] = labels.timestamps
+        fields["timestamps"] = said.labels.extended(answer.horizon).timestamps
     if said.labels.observed is not None:
         fields["observed"] = said.labels.observed
     if said.tokens is not None:
@@ -248,7 +247,7 @@ def _about(model: Model, said: Said, *, predicts: bool) -> Fields:
     fields: Fields = {"model": {"name": model.name, "version": model.version}}
     if predicts and model.verified is None:
         fields["model"]["verified"] = False
-    notes = beside_prediction(said.notes, model, said.span) if predicts else said.notes
+    notes = beside_answer(said.notes, model, said.span, predicts=predicts)
     if notes:
         fields["notes"] = notes
     return fields
@@ -352,10 +351,9 @@ def _predicted_at(
     """When each value is for: a list for each sequence, or a time for each; None where the request has no times."""
     if labels.timestamps is None:
         return None
-    known = answer.sequence_lengths.tolist() if answer.horizon else [len(row) for row in labels.timestamps]
-    lengths = [steps if answer.horizon else steps + shifts for steps in known]
-    rows = labels.extended(lengths).timestamps or []
-    if [len(row) for row in rows] != lengths:
+    further = answer.horizon or int(shifts)
+    rows = [[*row, *more] for row, more in zip(labels.timestamps, labels.after(further), strict=True)]
+    if any(len(row) == len(known) for row, known in zip(rows, labels.timestamps, strict=True)) and further:
         return None  # one time alone tells no step
     if prediction.steps is None:
         return [row[-1] for row in rows]

@@ -31,7 +31,13 @@ def labels_of(request: PredictRequest, lengths: Sequence[int], model: Model) -> 
     """
     if request.ids is None and request.timestamps is None and request.observed is None:
         return NO_LABELS
-    return RowLabels(_ids(request, len(lengths)), _timestamps(request, lengths), _observed(request, lengths, model))
+    ids, stamps = _ids(request, len(lengths)), stamps_of(request, lengths)
+    observed = _observed(request, lengths, model)
+    if stamps is None:
+        return RowLabels(ids, observed=observed)
+    known = [row[:length] for row, length in zip(stamps, lengths, strict=True)]
+    further = [row[length:] for row, length in zip(stamps, lengths, strict=True)]
+    return RowLabels(ids, known, observed, further if any(further) else None)
 
 
 def _ids(request: PredictRequest, rows: int) -> list[str] | None:
@@ -48,7 +54,12 @@ def _ids(request: PredictRequest, rows: int) -> list[str] | None:
     return ids
 
 
-def _timestamps(request: PredictRequest, lengths: Sequence[int]) -> list[list[Stamp]] | None:
+def stamps_of(request: PredictRequest, lengths: Sequence[int]) -> list[list[Stamp]] | None:
+    """The times of each sequence's steps, behind them those of its horizon where these are said; None without any.
+
+    Raises:
+        InvalidInput: they are none, or not as many as steps.
+    """
     if request.timestamps is None:
         return None
     rows, is_lone = _per_row(request.timestamps, lengths, "timestamps", further=request.horizon or 0)
@@ -108,18 +119,21 @@ def _observed(
 def _per_row(values: list[Any], lengths: Sequence[int], *place: str, further: int = 0) -> tuple[list[list[Any]], bool]:
     """A list for each sequence, and whether there was one for a lone sequence alone.
 
-    A list has an entry for each time step; or also for each of the `further` ones.
+    Each has an entry for each step, or all of them have so many further ones.
     """
     is_lone = len(lengths) == 1 and not (values and isinstance(values[0], list))
     rows = [values] if is_lone else values
     if len(rows) != len(lengths):
         refuse(f"has {len(rows)} lists for {_counted(len(lengths), 'sequence')}", *place)
+    first = rows[0]
+    more = further if isinstance(first, list) and len(first) == lengths[0] + further else 0
     for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         where: tuple[str | int, ...] = place if is_lone else (*place, index)
         if not isinstance(row, list):
             refuse("must be a list with an entry for each step", *where)
-        if len(row) not in {length, length + further}:
-            refuse(f"has {len(row)} entries for {_counted(length, 'time step')}", *where)
+        if len(row) != length + more:
+            steps = _counted(length, "time step") + (f" and {more} of the horizon" if more else "")
+            refuse(f"has {len(row)} entries for {steps}", *where)
     return rows, is_lone
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
+from operator import neg
 
 from gatescope.decompose import Point
 from gatescope.pipeline import size
@@ -49,6 +51,25 @@ def to_streamed_selection(request: TraceSelection, model: Model, query: Query, l
     shape = replace(selection, time=slice(1)).shape(len(query.inputs), 1)
     size.check_trace(shape, selection, limits.max_trace_bytes)
     return selection
+
+
+def of_read_steps(selection: Selection, model: Model, query: Query) -> Selection:
+    """The selected time steps that the model reads: of sequences that it cuts to their last ones, these only.
+
+    Raises:
+        InvalidInput: none of them is read.
+    """
+    window = model.pipeline.pooled_window
+    first = 0 if window is None or query.horizon else int(query.sequence_lengths.min()) - window
+    if first <= 0 or _longest_run(model, query) is None:
+        return selection
+    steps = range(query.longest)[selection.time]
+    read = (
+        steps[bisect_left(steps, first) :] if selection.is_upwards else steps[: bisect_left(steps, 1 - first, key=neg)]
+    )
+    if not read:
+        refuse(f"the model reads the last {window:,} time steps, from {first:,} on: none of these", "time")
+    return replace(selection, time=slice(read.start, read.stop if read.stop >= 0 else None, read.step))
 
 
 def to_point(request: ExplainRequest, model: Model, query: Query) -> Point:

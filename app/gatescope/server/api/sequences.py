@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -11,53 +12,44 @@ from gatescope.errors import Place
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.vocabulary import UnknownToken, Vocabulary
+from gatescope.server.api import derived
 from gatescope.server.api.limits import Limits
-from gatescope.server.api.named_columns import order_of
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.requests import PredictRequest
 from gatescope.server.api.schema.shapes import Loc
+from gatescope.server.api.sent_columns import SentColumns, sent_columns
 
 LONGEST_TOKEN = 50  # in messages
 
 
-def sequences_of(request: PredictRequest, model: Model, limits: Limits) -> list[np.ndarray]:
+def sequences_of(request: PredictRequest, model: Model, limits: Limits, *, goes_on: bool = False) -> list[np.ndarray]:
     """Each sequence: (time, feature) of numbers, or (time) of token ids.
+
+    Where it goes on from an earlier step of a session, the gaps at its beginning are left that only a value before it
+    can fill.
 
     Raises:
         InvalidInput: there are none, or they do not fit the model.
     """
     if request.inputs is None and request.text is None:
         refuse("give either 'inputs' or 'text'" if model.reads_text else "'inputs' is missing", "inputs")
-    order = column_order(request, model)
+    sent = sent_columns(request, model)
     if request.inputs is not None and request.text is not None:
         refuse("give either 'inputs' or 'text', not both", "text")
     if request.text is not None:
         sequences = _encode(request, model, limits)
         _check_skipped(sequences, request, model)
         return sequences
-    sequences = _filled(sequences_as_sent(request, order), request, model, order)
-    _check_categories(sequences, request, model, order)
+    sequences = _with_derived(sequences_as_sent(request, sent), request, model, sent)
+    sequences = _filled(sequences, request, model, goes_on=goes_on)
+    _check_categories(sequences, request, model, sent)
     _check_skipped(sequences, request, model)
     return sequences
 
 
-def sequences_as_sent(request: PredictRequest, order: list[int] | None) -> list[np.ndarray]:
+def sequences_as_sent(request: PredictRequest, sent: SentColumns) -> list[np.ndarray]:
     """The sequences of `inputs` without padding, with the model's features in its order; NaN where one is missing."""
-    sequences = _cut(request)
-    return sequences if order is None else [sequence[:, order] for sequence in sequences]
-
-
-def column_order(request: PredictRequest, model: Model) -> list[int] | None:
-    """For each feature of the model the column of `inputs` that has it; None where they stand in the model's order.
-
-    Raises:
-        InvalidInput: the columns are named, and are not the model's features.
-    """
-    if request.columns is None:
-        return None
-    if not isinstance(model.manifest.input, FeatureInputs):
-        refuse(f"model '{model.name}' reads tokens, which have no columns", "columns")
-    return order_of(request.columns, model.manifest.input.names, "columns")
+    return [sent.arranged(sequence) for sequence in _cut(request)]
 
 
 def tokens_of(request: PredictRequest, model: Model) -> list[list[str]] | None:
@@ -150,9 +142,19 @@ def _texts(text: str | list[str]) -> list[str]:
     return [text] if isinstance(text, str) else text
 
 
-def _filled(
-    sequences: list[np.ndarray], request: PredictRequest, model: Model, order: list[int] | None
+def _with_derived(
+    sequences: list[np.ndarray], request: PredictRequest, model: Model, sent: SentColumns
 ) -> list[np.ndarray]:
+    """The same with the features that follow from the times of the steps."""
+    inputs = model.manifest.input
+    if sent.derived and isinstance(inputs, FeatureInputs):
+        moments = derived.moments_of(request, list(map(len, sequences)), inputs)
+        for sequence, own in zip(sequences, moments, strict=True):
+            derived.fill(sequence, own, inputs)
+    return sequences
+
+
+def _filled(sequences: list[np.ndarray], request: PredictRequest, model: Model, *, goes_on: bool) -> list[np.ndarray]:
     """The same with missing values filled, as the manifest says."""
     inputs = model.manifest.input
     if not isinstance(inputs, FeatureInputs) or not inputs.takes_gaps:
@@ -160,23 +162,27 @@ def _filled(
     made = []
     for row, sequence in enumerate(sequences):
         try:
-            made.append(gaps.filled(sequence, inputs.gap_rules, inputs.names))
+            made.append(gaps.filled(sequence, inputs.gap_rules, inputs.names, goes_on=goes_on))
         except gaps.GapRefused as error:
-            step, feature = error.place.loc
-            sent = feature if order is None else order[int(feature)]
-            refuse(str(error), *place_of(request, row, step, sent))
+            refuse_gap(error, request, model, row)
     return made
 
 
-def _check_categories(
-    sequences: list[np.ndarray], request: PredictRequest, model: Model, order: list[int] | None
-) -> None:
+def refuse_gap(error: gaps.GapRefused, request: PredictRequest, model: Model, row: int = 0) -> NoReturn:
+    """Refuse a gap in a sequence where it was sent."""
+    step, feature = error.place.loc
+    refuse(str(error), *place_of(request, row, step, sent_columns(request, model).column(feature)))
+
+
+def _check_categories(sequences: list[np.ndarray], request: PredictRequest, model: Model, sent: SentColumns) -> None:
     inputs = model.manifest.input
     if not isinstance(inputs, FeatureInputs) or not inputs.has_categories:
         return
     if (place := unknown_category(sequences, inputs)) is not None:
         row, step, feature = place.loc
-        refuse(place.message, *place_of(request, row, step, feature if order is None else order[int(feature)]))
+        if feature in sent.derived:
+            refuse(f"at time step {step} of sequence {row} {place.message}", "timestamps")
+        refuse(place.message, *place_of(request, row, step, sent.column(feature)))
 
 
 def _check_skipped(sequences: list[np.ndarray], request: PredictRequest, model: Model) -> None:

@@ -86,7 +86,7 @@ def wanted_of(model: Model) -> Wanted:
     Raises:
         InvalidInput: the model reads tokens.
     """
-    inputs, head = model.manifest.input, model.manifest.head
+    inputs, static, head = model.manifest.input, model.manifest.static, model.manifest.head
     if not isinstance(inputs, FeatureInputs):
         refuse(f"model '{model.name}' reads tokens, which stand in no table", "inputs")
     return Wanted(
@@ -96,6 +96,7 @@ def wanted_of(model: Model) -> Wanted:
         head is not None and predicts_next_step(head),
         frozenset(inputs.missing),
         () if head is None else tuple(head.quantiles),
+        static=() if static is None else tuple(static.names),
     )
 
 

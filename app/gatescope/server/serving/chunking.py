@@ -92,8 +92,8 @@ async def assemble(query: Query, made: AsyncIterator[tuple[Slot, Answer]]) -> An
 
 
 def runs_forward(model: Model) -> bool:
-    """Whether it can be run from the first time step to the last; a reverse direction begins at the end."""
-    return model.pipeline.runs_in_parts
+    """Whether it can be run from the first time step to the last; a reverse direction or a window begins elsewhere."""
+    return model.pipeline.runs_in_parts and model.pipeline.pooled_window is None
 
 
 def can_trace_in_chunks(model: Model, selection: Selection) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gatescope.tables.further_times import Stamp, carried_on
@@ -13,16 +13,24 @@ class RowLabels(NamedTuple):
 
     ids: list[str] | None = None
     timestamps: list[list[Stamp]] | None = None
-    """Of each step, strictly increasing; of the steps of a horizon, too, where they are known."""
+    """Of each step, strictly increasing."""
     observed: Mapping[str, list[list[float | None]]] | None = None
     """By the name of an output, of each step; null where nothing was measured."""
+    further: list[list[Stamp]] | None = None
+    """The times of the steps of the horizon, where the request says them."""
 
-    def extended(self, lengths: Sequence[int]) -> RowLabels:
-        """The same with times for so many steps of each sequence, as far as those before them tell them."""
-        if self.timestamps is None:
+    def extended(self, steps: int) -> RowLabels:
+        """The same with the times of so many further steps, as far as they are said or the times before tell them."""
+        if self.timestamps is None or not steps:
             return self
-        rows = zip(self.timestamps, lengths, strict=True)
-        return self._replace(timestamps=[[*row, *carried_on(row, steps - len(row))][:steps] for row, steps in rows])
+        known = [row + more for row, more in zip(self.timestamps, self.after(steps), strict=True)]
+        return self._replace(timestamps=known)
+
+    def after(self, steps: int) -> list[list[Stamp]]:
+        """The times of so many steps behind the last of each sequence, as far as they are known."""
+        if self.further is not None:
+            return [row[:steps] for row in self.further]
+        return [carried_on(row, steps) for row in self.timestamps or ()]
 
 
 NO_LABELS = RowLabels()

@@ -13,8 +13,9 @@ from torch import Tensor
 from gatescope.errors import StepConflict
 from gatescope.pipeline.query import Query
 
-SCHEMA = 2
-"""Of the records of sessions that outlive a process. 2 added the static inputs; a record without it is of 1."""
+SCHEMA = 3
+"""Of the records of sessions that outlive a process. 2 added the static inputs, 3 the values that gaps are filled from;
+a record without it is of 1."""
 
 _DIGEST_BYTES = 16
 _REVISION_BITS = 62
@@ -30,6 +31,7 @@ class LastStep:
 
     state: bytes  # from which the step began
     digest: bytes  # of its inputs
+    values: bytes = b""  # as the session's, before the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Session:
     """The static inputs, float64; empty where the model takes none."""
     continues: bool = False
     """Whether its state was given: how many time steps led to it is not known."""
+    values: bytes = field(default=b"", repr=False)
+    """The inputs of the last time step, float64, of a model that fills gaps with what stood before them; else empty."""
     revision: int = field(default_factory=lambda: next(_REVISIONS))
     """Another one after every change, by which writers see that another came first."""
 
@@ -61,14 +65,19 @@ class Session:
         """(1, feature), where the model takes them."""
         return torch.frombuffer(bytearray(self.static), dtype=torch.float64)[None] if self.static else None
 
-    def state_before(self, query: Query, number: int | None) -> bytes:
-        """The state from which a step begins: its own, or for the last step once more, the one before it.
+    @property
+    def schema(self) -> int:
+        """The first one of `SCHEMA` that has all that is in it: processes of an earlier version read what they know."""
+        return SCHEMA if self.values or (self.last and self.last.values) else SCHEMA - 1
+
+    def before(self, query: Query, number: int | None) -> LastStep:
+        """Where a step begins: where the session stands, or for the last step once more, where that began.
 
         Raises:
             StepConflict: the number is not the next, or the last one's inputs were others.
         """
         if number is None or number == self.steps:
-            return self.state
+            return LastStep(self.state, digest(query), self.values)
         if self.last is None or number != self.steps - 1:
             raise StepConflict(
                 f"step {number} of session '{self.session_id}' cannot be taken: the next is {self.steps}"
@@ -78,10 +87,10 @@ class Session:
                 f"step {number} of session '{self.session_id}' was taken already, with other inputs; the next is "
                 f"{self.steps}"
             )
-        return self.last.state
+        return self.last
 
-    def after(self, query: Query, state: bytes, expires_at: float, *, numbered: bool) -> Session:
-        """The session when this step has led to this state."""
+    def after(self, query: Query, state: bytes, expires_at: float, *, numbered: bool, values: bytes = b"") -> Session:
+        """The session when this step, as it was sent, has led to this state and these values."""
         return Session(
             self.session_id,
             self.model,
@@ -92,14 +101,23 @@ class Session:
             self.created_at,
             expires_at,
             state,
-            LastStep(self.state, digest(query)) if numbered else None,
+            LastStep(self.state, digest(query), self.values) if numbered else None,
             self.static,
             self.continues,
+            values,
         )
 
     def moved_to(self, state: bytes, expires_at: float) -> Session:
         """The session in a state that was given to it."""
-        return replace(self, state=state, expires_at=expires_at, last=None, continues=True, revision=next(_REVISIONS))
+        return replace(
+            self,
+            state=state,
+            expires_at=expires_at,
+            last=None,
+            continues=True,
+            values=b"",  # they belong to the steps that led elsewhere
+            revision=next(_REVISIONS),
+        )
 
     def steps_before(self, query: Query) -> int | None:
         """How many time steps were read before those of the step that was taken last; None if that is not known."""

@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from gatescope import gaps
 from gatescope.errors import InvalidInput, ModelReplaced, Place, SessionBusy
+from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.program.pipeline import ProgramPipeline
 from gatescope.pipeline.query import Answer, Query
@@ -140,6 +144,7 @@ class Sessions:
 
         Raises:
             SessionNotFound, StoreUnavailable: as the store says.
+            GapRefused: a gap at the beginning of the step whose rule needs a value before it, and there was none.
             StepConflict: the number is not the next.
             SessionBusy: other steps came first, time and again.
             ModelReplaced: see `model`.
@@ -166,14 +171,18 @@ class Sessions:
         try:
             for _ in range(attempts):
                 session, seen = seen or await self._store.read(session_id), None
-                model, begin = self.model(session), session.state_before(query, step_number)
-                stated = query.evolve(static_inputs=session.static_inputs) if session.static else query
-                answer, final_state = await self._run(model, stated, begin, deadline)
+                model, before = self.model(session), session.before(query, step_number)
+                _check_window(model, session, query, is_repeated=step_number == session.steps - 1)
+                stated, values = _filled(query, model, before.values)
+                if session.static:
+                    stated = stated.evolve(static_inputs=session.static_inputs)
+                answer, final_state = await self._run(model, stated, before.state, deadline)
                 if step_number == session.steps - 1:
-                    return Taken(session, answer, begin)
-                after = session.after(query, final_state, self._expires_at(), numbered=step_number is not None)
+                    return Taken(session, answer, before.state)
+                is_numbered = step_number is not None
+                after = session.after(query, final_state, self._expires_at(), numbered=is_numbered, values=values)
                 if await self._store.replace(session, after):
-                    return Taken(after, answer, begin)
+                    return Taken(after, answer, before.state)
         finally:
             self._locks.release(session_id)
         raise _overtaken(session_id, attempts)
@@ -253,6 +262,31 @@ def refusal(model: Model) -> str | None:
     if pipeline.sums_up:
         return "predicts from all steps of a sequence at once, and a stream has only those of each part"
     return None
+
+
+def _filled(query: Query, model: Model, before: bytes) -> tuple[Query, bytes]:
+    """The step with its gaps filled, also with the values before it, and those that the next one has before it."""
+    inputs = model.manifest.input
+    if not isinstance(inputs, FeatureInputs) or not inputs.fills_from_before:
+        return query, b""
+    known = np.frombuffer(before, dtype=np.float64) if before else None
+    filled = gaps.filled(query.inputs[0].numpy(), inputs.gap_rules, inputs.names, known)
+    return query.with_inputs(torch.from_numpy(filled)[None]), filled[-1].astype(np.float64).tobytes()
+
+
+def _check_window(model: Model, session: Session, query: Query, *, is_repeated: bool) -> None:
+    """Refuse a step beyond the window: a stream keeps its state, not the steps that would be read anew."""
+    window = model.pipeline.pooled_window
+    if window is None:
+        return
+    before = session.time_steps - query.steps * is_repeated
+    reads = before + query.longest - bool(query.horizon and model.pipeline.predicts_next_step)
+    if reads > window:
+        message = (
+            f"the session would have read {reads:,} time steps, and predictions of model '{model.name}' read the last "
+            f"{window:,}: open another session, or send these to predict"
+        )
+        raise InvalidInput.at(Place(("body", "horizon" if before + query.steps <= window else "inputs"), message))
 
 
 def _overtaken(session_id: str, attempts: int = MAX_ATTEMPTS) -> SessionBusy:

@@ -44,7 +44,7 @@ class Axes:
         Raises:
             ShapeError: with the places.
         """
-        axes = self.names.split()
+        axes, expected = self.names.split(), self._fitting(value, expected)
         if self.optional_batch and depth_of(value) == len(axes) - 1:
             axes = axes[1:]
         if isinstance(value, np.ndarray):
@@ -61,12 +61,22 @@ class Axes:
         """
         if isinstance(value, np.ndarray):
             return list(self.parse(value, expected, owner))
-        axes = self.names.split()
+        axes, expected = self.names.split(), self._fitting(value, expected)
         nested = unnest(value, axes, expected, owner, ragged=axes[1:2])
         rows = self.elements.read(nested, expected).reshape(-1, *(int(lengths[0]) for lengths in nested.lengths[2:]))
         lengths = nested.lengths[1].tolist()
         ends = np.cumsum(nested.lengths[1]).tolist()
         return [rows[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+    def _fitting(self, value: Any, expected: Expected) -> Expected:
+        """What is expected of numbers that may lack the features that follow from times: the first step shows it."""
+        if expected.stated_features is None or not self.names.endswith(" feature"):
+            return expected
+        if isinstance(value, np.ndarray):
+            return expected.of_features(value.shape[-1] if value.ndim else None)
+        while isinstance(value, list) and value and isinstance(value[0], list):
+            value = value[0]
+        return expected.of_features(len(value) if isinstance(value, list) else None)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """A validator that reads the model's sizes from the validation's context."""

@@ -56,7 +56,7 @@ class Floats:
     def json_schema(self) -> dict[str, Any]:
         """What one of them is."""
         number = {"type": "number"}
-        return {"anyOf": [number, {"type": "null"}]} if self.nulls else number
+        return {"anyOf": [number, {"type": "null"}]} if self.nulls or self.role == INPUTS else number
 
     def _takes_nulls(self, expected: Expected) -> bool:
         return self.nulls or (expected.takes_gaps and self.role == INPUTS)

@@ -25,7 +25,7 @@ class ModelName(ModelVersion):
 class NoteReply(BaseModel):
     """What was assumed for the request."""
 
-    code: Literal["filled", "unknown_token", "window", "warmup", "unverified", "table"]
+    code: Literal["filled", "unknown_token", "window", "warmup", "unverified", "table", "calendar"]
     message: str
     loc: list[str | int] | None = Field(default=None, description="the place in the request, where there is one")
 
@@ -452,6 +452,11 @@ class InputInfo(BaseModel):
     kind: Literal["features", "tokens"]
     feature_names: list[str] | None = None
     vocabulary_size: int | None = None
+    derived: dict[str, str] | None = Field(
+        default=None,
+        description="the features that follow from `timestamps` where a request leaves them all out, and what of the "
+        "time each is; null where none does",
+    )
     text: bool = Field(description="whether it reads `text`")
 
 
@@ -517,6 +522,9 @@ class ModelInfo(BaseModel):
     input: InputInfo | None = None
     static: StaticInfo | None = Field(default=None, description="what it takes once for each sequence")
     output: OutputInfo | None = None
+    window: int | None = Field(
+        default=None, description="how many time steps the sequences of the training had; null where that is not known"
+    )
     warmup_steps: int | None = Field(
         default=None, description="how many first time steps of a sequence are not to be believed"
     )
@@ -540,6 +548,14 @@ class TableProblem(BaseModel):
     column: str | None = None
 
 
+class UnmappedFeature(BaseModel):
+    """A feature for which a table has no column."""
+
+    name: str
+    nearest: list[str] = Field(description="columns that may be it, the likeliest first")
+    map: str | None = Field(description="what the query's `map` needs if the first of them is it; null without one")
+
+
 class PreviewedSequence(BaseModel):
     """One sequence of a table."""
 
@@ -554,10 +570,11 @@ class TablePreview(BaseModel):
 
     columns: list[str]
     mapping: dict[str, str] = Field(default={}, description="feature or output -> the column that it is")
+    not_found: list[UnmappedFeature] = Field(default=[], description="features without a column")
     sequences: list[PreviewedSequence] = []
     horizon: int = Field(default=0, description="rows at the end that lack every output: further steps")
     notes: list[str] = Field(default=[], description="what was found and changed on the way, a sentence each")
-    problems: list[TableProblem] = Field(default=[], description="what keeps it from being read, the first of it")
+    problems: list[TableProblem] = Field(default=[], description="what keeps it from being read, cell by cell")
     request: dict[str, Any] | None = Field(default=None, description="the predict body; null where there are problems")
 
 

@@ -39,6 +39,8 @@ class Expected:
     sizes: Mapping[str, int] = field(default_factory=dict)
     most: Mapping[str, int] = field(default_factory=dict)
     """How long the axes that the client chooses may be."""
+    stated_features: int | None = None
+    """How many features there are without those that follow from the times of the steps; None where none do."""
     takes_gaps: bool = False
     """Whether numbers of `inputs` may be missing: null, or NaN."""
     doubles: Mapping[str, float] = field(default_factory=dict)
@@ -49,6 +51,12 @@ class Expected:
     """The states that it has, and that a request gives; of several modules see `modules`."""
     modules: Mapping[str, Expected] = field(default_factory=dict)
     """The same of each recurrent module, where the model has several: its cell, its states and their sizes."""
+
+    def of_features(self, count: int | None) -> Expected:
+        """The same for numbers with so many features in a step, where these may be fewer."""
+        if self.stated_features is None or count != self.stated_features:
+            return self
+        return replace(self, sizes={**self.sizes, "feature": count})
 
     def within(self, limits: Limits) -> Expected:
         """The same, with the operator's bounds on what the client chooses."""

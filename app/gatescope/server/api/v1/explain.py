@@ -19,7 +19,7 @@ from gatescope.server.api import body, places, query, reply, selections, sequenc
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.notes import notes_of
+from gatescope.server.api.notes import Span, beside_answer, notes_of
 from gatescope.server.api.schema.requests import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
 from gatescope.server.serving.deadline import Deadline
@@ -48,7 +48,8 @@ async def _of_sent(given: Fields, model: Model, here: Context, deadline: Deadlin
     with places.in_body():
         answer = await here.engine.answer(model, replace(unexplained, explain=point), deadline)
     tokens = sequences.tokens_of(asked, model)
-    return _explained(answer, model, tokens, notes_of(asked, model, tokens))
+    notes = beside_answer(notes_of(asked, model, tokens), model, Span.of(unexplained), predicts=False)
+    return _explained(answer, model, tokens, notes)
 
 
 async def _of_stored(given: Fields, stored: StoredTrace, here: Context, deadline: Deadline | None) -> Fields:

@@ -69,6 +69,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "input": _input(model),
         "static": None if model.manifest.static is None else StaticInfo(feature_names=model.manifest.static.names),
         "output": _output(model),
+        "window": model.manifest.window,
         "warmup_steps": model.manifest.warmup_steps,
         "missing": _missing(model),
         "verified": _verified(model),
@@ -122,7 +123,7 @@ def _signals(spec: Spec) -> list[SignalInfo]:
 def _input(model: Model) -> InputInfo:
     inputs = model.manifest.input
     if isinstance(inputs, FeatureInputs):
-        return InputInfo(kind="features", feature_names=inputs.names, text=False)
+        return InputInfo(kind="features", feature_names=inputs.names, derived=inputs.derived or None, text=False)
     return InputInfo(kind="tokens", vocabulary_size=len(model.vocabulary or ()), text=model.reads_text)
 
 

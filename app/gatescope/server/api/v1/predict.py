@@ -65,6 +65,7 @@ async def _streamed(request: Request, model: Model, writer: StreamWriter) -> Str
     engine, limits = request.context.engine, request.context.limits
     asked = await _UNTRACED.read(request, model)
     selection = selections.to_streamed_selection(asked.request, model, asked.query, limits)
+    selection = selections.of_read_steps(selection, model, asked.query)
     with places.in_body():
         traced = await chunking.trace(engine, model, asked.query, selection, limits.max_trace_bytes, request.deadline)
         said = reply.Said(asked.tokens, asked.notes, asked.labels, span=Span.of(asked.query))
@@ -73,7 +74,8 @@ async def _streamed(request: Request, model: Model, writer: StreamWriter) -> Str
 
 def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
     untraced = query.to_query(asked, model, limits)
-    return query.traced(untraced, selections.to_selection(asked, model, untraced, limits), model)
+    selection = selections.to_selection(asked, model, untraced, limits)
+    return query.traced(untraced, selections.of_read_steps(selection, model, untraced), model)
 
 
 _PREDICT, _TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)

@@ -7,8 +7,9 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from gatescope.errors import InvalidInput, Place
+from gatescope.gaps import GapRefused
 from gatescope.pipeline.model import Model
-from gatescope.server.api import body, negotiation, query, reply
+from gatescope.server.api import body, negotiation, query, reply, sequences
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
@@ -86,9 +87,12 @@ async def taken(
     here: Context, seen: Session, model: Model, asked: ReadQuery[Step], deadline: Deadline | None
 ) -> Fields:
     """The reply to a step of a session of this model, which was just read; raises what `Sessions.step` raises."""
-    session, answer, begin = await here.sessions.step(
-        seen.session_id, asked.query, deadline, step_number=asked.request.step_number, seen=seen
-    )
+    try:
+        session, answer, begin = await here.sessions.step(
+            seen.session_id, asked.query, deadline, step_number=asked.request.step_number, seen=seen
+        )
+    except GapRefused as error:
+        sequences.refuse_gap(error, asked.request, model)
     span = Span(asked.query.sequence_lengths, asked.query.horizon, session.steps_before(asked.query))
     said = reply.of_request(asked._replace(query=asked.query.evolve(packed_state=begin)), model, span)
     told_of: Fields = {"session_id": session.session_id, "steps": session.steps}

@@ -18,7 +18,7 @@ from gatescope.server.api.codecs.codec import Fields, StreamWriter
 from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
-from gatescope.server.api.notes import Span, notes_of
+from gatescope.server.api.notes import Span, beside_answer, notes_of
 from gatescope.server.api.row_labels import labels_of
 from gatescope.server.api.schema.requests import PredictRequest, StoreTraceRequest
 from gatescope.server.api.v1.sessions import model_named_in
@@ -39,11 +39,12 @@ async def store_trace(request: Request) -> Reply:
     asked = await asyncio.to_thread(body.validate, given, StoreTraceRequest, expected)
     untraced, tokens = query.to_query(asked, model, here.limits), sequences.tokens_of(asked, model)
     notes, most = notes_of(asked, model, tokens), here.limits.max_trace_bytes
+    told_now = beside_answer(notes, model, Span.of(untraced), predicts=False)
     told = Told(tokens, notes, labels_of(asked, untraced.sequence_lengths.tolist(), model))
     with places.in_body():
         trace_id = await here.traces.record(here.engine, model, untraced, told, most, request.deadline)
     location = (b"location", f"/v1/traces/{trace_id}".encode())
-    kept = _kept(here.traces, trace_id) | ({"notes": notes} if notes else {})
+    kept = _kept(here.traces, trace_id) | ({"notes": told_now} if told_now else {})
     return reply.of_json(kept, HTTPStatus.CREATED, [location])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,7 @@ from gatescope.pipeline.query import Answer
 from gatescope.server.api import offload, reply
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.messages import Reply, Request
-from gatescope.server.api.notes import Span, as_text, beside_prediction
+from gatescope.server.api.notes import Span, as_text, beside_answer
 from gatescope.server.api.v2 import message, question
 from gatescope.server.api.v2.message import Message
 from gatescope.server.api.v2.question import Question
@@ -22,7 +22,6 @@ from gatescope.server.api.v2.schemas import InferParameters
 from gatescope.server.api.v2.sequence import Sequence
 from gatescope.server.api.v2.templates import MessageTemplates
 from gatescope.server.serving.deadline import Deadline
-from gatescope.server.serving.stored import Note
 
 _MICROSECONDS = 1_000_000
 
@@ -74,9 +73,8 @@ async def _answer(
     if parameters.sequence_id:
         sequence = Sequence(here.engine, here.sessions, name, version, parameters)
         model = await sequence.model()
-        posed = await offload.run(
-            asked.is_large, question.from_message, asked, model, here.limits, needs_static=parameters.sequence_start
-        )
+        goes_on = not parameters.sequence_start
+        posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits, goes_on=goes_on)
         session, answer, _ = await sequence.step(model, posed.query, deadline)
         span = Span(posed.query.sequence_lengths, steps_before=session.steps_before(posed.query))
     else:
@@ -122,10 +120,9 @@ def _told(
     if answer.generated is not None:
         more["sampling"] = writing.dumps(reply.sampling(answer.generated)).decode()
         more["samples"] = writing.dumps(reply.samples(answer.generated, model)).decode()
-    notes: Iterable[Note] = posed.notes
     if posed.predicts:
         more |= {"verified": False} if model.verified is None else {}
-        notes = beside_prediction(posed.notes, model, span or Span.of(posed.query))
+    notes = beside_answer(posed.notes, model, span or Span.of(posed.query), predicts=posed.predicts)
     if notes:
         more["notes"] = as_text(notes)
     if more:

@@ -19,6 +19,7 @@ from gatescope.pipeline.query import Answer, Query
 from gatescope.server.api import body, query, selections, sequences
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.notes import notes_of
+from gatescope.server.api.schema.elements import INPUTS
 from gatescope.server.api.schema.module_states import lacks
 from gatescope.server.api.schema.requests import PredictRequest, TraceRequest
 from gatescope.server.api.schema.shapes import Loc, ShapeError
@@ -64,14 +65,14 @@ class Question(NamedTuple):
         return [Output(name, _values(answer, name), binary) for name, binary in self.wanted.items()]
 
 
-def from_message(message: Message, model: Model, limits: Limits, *, needs_static: bool = True) -> Question:
+def from_message(message: Message, model: Model, limits: Limits, *, goes_on: bool = False) -> Question:
     """What a message asks of this model; every check of a predict or trace request holds here, too.
 
     Args:
         message: the request.
         model: is asked.
         limits: the operator's.
-        needs_static: whether static inputs must be there if the model takes them; a sequence has its own.
+        goes_on: whether it is a later step of a sequence, which has static inputs and earlier values.
 
     Raises:
         InvalidInput: the model does not take or give such tensors; the tensor and the place in it are named.
@@ -84,10 +85,10 @@ def from_message(message: Message, model: Model, limits: Limits, *, needs_static
     plain = list(dict.fromkeys(_field_of(name) for name in wanted if name not in signals))
     if not signals:
         asked = body.validate(fields, PredictRequest, expected).model_copy(update={"outputs": plain})
-        stated = query.to_query(asked, model, limits, needs_static=needs_static)
+        stated = query.to_query(asked, model, limits, goes_on=goes_on)
         return Question(stated, wanted, _notes_of(asked, model))
     traced = body.validate(fields | {"signals": signals}, TraceRequest, expected).model_copy(update={"outputs": plain})
-    untraced = query.to_query(traced, model, limits, needs_static=needs_static)
+    untraced = query.to_query(traced, model, limits, goes_on=goes_on)
     selection = selections.to_selection(traced, model, untraced, limits)
     return Question(query.traced(untraced, selection, model), wanted, _notes_of(traced, model))
 
@@ -188,7 +189,7 @@ def _fields(message: Message, model: Model, limits: Limits) -> dict[str, Any]:
         if tensor.name in fields:
             _refuse("is given twice", tensor.name)
         _check(tensor, content, info, model, limits)
-        fields[tensor.name] = _read(tensor, content)
+        fields[tensor.name] = _read(tensor, content, nulls=tensor.name == INPUTS and query.expected(model).takes_gaps)
     if "sequence_lengths" in fields:
         fields["sequence_lengths"] = fields["sequence_lengths"].tolist()
     parameters = message.request.parameters
@@ -233,10 +234,10 @@ def _check(tensor: InputTensor, content: memoryview | None, info: TensorInfo, mo
         _refuse(f"has {tensor.shape[0]:,} sequences; {most}", tensor.name)
 
 
-def _read(tensor: InputTensor, content: memoryview | None) -> tensors.Array:
+def _read(tensor: InputTensor, content: memoryview | None, *, nulls: bool) -> tensors.Array:
     try:
         if content is None:
-            return tensors.from_json(tensor.data, tensor.datatype, tensor.shape)
+            return tensors.from_json(tensor.data, tensor.datatype, tensor.shape, nulls=nulls)
         return tensors.from_binary(content, tensor.datatype, tensor.shape)
     except ShapeError as error:
         raise InvalidInput.at(*(Place((tensor.name, *loc), message) for loc, message in error.places)) from None

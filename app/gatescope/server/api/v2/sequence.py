@@ -7,6 +7,7 @@ from contextlib import suppress
 import structlog
 
 from gatescope.errors import BadRequest, InvalidInput, Place, SessionNotFound
+from gatescope.gaps import GapRefused
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.server.api.v2.schemas import InferParameters
@@ -50,7 +51,7 @@ class Sequence:
         return self._sessions.model(await self._session())
 
     async def step(self, model: Model, query: Query, deadline: Deadline | None) -> Taken:
-        """Take the step; raises `InvalidInput` where the query is none of a step, and what `Sessions` raises."""
+        """Take the step; raises `InvalidInput` where the query is none of a step, and what `Sessions` raises else."""
         if len(query.inputs) != 1:
             message = f"a step of a sequence is a batch of 1, not of {len(query.inputs)}"
             raise InvalidInput.at(Place(("inputs",), message))
@@ -66,6 +67,8 @@ class Sequence:
             taken = await self._sessions.step(self._id, query, deadline)
         except SessionNotFound:
             raise self._unknown() from None
+        except GapRefused as error:
+            raise InvalidInput.at(Place(("inputs", 0, *error.place.loc), str(error))) from None
         if self._ends:
             with suppress(SessionNotFound):  # it was ended by another way meanwhile
                 await self._sessions.close(self._id)

@@ -48,8 +48,8 @@ def from_binary(content: memoryview, datatype: str, shape: Sequence[int]) -> Arr
     return _as_signed(numbers.copy())  # which aligns them: they may stand anywhere in the body
 
 
-def from_json(data: Any, datatype: str, shape: Sequence[int]) -> Array:
-    """The tensor that this list is: flat, or nested as the shape says.
+def from_json(data: Any, datatype: str, shape: Sequence[int], *, nulls: bool = False) -> Array:
+    """The tensor that this list is: flat, or nested as the shape says; NaN stands for null where that may be.
 
     Raises:
         ShapeError: it has another number of elements than the shape says, or what is none of this datatype.
@@ -59,7 +59,7 @@ def from_json(data: Any, datatype: str, shape: Sequence[int]) -> Array:
     nested = Nested(_flat(data, shape), _lengths(shape))
     if datatype in _FLOATS:
         expected = Expected("", doubles=_DOUBLES if datatype == "FP64" else {})
-        return Floats(role=_DOUBLE).read(nested, expected).reshape(shape)
+        return Floats(nulls=nulls, role=_DOUBLE).read(nested, expected).reshape(shape)
     if datatype in _INTEGERS:
         _check(nested, _fits(datatype), f"must be a whole number of {datatype}")
         return _as_signed(np.array(nested.items, dtype=_INTEGERS[datatype]).reshape(shape))

@@ -175,7 +175,9 @@ def _to_hash(session: Session) -> dict[str, Any]:
         "state": session.state,
         "last_state": last.state,
         "last_digest": last.digest,
-        "schema": SCHEMA,
+        "last_values": last.values,
+        "schema": session.schema,
+        "values": session.values,
         "static": session.static,
         "continues": int(session.continues),
     }
@@ -200,8 +202,9 @@ def _from_hash(session_id: str, kept: Mapping[str, bytes]) -> Session:
         created_at=float(kept["created_at"]),
         expires_at=float(kept["expires_at"]),
         state=kept.get("state", b""),
-        last=LastStep(kept["last_state"], digest) if digest else None,
+        last=LastStep(kept["last_state"], digest, kept.get("last_values", b"")) if digest else None,
         revision=int(kept.get("revision", 0)),
         static=kept.get("static", b""),
         continues=kept.get("continues", b"0") == b"1",
+        values=kept.get("values", b""),
     )
