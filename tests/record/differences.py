@@ -1013,8 +1013,9 @@ WANTED: tuple[Difference, ...] = (
         status=422,
         reason="Unprocessable Entity",
         body='{"type":"urn:gatescope:InvalidInput","title":"InvalidInput","status":422,'
-        '"detail":"table.csv, line 1, column \'a\': \'{\\"inputs\\":[[1\' is not a number",'
-        '"errors":[{"loc":["table",0,"a"],"msg":"\'{\\"inputs\\":[[1\' is not a number"}]}',
+        '"detail":"table.csv, line 1, column \'a\': \'{\\"inputs\\":[[1\' is not a number (1 more problem)",'
+        '"errors":[{"loc":["table",0,"a"],"msg":"\'{\\"inputs\\":[[1\' is not a number"},'
+        '{"loc":["table",0,"e"],"msg":"\'5]]}\' is not a number"}]}',
     ),
     Difference(
         why="HEAD is answered wherever GET is",

@@ -396,6 +396,9 @@ def times() -> Iterator[Ugly]:
     ]
     dawn = [[day, *row, f"0{6 + n % 2}:1{n % 10}"] for n, (day, *row) in enumerate(rows(AS_DAYS))]
     yield ugly("a time of day that is something else", lines(dawn, ("date", *FEATURES, "sunrise")), SAME_DAYS)
+    yield refused("a day apart that is none", "year,month,day,load,temp\n2020,2,30,1,2\n", "line 2", "no such day")
+    yield ugly("a quote in a comment", '# 5" of rain\n' + PLAIN, SAME)
+    yield refused("names in a comment that are others", '# 5" a,b\n' + NUMBERS.partition("\n")[2], "'load', 'temp'")
     yield ugly(
         "year, month, day and hour apart",
         lines(parts, ("YYYY", "MM", "DD", "HH", *FEATURES), " "),

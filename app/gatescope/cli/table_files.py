@@ -6,6 +6,7 @@ import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 LOCAL_STEPS, REMOTE_STEPS = 500_000, 50_000
 """Time steps of the sequences that are asked for together, at most, with their padding: here, and of a server."""
-TRACED_STEPS = 10_000
-"""The same of traces, whose replies are large."""
+TRACED_STEPS, TRACED_BYTES = 50_000, 2**27
+"""The same of traces, and how large the signals of one reply are, about."""
 FILE = "file"
 """The column that says which file a row is of."""
 
@@ -124,6 +125,8 @@ class _Writing:
         self._wanted = Wanted.of(info)
         self._most_steps = REMOTE_STEPS if connection.is_remote else LOCAL_STEPS
         self.notes = Notes()
+        if asked.selection is not None:
+            self._most_steps = min(self._most_steps, _most_traced(info["lstm"], len(info["signals"]), asked.selection))
         if asked.rolling is not None:
             check(asked.rolling, self._wanted)
 
@@ -181,7 +184,7 @@ class _Writing:
         from gatescope.tables.signals import signal_frame
 
         horizon = self._asked.horizon
-        for part, done in _parts(sequences, TRACED_STEPS):
+        for part, done in _parts(sequences, self._most_steps):
             body = part.arrays() | dict(self._asked.selection or {})
             reply = self._reply("trace", body | ({} if horizon is None else {"horizon": horizon}))
             yield signal_frame(reply, signals_in(reply), part), done
@@ -191,6 +194,14 @@ class _Writing:
         said = (note["message"] for note in reply.get("notes", ()) if note["code"] != "unverified")
         self.notes.say(*(f"note: {each}" for each in said))
         return reply
+
+
+def _most_traced(spec: Mapping[str, Any], signals: int, selection: Mapping[str, Any]) -> int:
+    """How many steps are traced together, of a recurrent module with these arguments."""
+    directions = 2 if spec["bidirectional"] else 1
+    sizes = {"signals": signals, "layers": spec["num_layers"], "units": spec["hidden_size"]}
+    width = directions * prod(len(selection[name]) if name in selection else size for name, size in sizes.items())
+    return max(1, min(TRACED_STEPS, TRACED_BYTES // (4 * width)))
 
 
 def _parts(sequences: Sequences, most_steps: int) -> Iterator[tuple[Sequences, float]]:

@@ -75,7 +75,8 @@ def backtest(summary: Mapping[str, Any]) -> RenderableType:
     if summary["quantiles"]:
         of_point = "mae to kge are of the median" if summary["point"] else "there is no median, so no mae to kge"
         title += f"; {of_point}"
-    table = Table("", *of_each, title=title, title_justify="left")
+    columns = [Column(name, overflow="fold") for name in ("", *of_each)]
+    table = Table(*columns, title=title, title_justify="left")
     for measure in summary["model"]:
         cells = [measures[measure] for measures in of_each.values()]
         table.add_row(measure, *("" if cell is None else f"{cell:.4g}" for cell in cells))

@@ -135,10 +135,11 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     made: list[tuple[int, str]] = []
     pending, start = "", 1
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        is_comment = not pending and _is_comment(line)
         if not pending:
             start = number
         pending += line
-        if pending.count('"') % 2 == 0:
+        if is_comment or pending.count('"') % 2 == 0:
             made.append((start, pending.rstrip("\n")))
             pending = ""
     return [*made, (start, pending.rstrip("\n"))] if pending else made
@@ -165,10 +166,11 @@ def _is_comment(line: str) -> bool:
 def _comment_above(lines: Sequence[tuple[int, str]], separator: str, first: tuple[int, list[str]]) -> list[str] | None:
     """The names in the comment right above the first row, where it has as many cells and none is a value."""
     before = [line for number, line in lines if number < first[0]]
-    if not before:
+    try:
+        cells = _cells(before[-1].lstrip().lstrip(COMMENT), separator) if before else []
+    except _Unreadable:
         return None
-    cells = _cells(before[-1].lstrip().lstrip(COMMENT), separator)
-    return cells if len(cells) == len(first[1]) and not any(map(_is_value, cells)) else None
+    return None if len(cells) != len(first[1]) or any(map(_is_value, cells)) else cells
 
 
 def _separator(lines: Sequence[str]) -> str:

@@ -199,7 +199,7 @@ def _of_parts(table: Table, parts: Mapping[str, str]) -> Times:
     values = pd.to_datetime(
         pd.DataFrame({part: numbers(table, column) for part, column in parts.items()}), errors="coerce"
     )
-    if missing := np.flatnonzero(values.isna()).tolist():
+    if missing := np.flatnonzero(values.isna() | (values.dt.year < 1)).tolist():
         raise table.refused("there is no such day", row=missing[0], column=day)
     others = tuple(column for part, column in parts.items() if part != "day")
     told = ", ".join(f"'{column}'" for column in others)
@@ -329,7 +329,7 @@ def _parsed(table: Table, column: str, texts: pd.Series, notes: list[str], *, da
     except (ValueError, OverflowError) as error:
         raise table.refused(f"there are no times: {str(error)[:100]}", column=column) from None
     # pandas takes the words now, today and May for times, and 10:00 for one of today
-    is_none = values.isna() | ~texts.str.contains(r"\d") | texts.str.fullmatch(_CLOCK)
+    is_none = values.isna() | (values.dt.year < 1) | ~texts.str.contains(r"\d") | texts.str.fullmatch(_CLOCK)
     if rows := np.flatnonzero(is_none).tolist():
         said = [(row, f"{texts.iloc[row][:64]!r} is no time{_remedy(texts.iloc[row])}") for row in rows]
         raise table.refused_cells(said, column)
