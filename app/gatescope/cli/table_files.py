@@ -83,7 +83,7 @@ def write_tables(connection: Connection, info: Any, asked: Asked, out: Path, tel
 
     writing = _Writing(connection, info, asked)
     count = len(asked.files)
-    targets = [out] * count if out.suffix in SINKS else _targets(asked.files, out)
+    targets = _targets(asked.files, out) if out.is_dir() or out.suffix not in SINKS else [out] * count
     with table_writer(out) if targets[0] == out else nullcontext() as whole:
         for index, (file, target) in enumerate(zip(asked.files, targets, strict=True)):
             with nullcontext(whole) if whole is not None else table_writer(target) as table:

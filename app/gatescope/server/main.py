@@ -33,7 +33,6 @@ from gatescope.server.repository.repository import Repository
 from gatescope.server.serving.background import Background
 from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
-from gatescope.server.serving.session_stores.redis import RedisStore
 from gatescope.server.serving.session_stores.store import SessionStore
 from gatescope.server.serving.sessions import Sessions
 from gatescope.server.serving.trace_store import Traces
@@ -130,6 +129,8 @@ def _session_store(settings: Settings) -> SessionStore:
     """
     if settings.session_store == "memory":
         return MemoryStore(settings.max_sessions)
+    from gatescope.server.serving.session_stores.redis import RedisStore  # noqa: PLC0415 - a tenth of a second
+
     try:
         return RedisStore(settings.session_store, settings.max_sessions, settings.session_idle_timeout_s)
     except ValueError as error:
