@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: install install-all run test test-inspector test-package test-keras test-random test-all check format bench bench-peers train clean
+.PHONY: install install-all run test test-inspector test-package test-keras test-random test-examples test-all check format \
+	docs notebooks bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -13,7 +15,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,onnx,plot,xarray,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,onnx,plot,zarr,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps silero-vad
 	touch $(INSTALLED)
 
@@ -24,11 +26,16 @@ $(INSTALLED_ALL): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	touch $(INSTALLED_ALL)
 
+# what builds the site and runs the notebooks
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $(INSTALLED_DOCS)
+
 run: install
 	$(BIN)/gatescope serve
 
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not inspector and not packaging and not keras"
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not inspector and not packaging and not keras and not examples"
 
 # every view of the inspector in a browser; `make test` has the page that holds them (tests/e2e/test_inspector.py)
 test-inspector: install
@@ -47,7 +54,11 @@ test-keras: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt keras h5py
 	KERAS_BACKEND=torch $(BIN)/pytest -m keras
 
-test-all: test test-inspector test-package test-keras test-random
+# the notebooks of examples/, each in a kernel of its own
+test-examples: $(INSTALLED_DOCS)
+	$(BIN)/pytest --numprocesses 2 -m examples
+
+test-all: test test-inspector test-package test-keras test-random test-examples
 
 check: install
 	$(BIN)/ruff format --check .
@@ -58,6 +69,14 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# the site, in site/; a link that leads nowhere, or a page that the navigation lacks, fails
+docs: $(INSTALLED_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# run the notebooks and keep what they show
+notebooks: $(INSTALLED_DOCS)
+	$(BIN)/python -m examples.execute
 
 # every table; compare, device, hostile and overload are commands of the same module (docs/performance.md)
 bench: install
@@ -74,4 +93,4 @@ train: install
 	$(BIN)/python -m models.$(MODEL).train
 
 clean:
-	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .peers site examples/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

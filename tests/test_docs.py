@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 import torch
 import typer
+import yaml
 from safetensors.torch import save_model
 from torch import nn
 
@@ -62,6 +63,7 @@ from gatescope.server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+NOTEBOOKS = sorted(ROOT.glob("examples/*.ipynb"))
 
 
 def doc(name):
@@ -303,19 +305,55 @@ def test_the_custom_module_in_the_documentation_is_served_as_it_stands(tmp_path,
     assert answer.trace.residual < 1e-6
 
 
+def of_notebook(path, kind):
+    """The sources of a notebook's cells of this kind."""
+    return "\n".join(
+        "".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind
+    )
+
+
+COMMANDS = "\n".join(
+    [doc("command-line.md"), doc("index.md"), README, *(of_notebook(path, "code") for path in NOTEBOOKS)]
+)
+
+
 def test_every_command_is_documented_and_every_documented_option_exists():
     commands = typer.main.get_command(cli).commands
     for name, command in commands.items():
         assert f"## `gatescope {name}" in doc("command-line.md")
         options = {option for parameter in command.params for option in parameter.opts}
-        for line in re.findall(rf"^\S*gatescope {name} .*$", doc("command-line.md") + README, re.MULTILINE):
+        for line in re.findall(rf"^\S*gatescope {name} .*$", COMMANDS, re.MULTILINE):
             assert {word for word in shlex.split(line) if word.startswith("--")} <= options
 
 
 def test_every_link_between_documents_leads_somewhere():
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/*/*.md")]:
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+    pages = [page for below in ("", "docs/**/", "models/*/", "examples/*/") for page in ROOT.glob(f"{below}*.md")]
+    texts = {page: page.read_text() for page in pages} | {path: of_notebook(path, "markdown") for path in NOTEBOOKS}
+    for page, text in texts.items():
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def pages_in(nav):
+    if isinstance(nav, str):
+        return {nav}
+    entries = nav.values() if isinstance(nav, dict) else nav
+    return {page for entry in entries for page in pages_in(entry)}
+
+
+def test_the_sites_navigation_lists_every_page():
+    listed = pages_in(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert {page.name for page in ROOT.glob("docs/*.md")} <= listed
+    assert {f"examples/{path.stem}.md" for path in NOTEBOOKS} <= listed
+    assert {str(card.relative_to(ROOT)) for card in ROOT.glob("models/*/*.md")} <= listed
+    assert {"docs/decisions/0*.md", "examples/*/README.md"} <= listed
+
+
+def test_the_readme_and_the_five_ways_in_link_to_every_notebook():
+    assert len(NOTEBOOKS) == 5
+    for path in NOTEBOOKS:
+        assert f"](examples/{path.name})" in README
+        assert f"](../examples/{path.name})" in doc("index.md")
 
 
 def test_the_readmes_request_gets_the_readmes_answer(shipped):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatescope.signal_info import SignalInfo, signals_of
+from gatescope.records import About, Record, padded
+from gatescope.signal_info import signals_of
 
 if TYPE_CHECKING:
     import xarray
@@ -52,7 +52,8 @@ def of(
 
     known = signals_of(info, described.get("module"))
     variables = {
-        name: (_axes(values, described), values, _attributes(known.get(name))) for name, values in signals.items()
+        name: (_axes(values, described), values, known[name].attributes() if name in known else {})
+        for name, values in signals.items()
     }
     coordinates = {
         "layer": described["layers"],
@@ -67,18 +68,34 @@ def of(
     return dataset.assign(sequence_lengths=("batch", lengths))
 
 
-def write(content: bytes, info: Mapping[str, Any], path: Path) -> None:
-    """Write a trace reply in `application/x-npz` as a netCDF file; `info` is the model's ModelInfo."""
-    from_npz(content, info).to_netcdf(path, engine="h5netcdf")
+def with_records(dataset: xarray.Dataset, records: Sequence[Record], about: About) -> xarray.Dataset:
+    """The dataset of a trace with what else is known of its sequences, or all of it where it is empty.
+
+    Added are `inputs`, `observed`, `prediction` and, as coordinates, `ids`, `timestamps`, `tokens`, `prediction_steps`,
+    `prediction_timestamps` and the names of features and outputs.
+
+    Args:
+        dataset: of all time steps of these sequences.
+        records: of its sequences.
+        about: what they have in common.
+    """
+    arrays = padded(records, about)
+    variables = {name: array for name, array in arrays.items() if name in {"inputs", "observed", "prediction"}}
+    coordinates = {name: array for name, array in arrays.items() if name not in variables}
+    if "time" not in dataset.coords:
+        coordinates["time"] = ("time",), np.arange(max(each.steps for each in records))
+        variables["sequence_lengths"] = ("batch",), np.array([each.steps for each in records])
+    return dataset.assign(variables).assign_coords(coordinates).assign_attrs(about.attributes())
+
+
+def of_records(records: Sequence[Record], about: About) -> xarray.Dataset:
+    """The dataset of records without signals."""
+    import xarray  # noqa: PLC0415
+
+    return with_records(xarray.Dataset(), records, about)
 
 
 def _axes(values: np.ndarray, described: Mapping[str, Any]) -> list[str]:
     """A projected hidden state is narrower than the cell and has units of its own."""
     *others, unit = described["axes"]
     return [*others, unit if values.shape[-1] == len(described["units"]) else f"projected_{unit}"]
-
-
-def _attributes(signal: SignalInfo | None) -> dict[str, str]:
-    if signal is None:
-        return {}
-    return {"range": signal.range, "symbol": signal.symbol, "description": signal.description}

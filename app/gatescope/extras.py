@@ -23,6 +23,7 @@ EXTRAS = {
     "tables": ("pandas", "pyarrow"),
     "torch": ("orjson", "pydantic", "safetensors", "torch"),
     "xarray": ("h5netcdf", "h5py", "xarray"),
+    "zarr": ("zarr",),
 }
 """The packages of each extra in `pyproject.toml`, by the names that they are imported under."""
 

@@ -38,6 +38,10 @@ class SignalInfo:
         """Whether its colours run from nothing to all, as a gate's do; else they diverge around 0."""
         return self.low is not None and self.low >= 0
 
+    def attributes(self) -> dict[str, str]:
+        """What a file says of it."""
+        return {"range": self.range, "symbol": self.symbol, "description": self.description}
+
     def limits(self, values: np.ndarray) -> tuple[float, float]:
         """The values with the first and the last colour.
 

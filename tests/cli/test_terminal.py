@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from gatescope.cli import terminal
+from gatescope.cli import list_models, terminal
 
 INFO = {
     "signals": [
@@ -159,3 +159,31 @@ def test_every_sample_of_a_text_is_shown():
     assert "sequence 0, sample 1" in shown
     assert "to be" in shown
     assert "or not" in shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 120])
+def test_lists_and_measures_fold_and_lose_nothing(width):
+    description = "daily discharge of four rivers, from the weather of the day and of the days before"
+    model = {"name": "a-river-with-a-long-name", "version": "1", "state": "ready", "task": "regression"}
+    listed = list_models._table([model | {"verified": None, "reason": None, "description": description}])
+    measures = {"mae": 0.123456, "rmse": 1234.5678, "kge": None}
+    summary = {
+        "target": "discharge",
+        "pairs": 365,
+        "origins": 12,
+        "quantiles": None,
+        "point": None,
+        "model": measures,
+        "baselines": {"naive": measures, "seasonal_naive": measures, "mean": measures},
+    }
+    for drawn, said in (
+        (listed, [model["name"], *description.split()]),
+        (terminal.backtest(summary), ["seasonal_naive", "0.1235", "1235"]),
+    ):
+        lines = texts_of(drawn, width)
+        assert max(map(len, lines)) <= width
+        assert "…" not in "".join(lines)
+        rows = [line.replace("┃", "│").split("│") for line in lines]
+        columns = zip(*(row for row in rows if len(row) > 1), strict=True)
+        whole = ["".join(cell.strip() for cell in column) for column in columns]
+        assert all(any(word in column for column in whole) for word in said)

@@ -60,7 +60,7 @@ def test_a_table_is_written_without_columns_that_say_nothing(run, table, tmp_pat
         ("demand", ["--target", "price"], "no output 'price'; it has demand_mw"),
         ("demand", ["--window", 336], "take a smaller window or horizon"),
         ("brackets", [], "a backtest takes"),
-        ("demand", ["--out", "rows.xls"], "a table is written as .csv, .parquet, .json"),
+        ("demand", ["--out", "rows.xls"], "a table is written as .csv, .tsv, .txt, .parquet, .arrow, .feather, .json"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(run, table, model, options, said):
@@ -88,3 +88,10 @@ def test_gaps_are_filled_as_it_is_asked(run, table, values):
     filled = run("backtest", "demand", "--input", table, "--start", 300, "--fill", f"{NAMES[1]}={values[100][1]}")
     assert (filled[0], filled[1]) == (0, out)
     assert f"1 missing in '{NAMES[1]}'" in filled[2]
+
+
+def test_it_is_drawn(run, table, tmp_path):
+    options = ["--horizon", 24, "--season", 48, "--plot", tmp_path / "it.svg"]
+    status, _, err = run("backtest", "demand", "--input", table, *options)
+    assert status == 0, err
+    assert (tmp_path / "it.svg").stat().st_size > 10_000

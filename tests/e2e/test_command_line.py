@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from gatescope import plot
-from gatescope.cli import ask
+from gatescope.cli import table_files
 from gatescope.errors import InvalidInput
 from gatescope.tables.requests import read_body
 
@@ -84,11 +84,11 @@ def test_a_csv_is_read_by_its_column_names_an_array_as_it_is(tmp_path, shipped, 
     np.save(tmp_path / "flow.npy", np.array(rows))
     (tmp_path / "flow.json").write_text(json.dumps(rows))
     by_file = [
-        answer("predict", "river", "--input", tmp_path / f"flow.{kind}")["prediction"]
+        answer("predict", "river", "--input", tmp_path / f"flow.{kind}")["prediction"]["values"]
         for kind in ("csv", "npy", "json")
     ]
     assert by_file[0] == by_file[1] == by_file[2]
-    assert len(by_file[0]["values"][0]) == 30
+    assert len(by_file[0][0]) == 30
 
 
 def test_a_trace_is_written_as_safetensors_npz_netcdf_and_a_picture(tmp_path, run, answer):
@@ -139,6 +139,17 @@ def test_a_csv_with_a_wrong_cell_names_line_and_column(tmp_path, refusal):
     (tmp_path / "bad.csv").write_text("1,2,3,4,5,6,1022500\n1,2,three,4,5,6,1022500\n")
     line = refusal("predict", "river", "--input", tmp_path / "bad.csv")
     assert "bad.csv, line 2, column 'tmax_c': 'three' is not a number" in line
+
+
+def test_of_a_broken_manifest_the_one_error_is_told(tmp_path, run, model_folder):
+    folder = model_folder("mine")
+    folder.edit('name = "a"', 'nam = "a"')
+    (tmp_path / "rows.csv").write_text("a,b,c\n1,2,3\n")
+    status, out, err = run("predict", "mine", "--models", folder.models_dir, "--input", tmp_path / "rows.csv")
+    (said,) = [line for line in err.splitlines() if line.startswith("gatescope: ")]
+    assert (status, out) == (1, "")
+    assert "model 'mine' is unavailable: mine/model.toml: input.features.features.0.name: Field required" in said
+    assert "token" not in err
 
 
 @pytest.mark.parametrize("kind", ["csv", "npy", "json"])
@@ -263,7 +274,7 @@ def test_a_table_of_many_sequences_is_asked_for_in_parts(run, tmp_path, monkeypa
     (tmp_path / "all.csv").write_text("\n".join(lines))
     asked = ["predict", "river", "--input", tmp_path / "all.csv", "--id", "basin", "--out"]
     whole = run(*asked, tmp_path / "whole.csv")
-    monkeypatch.setattr(ask, "MOST_NUMBERS", 900)
+    monkeypatch.setattr(table_files, "LOCAL_STEPS", 60)
     parts = run(*asked, tmp_path / "parts.csv")
     assert (whole[0], parts[0]) == (0, 0), parts[2]
     first, second = (

@@ -48,6 +48,7 @@ _RESIDUAL = re.compile(r'"residual":([0-9.eE+-]+)')
 _PLAIN = (
     (re.compile(r'"(created_at|expires_at)":1\d{9}\.\d+'), r'"\1":<time>'),
     (re.compile(r'"trace_method":"(?:workspace|replay|loop)"'), '"trace_method":<method>'),
+    (re.compile(r'"fingerprint":"[0-9a-f]+"'), '"fingerprint":<hash>'),
     (re.compile(r'"(ns|last_inference)":\d+'), r'"\1":<number>'),
     (re.compile(r'"name":"gatescope","version":"[\w.+-]+"'), '"name":"gatescope","version":<version>'),
 )

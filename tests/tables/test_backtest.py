@@ -5,7 +5,7 @@ import pytest
 
 from gatescope.errors import InvalidInput
 from gatescope.tables import measures
-from gatescope.tables.backtest import Plan, backtest
+from gatescope.tables.backtest import Plan, backtest, finite, flat
 from gatescope.tables.sequences import Sequences, Wanted
 
 PREDICTED = np.array([2.0, 4.0, 5.0, np.nan, 8.0])
@@ -36,6 +36,44 @@ class TestMeasures:
         found = measures.of_pairs(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
         assert (found["mape"], found["nse"], found["kge"], found["mase"]) == (None, None, None, None)
         assert measures.of_pairs(np.array([np.nan]), np.array([1.0]))["mae"] is None
+
+
+class TestQuantiles:
+    QUANTILES = (0.1, 0.5, 0.9)
+    OBSERVED = np.array([3.0, 0.0, 10.0, np.nan])
+    GIVEN = np.array([[1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0], [4.0, 4.0, 4.0, 4.0]])
+
+    def test_the_pinball_loss_weighs_what_lies_above_by_the_quantile(self):
+        found = measures.of_quantiles(self.GIVEN, self.OBSERVED, self.QUANTILES)
+        low, middle, high = (0.1 * 2 + 0.9 * 1 + 0.1 * 9) / 3, (0.5 * 1 + 0.5 * 2 + 0.5 * 8) / 3, (0.1 + 0.4 + 5.4) / 3
+        assert [found[f"pinball_{quantile}"] for quantile in self.QUANTILES] == pytest.approx([low, middle, high])
+        assert found["pinball"] == pytest.approx((low + middle + high) / 3)
+
+    def test_coverage_is_the_share_between_both_bounds_or_on_one(self):
+        assert measures.of_quantiles(self.GIVEN, self.OBSERVED, self.QUANTILES)["coverage_0.8"] == pytest.approx(1 / 3)
+        on = measures.of_quantiles(self.GIVEN, np.array([1.0, 4.0, 4.1, 0.9]), self.QUANTILES)
+        assert on["coverage_0.8"] == 0.5
+
+    def test_only_central_intervals_have_a_coverage(self):
+        quantiles = (0.025, 0.1, 0.4, 0.9, 0.975)
+        found = measures.of_quantiles(np.arange(5.0)[:, None], np.array([0.5]), quantiles)
+        assert {name: value for name, value in found.items() if "coverage" in name} == {
+            "coverage_0.95": 1,
+            "coverage_0.8": 0,
+        }
+
+    def test_a_point_forecast_is_each_quantile_and_covers_nothing(self):
+        found = measures.of_quantiles(np.array([[2.0, 2.0]]), np.array([5.0, 1.0]), self.QUANTILES)
+        assert found["pinball_0.9"] == pytest.approx((0.9 * 3 + 0.1 * 1) / 2)
+        assert found["coverage_0.8"] is None
+
+    def test_half_the_absolute_error_is_the_loss_of_the_median(self):
+        median = measures.of_quantiles(PREDICTED[None], OBSERVED, [0.5])["pinball"]
+        assert median == pytest.approx(measures.of_pairs(PREDICTED, OBSERVED)["mae"] / 2)
+
+    def test_without_a_pair_all_are_none(self):
+        found = measures.of_quantiles(np.full((3, 1), np.nan), np.array([1.0]), self.QUANTILES)
+        assert set(found.values()) == {None}
 
 
 NEXT = Wanted("it", ("y", "x"), ("y",), feeds_back=True)
@@ -109,6 +147,52 @@ class TestSameStep:
         found = backtest(sequences, SAME, "y", Plan(2, window=6), ask)
         assert found.pairs == 13
         assert found.model["mae"] == pytest.approx(np.nanmean(np.abs(y[6:])))
+
+
+class TestQuantilesOfAModel:
+    """Of the second output of two, with three quantiles or two each."""
+
+    x, y = series()
+    sequences = Sequences(("x",), [x[:, None]], observed={"y": [y]})
+
+    def spread(self, body):
+        rows = [[[0.0] * 3 + [9.0, 9.5 + 0.1 * row[0], 11.0] for row in each] for each in body["inputs"]]
+        return {"prediction": {"values": rows}}
+
+    def test_point_measures_are_of_the_median_and_naive_ones_have_a_pinball_loss(self):
+        wanted = Wanted("it", ("x",), ("z", "y"), quantiles=(0.1, 0.5, 0.9))
+        found = backtest(self.sequences, wanted, "y", Plan(2, window=6), self.spread)
+        y, median = self.y[6:], 9.5 + 0.1 * self.x[6:]
+        assert (found.point, found.quantiles) == ("median", [0.1, 0.5, 0.9])
+        assert found.model["mae"] == pytest.approx(np.abs(median - y).mean())
+        assert found.model["pinball_0.9"] == pytest.approx(np.maximum(0.9 * (y - 11), -0.1 * (y - 11)).mean())
+        assert found.model["coverage_0.8"] == pytest.approx(((y >= 9) & (y <= 11)).mean())
+        naive = y - np.repeat(self.y[5:19:2], 2)
+        assert found.baselines["naive"]["pinball_0.1"] == pytest.approx(np.maximum(0.1 * naive, -0.9 * naive).mean())
+        assert found.baselines["naive"]["coverage_0.8"] is None
+        row = flat(found.rows, found.quantiles)[0]
+        assert (row["predicted_0.1"], row["predicted_0.5"], row["predicted"]) == (9.0, 10.1, 10.1)
+        assert "quantiles" not in row
+
+    def test_without_a_median_there_are_no_point_measures(self):
+        wanted = Wanted("it", ("x",), ("z", "y"), quantiles=(0.1, 0.4, 0.9))
+        found = backtest(self.sequences, wanted, "y", Plan(2, window=6), self.spread)
+        assert (found.point, found.model["mae"], found.by_step, found.pairs) == (None, None, [None, None], 14)
+        assert found.baselines["naive"]["mae"] > 0
+        assert found.model["coverage_0.8"] > 0
+        assert finite(found.rows)[0]["predicted"] is None
+
+    def test_of_the_next_step_one_is_predicted_without_a_horizon(self):
+        wanted = Wanted("it", ("x",), ("y",), feeds_back=True, quantiles=(0.5,))
+
+        def ask(body):
+            assert "horizon" not in body
+            return {"prediction": {"values": [[[row[0] + 1] for row in each] for each in body["inputs"]]}}
+
+        found = backtest(self.sequences, wanted, "y", Plan(window=6), ask)
+        assert [row["predicted"] for row in found.rows] == list(self.x[6:])
+        with pytest.raises(InvalidInput, match="not fed back"):
+            backtest(self.sequences, wanted, "y", Plan(2, window=6), ask)
 
 
 class TestSeveralSequences:

@@ -114,6 +114,14 @@ class TestNames:
     def test_another_number_of_columns_without_names_is_refused(self):
         assert "3 columns without names" in refusal("1,2,3\n4,5,6\n")
 
+    @pytest.mark.parametrize(("column", "is_it"), [("TEMP (°C)", True), ("temp", True), ("temp [°F]", False)])
+    def test_another_unit_is_another_column(self, column, is_it):
+        wanted, text = Wanted("m", ("temp [°C]",)), f"{column},x\n1.5,2\n2.5,3\n"
+        if is_it:
+            assert sequences(text, wanted).inputs[0].tolist() == [[1.5], [2.5]]
+        else:
+            assert "--map temp [°C]=temp [°F]" in refusal(text, wanted)
+
     def test_two_columns_that_differ_in_case_alone_are_not_guessed(self):
         assert "'load', which the table lacks" in refusal("Load,LOAD,temp\n1,2,3\n")
 
@@ -210,7 +218,7 @@ class TestTimes:
     def test_zoned_times_of_that_hour_are_two_hours(self):
         text = "time,load,temp\n2024-10-27T02:00+02:00,1,2\n2024-10-27T02:00+01:00,3,4\n2024-10-27T03:00+01:00,5,6\n"
         found = sequences(text)
-        assert found.timestamps[0][:2] == ["2024-10-27T02:00:00+02:00", "2024-10-27T02:00:00+01:00"]
+        assert found.timestamps[0][0] == "2024-10-27T00:00:00+00:00"
         assert not any("irregular" in note for note in found.notes)
 
     def test_irregular_steps_are_told_with_their_place(self):
@@ -249,17 +257,25 @@ class TestFuture:
         assert found.horizon == 1
         assert found.future_inputs[0].tolist() == [[5, 6]]
 
+    def test_sequences_with_unequal_futures_are_refused_with_their_ids(self):
+        text = "id,date,load,temp\na,1,1,2\na,2,,3\nb,1,1,2\nb,2,3,4\n"
+        assert "line 5: 'a' has 1 rows without a target at its end, 'b' has 0" in refusal(text)
+
     def test_without_any_measurement_every_row_is_an_input(self):
         found = sequences("date,rain,temp,discharge\n2020-01-01,1,2,\n2020-01-02,3,4,\n", RIVER)
         assert found.horizon == 0
         assert len(found.inputs[0]) == 2
 
 
+def days(frame):
+    return [time.date().isoformat() for time in frame["time"]]
+
+
 class TestAnswers:
     def test_predictions_of_the_same_step_have_its_time_and_what_was_observed(self):
         found = sequences("date,rain,temp,discharge\n2020-01-01,1,2,9\n2020-01-02,3,4,8\n", RIVER)
         frame = prediction_frame({"prediction": {"values": [[[0.5], [0.25]]]}}, found, RIVER)
-        assert frame.to_dict("list") == {
+        assert frame.assign(time=days(frame)).to_dict("list") == {
             "time": ["2020-01-01", "2020-01-02"],
             "discharge": [0.5, 0.25],
             "discharge_observed": [9.0, 8.0],
@@ -268,13 +284,30 @@ class TestAnswers:
     def test_predictions_of_the_next_step_have_the_next_time(self):
         found = sequences("date,load,temp\n2020-01-01,1,2\n2020-01-02,3,4\n")
         frame = prediction_frame({"prediction": {"values": [[[5.0], [6.0]]]}}, found, WANTED)
-        assert frame["time"].tolist() == ["2020-01-02", "2020-01-03"]
+        assert days(frame) == ["2020-01-02", "2020-01-03"]
         assert frame["load"].tolist() == [5.0, 6.0]
 
     def test_a_forecast_has_the_times_of_the_future(self):
         found = sequences("date,load,temp\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,,6\n2020-01-04,,8\n")
         frame = prediction_frame({"prediction": {"values": [[[5.0], [6.0]]]}}, found, WANTED)
-        assert frame["time"].tolist() == ["2020-01-03", "2020-01-04"]
+        assert days(frame) == ["2020-01-03", "2020-01-04"]
+
+    def test_a_horizon_behind_the_table_carries_its_times_on(self):
+        found = sequences("date,load,temp\n2020-01-01,1,2\n2020-01-03,3,4\n")
+        frame = prediction_frame({"prediction": {"values": [[[5.0], [6.0], [7.0]]]}}, found, WANTED, horizon=3)
+        assert days(frame) == ["2020-01-05", "2020-01-07", "2020-01-09"]
+
+    def test_padding_is_cut_off(self):
+        found = sequences("site,rain,temp\na,1,2\na,3,4\nb,5,6\n", RIVER, id="site")
+        values = np.float32([[[1.5], [2]], [[3], [np.nan]]])
+        frame = prediction_frame({"prediction": {"values": values}}, found, RIVER)
+        assert frame["discharge"].tolist() == [1.5, 2.0, 3.0]
+        assert frame["discharge"].dtype == np.float32
+
+    def test_predictions_of_unknown_steps_are_refused(self):
+        found = sequences("rain,temp\n1,2\n3,4\n5,6\n", RIVER)
+        with pytest.raises(InvalidInput, match="3 steps has 2 predictions"):
+            prediction_frame({"prediction": {"values": [[[1.0], [2.0]]]}}, found, RIVER)
 
     def test_ids_stand_beside_their_rows(self):
         found = sequences("site,rain,temp\na,1,2\na,3,4\nb,5,6\n", RIVER, id="site")
@@ -331,8 +364,18 @@ def test_parts_hold_all_sequences_with_what_belongs_to_them():
         for day in range(1, days + 1)
     )
     whole = sequences(text, id="id", timestamps="date")
-    parts = list(whole.parts(9))
+    parts = list(whole.parts(5))
     assert [part.ids for part in parts] == [("a",), ("b",), ("c", "d")]
     assert [len(each) for part in parts for each in part.inputs] == [3, 5, 2, 2]
     assert [row for part in parts for row in part.timestamps] == whole.timestamps
     assert [row for part in parts for row in part.request()["inputs"]] == whole.request()["inputs"]
+
+
+def test_quantiles_are_columns_beside_what_was_measured():
+    wanted = Wanted("river", ("rain", "temp"), ("discharge",), quantiles=(0.1, 0.5, 0.9))
+    asked = interpret(table("date,rain,temp,discharge\n2001-01-01,1,2,3\n2001-01-02,4,5,6\n"), wanted)
+    reply = {"prediction": {"values": [[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]}}
+    frame = prediction_frame(reply, asked, wanted)
+    assert list(frame.columns) == ["time", "discharge_0.1", "discharge_0.5", "discharge_0.9", "discharge_observed"]
+    assert frame["discharge_0.9"].tolist() == [3, 6]
+    assert frame["discharge_observed"].tolist() == [3, 6]

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gatescope.cli.answer_files import ARRAY_FORMATS, check_extra, plot_forecast, write_arrays
 from gatescope.cli.asking import (
+    TABLES,
     DayFirst,
     FillOption,
     IdOption,
     InputFile,
+    InputFiles,
     Key,
     MapOption,
     ModelName,
+    StaticOption,
     TimesOption,
     Url,
     check_folder,
+    check_plot,
     check_table_out,
     connected,
+    is_folder,
     model_path,
     need_extra,
     table_reading,
@@ -30,7 +37,8 @@ from gatescope.cli.asking import (
 )
 from gatescope.cli.command import cli
 from gatescope.cli.options import DeviceOption, Models
-from gatescope.cli.output import say, show
+from gatescope.cli.output import bar, say, show
+from gatescope.cli.table_files import Asked, files_of, write_tables
 from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
     from gatescope.client import Token
     from gatescope.tables.requests import Body
     from gatescope.tables.sequences import Reading
+    from gatescope.tables.windows import Rolling
 
 TextOption = Annotated[str | None, typer.Option(help="Text, for a model that reads text.")]
 Horizon = Annotated[int | None, typer.Option(min=1, help="Run on for this many steps.")]
@@ -49,27 +58,28 @@ Samples = Annotated[int | None, typer.Option(min=1, help="Write so many texts.")
 Stop = Annotated[list[str] | None, typer.Option(help="End a text with this; may be repeated.")]
 Stream = Annotated[bool, typer.Option("--stream", help="Write the text alone, as it comes.")]
 
-MOST_NUMBERS = 250_000
-"""In the inputs of one request: a table of more is asked for in parts, some sequences each."""
-PLOT_FORMATS = (".png", ".svg", ".pdf")
 OUT_FORMATS = {
     ".json": "application/json",
     ".safetensors": "application/vnd.safetensors",
     ".npz": "application/x-npz",
-    ".nc": "application/x-npz",
 }
+"""A trace that is written as the reply that it is."""
+TRACE_FORMATS = (*OUT_FORMATS, ".nc", ".zarr")
 
 
 @cli.command()
 def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     model: ModelName,
-    input_file: InputFile = None,
+    input_files: InputFiles = None,
     text: TextOption = None,
     horizon: Horizon = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Predict from each window of so many steps.")] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Steps between windows; the horizon by default.")] = None,
     mapping: MapOption = None,
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -78,7 +88,13 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     stop: Stop = None,
     *,
     day_first: DayFirst = None,
-    out: Annotated[Path | None, typer.Option(help="Write the predictions as a table: .csv, .parquet or .json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the predictions: .csv, .parquet, .arrow, .json, .npy, .npz, .nc, .zarr, or tables in a folder."
+        ),
+    ] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the forecast: .png, .svg or .pdf.")] = None,
     stream: Stream = False,
     models: Models = None,
     device: DeviceOption = None,
@@ -88,8 +104,16 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     """Predict for a file or a text: a table on a terminal, JSON into a pipe, or a table in a file."""
     from gatescope.cli import terminal
 
-    check_table_out(out)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+    files, rolling = files_of(input_files or []), _rolling(window, stride, horizon)
+    is_table = _check_out(out, len(files), plot_file, is_rolling=rolling is not None)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
+    if out is not None and is_table and files and text is None:
+        asked = Asked(files, reading, None if rolling else horizon, rolling)
+        _write_tables(asked, out, lambda: connected(model, models, device, url, key, is_shown=False))
+        if plot_file is None:
+            return
+        out = None
+    input_file = files[0] if files else None
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
     sampling = {name: value for name, value in given.items() if value not in (None, [])}
     if stream and samples is not None:
@@ -104,10 +128,11 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
             _write_tokens(connection.generate(model, body.request))
             return
         warn_unverified(info)
-        if out is not None and out.suffix != ".json":
-            _write_table(connection, body, info, out)
+        if _in_files(connection, body, info, out, plot_file):
             return
-        reply = connection.post(f"{model_path(model)}/predict", body.request)
+        if is_table and out is not None:
+            raise InvalidInput(f"--out {out}: a table is written of a table; take .json")
+        reply = connection.post(f"{model_path(model)}/predict", body.labelled)
     if out is not None:
         out.write_bytes(reply)
         say(f"wrote {out}")
@@ -121,13 +146,22 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     input_file: InputFile = None,
     text: TextOption = None,
     horizon: Horizon = None,
+    signal: Annotated[list[str] | None, typer.Option(help="Only this signal; may be repeated.")] = None,
+    layer: Annotated[list[int] | None, typer.Option(help="Only this layer; may be repeated.")] = None,
+    unit: Annotated[list[int] | None, typer.Option(help="Only this unit; may be repeated.")] = None,
     mapping: MapOption = None,
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     *,
     day_first: DayFirst = None,
-    out: Annotated[Path | None, typer.Option(help="Write the trace: .safetensors, .npz, .nc or .json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the trace: .safetensors, .npz, .nc, .zarr, .json, or a table: .csv, .parquet, .arrow."
+        ),
+    ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the trace: .png, .svg or .pdf.")] = None,
     models: Models = None,
     device: DeviceOption = None,
@@ -138,22 +172,61 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope import plot
     from gatescope.cli import terminal
 
-    _check_out(out)
-    _check_plot(plot_file)
+    _check_trace_out(out)
+    check_plot(plot_file)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
+    chosen = {"signals": signal, "layers": layer, "units": unit}
+    selection = {name: value for name, value in chosen.items() if value}
+    if out is not None and out.suffix in TABLES and input_file is not None and text is None:
+        asked = Asked([input_file], reading, horizon, selection=selection)
+        _write_tables(asked, out, lambda: connected(model, models, device, url, key, is_shown=False))
+        if plot_file is None:
+            return
+        out = None
     with connected(model, models, device, url, key) as (connection, info):
-        reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
-        body, path = _body(info, input_file, text, horizon, reading).request, f"{model_path(model)}/trace"
+        body, path = _body(info, input_file, text, horizon, reading), f"{model_path(model)}/trace"
+        body = body._replace(request=body.request | selection)
         warn_unverified(info)
-        if out is not None:
-            _write(connection.post(path, body, OUT_FORMATS[out.suffix]), info, out)
+        if out is not None and out.suffix in OUT_FORMATS:
+            out.write_bytes(connection.post(path, body.labelled, OUT_FORMATS[out.suffix]))
+            say(f"wrote {out}")
+        elif out is not None:
+            write_arrays(connection, "trace", body, info, out)
         if out is not None and plot_file is None:
             return
-        reply = connection.post(path, body)
+        reply = connection.post(path, body.labelled)
     if plot_file is None:
         show(reply, lambda width: terminal.trace(json.loads(reply), info, width))
         return
     plot.save(json.loads(reply), info, plot_file)
     say(f"wrote {plot_file}")
+
+
+def _rolling(window: int | None, stride: int | None, horizon: int | None) -> Rolling | None:
+    from gatescope.tables.windows import Rolling
+
+    if window is None and stride is not None:
+        raise InvalidInput("--stride goes with --window")
+    return None if window is None else Rolling(window, stride, horizon)
+
+
+def _write_tables(
+    asked: Asked, out: Path, connect: Callable[[], AbstractContextManager[tuple[Connection, Any]]]
+) -> None:
+    what = str(asked.files[0]) if len(asked.files) == 1 else f"{len(asked.files)} files"
+    with bar(what) as tell, connect() as (connection, info):
+        warn_unverified(info)
+        write_tables(connection, info, asked, out, tell)
+
+
+def _in_files(connection: Connection, body: Body, info: Any, out: Path | None, plot_file: Path | None) -> bool:
+    """Draw and write predictions; whether nothing is left to be done."""
+    if plot_file is not None:
+        plot_forecast(connection, body, info, plot_file)
+    if out is not None and out.suffix in ARRAY_FORMATS:
+        write_arrays(connection, "predict", body, info, out)
+        return True
+    return plot_file is not None and out is None
 
 
 def _in_ids(sampling: Mapping[str, Any], info: Any) -> dict[str, Any]:
@@ -198,53 +271,29 @@ def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | N
     return body._replace(request=body.request | {"horizon": horizon})
 
 
-def _write_table(connection: Connection, body: Body, info: Any, out: Path) -> None:
-    """The predictions beside the times, ids and measured values of the table that was asked."""
-    from gatescope.tables.answers import prediction_frame
-    from gatescope.tables.sequences import Wanted
-
-    if body.sequences is None or info["output"]["kind"] != "regression":
-        raise InvalidInput(f"--out {out}: a table is written of a regression over a table; take .json")
-    import pandas as pd
-
-    wanted, frames, notes = Wanted.of(info), [], dict[str, None]()
-    for part in body.sequences.parts(MOST_NUMBERS):
-        reply = json.loads(connection.post(f"{model_path(info['name'])}/predict", body.request | part.request()))
-        frames.append(prediction_frame(reply, part, wanted))
-        notes |= dict.fromkeys(note["message"] for note in reply.get("notes", ()) if note["code"] != "unverified")
-    say(*(f"note: {note}" for note in notes))
-    frame = pd.concat(frames, ignore_index=True)
-    if out.suffix == ".csv":
-        frame.to_csv(out, index=False)
-    else:
-        frame.to_parquet(out, index=False)
-    say(f"wrote {out}")
+def _check_out(out: Path | None, files: int, plot_file: Path | None, *, is_rolling: bool) -> bool:
+    """Refuse what could not be written, before it is computed; whether tables are."""
+    to_folder = is_folder(out, files)
+    check_table_out(None if to_folder else out, ARRAY_FORMATS)
+    check_plot(plot_file)
+    if out is not None:
+        check_extra(out)
+    if plot_file is not None and (files > 1 or is_rolling):
+        raise InvalidInput("--plot draws the forecast of one file, without windows")
+    is_table = out is not None and (to_folder or out.suffix in TABLES)
+    if not is_table and (files > 1 or is_rolling):
+        what = "several files" if files > 1 else "windows"
+        raise InvalidInput(f"the predictions of {what} are written: give --out FILE.csv, FILE.parquet or a folder")
+    return is_table
 
 
-def _check_out(out: Path | None) -> None:
+def _check_trace_out(out: Path | None) -> None:
     if out is None:
         return
-    if out.suffix not in OUT_FORMATS:
-        raise InvalidInput(f"--out {out}: a trace is written as {', '.join(OUT_FORMATS)}, not as '{out.suffix}'")
+    if out.suffix not in {*TRACE_FORMATS, *TABLES}:
+        known = ", ".join((*TRACE_FORMATS, *TABLES))
+        raise InvalidInput(f"--out {out}: a trace is written as {known}, not as '{out.suffix}'")
+    if out.suffix in TABLES:
+        need_extra("pandas", "tables")
     check_folder("--out", out)
-    if out.suffix == ".nc":
-        need_extra("h5netcdf", "xarray")
-
-
-def _check_plot(file: Path | None) -> None:
-    if file is None:
-        return
-    if file.suffix not in PLOT_FORMATS:
-        raise InvalidInput(f"--plot {file}: a picture is written as {', '.join(PLOT_FORMATS)}, not as '{file.suffix}'")
-    check_folder("--plot", file)
-    need_extra("matplotlib", "plot")
-
-
-def _write(content: bytes, info: Any, out: Path) -> None:
-    if out.suffix == ".nc":
-        from gatescope import dataset
-
-        dataset.write(content, info, out)
-    else:
-        out.write_bytes(content)
-    say(f"wrote {out}")
+    check_extra(out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -22,10 +24,25 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 
-ModelName = Annotated[str, typer.Argument(help="The model's name.")]
+
+def models_beginning(context: typer.Context, incomplete: str) -> list[str]:
+    """The models of the folder whose names begin so, for a shell; nothing is imported or loaded for it."""
+    folder = Path(context.params.get("models") or os.environ.get("GATESCOPE_MODELS_DIR") or "models")
+    return sorted(file.parent.name for file in folder.glob(f"{glob.escape(incomplete)}*/model.toml"))
+
+
+ModelName = Annotated[str, typer.Argument(help="The model's name.", autocompletion=models_beginning)]
 InputFile = Annotated[
     Path | None,
     typer.Option("--input", help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file."),
+]
+InputFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--input",
+        help="A table (.csv, .parquet, .nc, - for standard input), .npy, .npz or .json file; of tables several, or a "
+        "pattern in quotes: 'data/*.csv'.",
+    ),
 ]
 MapOption = Annotated[
     str | None, typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features.")
@@ -38,13 +55,21 @@ FillOption = Annotated[
     str | None,
     typer.Option("--fill", metavar="NAME=RULE,…", help="How gaps are filled: hold, interpolate or a number."),
 ]
+StaticOption = Annotated[
+    Path | None, typer.Option("--static", help="A table of static features, a row for each id; .csv or .parquet.")
+]
 DayFirst = Annotated[
     bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
 ]
 Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
 Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
-TABLE_FORMATS = (".csv", ".parquet", ".json")
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather")
+"""How tables are written."""
+TABLE_FORMATS = (*TABLES, ".json")
+
+
+PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 
 @contextmanager
@@ -61,7 +86,10 @@ def connected(
         logs.configure("console")
         logs.quiet()
         settings = options.settings(models_dir=models, device=device)
-    with progress(f"asking {model}") if is_shown else nullcontext(), Connection(url, settings, key) as connection:
+    with (
+        progress(f"asking {model}") if is_shown else nullcontext(),
+        Connection(url, settings, key, model) as connection,
+    ):
         yield connection, connection.get(model_path(model))
 
 
@@ -71,18 +99,30 @@ def model_path(model: str) -> str:
 
 
 def table_reading(
-    mapping: str | None, timestamps: str | None, id_column: str | None, fill: str | None, *, day_first: bool | None
+    mapping: str | None,
+    timestamps: str | None,
+    id_column: str | None,
+    fill: str | None,
+    static: Path | None,
+    *,
+    day_first: bool | None,
 ) -> Reading:
     """What the options say about a table.
 
     Raises:
-        InvalidInput: `--map` or `--fill` is not what it must be.
+        InvalidInput: `--map` or `--fill` is not what it must be, or `--static` no table.
     """
+    from gatescope.tables.files import read_table
     from gatescope.tables.pairs import fill_of, mapping_of
     from gatescope.tables.sequences import Reading
 
     return Reading(
-        _option("--map", mapping, mapping_of), timestamps, id_column, day_first, _option("--fill", fill, fill_of)
+        _option("--map", mapping, mapping_of),
+        timestamps,
+        id_column,
+        day_first,
+        _option("--fill", fill, fill_of),
+        None if static is None else read_table(static),
     )
 
 
@@ -108,7 +148,14 @@ def check_folder(option: str, file: Path) -> None:
     if not file.parent.is_dir():
         raise InvalidInput(f"{option} {file}: there is no folder '{file.parent}'")
     if file.is_dir():
-        raise InvalidInput(f"{option} {file}: this is a folder")
+        raise InvalidInput(f"{option} {file}: this is a folder; it is not overwritten")
+
+
+def is_folder(out: Path | None, files: int) -> bool:
+    """Whether answers about so many files go into a folder."""
+    if out is None or out.suffix == ".zarr":
+        return False
+    return out.is_dir() or (not out.suffix and files > 1)
 
 
 def need_extra(module: str, extra: str) -> None:
@@ -117,12 +164,22 @@ def need_extra(module: str, extra: str) -> None:
         raise InvalidInput(f"this needs the extra '{extra}': pip install 'gatescope[{extra}]'")
 
 
-def check_table_out(out: Path | None) -> None:
+def check_table_out(out: Path | None, also: tuple[str, ...] = ()) -> None:
     """Refuse a table that could not be written, before it is computed."""
     if out is None:
         return
-    if out.suffix not in TABLE_FORMATS:
-        known = ", ".join(TABLE_FORMATS)
+    if out.suffix not in {*TABLE_FORMATS, *also}:
+        known = ", ".join((*TABLE_FORMATS, *also))
         raise InvalidInput(f"--out {out}: a table is written as {known}, not as '{out.suffix}'")
     check_folder("--out", out)
     need_extra("pandas", "tables")
+
+
+def check_plot(file: Path | None) -> None:
+    """Refuse a picture that could not be written, before it is computed."""
+    if file is None:
+        return
+    if file.suffix not in PLOT_FORMATS:
+        raise InvalidInput(f"--plot {file}: a picture is written as {', '.join(PLOT_FORMATS)}, not as '{file.suffix}'")
+    check_folder("--plot", file)
+    need_extra("matplotlib", "plot")

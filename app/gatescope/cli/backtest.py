@@ -15,8 +15,10 @@ from gatescope.cli.asking import (
     Key,
     MapOption,
     ModelName,
+    StaticOption,
     TimesOption,
     Url,
+    check_plot,
     check_table_out,
     connected,
     model_path,
@@ -47,9 +49,11 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     timestamps: TimesOption = None,
     id_column: IdOption = None,
     fill: FillOption = None,
+    static: StaticOption = None,
     *,
     day_first: DayFirst = None,
     out: Annotated[Path | None, typer.Option(help="Write each prediction: .csv, .parquet or .json.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the predictions: .png, .svg or .pdf.")] = None,
     models: Models = None,
     device: DeviceOption = None,
     url: Url = None,
@@ -62,7 +66,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.tables.sequences import Wanted
 
     check_table_out(out)
-    reading = table_reading(mapping, timestamps, id_column, fill, day_first=day_first)
+    check_plot(plot_file)
+    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
     with connected(model, models, device, url, key) as (connection, info):
         sequences = _sequences(input_file, info, reading)
         warn_unverified(info)
@@ -75,15 +80,18 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
         )
     if out is not None:
         _write(result, out)
+    if plot_file is not None:
+        _plot(result, info, plot_file)
     show(json.dumps(result.summary()).encode(), lambda _: terminal.backtest(result.summary()))
 
 
 def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
     from gatescope.tables.requests import read_body
+    from gatescope.tables.sequences import QUANTITIES
 
     if info["input"] is None:
         raise InvalidInput(f"model '{info['name']}' is {info['state']}: {info['reason']}")
-    if info["output"]["kind"] != "regression":
+    if info["output"]["kind"] not in QUANTITIES:
         raise InvalidInput(f"model '{info['name']}' is of task {info['output']['kind']}; a backtest takes a regression")
     sequences = read_body(input_file, info, reading).sequences
     if sequences is None:
@@ -93,17 +101,30 @@ def _sequences(input_file: Path, info: Any, reading: Reading) -> Sequences:
     return sequences
 
 
+def _plot(result: Backtest, info: Any, file: Path) -> None:
+    from gatescope import forecast_plot
+
+    baseline = "seasonal_naive" if "seasonal_naive" in result.baselines else "naive"
+    units = dict(zip(info["output"]["names"], info["output"]["heads"][0]["units"] or (), strict=False))
+    label = f"{result.target} [{units[result.target]}]" if units.get(result.target) else result.target
+    panels = forecast_plot.of_backtest(result.rows, label, result.quantiles or (), baseline)
+    errors = {"model": result.model["mae"], baseline.replace("_", " "): result.baselines[baseline]["mae"]}
+    told = ", ".join(f"{name} {error:.4g}" for name, error in errors.items() if error is not None)
+    title = f"{info['name']} (version {info['version']}): {result.origins} origins; mean absolute error: {told}"
+    x_label = "time step" if result.rows[0]["time"] is None else None
+    forecast_plot.draw(panels, title, x_label=x_label).savefig(file)
+    say(f"wrote {file}")
+
+
 def _write(result: Backtest, out: Path) -> None:
-    from gatescope.tables.backtest import finite
+    from gatescope.tables.backtest import finite, flat
+    from gatescope.tables.writing import table_writer
 
     if out.suffix == ".json":
         out.write_text(json.dumps(finite(result.rows)), encoding="utf-8")
     else:
         import pandas as pd
 
-        frame = pd.DataFrame(result.rows).dropna(axis="columns", how="all")
-        if out.suffix == ".csv":
-            frame.to_csv(out, index=False)
-        else:
-            frame.to_parquet(out, index=False)
+        with table_writer(out) as table:
+            table.write(pd.DataFrame(flat(result.rows, result.quantiles)).dropna(axis="columns", how="all"))
     say(f"wrote {out}")

@@ -9,7 +9,6 @@ import typer
 
 cli = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Serve trained nn.LSTM models and look inside them.",
 )

@@ -7,7 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from gatescope.client import Client, ServiceError, Token, Unreachable
-from gatescope.client.body import JSON
+from gatescope.client.body import JSON, SAFETENSORS, encode
+from gatescope.client.call import Call
+from gatescope.client.reply import fields
 from gatescope.errors import AppError, InvalidInput
 
 if TYPE_CHECKING:
@@ -25,10 +27,14 @@ class Connection:
         url: of a running server; None serves the models of `settings` in this process, without a socket.
         settings: for the service in this process; not needed with a URL.
         key: an API key of the server.
+        model: the only one that is asked; a service in this process loads all of them without it.
     """
 
-    def __init__(self, url: str | None, settings: Settings | None, key: str | None = None) -> None:
-        self._client = _local(settings) if url is None else _remote(url, key)
+    def __init__(
+        self, url: str | None, settings: Settings | None, key: str | None = None, model: str | None = None
+    ) -> None:
+        self._client = _local(settings, model) if url is None else _remote(url, key)
+        self.is_remote = url is not None
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +58,14 @@ class Connection:
         except AppError as error:
             raise _named(error) from error
 
+    def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply's fields, with arrays; raises `Refused`. Only what asks may be sent: it may be sent twice."""
+        try:
+            found: dict[str, Any] = self._client.send(Call("POST", path, fields, encode(body), SAFETENSORS))
+        except AppError as error:
+            raise _named(error) from error
+        return found
+
     def generate(self, model: str, body: Mapping[str, Any]) -> Iterator[Token]:
         """The tokens that the model writes, as they are drawn; raises `Refused`."""
         try:
@@ -61,14 +75,12 @@ class Connection:
             raise _named(error) from error
 
 
-def _local(settings: Settings | None) -> Client:
-    """Without keys: whoever can start the service may ask it. Without a deadline of ours: the service has its own."""
+def _local(settings: Settings | None, model: str | None) -> Client:
     from gatescope.cli.in_process import InProcess
 
     if settings is None:
         raise ValueError("a service in this process needs settings")
-    alone = settings.model_copy(update={"api_keys": (), "admin_keys": (), "watch": False})
-    return Client("http://in-process", timeout_s=None, retries=0, transport=InProcess(alone))
+    return Client("http://in-process", timeout_s=None, retries=0, transport=InProcess(settings, model))
 
 
 def _remote(url: str, key: str | None) -> Client:

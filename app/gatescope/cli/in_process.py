@@ -1,8 +1,9 @@
-"""`InProcess`: the service in this process, as a transport of httpx."""
+"""`InProcess`: the service in this process, without a server's limits, as a transport of httpx."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
 
 import httpx
@@ -11,16 +12,32 @@ from fastapi import FastAPI
 from gatescope.server.main import create_app
 from gatescope.server.settings import Settings
 
+_YEARS_S = 1e9
+
+UNLIMITED = {
+    "max_body_bytes": sys.maxsize,
+    "max_time_steps": sys.maxsize,
+    "max_batch_steps": sys.maxsize,
+    "max_trace_bytes": sys.maxsize,
+    "request_timeout_s": _YEARS_S,
+}
+"""What protects a server from its clients: whoever computes in a process of their own needs none of it."""
+
 
 class InProcess(httpx.BaseTransport):
     """Carries requests to a service in this process, which begins and ends with it.
+
+    Args:
+        settings: of the service; its limits are lifted, nobody needs a key, and nothing is watched.
+        model: the only one that is loaded; all of them where it is None.
 
     Raises:
         AppError: the service cannot begin.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        app = create_app(settings)
+    def __init__(self, settings: Settings, model: str | None = None) -> None:
+        alone = settings.model_copy(update={"api_keys": (), "admin_keys": (), "watch": False} | UNLIMITED)
+        app = create_app(alone, only=None if model is None else (model,))
         self._asgi = httpx.ASGITransport(app)
         self._lifespan, self._runner = AsyncExitStack(), asyncio.Runner()
         try:

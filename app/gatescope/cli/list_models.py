@@ -41,10 +41,11 @@ def list_models(
 
 
 def _table(models: list[Mapping[str, Any]]) -> RenderableType:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("model", "version", "state", "task", "verified", "description")
+    names = ("model", "version", "state", "task", "verified", "description")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for model in models:
         row = (model["name"], model["version"] or "", model["state"], _task(model), _verified(model), _said(model))
         table.add_row(*map(Text, row))

@@ -38,6 +38,63 @@ def say(*lines: str) -> None:
     sys.stderr.writelines(f"{line}\n" for line in lines)
 
 
+class Notes:
+    """Notes on many parts of one thing: each is said once, and after many of them only how many more there are."""
+
+    _MOST = 20
+
+    def __init__(self) -> None:
+        self._said, self._left = set[str](), 0
+
+    def say(self, *lines: str) -> None:
+        """Say those that were not said yet."""
+        for line in lines:
+            if line in self._said:
+                continue
+            if len(self._said) == self._MOST:
+                self._left += 1
+                continue
+            self._said.add(line)
+            say(line)
+
+    def end(self) -> None:
+        """Say how many were left out."""
+        if self._left:
+            say(f"and {self._left:,} more notes like these")
+
+
+@contextmanager
+def bar(doing: str) -> Iterator[Callable[[float], None]]:
+    """A bar that shows which part of something long is done, and how long the rest takes, for people who watch.
+
+    It is told which part is done, 0…1.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("done, left:"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(doing, total=1.0)
+        yield lambda share: shown.update(task, completed=share)
+
+
 @contextmanager
 def progress(doing: str) -> Iterator[None]:
     """A spinner while something takes long, for people who watch."""

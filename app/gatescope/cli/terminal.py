@@ -72,7 +72,11 @@ def backtest(summary: Mapping[str, Any]) -> RenderableType:
     """What `gatescope backtest` found: a row a measure, a column the model and each naive forecast."""
     of_each = {"model": summary["model"], **summary["baselines"]}
     title = f"{summary['target']}: {summary['pairs']} predictions from {summary['origins']} origins"
-    table = Table("", *of_each, title=title, title_justify="left")
+    if summary["quantiles"]:
+        of_point = "mae to kge are of the median" if summary["point"] else "there is no median, so no mae to kge"
+        title += f"; {of_point}"
+    columns = [Column(name, overflow="fold") for name in ("", *of_each)]
+    table = Table(*columns, title=title, title_justify="left")
     for measure in summary["model"]:
         cells = [measures[measure] for measures in of_each.values()]
         table.add_row(measure, *("" if cell is None else f"{cell:.4g}" for cell in cells))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from gatescope import forecast_plot
 from gatescope.client import prediction_frames
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
     from gatescope.client.prediction_frames import Answered
 
@@ -197,6 +199,22 @@ class Prediction:
             ValueError: as `to_frame`, or the frames are of polars.
         """
         return prediction_frames.to_xarray(self, head)
+
+    def plot(self, names: Sequence[str] = ()) -> Figure:
+        """A picture of the values over time, a panel for each of each sequence, no more than eight.
+
+        Args:
+            names: of the values, in their order: `client.model(name)["output"]["names"]`.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed.
+            ValueError: there are no values.
+        """
+        if self.values is None:
+            raise ValueError("there are no values to draw")
+        panels = forecast_plot.of_values(self.values, self.prediction_timestamps, self.ids, names)
+        x_label = "step" if self.prediction_timestamps is None else None
+        return forecast_plot.draw(panels, f"{self.model} (version {self.version})", x_label=x_label)
 
     @classmethod
     def of(cls, said: Mapping[str, Any], **more: Any) -> Self:

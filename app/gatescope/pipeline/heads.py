@@ -13,11 +13,9 @@ from gatescope.pipeline.config import Config
 from gatescope.pipeline.layers.crf import CRF
 from gatescope.pipeline.layers.layer import Shape
 from gatescope.pipeline.sampling import LARGEST_SEED, Sampling
+from gatescope.tables.sequences import QUANTITIES
 
 Task = Literal["regression", "quantile", "classification", "tagging", "binary", "multi_label", "next_token"]
-
-QUANTITIES = frozenset({"regression", "quantile"})
-"""Tasks whose values are quantities; those of the others are scores."""
 
 FIRST = "prediction"
 """What the first head is called in replies, whatever the manifest calls it."""

@@ -243,6 +243,10 @@ class Pipeline(nn.Module, ABC):
                 Place(("horizon",), "goes with no interventions: their steps are those of the inputs")
             )
         lengths, longest = query.sequence_lengths.tolist(), query.inputs.shape[1]
+        if self.pooled_window is not None and longest > self.pooled_window:
+            raise InvalidInput.at(
+                Place((FIELD,), f"this model reads the last {self.pooled_window:,} time steps: send no more than these")
+            )
         check(query.interventions, self.spec_of(query.module), lengths, longest)
 
     def _answer(self, query: Query) -> Answer:

@@ -9,10 +9,10 @@ from functools import cached_property
 from torch import Tensor
 
 from gatescope.analysis.subject import Subject
-from gatescope.pipeline.heads import QUANTITIES
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
+from gatescope.tables.sequences import QUANTITIES
 from gatescope.tracing import Trace
 
 

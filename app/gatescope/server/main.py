@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import fields
 from typing import TypeVar
@@ -33,7 +33,6 @@ from gatescope.server.repository.repository import Repository
 from gatescope.server.serving.background import Background
 from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
-from gatescope.server.serving.session_stores.redis import RedisStore
 from gatescope.server.serving.session_stores.store import SessionStore
 from gatescope.server.serving.sessions import Sessions
 from gatescope.server.serving.trace_store import Traces
@@ -44,13 +43,16 @@ Bounds = TypeVar("Bounds", Limits, ConnectionLimits)
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings | None = None, *, tune_process: bool = False) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, *, tune_process: bool = False, only: Collection[str] | None = None
+) -> FastAPI:
     """The whole service as an ASGI application; its models are loaded when it starts.
 
     Args:
         settings: the operator's. Without them the environment's are read and the process is tuned, so that
             `uvicorn gatescope.server.main:create_app --factory` starts the service.
         tune_process: whether this process does nothing but serve, so that `runtime.py` may tune it.
+        only: the models that are loaded; all of them by default.
     """
     if settings is None:
         settings, tune_process = Settings.of_environment(), True
@@ -58,7 +60,7 @@ def create_app(settings: Settings | None = None, *, tune_process: bool = False) 
         runtime.configure_process()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    repository = Repository(settings.models_dir, device_of(settings.device), allow_code=settings.allow_code)
+    repository = Repository(settings.models_dir, device_of(settings.device), allow_code=settings.allow_code, only=only)
     engine = LocalEngine(repository, settings.max_queue_size, settings.max_batch_size, watch=settings.watch)
     sessions = Sessions(engine, _session_store(settings), settings.session_idle_timeout_s)
     traces = Traces(settings.trace_store_bytes, settings.trace_store_timeout_s)
@@ -127,6 +129,8 @@ def _session_store(settings: Settings) -> SessionStore:
     """
     if settings.session_store == "memory":
         return MemoryStore(settings.max_sessions)
+    from gatescope.server.serving.session_stores.redis import RedisStore  # noqa: PLC0415 - a tenth of a second
+
     try:
         return RedisStore(settings.session_store, settings.max_sessions, settings.session_idle_timeout_s)
     except ValueError as error:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gatescope.errors import InvalidInput, Place
-from gatescope.tables import measures
+from gatescope.tables import measures, windows
 from gatescope.tables.sequences import Sequences, Wanted, with_null
 
 Ask = Callable[[dict[str, Any]], Mapping[str, Any]]
 """A predict body -> the reply to it."""
+
+MEDIAN = 0.5
+_ARRAYS = ("inputs", "future_inputs")
 
 BATCH_STEPS = 200_000
 """Time steps of the origins that are asked for together, at most, with the padding of the shorter ones."""
@@ -49,14 +53,20 @@ class Backtest:
     origins: int
     pairs: int
     """Predictions for which there are a measured value and every baseline: all measures are of these."""
+    point: str | None
+    """What of a prediction is `predicted`, and so what `mae` to `kge` are of: the `prediction`, or the `median` of
+    quantiles; None of quantiles without one, which have no such measures."""
+    quantiles: list[float] | None
+    """Those of a quantile task."""
     model: dict[str, float | None]
-    """Each measure of the model."""
+    """Each measure of the model; of a quantile task also the `measures.of_quantiles`."""
     baselines: dict[str, dict[str, float | None]]
     """`naive`, `seasonal_naive` where there is a season, and `mean`: the same of each."""
     by_step: list[float | None]
     """The model's mean absolute error at each step of the horizon."""
     rows: list[dict[str, Any]]
-    """Each prediction: `id`, `origin`, `step`, `time`, `predicted`, `observed`, and what the baselines say."""
+    """Each prediction: `id`, `origin`, `step`, `time`, `predicted`, the `quantiles` of a quantile task, `observed`, and
+    what the baselines say."""
 
     def summary(self) -> dict[str, Any]:
         """All but the rows."""
@@ -84,7 +94,8 @@ def asking(
     [origin][output], and returns what came of it.
 
     A model of the next step is asked with a horizon: it reads what came before the origin and, of the steps behind it,
-    the known features. A model of the same step reads the predicted steps, too.
+    the known features. One of quantiles predicts no further than the first of them. A model of the same step reads the
+    predicted steps, too.
 
     Args:
         sequences: without further steps at their end.
@@ -119,6 +130,16 @@ def finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: None if value != value else value for name, value in row.items()} for row in rows]  # noqa: PLR0124
 
 
+def flat(rows: list[dict[str, Any]], quantiles: Sequence[float] | None) -> list[dict[str, Any]]:
+    """The rows of a backtest for a table: `predicted_0.1` and so on in place of `quantiles`."""
+    names = [f"predicted_{quantile:g}" for quantile in quantiles or ()]
+    return [
+        {name: value for name, value in row.items() if name != "quantiles"}
+        | dict(zip(names, row["quantiles"] or (), strict=True))
+        for row in rows
+    ]
+
+
 class _Run:
     def __init__(self, sequences: Sequences, wanted: Wanted, target: str, plan: Plan) -> None:
         self.sequences, self.wanted, self.target, self.plan = sequences, wanted, target, plan
@@ -126,7 +147,10 @@ class _Run:
             raise _refused(
                 "target", f"model '{wanted.model}' has no output '{target}'; it has {', '.join(wanted.outputs)}"
             )
-        self.output = wanted.outputs.index(target)
+        if wanted.feeds_back and wanted.quantiles and plan.horizon > 1:
+            raise _refused("horizon", "quantiles are not fed back: of the next step, they are predicted for 1 step")
+        count, self.quantiles = max(1, len(wanted.quantiles)), wanted.quantiles
+        self.values = slice(wanted.outputs.index(target) * count, (wanted.outputs.index(target) + 1) * count)
         self.observed = self._measured()
         longest = max(map(len, sequences.inputs))
         season = plan.season or 1
@@ -144,9 +168,11 @@ class _Run:
         raise _refused("target", f"'{self.target}' is not measured: the table has no such column; map one to it")
 
     @property
-    def feeds_back(self) -> bool:
-        """Whether steps are predicted one after another, from predictions."""
-        return self.wanted.feeds_back
+    def point(self) -> int | None:
+        """Which of the target's values is the point forecast."""
+        if not self.quantiles:
+            return 0
+        return self.quantiles.index(MEDIAN) if MEDIAN in self.quantiles else None
 
     def origins(self) -> Iterator[_Origin]:
         stride = self.plan.stride or self.plan.horizon
@@ -155,46 +181,29 @@ class _Run:
                 yield _Origin(row, step)
 
     def batches(self, origins: list[_Origin], most_steps: int) -> Iterator[list[_Origin]]:
-        part: list[_Origin] = []
-        longest = 0
-        for origin in origins:
-            steps = min(origin.step, self.plan.window or origin.step) + self.plan.horizon
-            if part and (len(part) + 1) * max(longest, steps) > most_steps:
-                yield part
-                part, longest = [], 0
-            part.append(origin)
-            longest = max(longest, steps)
-        yield part
+        def steps_of(origin: _Origin) -> int:
+            return min(origin.step, self.plan.window or origin.step) + self.plan.horizon
+
+        return windows.batches(origins, steps_of, most_steps)
 
     def request(self, origins: list[_Origin]) -> dict[str, Any]:
         """The predict body of these origins."""
-        inputs, future, stamps = [], [], []
+        horizon, asked = self.plan.horizon, []
         for origin in origins:
-            values, horizon = self.sequences.inputs[origin.row], self.plan.horizon
-            end = origin.step if self.feeds_back else origin.step + horizon
+            end = origin.step if self.wanted.feeds_back else origin.step + horizon
             begin = 0 if self.plan.window is None else max(0, end - self.plan.window)
-            inputs.append(with_null(values[begin:end]))
-            if self.sequences.needs_times and self.sequences.timestamps is not None:
-                stamps.append(self.sequences.timestamps[origin.row][begin : origin.step + horizon])
-            future.append(
-                [
-                    [
-                        None if self._is_fed_back(name) or np.isnan(cell) else float(cell)
-                        for name, cell in zip(self.sequences.columns, row, strict=True)
-                    ]
-                    for row in values[origin.step : origin.step + horizon]
-                ]
-            )
-        body = {"inputs": inputs, "columns": list(self.sequences.columns)} | ({"timestamps": stamps} if stamps else {})
-        return body | ({"horizon": self.plan.horizon, "future_inputs": future} if self.feeds_back else {})
-
-    def _is_fed_back(self, name: str) -> bool:
-        return name in self.wanted.outputs
+            asked.append(windows.Window(origin.row, begin, end))
+        runs_on = self.wanted.feeds_back and not self.quantiles
+        body = windows.request(self.sequences, self.wanted, asked, horizon if runs_on else None)
+        lists: dict[str, Any] = {name: list(map(with_null, body[name])) for name in _ARRAYS if name in body}
+        if "static_inputs" in body:
+            lists["static_inputs"] = with_null(body["static_inputs"])
+        return body | lists
 
     def rows(self, origin: _Origin, values: np.ndarray) -> Iterator[dict[str, Any]]:
         """Each step behind an origin; `values` (step, output), of which the last ones are of these steps."""
         horizon, known = self.plan.horizon, self.observed[origin.row]
-        predicted = np.atleast_2d(values)[-horizon:, self.output]
+        predicted = np.atleast_2d(values)[-horizon:, self.values]
         if len(predicted) < horizon:
             raise _refused("horizon", f"the model predicts {len(predicted)} steps of a sequence, not {horizon}")
         before = known[: origin.step]
@@ -206,7 +215,8 @@ class _Run:
                 "origin": origin.step,
                 "step": step,
                 "time": None if self.sequences.timestamps is None else self.sequences.timestamps[origin.row][place],
-                "predicted": float(predicted[step]),
+                "predicted": np.nan if self.point is None else float(predicted[step, self.point]),
+                "quantiles": predicted[step].tolist() if self.quantiles else None,
                 "observed": float(known[place]),
                 "naive": float(measured[-1]) if len(measured) else np.nan,
                 "seasonal_naive": self._seasonal(before, step),
@@ -219,28 +229,33 @@ class _Run:
         return np.nan if season is None else float(before[len(before) - season + step % season])
 
     def result(self, origins: list[_Origin], rows: list[dict[str, Any]]) -> Backtest:
-        def column(name: str) -> np.ndarray:
-            return np.array([row[name] for row in rows], dtype=np.float64)
-
-        baselines = ["naive", *(["seasonal_naive"] if self.plan.season else []), "mean"]
-        columns = np.stack([column(name) for name in ("observed", "predicted", *baselines)])
-        is_known = np.isfinite(columns).all(axis=0)
-        observed, predicted, *others = columns[:, is_known]
-        scale, error, steps = self._scale(), np.abs(predicted - observed), column("step")[is_known]
+        names = ["observed", "naive", *(["seasonal_naive"] if self.plan.season else []), "mean"]
+        columns = np.array([[row[name] for row in rows] for name in names], dtype=np.float64)
+        # (value, row): the quantiles, or the prediction alone
+        given = np.array([row["quantiles"] or [row["predicted"]] for row in rows], dtype=np.float64).T
+        is_known = np.isfinite(columns).all(axis=0) & np.isfinite(given).all(axis=0)
+        (observed, *others), given = columns[:, is_known], given[:, is_known]
+        predicted = np.full(len(observed), np.nan) if self.point is None else given[self.point]
+        error, steps = np.abs(predicted - observed), np.array([row["step"] for row in rows])[is_known]
         by_step = [error[steps == step] for step in range(self.plan.horizon)]
         return Backtest(
             self.target,
             len(origins),
             len(observed),
-            measures.of_pairs(predicted, observed, scale),
-            {
-                name: measures.of_pairs(of_each, observed, scale)
-                for name, of_each in zip(baselines, others, strict=True)
-            },
-            [float(each.mean()) if len(each) else None for each in by_step],
+            None if self.point is None else "median" if self.quantiles else "prediction",
+            list(self.quantiles) or None,
+            self._measures(predicted, given, observed),
+            {name: self._measures(each, each[None], observed) for name, each in zip(names[1:], others, strict=True)},
+            [float(each.mean()) if len(each) and self.point is not None else None for each in by_step],
             rows,
         )
 
+    def _measures(self, predicted: np.ndarray, values: np.ndarray, observed: np.ndarray) -> dict[str, float | None]:
+        """Of a point forecast (pair,), and of its values (quantile, pair)."""
+        of_quantiles = measures.of_quantiles(values, observed, self.quantiles) if self.quantiles else {}
+        return measures.of_pairs(predicted, observed, self._scale) | of_quantiles
+
+    @cached_property
     def _scale(self) -> float | None:
         """The mean absolute error of the (seasonal) naive forecast of one step, before the first origin."""
         lag = self.plan.season or 1

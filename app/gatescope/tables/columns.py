@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from gatescope.tables.csv_text import is_missing
+from gatescope.tables.csv_text import MISSING, is_missing
+from gatescope.tables.numerals import number
 from gatescope.tables.table import Table
 
 _UNIT = re.compile(r"\s*[\[(][^\])]*[\])]\s*$")
 _LONGEST_NAME = 64  # in messages
+_FILL_VALUE = 1e20
+_CODES = [float(f"{'9' * whole}{decimals}") for whole in (3, 4, 5) for decimals in ("", ".9", ".99")]
 
 
 def plain(name: str) -> str:
     """A name without its case, its unit in brackets, and what stands between its words."""
     return re.sub(r"[\s_\-.]+", "", _UNIT.sub("", name)).casefold()
+
+
+def _differ_in_unit(one: str, other: str) -> bool:
+    """Whether both names have something in brackets behind them, such as [°C] and [°F], and not the same."""
+    units = [re.sub(r"\W", "", found[0]).casefold() if (found := _UNIT.search(name)) else "" for name in (one, other)]
+    return all(units) and units[0] != units[1]
 
 
 class Columns:
@@ -48,7 +58,7 @@ class Columns:
             return self._mapping[wanted]
         if wanted in self._table.frame.columns:
             return wanted
-        found = self._by_plain.get(plain(wanted), [])
+        found = [name for name in self._by_plain.get(plain(wanted), []) if not _differ_in_unit(wanted, name)]
         if len(found) != 1 or found[0] in self._mapping.values():
             return None
         self.notes.append(f"The column '{found[0]}' is read as '{wanted}'.")
@@ -61,14 +71,31 @@ class Columns:
             InvalidInput: one is missing; the nearest columns are named, and what would map one.
         """
         columns = {name: self.find(name) for name in names}
-        if missing := [name for name, column in columns.items() if column is None]:
-            free = [name for name in self._table.frame.columns if name not in columns.values()]
-            near = get_close_matches(missing[0][:_LONGEST_NAME], free, n=1, cutoff=0.4) or free[:1]
-            remedy = f"; if '{near[0]}' is it: --map {missing[0]}={near[0]}" if near else ""
-            listed = ", ".join(f"'{name}'" for name in missing[:6])
+        if near := self.missing(names):
+            remedy = ",".join(f"{name}={each[0]}" for name, each in near.items() if each)
+            listed = ", ".join(f"'{name}'" for name in list(near)[:6])
             has = ", ".join(f"'{name}'" for name in list(self._table.frame.columns)[:12])
-            raise self._table.refused(f"{what} needs {listed}, which the table lacks; it has {has}{remedy}")
+            which = f"'{next(iter(near.values()))[0]}' is it" if len(near) == 1 and remedy else "they are there"
+            hint = f"; if {which}: --map {remedy}" if remedy else ""
+            raise self._table.refused(f"{what} needs {listed}, which the table lacks; it has {has}{hint}")
         return [column for column in columns.values() if column is not None]
+
+    def missing(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Those of these names that have no column -> the columns that may be it, the likeliest first."""
+        columns = {name: self.find(name) for name in names}
+        taken = [column for column in columns.values() if column is not None]
+        return self._near([name for name, column in columns.items() if column is None], taken)
+
+    def _near(self, missing: Sequence[str], taken: Collection[str]) -> dict[str, list[str]]:
+        """Each name -> the columns that are not taken whose names are like it; the likest is that of no other name."""
+        free = [name for name in self._table.frame.columns if name not in taken]
+        made: dict[str, list[str]] = {}
+        for name in missing:
+            made[name] = get_close_matches(name[:_LONGEST_NAME], free, n=3, cutoff=0.4)
+            if not made[name] and len(missing) == 1:
+                made[name] = free[:1]
+            free = [column for column in free if column not in made[name][:1]]
+        return made
 
     def _nearest(self, name: str) -> str:
         names = list(self._table.frame.columns)
@@ -80,29 +107,59 @@ def numbers(table: Table, column: str) -> np.ndarray:
     """The numbers of a column, (row,) float64; NaN where a cell holds none.
 
     Raises:
-        InvalidInput: a cell is no number; its place is named.
+        InvalidInput: cells are no numbers, or infinite; their places are named.
     """
     values = table.frame[column]
     if values.dtype.kind in "iufb":
-        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
-    made = np.full(len(values), np.nan)
-    for row, cell in enumerate(values):
-        if cell is None or (isinstance(cell, float) and np.isnan(cell)):
-            continue
-        number = _number(cell, table.decimal)
-        if number is None and not is_missing(str(cell)):
-            raise table.refused(f"{str(cell)[:_LONGEST_NAME]!r} is not a number", row=row, column=column)
-        made[row] = np.nan if number is None else number
+        made = np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        cells = made
+    elif (plain_numbers := _at_once(values, table.decimal)) is not None:
+        return plain_numbers
+    else:
+        cells = values.to_numpy(dtype=object)
+        made = np.array([_number(cell, table.decimal) for cell in cells], dtype=np.float64)
+    if odd := np.flatnonzero(np.isinf(made)).tolist():
+        mark = " (numbers have a decimal comma here)" if table.decimal == "," else ""
+        said = [(row, f"{str(cells[row])[:_LONGEST_NAME]!r} is not a number{mark}") for row in odd]
+        raise table.refused_cells(said, column)
     return made
 
 
-def _number(cell: Any, decimal: str) -> float | None:
-    if not isinstance(cell, str):
-        return float(cell) if isinstance(cell, int | float | np.number) else None
-    text = cell.replace(" ", "").replace("\u00a0", "").replace("'", "")
-    text = text.replace(".", "").replace(",", ".") if decimal == "," else text.replace(",", "")
-    try:
-        number = float(text)
-    except ValueError:
+def _at_once(values: Any, decimal: str) -> np.ndarray | None:
+    """The numbers of a column of plain texts; None where they must be looked at one by one."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra, loaded when it is needed
+    from pyarrow import compute  # noqa: PLC0415
+
+    if values.dtype != "str":
         return None
-    return number if np.isfinite(number) else None
+    texts = pa.array(values, from_pandas=True)
+    gaps = compute.is_in(compute.utf8_lower(texts), pa.array(sorted(MISSING), texts.type))
+    texts = compute.if_else(gaps, None, texts)
+    if decimal == ",":
+        if compute.any(compute.match_substring(texts, ".")).as_py():
+            return None  # a mark before thousands
+        texts = compute.replace_substring(texts, ",", ".")
+    try:
+        made = compute.cast(texts, pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    found = np.asarray(made.to_pandas())
+    return found if np.count_nonzero(np.isfinite(found)) == len(found) - made.null_count else None
+
+
+def _number(cell: Any, decimal: str) -> float:
+    """The number in a cell, NaN where there is none; infinity for what is not a number."""
+    if isinstance(cell, str):
+        made = number(cell, decimal)
+        return made if made is not None else np.nan if is_missing(cell) else np.inf
+    if isinstance(cell, int | float | np.number | Decimal):
+        return float(cell)
+    return np.nan if cell is None or is_missing(str(cell).strip("<>")) else np.inf
+
+
+def sentinels(values: np.ndarray) -> np.ndarray:
+    """Which numbers stand for no value, (row,): -999, -9999.9 and the like, or 1e20 and more, far from all others."""
+    size = np.abs(values)
+    is_code = (size >= _FILL_VALUE) | ((values < 0) & np.isin(np.round(size * 100) / 100, _CODES))
+    others = size[~is_code & ~np.isnan(values)]
+    return np.asarray(is_code & (size > 2 * (others.max() if len(others) else 0.0)))

@@ -1,4 +1,4 @@
-"""`read_csv`: text with separated columns, as programs and countries write it."""
+"""`read_text`: text with separated columns, as programs and countries write it, looked at line by line."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gatescope.errors import InvalidInput
+from gatescope.tables.numerals import is_number
 from gatescope.tables.table import Table
 
 COMMENT = "#"
 SEPARATORS = (",", ";", "\t", "|")
+BLANKS = " "
+"""Columns that any number of blanks or tabs separate."""
 _LOOKED_AT = 50  # lines that tell the separator
-_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "#n/a"})
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
-_GROUPED = re.compile(r"[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d+)?")
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?", "#n/a"})
+"""Cells without a value, in lower case."""
+_SPREADSHEET_ERROR = re.compile(r"#(n/a|div/0!|ref!|value!|name\?|num!|null!)", re.IGNORECASE)
+_SAYS_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of some spreadsheets' files
 _DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{4}-\d{2}|\d{8}T.*|\d{1,2}:\d{2}.*")
+_KINDS = {
+    b"PK\x03\x04": "a spreadsheet or another zip file",
+    b"\x1f\x8b": "a gzip file",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\x89HDF": "a netCDF or HDF5 file",
+    b"CDF": "a netCDF file",
+}
+"""How files begin that are no text."""
 
 
-def read_csv(content: bytes, source: str) -> Table:
-    """The table in a text.
+def read_text(text: str, source: str, notes: Sequence[str] = ()) -> tuple[Table, str]:
+    """The table in a text, and what separates its columns.
 
     The separator, the decimal mark, a byte order mark, comment lines and a line of units below the names are found, and
     told.
@@ -31,44 +44,78 @@ def read_csv(content: bytes, source: str) -> Table:
     """
     import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
 
-    text, notes = _decoded(content, source)
-    numbered = [
-        (number, line)
-        for number, line in _logical_lines(text)
-        if line.strip() and not line.lstrip().startswith(COMMENT)
-    ]
+    notes = list(notes)
+    every = _logical_lines(text)
+    lines = [(number, line) for number, line in every if line.strip()]
+    stated = _SAYS_SEPARATOR.fullmatch(lines[0][1].strip()) if lines else None
+    lines = lines[1:] if stated else lines
+    numbered = [each for each in lines if not _is_comment(each[1])]
     if not numbered:
         raise InvalidInput(f"{source} has no lines: a table has a line of names and a line for each time step")
     try:
-        separator = _separator([line for _, line in numbered[:_LOOKED_AT]])
-        rows = [(number, _cells(line, separator)) for number, line in numbered]
+        separator = stated[1] if stated else _separator([line for _, line in numbered[:_LOOKED_AT]])
+        rows = [(number, _cells(line, separator, number)) for number, line in numbered]
     except _Unreadable as error:
         raise InvalidInput(f"{source} cannot be read as a table: {error}") from None
     if separator not in {",", ""}:
-        notes.append(f"Columns are separated by {_SPELLED[separator]}.")
+        notes.append(f"Columns are separated by {_SPELLED.get(separator, repr(separator))}.")
     names, has_units, body = _header(rows)
+    if names is None and (above := _comment_above(lines, separator, rows[0])):
+        names = above
+        notes.append("The comment above the first row is read as names.")
     if has_units:
         notes.append(f"Line {rows[1][0]} is read as units.")
-    width = len(rows[0][1])
+    body, width = _without_empty_ends(body, names or rows[0][1])
+    body = _without_empty_rows(body, width)
+    names = names and names[:width]
     _check_widths(body, width, source)
     decimal = _decimal([cells for _, cells in body], separator, source)
     if decimal == ",":
         notes.append("Numbers have a decimal comma.")
     columns = names or [str(index) for index in range(width)]
-    _check_names(columns, source)
+    _check_names(columns, source, rows[0][0])
     frame = pd.DataFrame([cells for _, cells in body], columns=columns, dtype="str")
-    lines = [number for number, _ in body]
-    return Table(frame, source, names is not None, lines, decimal, tuple(notes))
+    lines_of = [number for number, _ in body]
+    blank = None if separator else _blank_between(every, numbered)
+    table = Table(frame, source, names is not None, lines_of, decimal, tuple(notes), blank=blank)
+    return table, separator
 
 
-_SPELLED = {";": "semicolons", "\t": "tabs", "|": "bars"}
+def read_rows(text: str, source: str, separator: str, width: int, first: int) -> tuple[list[list[str]], list[int]]:
+    """The cells and the line of each row in a part of a text, without comments and blank lines.
+
+    Args:
+        text: whole lines.
+        source: what it was read from.
+        separator: of its columns.
+        width: how many cells a row has.
+        first: the number of its first line.
+
+    Raises:
+        InvalidInput: a line has more or fewer; it is named.
+    """
+    lines = [(first + number - 1, line) for number, line in _logical_lines(text)]
+    numbered = [(number, line) for number, line in lines if line.strip() and not _is_comment(line)]
+    try:
+        rows = [(number, _cells(line, separator, number)) for number, line in numbered]
+    except _Unreadable as error:
+        raise InvalidInput(f"{source} cannot be read as a table: {error}") from None
+    _check_widths(rows, width, source)
+    return [cells for _, cells in rows], [number for number, _ in rows]
+
+
+_SPELLED = {";": "semicolons", "\t": "tabs", "|": "bars", BLANKS: "blanks"}
 
 
 class _Unreadable(Exception):
     """A line that is none of a table, with the reason."""
 
 
-def _decoded(content: bytes, source: str) -> tuple[str, list[str]]:
+def decoded(content: bytes, source: str) -> tuple[str, list[str]]:
+    """The text in a file's content, and what was found of it; raises `InvalidInput` where it is none."""
+    for start, kind in _KINDS.items():
+        if content.startswith(start):
+            raise InvalidInput(f"{source} is no text but {kind}: name it as what it is, or write it as CSV")
     is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     encodings = ["utf-16"] if is_wide else ["utf-8-sig", "cp1252"]
     for encoding in encodings:
@@ -88,49 +135,76 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     made: list[tuple[int, str]] = []
     pending, start = "", 1
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        is_comment = not pending and _is_comment(line)
         if not pending:
             start = number
         pending += line
-        if pending.count('"') % 2 == 0:
+        if is_comment or pending.count('"') % 2 == 0:
             made.append((start, pending.rstrip("\n")))
             pending = ""
     return [*made, (start, pending.rstrip("\n"))] if pending else made
 
 
-def _cells(line: str, separator: str) -> list[str]:
+def _cells(line: str, separator: str, number: int = 1) -> list[str]:
     if not separator:
         return [line.strip().strip('"')]
+    if separator == BLANKS:
+        line = line.strip().replace("\t", BLANKS)
     try:
-        (cells,) = csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True)
+        (cells,) = csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True, strict=True)
     except (csv.Error, ValueError) as error:
-        raise _Unreadable(str(error)) from None
+        said = "a quote is not closed" if isinstance(error, ValueError) or "end of data" in str(error) else error
+        raise _Unreadable(f"line {number}: {said}") from None
     return [cell.strip() for cell in cells]
 
 
+def _is_comment(line: str) -> bool:
+    start = line.lstrip()
+    return start.startswith(COMMENT) and not _SPREADSHEET_ERROR.match(start)
+
+
+def _comment_above(lines: Sequence[tuple[int, str]], separator: str, first: tuple[int, list[str]]) -> list[str] | None:
+    """The names in the comment right above the first row, where it has as many cells and none is a value."""
+    before = [line for number, line in lines if number < first[0]]
+    try:
+        cells = _cells(before[-1].lstrip().lstrip(COMMENT), separator) if before else []
+    except _Unreadable:
+        return None
+    return None if len(cells) != len(first[1]) or any(map(_is_value, cells)) else cells
+
+
 def _separator(lines: Sequence[str]) -> str:
-    """The one that divides most lines into equally many cells, and these lines into most."""
+    """The one that divides most lines into equally many cells, and these lines into most; blanks only all of them."""
     found: list[tuple[float, int, str]] = []
-    for separator in SEPARATORS:
-        counts = Counter(len(_cells(line, separator)) for line in lines)
+    for separator in (*SEPARATORS, BLANKS):
+        counts = Counter(_width(line, separator) for line in lines)
         width, times = max(counts.items(), key=lambda item: (item[1], item[0]))
-        if width > 1:
+        if width > 1 and (separator != BLANKS or times == len(lines)):
             found.append((times / len(lines), _rank(separator, lines), separator))
     return max(found)[2] if found else ""
 
 
+def _width(line: str, separator: str) -> int:
+    """How many cells a line has; 1 where this cannot be its separator."""
+    try:
+        return len(_cells(line, separator))
+    except _Unreadable:
+        return 1
+
+
 def _rank(separator: str, lines: Sequence[str]) -> int:
-    """A comma may be a decimal mark where there are others."""
+    """A comma may be a decimal mark where there are others; blanks may stand inside of cells."""
     others = sum(other in line for line in lines for other in SEPARATORS if other != separator)
-    return -1 if separator == "," and others else 0
+    return {",": -1, BLANKS: -2}.get(separator, 0) if others else 0
 
 
 def is_missing(cell: str) -> bool:
     """Whether a cell holds no value."""
-    return cell.lower() in _MISSING
+    return cell.lower() in MISSING
 
 
 def _is_value(cell: str) -> bool:
-    return bool(_NUMBER.fullmatch(cell) or _GROUPED.fullmatch(cell) or _DATE_LIKE.fullmatch(cell)) or is_missing(cell)
+    return is_number(cell, ".") or is_number(cell, ",") or bool(_DATE_LIKE.fullmatch(cell)) or is_missing(cell)
 
 
 def _header(
@@ -143,9 +217,42 @@ def _header(
     if len(rows) > 2:  # noqa: PLR2004 - names, units and a row
         second, third = rows[1][1], rows[2][1]
         has_values = any(_is_value(cell) and not is_missing(cell) for cell in second)
-        if not has_values and any(_NUMBER.fullmatch(cell) for cell in third):
+        if (
+            len(first) == len(second)
+            and not has_values
+            and any(is_number(cell, ".") or is_number(cell, ",") for cell in third)
+        ):
             return first, True, rows[2:]
     return first, False, rows[1:]
+
+
+def _without_empty_ends(
+    rows: Sequence[tuple[int, list[str]]], first: Sequence[str]
+) -> tuple[Sequence[tuple[int, list[str]]], int]:
+    """The rows without empty cells behind their last separators, and how many cells are left."""
+    width = len(first)
+    while width > 1 and not first[width - 1] and not any(any(cells[width - 1 :]) for _, cells in rows):
+        width -= 1
+    return [(number, cells if any(cells[width:]) else cells[:width]) for number, cells in rows], width
+
+
+def _without_empty_rows(rows: Sequence[tuple[int, list[str]]], width: int) -> Sequence[tuple[int, list[str]]]:
+    """The rows without such of separators alone at the end, where all others have a time or another text."""
+    stop = len(rows)
+    while stop and not any(rows[stop - 1][1]):
+        stop -= 1
+    kept = rows[:stop]
+    has_texts = any(
+        all(index < len(cells) and cells[index] and not is_number(cells[index], ".") for _, cells in kept)
+        for index in range(width)
+    )
+    return kept if has_texts else rows
+
+
+def _blank_between(every: Sequence[tuple[int, str]], rows: Sequence[tuple[int, str]]) -> int | None:
+    """The first blank line between these rows."""
+    first, last = rows[0][0], rows[-1][0]
+    return next((number for number, line in every if first < number < last and not line.strip()), None)
 
 
 def _check_widths(rows: Sequence[tuple[int, list[str]]], width: int, source: str) -> None:
@@ -153,33 +260,44 @@ def _check_widths(rows: Sequence[tuple[int, list[str]]], width: int, source: str
         if len(cells) != width:
             raise InvalidInput(
                 f"{source}, line {number}: there are {len(cells)} cells, but the first line has {width}; a text with "
-                "the separator in it must stand in quotes"
+                f"the separator in it must stand in quotes, and a line above the names begins with {COMMENT}"
             )
 
 
-def _check_names(columns: Sequence[str], source: str) -> None:
+def _check_names(columns: Sequence[str], source: str, line: int) -> None:
     twice = next((name for name, count in Counter(columns).items() if count > 1), None)
     if twice is not None:
-        raise InvalidInput(f"{source}: the column '{twice}' stands there twice")
+        raise InvalidInput(
+            f"{source}, line {line}: the column '{twice}' stands there twice; give one of them another name"
+        )
 
 
 def _decimal(rows: Sequence[Sequence[str]], separator: str, source: str) -> str:
-    """The decimal mark: a comma where no column is separated by one and numbers have it as their last mark.
+    """The decimal mark: a comma where a number can have it as nothing else.
 
     Raises:
-        InvalidInput: it cannot be told: every comma may stand before thousands.
+        InvalidInput: it cannot be told: every mark may stand before thousands.
     """
-    if separator == ",":
+    with_comma = [cell for row in rows for cell in row if "," in cell]
+    commas = sum(is_number(cell, ",") and not is_number(cell, ".") for cell in with_comma)
+    points = ("." in cell and is_number(cell, ".") and not is_number(cell, ",") for row in rows for cell in row)
+    if commas:
+        return "," if commas >= sum(points) else "."
+    if any(points):
         return "."
-    with_comma = [
-        cell for row in rows for cell in row if "," in cell and (_NUMBER.fullmatch(cell) or _GROUPED.fullmatch(cell))
-    ]
-    if not with_comma:
-        return "."
-    with_point = any("." in cell and _NUMBER.fullmatch(cell) for row in rows for cell in row)
-    if all(_GROUPED.fullmatch(cell) and cell.rfind(",") > cell.rfind(".") for cell in with_comma) and not with_point:
+    unclear = min((cell for cell in with_comma if is_number(cell, ",")), default=None)
+    if unclear is None and separator != ",":
+        unclear = _may_be_thousands(rows)
+    if unclear is not None:
         raise InvalidInput(
-            f"{source}: it cannot be told whether {with_comma[0]!r} has decimals or thousands: write numbers without "
-            "marks before thousands"
+            f"{source}: it cannot be told whether {unclear!r} has decimals or thousands: write numbers without marks "
+            "before thousands"
         )
-    return "." if with_point and all("." in cell for cell in with_comma) else ","
+    return "."
+
+
+def _may_be_thousands(rows: Sequence[Sequence[str]]) -> str | None:
+    """A cell such as 1.050 in a column with 950."""
+    whole = {index for row in rows for index, cell in enumerate(row) if cell.isdecimal()}
+    cells = ((index, cell) for row in rows for index, cell in enumerate(row) if "." in cell and is_number(cell, "."))
+    return next((cell for index, cell in cells if index in whole), None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatescope.errors import InvalidInput
-from gatescope.tables.csv_text import read_csv
+from gatescope.tables.csv_file import read_csv
 from gatescope.tables.table import Table
 
 if TYPE_CHECKING:
@@ -48,11 +50,13 @@ def read_table(source: Path | bytes, name: str | None = None, most_cells: int | 
 
 
 def of_frame(frame: pd.DataFrame, source: str = "the table") -> Table:
-    """The table that a pandas data frame is; an index with a name is a column of it.
+    """The table that a pandas data frame is; an index with a name, or of times, is a column of it.
 
     Raises:
         InvalidInput: two columns have one name, or it has no rows.
     """
+    if frame.index.name is None and frame.index.dtype.kind == "M":
+        frame = frame.rename_axis("time")
     if frame.index.name is not None or frame.index.nlevels > 1:
         frame = frame.reset_index()
     frame = frame.rename(columns=str)
@@ -65,11 +69,23 @@ def of_frame(frame: pd.DataFrame, source: str = "the table") -> Table:
 
 
 def _framed(reader: Callable[[io.BytesIO, int | None], Any], content: bytes, shown: str, most_cells: int | None) -> Any:
-    try:
+    with refused_as_unreadable(shown):
         return reader(io.BytesIO(content), most_cells)
+
+
+@contextmanager
+def refused_as_unreadable(shown: str) -> Iterator[None]:
+    """Raise `InvalidInput` for what readers of files raise."""
+    try:
+        yield
     except (ValueError, OSError, KeyError, MemoryError, NotImplementedError) as error:
         said = str(error).partition("\n")[0][:200]
         raise InvalidInput(f"{shown} cannot be read: {said}") from error
+
+
+def of_arrow(table: Any, source: str, rows_before: int) -> Table:
+    """A part of the table that a Parquet file holds."""
+    return replace(of_frame(_checked(table), source), rows_before=rows_before)
 
 
 def _parquet(file: io.BytesIO, most_cells: int | None) -> Any:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _PERCENT = 100.0
+_SAME = 1e-9
 
 
 def of_pairs(predicted: np.ndarray, observed: np.ndarray, scale: float | None = None) -> dict[str, float | None]:
@@ -40,6 +43,46 @@ def of_pairs(predicted: np.ndarray, observed: np.ndarray, scale: float | None = 
         "mase": mae / scale if scale else None,
         "nse": 1 - float((error**2).sum()) / variation if variation else None,
         "kge": _kge(given, actual),
+    }
+
+
+def of_quantiles(predicted: np.ndarray, observed: np.ndarray, quantiles: Sequence[float]) -> dict[str, float | None]:
+    """The measures of quantiles by name; None where there is no pair.
+
+    - `pinball_0.1`, …: mean max(q·(y − ŷ), (q − 1)·(y − ŷ)) (Koenker and Bassett 1978); `pinball` is the mean of all.
+    - `coverage_0.8`, …: the share of y from the quantile 0.1 to the quantile 0.9, both included, and so of each pair of
+      quantiles with as much below the one as above the other; of good quantiles about 0.8.
+
+    Args:
+        predicted: (quantile, pair). A point forecast is (1, pair): the same for each quantile, and without coverage.
+        observed: (pair,).
+        quantiles: in ascending order.
+    """
+    given = np.broadcast_to(predicted, (len(quantiles), len(observed)))
+    known = np.isfinite(given).all(axis=0) & np.isfinite(observed)
+    names = ["pinball", *(f"pinball_{quantile:g}" for quantile in quantiles)]
+    intervals = _central(quantiles)
+    if not known.any():
+        return dict.fromkeys((*names, *intervals))
+    given, actual = given[:, known], observed[known]
+    level = np.array(quantiles)[:, None]
+    missing = actual - given
+    losses = np.maximum(level * missing, (level - 1) * missing).mean(axis=1)
+    is_point = len(predicted) == 1 < len(quantiles)
+    return dict(zip(names, (float(losses.mean()), *losses.tolist()), strict=True)) | {
+        name: None if is_point else float(((given[low] <= actual) & (actual <= given[high])).mean())
+        for name, (low, high) in intervals.items()
+    }
+
+
+def _central(quantiles: Sequence[float]) -> dict[str, tuple[int, int]]:
+    """The name of each central interval, the widest first, and the places of its bounds."""
+    places = range(len(quantiles))
+    return {
+        f"coverage_{quantiles[high] - quantiles[low]:.10g}": (low, high)
+        for low in places
+        for high in places[low + 1 :]
+        if abs(quantiles[low] + quantiles[high] - 1) < _SAME
     }
 
 

@@ -11,29 +11,32 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gatescope.errors import InvalidInput
-from gatescope.tables.csv_text import read_csv
-from gatescope.tables.files import SUFFIXES, read_table
+from gatescope.tables.csv_file import read_csv
+from gatescope.tables.files import SUFFIXES, of_frame, read_table
+from gatescope.tables.parts import STDIN
 from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
 from gatescope.tables.table import Table
 
-STDIN = Path("-")
-"""In place of a file: a CSV text from standard input."""
-
 
 class Body(NamedTuple):
-    """What is asked, and of a table also its times and ids."""
+    """What is asked, as lists or arrays, and of a table also its times and ids."""
 
     request: dict[str, Any]
     sequences: Sequences | None = None
+
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """The request with the times, ids and measured values of a table, for replies that tell them."""
+        return self.request if self.sequences is None else self.request | self.sequences.labels()
 
 
 def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = None) -> Body:
     """The predict body that a file holds or stands for.
 
     Args:
-        path: .json holds a whole body, its `inputs`, or is a model's sample.json; .npy an array of (batch, time,
-            feature) or (time, feature); .npz such an array as `inputs`; a table (.csv, .parquet, .arrow, .nc or
-            standard input) has a row for each time step, with columns that are found by name.
+        path: .json holds a whole body, its `inputs`, or is a model's sample.json; one of records is a table; .npy an
+            array of (batch, time, feature) or (time, feature); .npz such an array as `inputs`; a table (.csv, .parquet,
+            .arrow, .nc or standard input) has a row for each time step, with columns that are found by name.
         info: ModelInfo of the model.
         reading: how a table is to be read.
 
@@ -41,10 +44,14 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
         InvalidInput: the file cannot be read as that, or does not fit the model; the place is named.
         ModuleNotFoundError: what reads this kind of file is not installed.
     """
+    if reading is not None and reading.static is not None and path.suffix in {".npy", ".npz"}:
+        raise InvalidInput(
+            f"{path}: static features from a second table go with a table, which has ids; give it as .csv"
+        )
     readers = {".npy": _npy, ".npz": _npz, ".json": _json}
     if path != STDIN and path.suffix in readers:
         try:
-            return Body(readers[path.suffix](path))
+            return _of_request(readers[path.suffix](path), path, info, reading)
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
         except (UnicodeDecodeError, RecursionError) as error:
@@ -53,10 +60,25 @@ def read_body(path: Path, info: Mapping[str, Any], reading: Reading | None = Non
         known = ", ".join((*SUFFIXES, *readers))
         raise InvalidInput(f"{path}: files end in {known}, not in '{path.suffix}'")
     table = read_csv(sys.stdin.buffer.read(), "standard input") if path == STDIN else read_table(path)
+    return _body(table, info, reading)
+
+
+def _of_request(request: dict[str, Any], path: Path, info: Mapping[str, Any], reading: Reading | None) -> Body:
+    """The body that was read; a list of records with names is a table."""
+    records = request.get("inputs")
+    if not (isinstance(records, list) and records and all(isinstance(each, dict) for each in records)):
+        return Body(request)
+    import pandas as pd  # noqa: PLC0415 - an extra, loaded when it is needed
+
+    return _body(of_frame(pd.DataFrame(records), str(path)), info, reading)
+
+
+def _body(table: Table, info: Mapping[str, Any], reading: Reading | None) -> Body:
+    """The predict body of a table."""
     if (info["input"] or {}).get("kind") == "tokens":
         return Body({"inputs": [_ids(table)]})
     sequences = interpret(table, Wanted.of(info), reading)
-    return Body(sequences.request(), sequences)
+    return Body(sequences.arrays(), sequences)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -77,7 +99,7 @@ def _npy(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"{path} is no .npy array of numbers: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         raise InvalidInput(f"{path} is no .npy array of numbers: it holds {getattr(values, 'dtype', 'several arrays')}")
-    return {"inputs": values.tolist()}
+    return {"inputs": _sendable(values)}
 
 
 def _npz(path: Path) -> dict[str, Any]:
@@ -91,7 +113,12 @@ def _npz(path: Path) -> dict[str, Any]:
         raise InvalidInput(
             f"{path} must hold one array of numbers, or one called 'inputs'; it holds {', '.join(names)}"
         )
-    return {"inputs": values.tolist()}
+    return {"inputs": _sendable(values)}
+
+
+def _sendable(values: np.ndarray) -> Any:
+    """The array; as lists where its numbers may be larger than those of a request's arrays."""
+    return values.tolist() if values.dtype == np.uint64 else values
 
 
 def _ids(table: Table) -> list[int]:

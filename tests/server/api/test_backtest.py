@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from gatescope.server.api.schema.backtest_reply import BacktestReply
 from gatescope.tables.backtest import Plan, backtest
@@ -144,3 +145,35 @@ def test_parquet_is_read_too(client, post, frame):
     headers = {"Content-Type": "application/vnd.apache.parquet"}
     reply = client.post(PATH, content=written.getvalue(), headers=headers)
     assert reply.json()["measures"] == post(frame)["measures"]
+
+
+QUANTILES = """
+format = 2
+description = "two spreads"
+input = {kind = "features", features = [{name = "a"}, {name = "b"}, {name = "c"}]}
+layers = [{name = "lstm", type = "lstm"}, {name = "head.0", type = "linear"}]
+heads = [{task = "quantile", names = ["low", "high"], quantiles = [0.1, 0.5, 0.9]}]
+"""
+
+
+def test_quantiles_have_a_pinball_loss_and_a_coverage(model_folder, serve_models):
+    folder = model_folder(manifest=QUANTILES, head=(6,))
+    rows = np.random.default_rng(1).normal(size=(40, 4))
+    text = "a,b,c,high\n" + "\n".join(",".join(map(str, row)) for row in rows)
+    with serve_models(folder.models_dir) as client:
+        headers, query = {"Content-Type": "text/csv"}, {"target": "high", "window": 20, "horizon": 20}
+        reply = client.post("/v1/models/tiny/backtest", content=text, headers=headers, params=query)
+    assert reply.status_code == 200, reply.text
+    given = reply.json()
+    BacktestReply.model_validate(given)
+    with torch.no_grad():
+        predicted = folder.module(torch.tensor(rows[None, 20:, :3], dtype=torch.float32))[0, :, 3:].double().numpy()
+    observed, measured = rows[20:, 3], given["measures"]["model"]
+    np.testing.assert_allclose([each["quantiles"] for each in given["predictions"]], predicted, rtol=1e-5)
+    assert (given["point"], given["quantiles"]) == ("median", [0.1, 0.5, 0.9])
+    assert measured["mae"] == pytest.approx(np.abs(predicted[:, 1] - observed).mean(), rel=1e-5)
+    missing = observed - predicted[:, 0]
+    assert measured["pinball_0.1"] == pytest.approx(np.maximum(0.1 * missing, -0.9 * missing).mean(), rel=1e-5)
+    inside = (predicted[:, 0] <= observed) & (observed <= predicted[:, 2])
+    assert measured["coverage_0.8"] == pytest.approx(inside.mean())
+    assert given["measures"]["naive"]["coverage_0.8"] is None

@@ -7,6 +7,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from gatescope.tables.further_times import carried_on
+
 DAYS = ["2001-10-01", "2001-10-02", "2001-10-03"]
 HOURS = ["2001-10-01T00:00:00+02:00", "2001-10-01T01:00:00+02:00", "2001-10-01T02:00:00+02:00"]
 ROWS = [[10.0, 0.0], [11.0, 1.0], [12.0, 2.0]]
@@ -40,6 +42,31 @@ def test_a_horizon_carries_them_on(client):
     told = ask(client, timestamps=[DAYS], horizon=2, future_inputs=[[None, 3.0], [None, 4.0]])
     assert told["prediction"]["timestamps"] == [["2001-10-04", "2001-10-05"]]
     assert told["timestamps"] == [[*DAYS, "2001-10-04", "2001-10-05"]]
+
+
+def test_the_times_of_further_steps_may_be_stated(client):
+    stated = [*DAYS, "2001-10-05", "2001-10-08"]
+    further = {"horizon": 2, "future_inputs": [[None, 3.0], [None, 4.0]]}
+    told = ask(client, timestamps=[stated], **further)
+    assert (told["timestamps"], told["prediction"]["timestamps"]) == ([stated], [stated[3:]])
+    (error,) = ask(client, 422, timestamps=[stated[:4]], **further)["errors"]
+    assert "4 entries for 3 time steps" in error["msg"]
+
+
+@pytest.mark.parametrize(
+    ("known", "further"),
+    [
+        (["2001-01-31", "2001-02-28", "2001-03-31"], ["2001-04-30", "2001-05-31"]),
+        (["2001-07-01", "2001-08-01", "2001-09-01"], ["2001-10-01", "2001-11-01"]),
+        (["1999-02-28", "2000-02-29"], ["2001-02-28", "2002-02-28"]),
+        (["2001-01-04", "2001-02-01", "2001-03-01"], ["2001-03-29", "2001-04-26"]),  # four weeks
+        (["2001-10-15T06:00:00Z", "2001-11-15T06:00:00Z"], ["2001-12-15T06:00:00+00:00", "2002-01-15T06:00:00+00:00"]),
+        (["9999-12-30", "9999-12-31"], []),
+        (["9999-11-30", "9999-12-31"], []),
+    ],
+)
+def test_times_are_carried_on_by_months_where_they_are_months_apart(known, further):
+    assert carried_on(known, 2) == further
 
 
 def test_one_time_alone_tells_no_next_one(client):

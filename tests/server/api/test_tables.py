@@ -54,6 +54,43 @@ def test_a_missing_column_is_told_with_what_maps_it(client):
     assert preview(client, "stage,hour\n1,2\n", map="level=stage")["request"]["inputs"] == [[[1, 2]]]
 
 
+def test_each_problem_is_told_with_its_cell(client):
+    text = ROWS.replace(",11,1", ",x,1").replace(",12,2", ",y,z")
+    told = preview(client, text)
+    assert told["mapping"] == {"level": "Level (m)", "hour": "hour"}
+    assert [(each["row"], each["column"]) for each in told["problems"]] == [
+        (1, "Level (m)"),
+        (2, "Level (m)"),
+        (2, "hour"),
+    ]
+    assert told["problems"][1]["message"] == "line 4, column 'Level (m)': 'y' is not a number"
+    many = "level,hour\n" + "x,1\n" * 30
+    assert [each["message"] for each in preview(client, many)["problems"]][-1] == "and 10 more cells of 'level'"
+    assert len(preview(client, many)["problems"]) == 21
+
+
+def test_each_gap_is_told_with_its_cell(client):
+    told = preview(client, "level,hour\n1,2\nNA,3\n4,\n5,6\n?,\n7,8\n")
+    assert [(each["row"], each["column"]) for each in told["problems"]] == [
+        (1, "level"),
+        (4, "level"),
+        (2, "hour"),
+        (4, "hour"),
+    ]
+
+
+def test_columns_that_are_not_found_are_told_with_the_nearest_and_what_maps_them(client):
+    told = preview(client, "time,lvl,station_hour\n2024-01-01T00:00,1,2\n")
+    assert told["not_found"] == [
+        {"name": "level", "nearest": ["lvl"], "map": "level=lvl"},
+        {"name": "hour", "nearest": ["station_hour"], "map": "hour=station_hour"},
+    ]
+    assert "--map level=lvl,hour=station_hour" in told["problems"][0]["message"]
+    mapped = ",".join(each["map"] for each in told["not_found"])
+    again = preview(client, "time,lvl,station_hour\n2024-01-01T00:00,1,2\n", map=mapped)
+    assert (again["request"]["inputs"], again["not_found"]) == ([[[1, 2]]], [])
+
+
 def test_parquet_is_read(client):
     file = io.BytesIO()
     pd.DataFrame({"hour": [0.0, 1.0], "level": [10.0, 11.0]}).to_parquet(file)

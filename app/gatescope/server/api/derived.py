@@ -12,7 +12,7 @@ from gatescope.pipeline.features import FeatureInputs
 from gatescope.server.api.places import refuse
 from gatescope.server.api.row_labels import stamps_of
 from gatescope.server.api.schema.requests import PredictRequest
-from gatescope.server.serving.row_labels import regular
+from gatescope.tables.further_times import regular
 
 
 def moments_of(request: PredictRequest, lengths: Sequence[int], inputs: FeatureInputs) -> list[list[datetime]]:

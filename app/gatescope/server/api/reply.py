@@ -25,10 +25,11 @@ from gatescope.server.api.notes import Span, beside_answer, unknown_tokens
 from gatescope.server.api.query_reader import ReadQuery
 from gatescope.server.serving import states
 from gatescope.server.serving.chunking import Chunk, ChunkedTrace
-from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
 from gatescope.server.serving.stored import Note
 from gatescope.server.serving.token_stream import TokenStream
 from gatescope.state import State
+from gatescope.tables.further_times import Stamp
 
 AXES = ["batch", "layer", "direction", "time", "unit"]
 

@@ -12,7 +12,8 @@ from typing import Any
 from gatescope.pipeline.model import Model
 from gatescope.server.api.places import refuse
 from gatescope.server.api.schema.requests import PredictRequest
-from gatescope.server.serving.row_labels import NO_LABELS, RowLabels, Stamp
+from gatescope.server.serving.row_labels import NO_LABELS, RowLabels
+from gatescope.tables.further_times import Stamp
 
 _LONGEST = 64  # characters of a text in messages
 

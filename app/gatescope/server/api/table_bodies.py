@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 
@@ -91,7 +91,7 @@ def wanted_of(model: Model) -> Wanted:
     Raises:
         InvalidInput: the model reads tokens.
     """
-    inputs, head = model.manifest.input, model.manifest.head
+    inputs, static, head = model.manifest.input, model.manifest.static, model.manifest.head
     if not isinstance(inputs, FeatureInputs):
         refuse(f"model '{model.name}' reads tokens, which stand in no table", "inputs")
     return Wanted(
@@ -100,7 +100,9 @@ def wanted_of(model: Model) -> Wanted:
         () if head is None else tuple(head.names),
         head is not None and predicts_next_step(head),
         frozenset(inputs.missing),
-        frozenset(inputs.derived),
+        () if head is None else tuple(head.quantiles),
+        derived=frozenset(inputs.derived),
+        static=() if static is None else tuple(static.names),
     )
 
 
@@ -124,7 +126,7 @@ def fields_of(content: bytes, suffix: str, reading: Reading, wanted: Wanted) -> 
         InvalidInput, Unavailable: as `table_in`, or it does not fit the model.
     """
     found = interpret(table_in(content, suffix), wanted, reading)
-    return request_of(found), notes_of(found)
+    return found.request(), notes_of(found)
 
 
 def notes_of(found: Sequences) -> tuple[Note, ...]:
@@ -133,21 +135,6 @@ def notes_of(found: Sequences) -> tuple[Note, ...]:
         {"code": "filled" if note in found.filled else "table", "message": note} for note in found.notes
     ]
     return tuple(notes)
-
-
-def request_of(found: Sequences) -> dict[str, Any]:
-    """The predict body of a table, with its times, ids and measured values."""
-    told = found.request()
-    if found.timestamps is not None:
-        told["timestamps"] = found.all_timestamps
-    if found.ids is not None:
-        told["ids"] = list(found.ids)
-    if found.observed:
-        told["observed"] = {
-            name: [[None if value != value else value for value in row.tolist()] for row in rows]  # noqa: PLR0124
-            for name, rows in found.observed.items()
-        }
-    return told
 
 
 def _media_type(head: Head) -> str:

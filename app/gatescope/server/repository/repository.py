@@ -32,15 +32,19 @@ class Repository:
         folder: `models/`.
         device: where the models live.
         allow_code: whether a manifest may name a factory, that is, have code run.
+        only: the models that are loaded; all of them by default.
 
     Raises:
         NotFound: `models/` is missing, or is no folder.
     """
 
-    def __init__(self, folder: Path, device: torch.device, *, allow_code: bool = False) -> None:
+    def __init__(
+        self, folder: Path, device: torch.device, *, allow_code: bool = False, only: Collection[str] | None = None
+    ) -> None:
         self.folder = folder
         self.device = device
         self.allow_code = allow_code
+        self._only = only
         self.warm: Callable[[Model], None] = Model.warm
         """Makes a loaded model ready to answer; an engine does it where it computes."""
         self._seen = look(folder)
@@ -51,7 +55,8 @@ class Repository:
     def load(self) -> None:
         """Load every version of every model; one that fails keeps its reason and stops no other."""
         for name, found in self._seen.items():
-            self._keep_up(name, found)
+            if self._only is None or name in self._only:
+                self._keep_up(name, found)
 
     def refresh(self) -> bool:
         """Load what is new or has changed on disk, beside what serves, and unload what is gone.

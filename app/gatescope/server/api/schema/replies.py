@@ -510,6 +510,9 @@ class ModelInfo(BaseModel):
     device: str | None = None
     dtype: str | None = None
     parameters: int | None = None
+    fingerprint: str | None = Field(
+        default=None, description="of its manifest, vocabulary and weights: equal for models that compute the same"
+    )
     trace_method: str | None = Field(
         default=None, description="the backend that computes its gates: workspace, replay, stepwise or loop"
     )
@@ -547,6 +550,14 @@ class TableProblem(BaseModel):
     column: str | None = None
 
 
+class UnmappedFeature(BaseModel):
+    """A feature for which a table has no column."""
+
+    name: str
+    nearest: list[str] = Field(description="columns that may be it, the likeliest first")
+    map: str | None = Field(description="what the query's `map` needs if the first of them is it; null without one")
+
+
 class PreviewedSequence(BaseModel):
     """One sequence of a table."""
 
@@ -561,10 +572,11 @@ class TablePreview(BaseModel):
 
     columns: list[str]
     mapping: dict[str, str] = Field(default={}, description="feature or output -> the column that it is")
+    not_found: list[UnmappedFeature] = Field(default=[], description="features without a column")
     sequences: list[PreviewedSequence] = []
     horizon: int = Field(default=0, description="rows at the end that lack every output: further steps")
     notes: list[str] = Field(default=[], description="what was found and changed on the way, a sentence each")
-    problems: list[TableProblem] = Field(default=[], description="what keeps it from being read, the first of it")
+    problems: list[TableProblem] = Field(default=[], description="what keeps it from being read, cell by cell")
     request: dict[str, Any] | None = Field(default=None, description="the predict body; null where there are problems")
 
 

@@ -26,7 +26,7 @@ from gatescope.server.api.sent_columns import sent_columns
 from gatescope.server.api.sequences import sequences_as_sent, sequences_of
 from gatescope.server.serving.stored import Note
 from gatescope.tables.backtest import BATCH_STEPS, Backtest, Plan, asking, finite
-from gatescope.tables.sequences import Reading, Sequences, Wanted, interpret
+from gatescope.tables.sequences import QUANTITIES, Reading, Sequences, Wanted, interpret
 
 MOST_PREDICTIONS = 100_000
 """In one reply."""
@@ -77,7 +77,7 @@ def _count(name: str, text: str) -> int:
 
 
 def _wanted(model: Model) -> Wanted:
-    if model.manifest.task != "regression":
+    if model.manifest.task not in QUANTITIES:
         refuse(f"model '{model.name}' is of task {model.manifest.task}; a backtest takes a regression", "inputs")
     return table_bodies.wanted_of(model)
 
@@ -112,7 +112,7 @@ def _of_request(
     found = Sequences(
         wanted.features,
         [np.asarray(values, dtype=np.float64) for values in inputs],
-        timestamps=labels.timestamps,
+        timestamps=None if labels.timestamps is None else list(labels.timestamps),
         ids=None if labels.ids is None else tuple(labels.ids),
         observed={
             name: [np.array(row, dtype=np.float64) for row in rows] for name, rows in (labels.observed or {}).items()
@@ -165,6 +165,8 @@ def _told(found: Backtest, model: Model, assumed: Notes) -> Fields:
         "target": found.target,
         "origins": found.origins,
         "pairs": found.pairs,
+        "point": found.point,
+        **({} if found.quantiles is None else {"quantiles": found.quantiles}),
         "measures": {"model": found.model, **found.baselines},
         "by_step": found.by_step,
         "predictions": finite(found.rows),

@@ -59,6 +59,7 @@ def _of_loaded(model: Model) -> dict[str, object]:
         "device": model.device,
         "dtype": model.dtype,
         "parameters": model.parameters,
+        "fingerprint": model.fingerprint,
         "trace_method": model.trace_method,
         "cell": model.spec.cell.name,
         "signals": _signals(model.spec),
