@@ -32,8 +32,6 @@ def answer(pipeline: Pipeline, query: Query, run: Callable[[Query], Answer]) -> 
     window, longest = pipeline.pooled_window, int(query.sequence_lengths.max())
     if window is None or longest <= window:
         return run(query)
-    if query.interventions:
-        check_whole(pipeline, query, "interventions are")
     if True in pipeline.are_per_step:
         message = (
             f"has {longest:,} time steps; the model was trained on {window:,}, and predicts at each time step as well "

@@ -172,9 +172,9 @@ def test_a_state_before_steps_that_are_not_read_is_refused(post):
 
 def test_what_looks_at_whole_sequences_takes_no_more_than_the_window(post):
     edited = {"interventions": [{"signal": "forget_gate", "set": 0.0}]}
-    for path, more in (("analyses/saturation", {}), ("intervene", edited)):
+    for path, more, place in (("analyses/saturation", {}, "inputs"), ("intervene", edited, "interventions")):
         refused = post(f"/v1/models/whole/{path}", {"inputs": sequence(9), **more}, 422)
-        assert refused["errors"][0]["loc"] == ["body", "inputs"]
+        assert refused["errors"][0]["loc"] == ["body", place]
         post(f"/v1/models/whole/{path}", {"inputs": sequence(4), **more})
 
 
