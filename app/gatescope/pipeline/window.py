@@ -49,6 +49,14 @@ def answer(pipeline: Pipeline, query: Query, run: Callable[[Query], Answer]) -> 
     return _restored(run(read), query, first)
 
 
+def check_whole(pipeline: Pipeline, query: Query, what: str) -> None:
+    """Refuse sequences of which the model reads the last steps only; raises `InvalidInput`."""
+    window, longest = pipeline.pooled_window, int(query.sequence_lengths.max())
+    if window is not None and longest > window:
+        message = f"has {longest:,} time steps, of which the model reads the last {window:,}: {what} of these alone"
+        raise InvalidInput.at(Place(("inputs",), f"{message}; send no more"))
+
+
 def predict_on(pipeline: Pipeline, query: Query) -> Generator[Tensor, Tensor]:
     """As `Pipeline.predict_on`, each prediction from the last steps before it; raises `InvalidInput`."""
     window = pipeline.pooled_window

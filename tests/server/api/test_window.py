@@ -170,6 +170,14 @@ def test_a_state_before_steps_that_are_not_read_is_refused(post):
     post("/v1/models/whole/predict", {"inputs": sequence(4), "initial_state": state})
 
 
+def test_what_looks_at_whole_sequences_takes_no_more_than_the_window(post):
+    edited = {"interventions": [{"signal": "forget_gate", "set": 0.0}]}
+    for path, more, place in (("analyses/saturation", {}, "inputs"), ("intervene", edited, "interventions")):
+        refused = post(f"/v1/models/whole/{path}", {"inputs": sequence(9), **more}, 422)
+        assert refused["errors"][0]["loc"] == ["body", place]
+        post(f"/v1/models/whole/{path}", {"inputs": sequence(4), **more})
+
+
 def test_a_head_at_each_step_only_notes_what_training_saw(post):
     reply = post("/v1/models/steps/predict", {"inputs": sequence(9)})
     message = "training saw sequences of 4 time steps, and predictions of sequence 0 (9 time steps) read more"

@@ -16,6 +16,7 @@ from gatescope.pipeline import size
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.pipeline.subject import subject_of
+from gatescope.pipeline.window import check_whole
 from gatescope.selection import Selection
 from gatescope.server.serving import chunking, tuning
 from gatescope.server.serving.background import Background
@@ -64,6 +65,7 @@ class Analyser:
             Overloaded, DeadlineExceeded, NotReady: as the engine does.
         """
         scope = Scope(self.model.pipeline.lstm_of(self.query.module), selection)
+        check_whole(self.model.pipeline, self.query, "analyses are")
         registry.check(analysis, scope, has_head=self.model.pipeline.can_read_out)
         if analysis.statistic is None:
             return await self._of_whole(analysis, parameters, scope)

@@ -106,8 +106,8 @@ def _of_request(
     asked = body.decode(content, reader, PredictRequest, query.expected(model).within(limits))
     for name in sorted(asked.model_fields_set - SEQUENCES):
         refuse(f"is no field of a backtest, which takes {', '.join(sorted(SEQUENCES))}", name)
-    sequences_of(asked, model, limits)  # checks them
-    inputs = sequences_as_sent(asked, sent_columns(asked, model))
+    known, sent = sequences_of(asked, model, limits), sent_columns(asked, model)
+    inputs = known if sent.derived else sequences_as_sent(asked, sent)
     labels = labels_of(asked, [len(values) for values in inputs], model)
     found = Sequences(
         wanted.features,
