@@ -17,6 +17,7 @@ EXTRAS = {
         "simdjson",
         "starlette",
         "structlog",
+        "threadpoolctl",
         "uvicorn",
         "watchfiles",
     ),

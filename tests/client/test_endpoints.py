@@ -9,7 +9,7 @@ import torch
 
 from gatescope import safetensors_file
 from gatescope.client import ServiceError, State
-from gatescope.errors import InvalidInput, ModelNotFound, TraceNotFound, VersionNotFound
+from gatescope.errors import AnalysisNotFound, InvalidInput, ModelNotFound, TraceNotFound, VersionNotFound
 
 WEEK = "/v1/models/demand"
 
@@ -265,3 +265,15 @@ def test_what_has_no_method_is_asked_by_its_path(client, shipped):
             "/v1/models/brackets/trace", json={"text": "x"}, headers={"Accept": "application/x-ndjson"}
         ).content
     )
+
+
+def test_an_analysis_is_told_as_the_api_tells_it(client, shipped, week):
+    found = client.analyse("demand", "timescales", week, units=[0, 2])
+    body = {"inputs": week.tolist(), "units": [0, 2]}
+    expected = shipped.post(f"{WEEK}/analyses/timescales", json=body).json()
+    np.testing.assert_allclose(found["half_life"], expected["arrays"]["half_life"]["values"], rtol=1e-6)
+    assert found["coordinates"] == expected["coordinates"]
+    assert found["axes"]["half_life"] == ["layer", "direction", "unit"]
+    assert client.analyse("demand", "saturation", week, {"left": 0.4})["parameters"]["left"] == 0.4
+    with pytest.raises(AnalysisNotFound, match="did you mean 'timescales'"):
+        client.analyse("demand", "timescale", week)

@@ -56,6 +56,18 @@ class Result:
     check: Check | None
     notes: Sequence[str]
 
+    @classmethod
+    def of_reply(cls, reply: Mapping[str, Any]) -> Result:
+        """From a reply of the API in JSON."""
+        return cls(
+            reply["analysis"],
+            reply["parameters"],
+            reply["coordinates"],
+            {name: Array(tuple(each["axes"]), _array(each["values"])) for name, each in reply["arrays"].items()},
+            None if reply["check"] is None else Check(**reply["check"]),
+            [note["message"] for note in reply["notes"]],
+        )
+
     def __getitem__(self, name: str) -> np.ndarray:
         """The values of one array."""
         return self.arrays[name].values
@@ -90,6 +102,12 @@ class Result:
 
     def _shape(self, array: Array) -> str:
         return " × ".join(f"{axis} {size}" for axis, size in zip(array.axes, array.values.shape, strict=True))
+
+
+def _array(values: Any) -> np.ndarray:
+    """Nested lists, NaN in place of null."""
+    found = np.array(values)
+    return found.astype(np.float64) if found.dtype == object else found
 
 
 def _plain(value: Any) -> Any:

@@ -119,7 +119,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     if stream and samples is not None:
         raise InvalidInput("--stream writes one text: leave --samples out")
     with connected(model, models, device, url, key, is_shown=not stream) as (connection, info):
-        body = _body(info, input_file, text, horizon, reading)
+        body = read_input(info, input_file, text, horizon, reading)
         if sampling:
             said = body.request.get("sampling", {}) | _in_ids(sampling, info)
             body = body._replace(request=body.request | {"sampling": said})
@@ -184,7 +184,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
             return
         out = None
     with connected(model, models, device, url, key) as (connection, info):
-        body, path = _body(info, input_file, text, horizon, reading), f"{model_path(model)}/trace"
+        body, path = read_input(info, input_file, text, horizon, reading), f"{model_path(model)}/trace"
         body = body._replace(request=body.request | selection)
         warn_unverified(info)
         if out is not None and out.suffix in OUT_FORMATS:
@@ -246,7 +246,12 @@ def _write_tokens(tokens: Iterator[Token]) -> None:
     sys.stdout.write("\n")
 
 
-def _body(info: Any, input_file: Path | None, text: str | None, horizon: int | None, reading: Reading) -> Body:
+def read_input(info: Any, input_file: Path | None, text: str | None, horizon: int | None, reading: Reading) -> Body:
+    """The predict body of a file or a text; what was found in a table is said.
+
+    Raises:
+        InvalidInput: neither or both are given, or one cannot be read for this model.
+    """
     if (input_file is None) == (text is None):
         raise InvalidInput("give either --input FILE or --text TEXT")
     if text is not None and any("\ud800" <= character <= "\udfff" for character in text):

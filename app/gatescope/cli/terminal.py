@@ -83,6 +83,34 @@ def backtest(summary: Mapping[str, Any]) -> RenderableType:
     return table
 
 
+def analysis(reply: Mapping[str, Any], width: int) -> RenderableType:
+    """A table for all arrays with the same axes, the largest values of the first of them on top, and the check.
+
+    Args:
+        reply: of an analysis.
+        width: of the terminal, in characters.
+    """
+    by_axes: dict[tuple[str, ...], list[str]] = {}
+    for name, each in reply["arrays"].items():
+        by_axes.setdefault(tuple(each["axes"]), []).append(name)
+    parts: list[RenderableType] = [_arrays(reply, axes, names, width) for axes, names in by_axes.items()]
+    if reply["check"] is not None:
+        parts.append(Text(f"{reply['check']['kind']}: {reply['check']['value']:.4g}"))
+    return Group(*parts, *_notes(reply))
+
+
+def _arrays(reply: Mapping[str, Any], axes: tuple[str, ...], names: list[str], width: int) -> RenderableType:
+    arrays = [np.array(reply["arrays"][name]["values"], dtype=float) for name in names]
+    order = np.argsort(-np.abs(np.nan_to_num(arrays[0])), axis=None, kind="stable")
+    places = [np.unravel_index(place, arrays[0].shape) for place in order[:MOST_ROWS]]
+    table = Table(*axes, *names, title=f"{reply['analysis']} of {reply['model']['name']}", width=min(width, 100))
+    for place in places:
+        coordinates = (str(reply["coordinates"][axis][at]) for axis, at in zip(axes, place, strict=True))
+        table.add_row(*coordinates, *(f"{values[place]:.4g}" for values in arrays))
+    left = len(order) - len(places)
+    return Group(table, Text(f"and {left:,} more rows")) if left else table
+
+
 def checkpoint(report: Mapping[str, Any]) -> RenderableType:
     """What `gatescope inspect` found: a table of the modules, and what an import would make of them."""
     columns = [Column(name, overflow="fold") for name in ("path", "what", "sizes")]

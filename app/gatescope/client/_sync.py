@@ -199,6 +199,7 @@ class Client:
     backtest = _method_of_many(backtesting.backtest)
     explain = _method(endpoints.explain)
     intervene = _method(endpoints.intervene)
+    analyse = _method(endpoints.analyse)
     sessions = _method(sessions)
     store_trace = _method(traces.store_trace)
     stored_trace = _method(traces.stored_trace)

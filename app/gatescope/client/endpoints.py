@@ -143,6 +143,34 @@ def intervene(model: str, inputs: Array | None = None, **asked: Unpack[Intervene
     return _post(model, "intervene", inputs, asked, fields)
 
 
+def analyse(
+    model: str,
+    analysis: str,
+    inputs: Array | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    **asked: Unpack[Traced],
+) -> Call[dict[str, Any]]:
+    """A question about what happens inside the model, answered as `docs/analyses.md` describes it.
+
+    Args:
+        model: its name.
+        analysis: the name of the analysis, such as "timescales".
+        inputs: as for `predict`.
+        parameters: of the analysis.
+        **asked: as for `predict`; and `layers`, `directions` and `units`, as for `trace`.
+
+    Returns:
+        The fields of the reply; each array is NumPy, under its own name, and `axes` names its axes.
+
+    Raises:
+        AnalysisNotFound: there is no such analysis.
+        InvalidInput: something does not fit the model or the analysis; `places` say what and where.
+        AppError: what else the server refuses.
+    """
+    given = {**asked, **(parameters or {})}
+    return _post(model, ("analyses", analysis), inputs, given, fields, SAFETENSORS)
+
+
 def to_dataset(said: dict[str, Any], info: dict[str, Any]) -> xarray.Dataset:
     """The dataset of a binary trace reply: its arrays are the lengths and the signals."""
     arrays = {name: value for name, value in said.items() if isinstance(value, np.ndarray)}
@@ -175,7 +203,7 @@ def _parts(
 
 def _post(
     model: str,
-    what: str,
+    what: str | tuple[str, ...],
     inputs: Array | None,
     asked: Mapping[str, Any],
     read: Callable[[httpx.Response], Any],
@@ -183,4 +211,5 @@ def _post(
     finish: Callable[[dict[str, Any], dict[str, Any]], T] | None = None,
 ) -> Call[T]:
     body = encode({"inputs": inputs} | written(asked))
-    return Call("POST", of_model(model, asked.get("version"), what), read, body, accept, finish=finish)
+    below = (what,) if isinstance(what, str) else what
+    return Call("POST", of_model(model, asked.get("version"), *below), read, body, accept, finish=finish)

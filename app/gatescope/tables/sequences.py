@@ -80,6 +80,8 @@ class Reading:
     """Feature, None for all others -> how its gaps are filled, in place of what the model's manifest says."""
     static: Table | None = None
     """Static features, a row for each id; columns of the table itself when not given."""
+    series: tuple[str, ...] = ()
+    """Columns that no model reads, which the sequences are to have beside them."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Sequences:
     ids: tuple[str, ...] | None = None
     observed: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
     """Outputs that are columns and no features, (time,) of each sequence; NaN where nothing was measured."""
+    series: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
+    """Columns that were asked for beside the inputs, (time,) of each sequence; NaN where there is no value."""
     notes: tuple[str, ...] = ()
     """What was found or changed when the table was read, a sentence each."""
     filled: frozenset[str] = frozenset()
@@ -150,6 +154,7 @@ class Sequences:
             future_timestamps=None if self.future_timestamps is None else self.future_timestamps[rows],
             ids=None if self.ids is None else self.ids[rows],
             observed={name: each[rows] for name, each in self.observed.items()},
+            series={name: each[rows] for name, each in self.series.items()},
             static_inputs=None if self.static_inputs is None else self.static_inputs[rows],
         )
 
@@ -234,9 +239,10 @@ class _Interpreter:
     def made(self) -> Sequences:
         mapping = {**self.static, **self.features, **self.outputs}
         values = {name: self._numbers(column) for name, column in mapping.items()}
+        self.series = {name: self._numbers(name) for name in self.reading.series}
         if self.problems:
             raise all_of(self.problems)
-        used = frozenset(mapping.values())
+        used = frozenset((*mapping.values(), *self.reading.series))
         found = self._times(used)
         self._check_derived(found)
         groups = self._groups(used, found)
@@ -260,6 +266,7 @@ class _Interpreter:
             None if found is None or future == {0} else [part.future_times for part in parts],
             names,
             {name: [part.observed[name] for part in parts] for name in self.outputs if name not in self.features},
+            {name: [part.series[name] for part in parts] for name in self.series},
         )
         if self.wanted.static:
             made = replace(made, static_columns=self.wanted.static, static_inputs=self._static(groups, values, names))
@@ -304,6 +311,7 @@ class _Interpreter:
         found = dict(zip((*read, *own), columns.found((*read, *own), f"model '{wanted.model}'"), strict=True))
         outputs = {name: column for name in wanted.outputs if (column := columns.find(name)) is not None}
         self.notes += columns.notes
+        Columns(self.table, {name: name for name in self.reading.series})  # refuses those that are not there
         return {name: found[name] for name in read}, outputs, {name: found[name] for name in own}
 
     def _read(self, columns: Columns) -> list[str]:
@@ -423,6 +431,7 @@ class _Interpreter:
             [] if stamps is None else stamps[: len(known)],
             [] if stamps is None else stamps[len(known) :],
             {name: values[name][rows][: len(known)] for name in self.outputs},
+            {name: each[rows][: len(known)] for name, each in self.series.items()},
         )
 
     def _features(self, rows: np.ndarray, values: Mapping[str, np.ndarray], known: int) -> np.ndarray:
@@ -484,6 +493,7 @@ class _Part:
     times: Sequence[str | float]
     future_times: Sequence[str | float]
     observed: Mapping[str, np.ndarray]
+    series: Mapping[str, np.ndarray]
 
 
 def _is_monthly(own: pd.Series) -> bool:
