@@ -14,7 +14,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import beside, comparison, encoding, graphs, interventions, library, open_loop, serving, sessions, trace
+from benchmarks import (
+    analyses,
+    beside,
+    comparison,
+    encoding,
+    graphs,
+    interventions,
+    library,
+    open_loop,
+    serving,
+    sessions,
+    trace,
+)
 from benchmarks.connection import Refused
 from benchmarks.pace import Pace
 from benchmarks.server import DidNotStart
@@ -30,6 +42,7 @@ IN_PROCESS: dict[str, Callable[[], Table]] = {
     "scaling": trace.scaling,
     "encoding": encoding.measure,
     "interventions": interventions.measure,
+    "analyses": analyses.measure,
 }
 OVER_HTTP: dict[str, Callable[[Pace], list[Table]]] = {
     "serving": serving.measure,

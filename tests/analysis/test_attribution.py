@@ -105,6 +105,17 @@ def test_values_are_named():
     np.testing.assert_allclose(found["prediction"], predicted[[69, 3]], atol=1e-6)
 
 
+def test_a_linear_layer_is_a_head():
+    torch.manual_seed(3)
+    module, layer = nn.LSTM(2, 3), nn.Linear(3, 2)
+    traced = trace(module, torch.randn(6, 2))
+    found = analyse(traced, "attribution", head=layer)
+    assert found.coordinates["output"] == ["0", "1"]
+    np.testing.assert_allclose(found["prediction"], layer(traced.output)[0, -1].detach().numpy(), atol=1e-6)
+    assert found.check.value < 1e-6
+    assert analyse(traced, "lesions", head=layer)["effect"].shape == (1, 1, 3)
+
+
 def test_without_a_head_it_is_refused():
     with pytest.raises(InvalidInput, match="'attribution' needs what makes the prediction"):
         analyse(trace(nn.LSTM(2, 3), torch.randn(4, 2)), "attribution")

@@ -5,7 +5,7 @@ A module of this package that has an `ANALYSIS` is an analysis: nothing else nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor
 
 import gatescope.analysis
 from gatescope.analysis.analysis import Analysis, Parameters, coordinates_of
@@ -39,13 +40,21 @@ def analysis_named(name: str) -> Analysis:
     return analyses()[name]
 
 
-def analyse(subject: Trace | Subject, name: str, *, head: Head | None = None, **parameters: Any) -> Result:
+def analyse(
+    subject: Trace | Subject,
+    name: str,
+    *,
+    head: Head | Callable[[Tensor], Tensor] | None = None,
+    **parameters: Any,
+) -> Result:
     """Answer a question about what a trace shows.
 
     Args:
         subject: a trace, or a `Subject` where more is known.
         name: of the analysis, such as "timescales".
-        head: what makes the prediction of the traced module's output, for analyses that need it.
+        head: what makes the prediction of the traced module's output, for analyses that need it: a function or module,
+            such as an `nn.Linear`, of (batch, time, directions · unit). Its values are called by their numbers, unless
+            it is a `Head`, which names them.
         parameters: of the analysis.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from gatescope.state import State
 from gatescope.tracing import Trace, trace
 
 
+@runtime_checkable
 class Head(Protocol):
     """What makes a prediction of a recurrent module's output; it can be differentiated."""
 
@@ -39,6 +40,33 @@ class Head(Protocol):
 
     def only(self, row: int) -> Head:
         """The same for one sequence of the batch, without padding."""
+
+
+@dataclass(frozen=True)
+class FunctionHead:
+    """A `Head` made of any function or module, such as an `nn.Linear`, whose values are called by their numbers.
+
+    Args:
+        function: takes (batch, time, directions · unit), and returns what a `Head` returns.
+        sample: (1, 1, directions · unit), any output.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    sample: Tensor
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """Numbers, from 0."""
+        with torch.no_grad():
+            return tuple(map(str, range(self.function(self.sample).shape[-1])))
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The prediction."""
+        return self.function(output)
+
+    def only(self, _: int) -> FunctionHead:
+        """The same: a function of the output alone is that of each sequence."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -121,7 +149,7 @@ class Subject:
     is_cancelled: Callable[[], bool] | None = None
 
     @classmethod
-    def of(cls, traced: Trace, head: Head | None = None) -> Subject:
+    def of(cls, traced: Trace, head: Head | Callable[[Tensor], Tensor] | None = None) -> Subject:
         """The sequences of a trace, and what was selected there.
 
         Raises:
@@ -137,7 +165,7 @@ class Subject:
             traced.sequence_lengths,
             traced.initial_state,
             selection,
-            head,
+            head if head is None or isinstance(head, Head) else FunctionHead(head, traced.output[:1, :1]),
             known=traced if is_whole else None,
         )
 
@@ -218,8 +246,9 @@ class Subject:
         Returns:
             (n, time, directions · unit).
         """
-        state = State(*(value.to(inputs).expand(-1, len(inputs), -1).contiguous() for value in self.initial_state))
-        return differentiable(self.module, inputs, state)
+        like = next(self.module.parameters())
+        state = State(*(value.to(like).expand(-1, len(inputs), -1).contiguous() for value in self.initial_state))
+        return differentiable(self.module, inputs.to(like), state)
 
     def trace(self, selection: Selection) -> Trace:
         """A trace of these sequences."""

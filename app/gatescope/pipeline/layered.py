@@ -16,7 +16,7 @@ from gatescope.pipeline.heads import Head, HeadConfig
 from gatescope.pipeline.layers import LayerConfig
 from gatescope.pipeline.layers.crf import CRF
 from gatescope.pipeline.layers.layer import Shape, Steps
-from gatescope.pipeline.pipeline import ModuleInputs, Pipeline, joint_spec
+from gatescope.pipeline.pipeline import ModuleInputs, Pipeline, joint_spec, to_device
 from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
@@ -141,6 +141,7 @@ class LayeredPipeline(Pipeline):
 
     def read_out(self, query: Query, module: str | None) -> Callable[[Tensor], Tensor]:
         """The layers behind the module; where others lie beside it, they read the query's inputs."""
+        query = to_device(query, next(self.lstm.parameters()))
         name, given, begin = self._module(module), self._given(query), self._begin(query)
         wanted, lengths = frozenset({self._layer_of[self._first]}), query.sequence_lengths
 

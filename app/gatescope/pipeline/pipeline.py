@@ -152,7 +152,7 @@ class Pipeline(nn.Module, ABC):
         with torch.no_grad():
             if self.is_cpu_float32 and query.inputs.dtype in _NATIVE:
                 return self._answer(query)
-            return map_tensors(Tensor.cpu, self._answer(_to_device(query, next(self.lstm.parameters()))))
+            return map_tensors(Tensor.cpu, self._answer(to_device(query, next(self.lstm.parameters()))))
 
     @cached_property
     def is_cpu_float32(self) -> bool:
@@ -306,7 +306,8 @@ def joint_spec(specs: Sequence[Spec]) -> Spec:
     return Spec(0, widest, proj_size=0 if hidden == widest else hidden, cell=most)
 
 
-def _to_device(query: Query, like: Tensor) -> Query:
+def to_device(query: Query, like: Tensor) -> Query:
+    """The same query with its tensors where this one lies."""
     future, state, static = query.future_inputs, query.initial_state, query.static_inputs
     return replace(
         query,
