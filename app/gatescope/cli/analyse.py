@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from gatescope.cli.ask import Horizon, TextOption, read_input
@@ -33,6 +32,8 @@ from gatescope.cli.output import say, show
 from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gatescope.tables.sequences import Sequences
 
 ONE_COLUMN = {"lesions": "targets", "selectivity": "classes"}
@@ -124,6 +125,8 @@ def _series(sequences: Sequences | None, columns: tuple[str, ...], analysis: str
 
 def _with_null(values: np.ndarray) -> list[float | int | None]:
     """Null where there is no value; whole numbers, which may be classes, as such."""
+    import numpy as np
+
     known = values[~np.isnan(values)]
     is_whole = (known == np.round(known)).all()
     return [None if np.isnan(value) else int(value) if is_whole else float(value) for value in values]
