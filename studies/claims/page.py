@@ -1,0 +1,133 @@
+"""The tables of `docs/claims.md`, made of the numbers that are kept beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from studies.claims.networks import KINDS
+from studies.claims.results import NUMBERS, PAGE, Part, Spread, of_network, read
+from studies.claims.tasks import TASKS
+
+MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SHOWN_DISTANCES = (10, 20, 39)
+NEVER = "never"
+_LESS_THAN = 1e-6  # smaller norms are shown as that
+_NETWORKS = {"gru": "GRU", "lstm": "LSTM"}
+
+
+def write_tables(page: Path = PAGE, folder: Path = NUMBERS) -> None:
+    """Put every table in its place, between its marks."""
+    made = tables(folder)
+    text = MARK.sub(lambda found: f"{found[1]}{made[found[2]]}\n{found[3]}", page.read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+
+
+def tables(folder: Path = NUMBERS) -> dict[str, str]:
+    """Every table by the name in its mark."""
+    parts = {name: read(name, folder) for name in TASKS}
+    made = {f"{name}_{of}": table(part) for name, part in parts.items() for of, table in _OF_TASK.items()}
+    return made | {"rates": _rates(parts), "cost": _cost(read("cost", folder)), "setup": _setup(parts)}
+
+
+def _learnt(part: Part) -> str:
+    """The score at each test length."""
+    lengths = part["setup"]["test_lengths"]
+    rows = [
+        (title, *(_spread([run["score"][str(length)] for run in runs], "{:.3f}") for length in lengths))
+        for title, runs in _networks(part)
+    ]
+    return _table(("network", *(f"length {length}" for length in lengths)), rows)
+
+
+def _gradients(part: Part) -> str:
+    """The norms at some distances, before and after training."""
+    headings = [f"{when}, {distance}" for when in ("initial", "trained") for distance in SHOWN_DISTANCES]
+    rows = []
+    for title, runs in _networks(part):
+        for state in runs[0]["initial"]["gradient"]:
+            cells = [
+                _spread([_at(part, run[when]["gradient"][state], distance) for run in runs], "{:.2g}")
+                for when in ("initial", "trained")
+                for distance in SHOWN_DISTANCES
+            ]
+            rows.append((title, state.replace("_", " "), *cells))
+    return _table(("network", "with respect to", *headings), rows)
+
+
+def _memory(part: Part) -> str:
+    """When a changed first input is forgotten, and what is left of it at the end."""
+    rows = []
+    for title, runs in _networks(part):
+        cells = []
+        for when in ("initial", "trained"):
+            steps = [float("inf") if each is None else each for run in runs for each in run[when]["forgotten_after"]]
+            left = [_at(part, run[when]["memory"], SHOWN_DISTANCES[-1]) for run in runs]
+            cells += [_spread(steps, "{:g}"), _spread(left, "{:.2g}")]
+        rows.append((title, *cells))
+    last = SHOWN_DISTANCES[-1]
+    headings = [
+        f"{when}, {what}" for when in ("initial", "trained") for what in ("forgotten after", f"left after {last}")
+    ]
+    return _table(("network", *headings), rows)
+
+
+def _rates(parts: dict[str, Part]) -> str:
+    """The learning rates that the pilots chose."""
+    chosen = {name: {each["network"]: each["rate"] for each in part["pilot"]} for name, part in parts.items()}
+    rows = [(kind.title, *(f"{chosen[task][name]:g}" for task in parts)) for name, kind in KINDS.items()]
+    return _table(("network", *parts), rows)
+
+
+def _cost(part: Part) -> str:
+    """Ratios to the plain network."""
+    rows = []
+    for run in part["runs"]:
+        shape = f"{run['units']} × {run['batch']} × {run['time']}"
+        ratios = ["{1:.2f} ({0:.2f} to {2:.2f})".format(*run["ratio"][name]) for name in _NETWORKS]
+        sizes = ", ".join(str(size) for size in run["hidden_size"].values())
+        rows.append((shape, run["equal"], sizes, run["way"], f"{run['us_per_step']['rnn']:.1f}", *ratios))
+    names = ("units × batch × steps", "equal", "units of RNN, GRU, LSTM", "way", "RNN, µs a step")
+    return _table((*names, *(f"{title} / RNN" for title in _NETWORKS.values())), rows)
+
+
+def _setup(parts: dict[str, Part]) -> str:
+    """Sizes and machine of each part."""
+    names = ("units", "steps", "batch", "longest", "test_count", "seeds", "rates", "torch", "processor", "threads")
+    rows = [(f"`{name}`", *(_plain(part["setup"][name]) for part in parts.values())) for name in names]
+    return _table(("", *parts), rows)
+
+
+_OF_TASK = {"learnt": _learnt, "gradients": _gradients, "memory": _memory}
+
+
+def _networks(part: Part) -> list[tuple[str, list[Any]]]:
+    return [(kind.title, of_network(part, name)) for name, kind in KINDS.items()]
+
+
+def _at(part: Part, values: Sequence[float], distance: int) -> float:
+    distances: list[int] = part["setup"]["distances"]
+    return values[distances.index(distance)]
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """The median, and the range in brackets."""
+    median, least, most = (_number(value, form) for value in Spread.of(values))
+    return median if least == most else f"{median} ({least} to {most})"
+
+
+def _number(value: float, form: str) -> str:
+    if value == float("inf"):
+        return NEVER
+    return f"< {_LESS_THAN:.0e}" if 0 < value < _LESS_THAN else form.format(value)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(f"{each:g}" for each in value) if isinstance(value, list) else str(value)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
