@@ -1,4 +1,4 @@
-"""`make claims`: everything; or the one part that is named: adding, copy, brackets, cost or page."""
+"""`make claims`: everything; or the one part that is named: adding, copy, brackets, longer, cost or page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from rich.console import Console
 
 from studies.claims import cost, page, plots, results
 from studies.claims.learning import learn
-from studies.claims.setup import Setup
-from studies.claims.tasks import TASKS
+from studies.claims.networks import UNGATED
+from studies.claims.setup import LONGER, Setup
+from studies.claims.tasks import ADDING, TASKS
 
-PARTS = (*TASKS, "cost", "page")
+PARTS = (*TASKS, "longer", "cost", "page")
 NICENESS = 19
 
 
@@ -29,6 +30,8 @@ def main(
     for part in parts or PARTS:
         if part in TASKS:
             results.write(learn(TASKS[part], Setup(), report), part)
+        elif part == "longer":
+            results.write(learn(ADDING, LONGER, report, UNGATED), part)
         elif part == "cost":
             results.write(cost.measure(report), part)
         elif part == "page":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,19 +20,19 @@ _VALIDATION, _TEST = 10_000, 20_000  # seeds, beyond those of the trainings
 Report = Callable[[str], object]
 
 
-def learn(task: Task, setup: Setup, report: Report) -> dict[str, Any]:
+def learn(task: Task, setup: Setup, report: Report, kinds: Mapping[str, Kind] = KINDS) -> dict[str, Any]:
     """All trainings of a task.
 
     The learning rate of each network is the one with which a training from another seed ended at the smallest
     validation loss. The networks of one seed see the same batches.
     """
     batches = draw(task, setup, setup.pilot_seed)
-    pilot = [_pilot(task, kind, setup, batches, report) for kind in KINDS.values()]
+    pilot = [_pilot(task, kind, setup, batches, report) for kind in kinds.values()]
     rates = {each["network"]: each["rate"] for each in pilot}
     runs = []
     for seed in setup.seeds:
         batches = draw(task, setup, seed)
-        for name, kind in KINDS.items():
+        for name, kind in kinds.items():
             runs.append(_run(task, kind, setup, seed, rates[name], batches))
             report(f"{task.name}, seed {seed}, {name}: {runs[-1]['score']}")
     return {"task": task.name, "setup": setup.described(), "pilot": pilot, "runs": runs}

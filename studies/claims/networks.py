@@ -88,3 +88,4 @@ GRU = Kind("gru", "GRU", nn.GRU)
 LSTM = Kind("lstm", "LSTM", nn.LSTM)
 LSTM_OPEN = Kind("lstm_open", "LSTM, open", nn.LSTM, _open)
 KINDS = {kind.name: kind for kind in (RNN, RNN_WIDE, RNN_ORTHOGONAL, GRU, LSTM, LSTM_OPEN)}
+UNGATED = {kind.name: kind for kind in (RNN, RNN_WIDE, RNN_ORTHOGONAL)}

@@ -15,7 +15,6 @@ MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SHOWN_DISTANCES = (10, 20, 39)
 NEVER = "never"
 _LESS_THAN = 1e-6  # smaller norms are shown as that
-_NETWORKS = {"gru": "GRU", "lstm": "LSTM"}
 
 
 def write_tables(page: Path = PAGE, folder: Path = NUMBERS) -> None:
@@ -29,14 +28,18 @@ def tables(folder: Path = NUMBERS) -> dict[str, str]:
     """Every table by the name in its mark."""
     parts = {name: read(name, folder) for name in TASKS}
     made = {f"{name}_{of}": table(part) for name, part in parts.items() for of, table in _OF_TASK.items()}
-    return made | {"rates": _rates(parts), "cost": _cost(read("cost", folder)), "setup": _setup(parts)}
+    made["longer_learnt"] = _learnt(read("longer", folder))
+    cost = read("cost", folder)
+    ratios = {f"cost_{network}": _ratios(cost, network) for network in ("gru", "lstm")}
+    return made | ratios | {"cost_times": _times(cost), "rates": _rates(parts), "setup": _setup(parts)}
 
 
 def _learnt(part: Part) -> str:
     """The score at each test length."""
     lengths = part["setup"]["test_lengths"]
+    form = "{:.4f}" if TASKS[part["task"]].is_regression else "{:.3f}"
     rows = [
-        (title, *(_spread([run["score"][str(length)] for run in runs], "{:.3f}") for length in lengths))
+        (title, *(_spread([run["score"][str(length)] for run in runs], form) for length in lengths))
         for title, runs in _networks(part)
     ]
     return _table(("network", *(f"length {length}" for length in lengths)), rows)
@@ -81,16 +84,39 @@ def _rates(parts: dict[str, Part]) -> str:
     return _table(("network", *parts), rows)
 
 
-def _cost(part: Part) -> str:
-    """Ratios to the plain network."""
+def _ratios(part: Part, network: str) -> str:
+    """The CPU time of a network over that of the plain one: the median, and the middle half of the rounds."""
+    ways = _ways(part)
     rows = []
+    for shape, equal, runs in _by_shape(part):
+        sizes = [f"{runs[ways[0]]['hidden_size'][name]}" for name in ("rnn", network)]
+        ratios = ["{1:.2f} ({0:.2f} to {2:.2f})".format(*runs[way]["ratio"][network]) for way in ways]
+        rows.append((shape, equal, " and ".join(sizes), *ratios))
+    return _table(("units × batch × steps", "equal", "units of RNN and of it", *ways), rows)
+
+
+def _times(part: Part) -> str:
+    """Microseconds a time step of each network of the same hidden size."""
+    ways = _ways(part)
+    rows = [
+        (shape, *(", ".join(f"{each:.1f}" for each in runs[way]["us_per_step"].values()) for way in ways))
+        for shape, equal, runs in _by_shape(part)
+        if equal == "units"
+    ]
+    return _table(("units × batch × steps", *ways), rows)
+
+
+def _ways(part: Part) -> list[str]:
+    return list(dict.fromkeys(run["way"] for run in part["runs"]))
+
+
+def _by_shape(part: Part) -> list[tuple[str, str, dict[str, Any]]]:
+    """The shape, what is equal, and the run of each way."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for run in part["runs"]:
         shape = f"{run['units']} × {run['batch']} × {run['time']}"
-        ratios = ["{1:.2f} ({0:.2f} to {2:.2f})".format(*run["ratio"][name]) for name in _NETWORKS]
-        sizes = ", ".join(str(size) for size in run["hidden_size"].values())
-        rows.append((shape, run["equal"], sizes, run["way"], f"{run['us_per_step']['rnn']:.1f}", *ratios))
-    names = ("units × batch × steps", "equal", "units of RNN, GRU, LSTM", "way", "RNN, µs a step")
-    return _table((*names, *(f"{title} / RNN" for title in _NETWORKS.values())), rows)
+        found.setdefault((shape, run["equal"]), {})[run["way"]] = run
+    return [(*key, runs) for key, runs in found.items()]
 
 
 def _setup(parts: dict[str, Part]) -> str:
@@ -104,7 +130,8 @@ _OF_TASK = {"learnt": _learnt, "gradients": _gradients, "memory": _memory}
 
 
 def _networks(part: Part) -> list[tuple[str, list[Any]]]:
-    return [(kind.title, of_network(part, name)) for name, kind in KINDS.items()]
+    names = {run["network"] for run in part["runs"]}
+    return [(kind.title, of_network(part, name)) for name, kind in KINDS.items() if name in names]
 
 
 def _at(part: Part, values: Sequence[float], distance: int) -> float:

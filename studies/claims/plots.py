@@ -117,9 +117,9 @@ def _ratios(axes: Axes, runs: list[Any], name: str) -> None:
         places = [place + (index - (len(ways) - 1) / 2) * 0.13 for place in range(len(shapes))]
         axes.errorbar(places, medians, errors, fmt=mark, color=colour, elinewidth=0.8, label=way)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(shapes)), ["{} × {} × {}".format(*shape) for shape in shapes])
+    axes.set_xticks(range(len(shapes)), ["{} × {}\n× {}".format(*shape) for shape in shapes])
     ticks = (0.25, 0.5, 1, 2, 4)
-    axes.set_yscale("log")
+    axes.set(yscale="log", ylim=(0.15, 5))
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
 

@@ -46,6 +46,10 @@ class Setup:
         return asdict(self) | machine()
 
 
+LONGER = Setup(steps=4000, rates=(3e-3, 1e-2))
+"""Of the trainings that ask whether plain networks only need more steps."""
+
+
 def machine() -> dict[str, Any]:
     """What a result depends on beside its setup."""
     return {

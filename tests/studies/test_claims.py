@@ -9,7 +9,16 @@ from torch import nn
 
 from studies.claims import cost, page, plots, results
 from studies.claims.learning import learn
-from studies.claims.networks import KINDS, LSTM, RNN_ORTHOGONAL, RNN_WIDE, build, parameters_of, units_like_lstm
+from studies.claims.networks import (
+    KINDS,
+    LSTM,
+    RNN_ORTHOGONAL,
+    RNN_WIDE,
+    UNGATED,
+    build,
+    parameters_of,
+    units_like_lstm,
+)
 from studies.claims.reach import reach
 from studies.claims.setup import Setup
 from studies.claims.tasks import ADDING, COPY, TASKS, score
@@ -34,6 +43,7 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("claims")
     for name, task in TASKS.items():
         results.write(learn(task, SMALL, lambda _: None), name, folder)
+    results.write(learn(ADDING, SMALL, lambda _: None, UNGATED), "longer", folder)
     results.write(cost.measure(lambda _: None, shapes=(cost.Shape(4, 1, 3),), rounds=2), "cost", folder)
     return folder
 
@@ -45,11 +55,17 @@ def test_the_page_has_the_tables_of_its_numbers():
         assert f"<!-- table: {name} -->\n{table}\n<!-- end -->" in text
 
 
+def test_decimals_in_the_text_stand_in_a_table():
+    text = results.PAGE.read_text().partition("## What came out")[2].partition("## Claim 1")[0]
+    shown = set(re.findall(r"\d+\.\d+", "".join(page.tables().values())))
+    assert set(re.findall(r"\d+\.\d+", text)) <= shown
+
+
 def test_a_small_run_makes_tables_and_plots(measured, tmp_path):
     copy = tmp_path / "page.md"
-    copy.write_text("<!-- table: adding_learnt -->\n<!-- end -->\nand <!-- table: cost -->\n<!-- end -->\n")
+    copy.write_text("<!-- table: adding_learnt -->\n<!-- end -->\nand <!-- table: cost_lstm -->\n<!-- end -->\n")
     page.write_tables(copy, measured)
-    assert copy.read_text().count("\n| ") == 2 + len(KINDS) + 2 + 2 * len(cost.WAYS)
+    assert copy.read_text().count("\n| ") == 2 + len(KINDS) + 2 + 2
     plots.draw(measured, tmp_path)
     assert {path.name for path in tmp_path.glob("*.svg")} == {path.name for path in results.IMAGES.glob("claims-*.svg")}
 
