@@ -13,7 +13,7 @@ from studies.claims import cost, page, plots, results
 from studies.claims.learning import learn
 from studies.claims.networks import UNGATED
 from studies.claims.setup import LONGER, Setup
-from studies.claims.tasks import ADDING, TASKS
+from studies.claims.tasks import LONGER_TASKS, TASKS
 
 PARTS = (*TASKS, "longer", "cost", "page")
 NICENESS = 19
@@ -31,7 +31,8 @@ def main(
         if part in TASKS:
             results.write(learn(TASKS[part], Setup(), report), part)
         elif part == "longer":
-            results.write(learn(ADDING, LONGER, report, UNGATED), part)
+            for task in LONGER_TASKS:
+                results.write(learn(task, LONGER, report, UNGATED), f"{task.name}-longer")
         elif part == "cost":
             results.write(cost.measure(report), part)
         elif part == "page":

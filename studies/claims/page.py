@@ -9,7 +9,7 @@ from typing import Any
 
 from studies.claims.networks import KINDS
 from studies.claims.results import NUMBERS, PAGE, Part, Spread, of_network, read
-from studies.claims.tasks import TASKS
+from studies.claims.tasks import LONGER_TASKS, TASKS
 
 MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SHOWN_DISTANCES = (10, 20, 39)
@@ -28,7 +28,7 @@ def tables(folder: Path = NUMBERS) -> dict[str, str]:
     """Every table by the name in its mark."""
     parts = {name: read(name, folder) for name in TASKS}
     made = {f"{name}_{of}": table(part) for name, part in parts.items() for of, table in _OF_TASK.items()}
-    made["longer_learnt"] = _learnt(read("longer", folder))
+    made |= {f"{task.name}_longer": _learnt(read(f"{task.name}-longer", folder)) for task in LONGER_TASKS}
     cost = read("cost", folder)
     ratios = {f"cost_{network}": _ratios(cost, network) for network in ("gru", "lstm")}
     return made | ratios | {"cost_times": _times(cost), "rates": _rates(parts), "setup": _setup(parts)}

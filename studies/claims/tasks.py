@@ -123,3 +123,5 @@ BRACKETS = Task(
     starts=lambda inputs: inputs[:, 0, OPENING] == 1,
 )
 TASKS = {task.name: task for task in (ADDING, COPY, BRACKETS)}
+LONGER_TASKS = (ADDING, COPY)
+"""Those that networks without gates do not learn in the usual time."""

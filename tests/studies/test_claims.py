@@ -21,7 +21,7 @@ from studies.claims.networks import (
 )
 from studies.claims.reach import reach
 from studies.claims.setup import Setup
-from studies.claims.tasks import ADDING, COPY, TASKS, score
+from studies.claims.tasks import ADDING, COPY, LONGER_TASKS, TASKS, score
 
 SMALL = Setup(
     units=4,
@@ -43,7 +43,8 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("claims")
     for name, task in TASKS.items():
         results.write(learn(task, SMALL, lambda _: None), name, folder)
-    results.write(learn(ADDING, SMALL, lambda _: None, UNGATED), "longer", folder)
+    for task in LONGER_TASKS:
+        results.write(learn(task, SMALL, lambda _: None, UNGATED), f"{task.name}-longer", folder)
     results.write(cost.measure(lambda _: None, shapes=(cost.Shape(4, 1, 3),), rounds=2), "cost", folder)
     return folder
 
