@@ -31,7 +31,16 @@ def tables(folder: Path = NUMBERS) -> dict[str, str]:
     made |= {f"{task.name}_longer": _learnt(read(f"{task.name}-longer", folder)) for task in LONGER_TASKS}
     cost = read("cost", folder)
     ratios = {f"cost_{network}": _ratios(cost, network) for network in ("gru", "lstm")}
-    return made | ratios | {"cost_times": _times(cost), "rates": _rates(parts), "setup": _setup(parts)}
+    return (
+        made
+        | ratios
+        | {
+            "cost_times": _times(cost),
+            "cost_trainings": _trainings(parts),
+            "rates": _rates(parts),
+            "setup": _setup(parts),
+        }
+    )
 
 
 def _learnt(part: Part) -> str:
@@ -104,6 +113,16 @@ def _times(part: Part) -> str:
         if equal == "units"
     ]
     return _table(("units × batch × steps", *ways), rows)
+
+
+def _trainings(parts: dict[str, Part]) -> str:
+    """CPU seconds of the trainings."""
+    columns = [dict(_networks(part)) for part in parts.values()]
+    rows = [
+        (kind.title, *(_spread([run["cpu_s"] for run in column[kind.title]], "{:.1f}") for column in columns))
+        for kind in KINDS.values()
+    ]
+    return _table(("network", *parts), rows)
 
 
 def _ways(part: Part) -> list[str]:
