@@ -86,7 +86,7 @@ bench: install
 bench-peers: install
 	$(BIN)/python -m benchmarks peers
 
-# the trainings, timings, plots and tables of docs/claims.md: half an hour on one core; CLAIMS names single parts
+# the trainings, timings, plots and tables of docs/claims.md: twenty minutes of CPU time on one core; CLAIMS names single parts
 claims: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m studies.claims $(CLAIMS)
 

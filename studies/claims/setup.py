@@ -46,7 +46,7 @@ class Setup:
         return asdict(self) | machine()
 
 
-LONGER = Setup(steps=4000, rates=(1e-3, 3e-3, 1e-2))
+LONGER = Setup(steps=3000, rates=(1e-3, 3e-3, 1e-2))
 """Of the trainings that ask whether plain networks only need more steps."""
 
 

@@ -117,7 +117,7 @@ BRACKETS = Task(
     inputs=3,
     outputs=3,
     shortest=4,
-    measure="share of steps right, mean over the labels",
+    measure="share of steps right",
     naive=1 / 3,
     generate=_brackets,
     starts=lambda inputs: inputs[:, 0, OPENING] == 1,
