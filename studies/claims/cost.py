@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ def _compared(shape: Shape, equal: str, way: str, rounds: int) -> dict[str, Any]
     inputs = torch.randn(shape.batch, shape.time, INPUTS)
     modules = {name: _module(kind, shape.units, equal) for name, kind in MODULES.items()}
     works = {name: _work(way, module, inputs) for name, module in modules.items()}
-    with torch.backends.mkldnn.flags(enabled="without" not in way):
+    with _onednn(enabled="without" not in way):
         seconds = in_turns({name: partial(_cpu_s, work, _repeats(work)) for name, work in works.items()}, rounds)
     return {
         **shape._asdict(),
@@ -69,6 +70,16 @@ def _compared(shape: Shape, equal: str, way: str, rounds: int) -> dict[str, Any]
         "us_per_step": {name: round(_quartiles(taken)[1] / shape.time * 1e6, 2) for name, taken in seconds.items()},
         "ratio": {name: _ratio(seconds[name], seconds["rnn"]) for name in ("gru", "lstm")},
     }
+
+
+@contextmanager
+def _onednn(*, enabled: bool) -> Iterator[None]:
+    """Whether PyTorch may call oneDNN; `torch.backends.mkldnn.flags` warns of what it sets beside."""
+    before = torch.backends.mkldnn.set_flags(enabled)[0]  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(before)  # type: ignore[no-untyped-call]
 
 
 def _module(kind: Make, units: int, equal: str) -> nn.RNNBase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,7 +153,9 @@ def _with_legend(figure: Figure, grid: list[list[Axes]]) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Without the date, so that the same numbers give the same file."""
+    """A small file; without the date, so that the same numbers give the same one."""
+    for axes in figure.axes:
+        axes.minorticks_off()  # of logarithmic axes: they are most of the file
     figure.savefig(path, metadata={"Date": None})
-    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", path.read_text(encoding="utf-8"))  # a hundredth of a point is enough
     path.write_text("".join(f"{line.rstrip()}\n" for line in text.splitlines()), encoding="utf-8")
