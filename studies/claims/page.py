@@ -27,20 +27,17 @@ def write_tables(page: Path = PAGE, folder: Path = NUMBERS) -> None:
 def tables(folder: Path = NUMBERS) -> dict[str, str]:
     """Every table by the name in its mark."""
     parts = {name: read(name, folder) for name in TASKS}
-    made = {f"{name}_{of}": table(part) for name, part in parts.items() for of, table in _OF_TASK.items()}
-    made |= {f"{task.name}_longer": _learnt(read(f"{task.name}-longer", folder)) for task in LONGER_TASKS}
+    longer = {name: read(name, folder) for name in (f"{task.name}-longer" for task in LONGER_TASKS)}
     cost = read("cost", folder)
-    ratios = {f"cost_{network}": _ratios(cost, network) for network in ("gru", "lstm")}
-    return (
-        made
-        | ratios
-        | {
-            "cost_times": _times(cost),
-            "cost_trainings": _trainings(parts),
-            "rates": _rates(parts),
-            "setup": _setup(parts),
-        }
-    )
+    made = {f"{name}_{of}": table(part) for name, part in parts.items() for of, table in _OF_TASK.items()}
+    made |= {name.replace("-", "_"): _learnt(part) for name, part in longer.items()}
+    made |= {f"cost_{network}": _ratios(cost, network) for network in ("gru", "lstm")}
+    return made | {
+        "cost_times": _times(cost),
+        "cost_trainings": _trainings(parts),
+        "rates": _rates(parts | longer),
+        "setup": _setup(parts | longer),
+    }
 
 
 def _learnt(part: Part) -> str:
@@ -88,8 +85,8 @@ def _memory(part: Part) -> str:
 
 def _rates(parts: dict[str, Part]) -> str:
     """The learning rates that the pilots chose."""
-    chosen = {name: {each["network"]: each["rate"] for each in part["pilot"]} for name, part in parts.items()}
-    rows = [(kind.title, *(f"{chosen[task][name]:g}" for task in parts)) for name, kind in KINDS.items()]
+    chosen = {name: {each["network"]: f"{each['rate']:g}" for each in part["pilot"]} for name, part in parts.items()}
+    rows = [(kind.title, *(chosen[part].get(name, "") for part in parts)) for name, kind in KINDS.items()]
     return _table(("network", *parts), rows)
 
 
