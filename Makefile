@@ -7,7 +7,7 @@ INSTALLED_ALL := $(VENV)/.installed-all
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
 .PHONY: install install-all run test test-inspector test-package test-keras test-random test-examples test-all check format \
-	docs notebooks bench bench-peers train clean
+	docs notebooks bench bench-peers claims train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -85,6 +85,10 @@ bench: install
 # beside other servers, each installed into an environment of its own below .peers: some 2 GB, and a quarter of an hour
 bench-peers: install
 	$(BIN)/python -m benchmarks peers
+
+# the trainings, timings, plots and tables of docs/claims.md: twenty minutes of CPU time on one core; CLAIMS names single parts
+claims: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m studies.claims $(CLAIMS)
 
 # make train MODEL=river: train one of the shipped models again, from the data that its card names
 train: install

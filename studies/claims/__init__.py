@@ -1,0 +1,1 @@
+"""Two claims about the LSTM, measured: `docs/claims.md` says what came out, `make claims` repeats it."""
