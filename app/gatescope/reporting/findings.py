@@ -1,0 +1,69 @@
+"""`find`: everything that may stand out in a network, at one level for the whole report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gatescope.analysis.subject import Subject
+from gatescope.reporting import gates, mechanisms, text
+from gatescope.reporting.finding import Family
+from gatescope.reporting.following import follows, tells_apart
+from gatescope.reporting.needed import needed
+from gatescope.reporting.periods import swings
+from gatescope.reporting.recording import Recording
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the steps beside what the network reads; each (step,), sequences one after another.
+
+    Args:
+        series: by name, NaN where nothing is known.
+        classes: class -> 1 at its steps, 0 at others, NaN at steps without a class.
+        targets: [sequence][step] what was measured of the only output.
+        skipped: steps at the start of each sequence that are left out of comparisons: the warm-up.
+    """
+
+    series: Mapping[str, np.ndarray] = field(default_factory=dict)
+    classes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    targets: list[list[float | None]] | None = None
+    skipped: int = 0
+
+
+def find(recording: Recording, known: Known) -> list[Family]:
+    """Every family; the p of each finding is that of a whole report, so that it is multiplied by their number."""
+    tokens = recording.subject.tokens
+    families = [
+        Family("slow", tuple(gates.slow(recording))),
+        Family("saturated", tuple(gates.saturated(recording))),
+        follows(recording, known.series, is_read=False, skipped=known.skipped),
+        tells_apart(recording, known.classes, is_read=False, skipped=known.skipped),
+        swings(recording),
+        needed(recording, known.targets),
+    ]
+    if tokens is not None:
+        families += [
+            follows(recording, text.series(tokens), is_read=True, skipped=known.skipped),
+            tells_apart(recording, text.classes(tokens), is_read=True, skipped=known.skipped),
+        ]
+    tried = sum(bool(family.findings) for family in families)
+    exact = [
+        Family("counts", tuple(mechanisms.counts(recording))),
+        Family("latches", tuple(mechanisms.latches(recording))),
+        Family("remembers", tuple(mechanisms.remembers(recording))),
+    ]
+    return [*exact, *(_judged(family, tried) for family in families)]
+
+
+def recorded(subject: Subject) -> Recording:
+    """A run of all units of a subject."""
+    return Recording.of(replace(subject, selection=type(subject.selection)()))
+
+
+def _judged(family: Family, tried: int) -> Family:
+    judged = [replace(each, p=min(1.0, tried * (each.p or 0.0))) for each in family.findings]
+    standing = tuple(each for each in judged if each.stands_out)
+    return replace(family, findings=standing or tuple(judged[:1]))
