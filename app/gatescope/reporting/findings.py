@@ -37,18 +37,21 @@ def find(recording: Recording, known: Known) -> list[Family]:
     """Every family; the p of each finding is that of a whole report, so that it is multiplied by their number."""
     tokens = recording.subject.tokens
     families = [
-        Family("slow", tuple(gates.slow(recording))),
-        Family("saturated", tuple(gates.saturated(recording))),
         follows(recording, known.series, is_read=False, skipped=known.skipped),
         tells_apart(recording, known.classes, is_read=False, skipped=known.skipped),
-        swings(recording),
+        *(
+            []
+            if tokens is None
+            else [
+                follows(recording, text.series(tokens), is_read=True, skipped=known.skipped),
+                tells_apart(recording, text.classes(tokens), is_read=True, skipped=known.skipped),
+            ]
+        ),
         needed(recording, known.targets),
+        Family("slow", tuple(gates.slow(recording))),
+        Family("saturated", tuple(gates.saturated(recording))),
+        swings(recording),
     ]
-    if tokens is not None:
-        families += [
-            follows(recording, text.series(tokens), is_read=True, skipped=known.skipped),
-            tells_apart(recording, text.classes(tokens), is_read=True, skipped=known.skipped),
-        ]
     tried = sum(bool(family.findings) for family in families)
     exact = [
         Family("counts", tuple(mechanisms.counts(recording))),

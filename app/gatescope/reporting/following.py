@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gatescope.analysis.subject import Subject
 from gatescope.reporting.finding import Family, Finding, Kind
 from gatescope.reporting.recording import Recording
 from gatescope.reporting.redrawn import Largest, largest, shortened
@@ -64,9 +65,16 @@ def _found(
         return Family(kind, note="No series changes over the steps that are compared.")
     names, values = [list(series)[index] for index in usable], values[usable]
     shifted = compare(states, values, lengths, min(max_lag, min(lengths) // 10))
-    control = _control(recording, kind, dict(zip(names, values, strict=True)), series, keep) if is_read else None
+    control = _control(recording, kind, names, series, keep)
     findings = [
-        _finding(recording, kind, names[row], (shifted.r[row], shifted.lag[row], shifted.p[row]), control, keep, values[row])
+        _finding(
+            recording,
+            kind,
+            names[row],
+            (shifted.r[row], shifted.lag[row], shifted.p[row]),
+            (control[names[row]], len(names) if is_read else 0),
+            (keep, values[row]),
+        )
         for row in range(len(names))
     ]
     flat = sorted((each for of_series in findings for each in of_series), key=lambda each: each.p or 0)
@@ -82,12 +90,21 @@ def _finding(
     kind: Kind,
     name: str,
     found: tuple[np.ndarray, np.ndarray, np.ndarray],
-    control: Mapping[str, Largest] | None,
-    keep: np.ndarray,
-    values: np.ndarray,
+    control: tuple[Largest, int],
+    over: tuple[np.ndarray, np.ndarray],
 ) -> list[Finding]:
-    """The units that follow one series best."""
-    r, lag, p = found
+    """The units that follow one series best.
+
+    Args:
+        recording: of the run.
+        kind: of the findings.
+        name: of the series.
+        found: r, lag and p of each column.
+        control: the largest |r| of networks with the same typical weights, and of how many series one must exceed it; 0
+            where it need not.
+        over: (step,) which steps were compared, and the series there.
+    """
+    (r, lag, p), (others, tried), (keep, values) = found, control, over
     made = []
     for column in np.argsort(-np.abs(r), kind="stable")[:MOST]:
         chance, state = float(p[column]), recording.state[keep, column]
@@ -98,23 +115,24 @@ def _finding(
             figures["steps"] = len(inside)
         else:
             figures["lag"] = int(lag[column])
-        if control is not None:
-            figures["control"] = float(np.tanh(control[name].usual))
-            chance = max(chance, len(control) * control[name].p(_z(r[column])))
+        figures["control"] = float(np.tanh(others.usual))
+        if tried:
+            chance = max(chance, tried * others.p(float(_z(r[column]))))
         made.append(Finding(kind, recording.places[column], figures, min(chance, 1.0)))
     return made
 
 
 def _control(
-    recording: Recording, kind: Kind, names: Mapping[str, np.ndarray], series: Mapping[str, np.ndarray], keep: np.ndarray
+    recording: Recording, kind: Kind, names: Sequence[str], series: Mapping[str, np.ndarray], keep: np.ndarray
 ) -> dict[str, Largest]:
     """Series -> the largest |r| of any unit of networks with the same typical weights."""
     short = shortened(recording.subject)
-    steps = _within(recording, short.lengths) & keep
+    within = _within(recording, short.lengths)
+    steps = within & keep
     values = np.stack([series[name][steps] for name in names], axis=1)
 
-    def best(each: object) -> np.ndarray:
-        states = Recording.of(each).state[_within_short(steps, recording, short.lengths)]  # type: ignore[arg-type]
+    def best(each: Subject) -> np.ndarray:
+        states = Recording.of(each).state[steps[within]]
         states = _ranked(states) if kind == "tells_apart" else states
         return _z(_correlations(values, states)).max(axis=1)
 
@@ -125,12 +143,6 @@ def _within(recording: Recording, lengths: Sequence[int]) -> np.ndarray:
     """(step,) whether a step of the recording is one of a shortened subject."""
     own = [*lengths, *[0] * (len(recording.lengths) - len(lengths))]
     return np.concatenate([np.arange(whole) < part for whole, part in zip(recording.lengths, own, strict=True)])
-
-
-def _within_short(steps: np.ndarray, recording: Recording, lengths: Sequence[int]) -> np.ndarray:
-    """(step of the shortened subject,) whether it is one of these steps of the recording."""
-    kept: np.ndarray = steps[_within(recording, lengths)]
-    return kept
 
 
 def _kept(lengths: Sequence[int], skipped: int) -> tuple[np.ndarray, list[int]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from gatescope.reporting.finding import Finding
 from gatescope.reporting.recording import Recording
+from gatescope.reporting.redrawn import shortened, subjects
 
 KEEPS = 0.95
 """The mean of a gate that keeps the state, at least."""
@@ -20,6 +21,9 @@ FEWEST_STEPS = 20
 
 STEP_ERROR = 0.2
 """Of a counter: the deviation of its changes from −q, 0 and q, in parts of q; normal numbers have 0.36."""
+
+MOVED = 0.02
+"""Of a counter: the share of steps at which it counts, at least."""
 
 LEVELS = 3
 """Of a counter: how many steps q its state moves, at least."""
@@ -97,13 +101,26 @@ def latches(recording: Recording) -> list[Finding]:
 
 
 def remembers(recording: Recording) -> list[Finding]:
-    """Units that hold an input of exactly k steps ago: the rank correlation is high at that lag and no other."""
+    """Units that hold an input of exactly k steps ago: the rank correlation is high at that lag and no other.
+
+    Of plain networks with few inputs some unit does so by chance; k must be more than of any network with the same
+    typical weights in no order.
+    """
+    found = _delays(recording)
+    if not found:
+        return []
+    others = (Recording.of(each) for each in subjects(shortened(recording.subject)))
+    longest = max((each.figures["steps"] for other in others for each in _delays(other)), default=0)
+    beyond = [each for each in found if each.figures["steps"] > longest]
+    return sorted(beyond, key=lambda each: -each.figures["steps"])
+
+
+def _delays(recording: Recording) -> list[Finding]:
     inputs = events(recording)
     lags = range(min(MOST_LAGS, max(recording.lengths) // 4) + 1)
     if not inputs or len(lags) < 3 or len(recording.state) < FEWEST_STEPS:  # noqa: PLR2004 - a lag and two others
         return []
-    series = _ranks(np.stack(list(inputs.values()), axis=1))
-    state = _ranks(recording.state)
+    series, state = _ranks(np.stack(list(inputs.values()), axis=1)), _ranks(recording.state)
     reverse = np.array([place.direction == "reverse" for place in recording.places])
     r = np.stack([_correlations(recording, series, state, lag, reverse) for lag in lags])  # (lag, input, column)
     found = []
@@ -121,7 +138,7 @@ def remembers(recording: Recording) -> list[Finding]:
             "r_other": float(others.max()),
         }
         found.append(Finding("remembers", place, figures))
-    return sorted(found, key=lambda each: -each.figures["steps"])
+    return found
 
 
 def events(recording: Recording) -> Mapping[str, np.ndarray]:
@@ -146,8 +163,11 @@ def _step_of(changes: np.ndarray) -> tuple[float, float]:
     step = float(np.quantile(sizes[sizes > sizes.max() / 4], 0.5))
     for _ in range(10):
         step = float(sizes[sizes > step / 2].mean())
-    error = np.where(sizes > step / 2, sizes - step, sizes)
-    return step, float(np.sqrt((error**2).mean()) / step)
+    moved = sizes > step / 2
+    error = np.where(moved, sizes - step, sizes) ** 2
+    if moved.sum() < max(FEWEST_STEPS / 2, MOVED * len(sizes)):
+        return 0.0, np.inf
+    return step, float(np.sqrt(max(error.mean(), error[moved].mean())) / step)
 
 
 def _by_input(recording: Recording, changes: np.ndarray) -> dict[str, list[float]]:

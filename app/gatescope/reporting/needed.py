@@ -12,14 +12,14 @@ from gatescope.reporting.recording import Recording
 
 FEWEST_UNITS = 8
 MOST = 3
-_MEDIAN = 0.6744897501960817  # of the size of standard normal numbers
+_GRID = 20_001
 
 
 def needed(recording: Recording, targets: list[list[float | None]] | None) -> Family:
-    """The units whose silencing changes the prediction most.
+    """The units whose silencing changes the prediction most, beside the other units of their layer and direction.
 
-    Of a network whose units differ by chance, effects are about as large as normal numbers of the median's size. p is
-    how often the largest of so many would be as large.
+    p is that of an outlier among the logarithms of the effects (Grubbs 1950): Student's t of the unit's beside the mean
+    and deviation of the others, times the number of units.
     """
     if recording.subject.head is None:
         return Family("needed", note="What makes the prediction is not known, so no unit was silenced.")
@@ -27,28 +27,47 @@ def needed(recording: Recording, targets: list[list[float | None]] | None) -> Fa
     found = analyse(recording.subject, "lesions", **parameters)
     effects, percentiles = found["effect"].reshape(-1), found["percentile"].reshape(-1)
     known = np.flatnonzero(~np.isnan(effects))
-    usual = np.array([_usual(recording, effects, column) for column in range(len(effects))])
-    factor = np.divide(effects, usual, out=np.full_like(effects, -1.0), where=usual > 0)
+    chances = {int(column): _chance(effects[column], _others(recording, effects, column)) for column in known}
     findings = []
-    for column in sorted(known, key=lambda each: (-factor[each], -effects[each]))[:MOST]:
+    for column in sorted(chances, key=lambda each: (chances[each], -effects[each]))[:MOST]:
         figures = {
             "effect": float(effects[column]),
             "percentile": float(percentiles[column]),
-            "median_effect": float(usual[column]),
+            "median_effect": float(np.median([effects[column], *_others(recording, effects, column)])),
         }
         if targets is not None:
             figures["error_change"] = float(found["error_change"].reshape(-1)[column])
-        chance = math.erfc(factor[column] * _MEDIAN / math.sqrt(2)) if factor[column] > 0 else 1.0
-        findings.append(Finding("needed", recording.places[column], figures, min(1.0, len(known) * chance)))
-    few = all(value == 0 for value in usual)
+        p = min(1.0, len(known) * chances[column])
+        findings.append(Finding("needed", recording.places[column], figures, p))
+    few = all(len(_others(recording, effects, column)) + 1 < FEWEST_UNITS for column in known)
     note = f"A layer has fewer than {FEWEST_UNITS} units: too few to tell whether one is needed more than others."
     return Family("needed", tuple(findings), note if few else "")
 
 
-def _usual(recording: Recording, effects: np.ndarray, column: int) -> float:
-    """The median effect in the layer and direction of a column; 0 where there are too few to tell."""
+def _others(recording: Recording, effects: np.ndarray, column: int) -> np.ndarray:
+    """The effects of the other units of its layer and direction."""
     place = recording.places[column]
-    alike = [index for index, each in enumerate(recording.places) if each[:2] == place[:2]]
-    own = effects[alike]
-    own = own[~np.isnan(own)]
-    return float(np.median(own)) if len(own) >= FEWEST_UNITS else 0.0
+    alike = [
+        effects[index]
+        for index, each in enumerate(recording.places)
+        if each[:2] == place[:2] and index != column and not np.isnan(effects[index])
+    ]
+    return np.array(alike)
+
+
+def _chance(effect: float, others: np.ndarray) -> float:
+    """How often one effect is as far above the others, if their logarithms are normal."""
+    others = others[others > 0]
+    if len(others) + 1 < FEWEST_UNITS or effect <= 0:
+        return 1.0
+    logarithms = np.log(others)
+    deviation = max(float(logarithms.std(ddof=1)), 1e-6) * math.sqrt(1 + 1 / len(others))
+    return _above((math.log(effect) - float(logarithms.mean())) / deviation, len(others) - 1)
+
+
+def _above(t: float, freedom: int) -> float:
+    """The probability that Student's t exceeds this; t = √ν·tan θ has the density cos^(ν−1) θ."""
+    whole = np.cos(np.linspace(-np.pi / 2, np.pi / 2, _GRID)) ** (freedom - 1)
+    tail = np.cos(np.linspace(math.atan(t / math.sqrt(freedom)), np.pi / 2, _GRID)) ** (freedom - 1)
+    width = np.pi / 2 - math.atan(t / math.sqrt(freedom))
+    return float(tail.mean() * width / (whole.mean() * np.pi))

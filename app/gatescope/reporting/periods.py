@@ -43,7 +43,8 @@ def swings(recording: Recording) -> Family:
             "share": float(share[column]),
             "in_inputs": bool(also.any()),
         }
-        findings.append(Finding("swings", recording.places[column], figures, min(1.0, float(chance[column]) * tried)))
+        p = 1.0 if also.any() else min(1.0, float(chance[column]) * tried)  # any unit follows what it reads
+        findings.append(Finding("swings", recording.places[column], figures, p))
     return Family("swings", tuple(findings))
 
 

@@ -21,6 +21,9 @@ from gatescope.analysis.subject import Subject
 NETWORKS = 40
 MOST_STEPS = 4_000
 SPREADS = 3.0
+FEW = 8
+"""The spread of so few numbers, or fewer, is not known well: outliers must lie further out."""
+
 FEWEST = 4
 """A block with fewer numbers says nothing about the usual ones: it is drawn as PyTorch draws it."""
 
@@ -46,7 +49,8 @@ def _shuffled(block: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return (torch.rand(block.shape, generator=generator) * 2 - 1) / math.sqrt(size)
     middle = flat.median()
     spread = _TO_DEVIATION * (flat - middle).abs().median()
-    clipped = flat.clamp(middle - SPREADS * spread, middle + SPREADS * spread)
+    reach = SPREADS * spread * (1 + FEW / len(flat))
+    clipped = flat.clamp(middle - reach, middle + reach)
     return clipped[torch.randperm(len(flat), generator=generator)].view(block.shape)
 
 

@@ -1,9 +1,10 @@
-"""Correlations of series with the states of all units, beside those of the series shifted in a circle.
+"""Correlations of series with the states of all units, beside those of the series shifted in time.
 
-A state and a series both change slowly, so that unrelated ones correlate. A series that is shifted in a circle within
-each sequence, by an offset of its own, keeps its autocorrelation and loses its place in time. All offsets at once are
-one product of Fourier transforms. A linear trend within a sequence is one event, not many: it is taken out of both
-before they are compared.
+A state and a series both change slowly, so that unrelated ones correlate. A series that is shifted within each sequence,
+by an offset of its own, keeps its autocorrelation and loses its place in time. It is compared where both overlap, and as
+r of fewer steps varies more, it is multiplied by the root of their share (Mrkvička et al., doi:10.1016/j.spasta.2020.100430;
+a shift in a circle has a seam, which makes r too small). All offsets at once are products of Fourier transforms. A linear
+trend within a sequence is one event, not many: it is taken out of both before they are compared.
 """
 
 from __future__ import annotations
@@ -13,14 +14,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DRAWS = 4_000
+DRAWS = 2_000
 NEAREST = 0.1
 """No shift is smaller than this share of a sequence, in either direction."""
 
 MOST_NUMBERS = 30_000_000
 """Sums for all offsets of some series that are held at once, about."""
 
+AT_ONCE = 500_000
+"""Correlations that are computed at once."""
+
+WIDER = 1.15
+"""As the deviation of few effective shifts is not known well."""
+
 _TINY = 1e-9
+_CLOSEST = 1 - 1e-9
+_EULER = 0.5772156649
 _SEED = 0
 
 
@@ -50,100 +59,112 @@ def compare(states: np.ndarray, series: np.ndarray, lengths: Sequence[int], max_
         lengths: of each sequence.
         max_lag: in steps, in both directions.
     """
-    generator = np.random.default_rng(_SEED)
+    generator, lags = np.random.default_rng(_SEED), np.arange(-max_lag, max_lag + 1)
     ranges = [_offsets(length, max_lag) for length in lengths]
-    draws = np.stack([generator.integers(first, stop, size=DRAWS) for first, stop in ranges], axis=1)
-    lags, largest, found = np.arange(-max_lag, max_lag + 1), np.zeros(DRAWS), []
+    signs = generator.choice((-1, 1), size=(DRAWS, len(lengths)))
+    draws = signs * np.stack([generator.integers(first, stop, size=DRAWS) for first, stop in ranges], axis=1)
+    largest, found = np.zeros(DRAWS), []
     at_once = max(1, MOST_NUMBERS // states.size)
     for first in range(0, len(series), at_once):
-        parts = _parts(states, series[first : first + at_once], lengths)
-        here = np.stack([_r(parts, [lag] * len(parts)) for lag in lags])  # (lag, series, column)
+        sums = _Sums.of(states, series[first : first + at_once], lengths)
+        here = sums.r(np.repeat(lags[:, None], len(lengths), axis=1))  # (lag, series, column)
         best = np.abs(here).argmax(axis=0)
         found.append((np.take_along_axis(here, best[None], axis=0)[0], lags[best]))
-        for index, offsets in enumerate(draws):
+        part = max(1, AT_ONCE // here[0].size)
+        for start in range(0, DRAWS, part):
+            own = slice(start, start + part)
             for lag in lags:
-                largest[index] = max(largest[index], float(np.abs(_r(parts, offsets + lag)).max()))
+                largest[own] = np.maximum(largest[own], np.abs(sums.r(draws[own] + lag)).max(axis=(1, 2)))
     r, lag = (np.concatenate(each) for each in zip(*found, strict=True))
-    least = 1 / (1 + min(DRAWS, float(np.prod([stop - first for first, stop in ranges], dtype=float))))
+    least = 1 / (1 + min(DRAWS, float(np.prod([2 * (stop - first) for first, stop in ranges], dtype=float))))
     exceeded = DRAWS - np.searchsorted(np.sort(largest), np.abs(r))
-    return Shifted(r, lag, np.maximum((1 + exceeded) / (1 + DRAWS), least), least)
+    counted = np.maximum((1 + exceeded) / (1 + DRAWS), least)
+    return Shifted(r, lag, np.maximum(counted, _fitted(largest, r)), least)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One sequence: sums over its steps for every offset, (offset, series, column), or (series, …) of all offsets."""
+def _fitted(largest: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """How often the largest |r| exceeds each, by Gumbel's distribution of maxima with the moments of Fisher's z.
 
-    products: np.ndarray  # of the state and the series
-    states: np.ndarray  # of the state where the series is known
-    squares: np.ndarray  # of its square there
-    series: np.ndarray  # (series, 3): known steps, their sum, their sum of squares
-
-
-def _parts(states: np.ndarray, series: np.ndarray, lengths: Sequence[int]) -> list[_Part]:
-    made, start = [], 0
-    states = states - states.mean(axis=0)
-    scale = states.std(axis=0)
-    states = states / np.where(scale > _TINY, scale, 1)
-    known_mean = np.nanmean(series, axis=1, keepdims=True)
-    deviation = np.nanstd(series, axis=1, keepdims=True)
-    series = (series - known_mean) / np.where(deviation > _TINY, deviation, 1)
-    for length in lengths:
-        own, other = _flattened(states[start : start + length]), _flattened_gaps(series[:, start : start + length].T)
-        known = ~np.isnan(other)
-        filled = np.where(known, other, 0)
-        sums = np.stack([known.sum(axis=0), filled.sum(axis=0), (filled**2).sum(axis=0)], axis=1)
-        mask = known.astype(float)
-        made.append(_Part(_circular(filled, own), _circular(mask, own), _circular(mask, own**2), sums))
-        start += length
+    Shifts of a slow series are few in effect, whatever their number, so that none may exceed a value by chance; the fit
+    knows how far they reach.
+    """
+    z = np.arctanh(np.minimum(largest, _CLOSEST))
+    scale = max(WIDER * float(z.std()) * np.sqrt(6) / np.pi, _TINY)
+    above = (np.arctanh(np.minimum(np.abs(r), _CLOSEST)) - z.mean()) / scale + _EULER
+    made: np.ndarray = -np.expm1(-np.exp(-np.maximum(above, -50)))
     return made
 
 
-def _circular(series: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """(step, series), (step, column) -> (offset, series, column): Σ_t series[t − offset]·state[t]."""
-    length = len(series)
-    if (series == series[0]).all():
-        sums = np.multiply.outer(series[0], states.sum(axis=0))
-        return np.broadcast_to(sums, (length, *sums.shape))
-    product = np.conj(np.fft.rfft(series, axis=0))[:, :, None] * np.fft.rfft(states, axis=0)[:, None, :]
-    return np.fft.irfft(product, n=length, axis=0)
+@dataclass(frozen=True)
+class _Sums:
+    """Of each sequence, for every offset (modulo twice its length): sums over the steps that overlap.
+
+    Args:
+        mixed: of each sequence (3, offset, series, column): of state · series, of the state, and of its square.
+        alone: of each sequence (3, offset, series): the number of steps, the series, and its square.
+    """
+
+    mixed: list[np.ndarray]
+    alone: list[np.ndarray]
+
+    @classmethod
+    def of(cls, states: np.ndarray, series: np.ndarray, lengths: Sequence[int]) -> _Sums:
+        """Of standardised states (step, column) and series (series, step), without trends."""
+        states, series = _standard(states), _standard(series.T)
+        mixed, alone, start = [], [], 0
+        for length in lengths:
+            own, other = _flattened(states[start : start + length]), _flattened(series[start : start + length])
+            known = (~np.isnan(other)).astype(float)
+            filled, ones = np.where(known > 0, other, 0), np.ones((length, 1))
+            pairs = ((filled, own), (known, own), (known, own**2))
+            mixed.append(np.stack([_sliding(left, right) for left, right in pairs]))
+            alone.append(np.stack([_sliding(left, ones)[..., 0] for left in (known, filled, filled**2)]))
+            start += length
+        return cls(mixed, alone)
+
+    def r(self, offsets: np.ndarray) -> np.ndarray:
+        """(draw, sequence) -> (draw, series, column) r with each sequence's part of the series moved so many steps."""
+        pairs = list(zip(self.mixed, self.alone, offsets.T, strict=True))
+        product, state, square = (sum(mixed[part][own % mixed.shape[1]] for mixed, _, own in pairs) for part in range(3))
+        count, total, squares = (
+            sum(alone[part][own % alone.shape[1]] for _, alone, own in pairs)[..., None]  # type: ignore[index]
+            for part in range(3)
+        )
+        count = np.maximum(count, 1)
+        variance = (square - state**2 / count) * (squares - total**2 / count)
+        scale = np.sqrt(np.maximum(variance, 0))
+        found = np.divide(product - state * total / count, scale, out=np.zeros_like(scale), where=scale > _TINY)
+        whole = np.maximum(sum(alone[0, 0] for alone in self.alone), 1)[:, None]
+        made: np.ndarray = found * np.sqrt(np.minimum(count / whole, 1))
+        return made
 
 
-def _r(parts: Sequence[_Part], offsets: Sequence[int] | np.ndarray) -> np.ndarray:
-    """(series, column) Pearson's r with each sequence's part of the series shifted by an offset of its own."""
-    pairs = [(part, offset % len(part.products)) for part, offset in zip(parts, offsets, strict=True)]
-    products = sum(part.products[offset] for part, offset in pairs)
-    sums = sum(part.states[offset] for part, offset in pairs)
-    squares = sum(part.squares[offset] for part, offset in pairs)
-    count, total, square = sum(part.series for part, _ in pairs).T[..., None]  # type: ignore[union-attr]
-    covariance = products - sums * total / np.maximum(count, 1)
-    variance = (squares - sums**2 / np.maximum(count, 1)) * (square - total**2 / np.maximum(count, 1))
-    scale = np.sqrt(np.maximum(variance, 0))
-    made: np.ndarray = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > _TINY)
+def _sliding(series: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """(step, series), (step, column) -> (offset, series, column): Σ_t series[t − offset]·state[t] where both are."""
+    size = 2 * len(series)
+    left, right = np.fft.rfft(series, size, axis=0), np.fft.rfft(states, size, axis=0)
+    return np.fft.irfft(np.conj(left)[:, :, None] * right[:, None, :], size, axis=0)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """(step, column) less its mean, by its deviation; NaN stays."""
+    deviation = np.nanstd(values, axis=0)
+    made: np.ndarray = (values - np.nanmean(values, axis=0)) / np.where(deviation > _TINY, deviation, 1)
     return made
 
 
 def _flattened(values: np.ndarray) -> np.ndarray:
-    """(step, column) without the linear trend of each column."""
-    if len(values) < 3:  # noqa: PLR2004 - two points are on a line
-        return values - values.mean(axis=0)
-    line = np.linspace(-1, 1, len(values))
-    made: np.ndarray = values - values.mean(axis=0) - np.outer(line, line @ values / (line @ line))
-    return made
-
-
-def _flattened_gaps(values: np.ndarray) -> np.ndarray:
-    """The same of columns with NaN; the mean of a sequence stays, as sequences differ."""
-    made = values.copy()
-    line = np.linspace(-1, 1, len(values))
+    """(step, column) without the linear trend of each column; its mean stays, as sequences differ; NaN stays."""
+    made, line = values.copy(), np.linspace(-1, 1, len(values))
     for column in made.T:
         known = ~np.isnan(column)
-        if known.sum() >= 3 and np.ptp(column[known]) > 0:  # noqa: PLR2004 - two points are on a line
+        if known.sum() >= 3:  # noqa: PLR2004 - two points are on a line
             own = line[known] - line[known].mean()
             column[known] -= own * (own @ column[known] / (own @ own))
     return made
 
 
 def _offsets(length: int, max_lag: int) -> tuple[int, int]:
-    """The first offset, and the one behind the last."""
+    """The smallest offset, and the one behind the largest, of which at least half of a sequence overlaps."""
     nearest = max(1, int(length * NEAREST), max_lag + 1)
-    return (nearest, length - nearest) if length > 2 * nearest else (1 if length > 1 else 0, max(length, 1))
+    return (nearest, max(nearest + 1, length // 2 - max_lag + 1)) if length > 2 * nearest else (0, 1)

@@ -100,21 +100,16 @@ def try_edits(
     made: dict[Place, list[Trial]] = {place: [] for place in places}
     for layer, direction in dict.fromkeys((place.layer, place.direction) for place in places):
         asked = [place.unit for place in places if place[:2] == (layer, direction)]
-        others = _others(recording.subject.spec.hidden_size, asked)
+        units = np.random.default_rng(_SEED).permutation(recording.subject.spec.hidden_size)[: CONTROLS + 1].tolist()
+        tried = list(dict.fromkeys([*asked, *units]))
         for edit in edits_of(recording):
-            after = _edited(subject, edit, (layer, direction), [*asked, *others])
-            measured = [_measured(values, before, has_labels=has_labels) for values in after]
-            for index, unit in enumerate(asked):
-                errors = None if targets is None else (_error(before, targets), _error(after[index], targets))
-                trial = _trial(edit, measured[index], measured[len(asked) :], errors)
-                made[Place(layer, direction, unit)].append(trial)
+            after = dict(zip(tried, _edited(subject, edit, (layer, direction), tried), strict=True))
+            measured = {unit: _measured(values, before, has_labels=has_labels) for unit, values in after.items()}
+            for unit in asked:
+                errors = None if targets is None else (_error(before, targets), _error(after[unit], targets))
+                others = [measured[each] for each in units if each != unit][:CONTROLS]
+                made[Place(layer, direction, unit)].append(_trial(edit, measured[unit], others, errors))
     return made
-
-
-def _others(size: int, asked: Sequence[int]) -> list[int]:
-    others = [unit for unit in range(size) if unit not in set(asked)]
-    np.random.default_rng(_SEED).shuffle(others)
-    return others[:CONTROLS]
 
 
 def _edited(subject: Subject, edit: Edit, place: tuple[int, str], units: Sequence[int]) -> list[Tensor]:
