@@ -18,9 +18,7 @@ VARIANT_FLOATS = 8_000_000
 _PER_STEP = 3  # axes of a prediction (batch, time, value)
 
 
-def predictions(
-    subject: Subject, variants: int, edit: Callable[[int, tuple[int, ...]], Intervention]
-) -> list[Tensor]:
+def predictions(subject: Subject, variants: int, edit: Callable[[int, tuple[int, ...]], Intervention]) -> list[Tensor]:
     """The prediction of each variant, NaN in the padding.
 
     Args:
@@ -34,9 +32,7 @@ def predictions(
     for first in range(0, variants, at_once):
         subject.raise_if_cancelled()
         numbers = range(first, min(first + at_once, variants))
-        edits = [
-            edit(number, tuple(range(place * batch, (place + 1) * batch))) for place, number in enumerate(numbers)
-        ]
+        edits = [edit(number, tuple(range(place * batch, (place + 1) * batch))) for place, number in enumerate(numbers)]
         predicted = predicted_of(subject, _edited(subject, edits, len(numbers)))
         found += predicted.view(len(numbers), batch, *predicted.shape[1:]).unbind()
     return found

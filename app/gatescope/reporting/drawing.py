@@ -9,7 +9,7 @@ import numpy as np
 
 from gatescope.reporting.strips import Strip
 
-WIDTH, LEFT, RIGHT = 960, 56, 12
+WIDTH, LEFT, RIGHT = 960, 132, 12
 STATE_HEIGHT, GATE_HEIGHT, GAP = 120, 44, 14
 MOST_TOKENS = 100
 """More are not written below the picture."""
@@ -52,7 +52,7 @@ def _panel(name: str, values: np.ndarray, top: int, height: int, limits: tuple[f
     return (
         f'<rect class="panel" x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{height}"/>{zero}'
         f'<path class="{kind}" d="{_path(values, top, height, limits)}"/>'
-        f'<text class="name" x="{LEFT + 6}" y="{top + 13}">{escape(name.replace("_", " "))}</text>'
+        f'<text x="0" y="{top + height / 2 + 4:.1f}">{escape(name.replace("_", " "))}</text>'
         f'<text class="end" x="{LEFT - 6}" y="{top + 10}">{_short(high)}</text>'
         f'<text class="end" x="{LEFT - 6}" y="{top + height}">{_short(low)}</text>'
     )
@@ -99,7 +99,8 @@ def _axis(strip: Strip, top: int) -> str:
         every = max(1, -(-steps // _TICKS))
         places = range(0, steps, every)
         shown = [
-            strip.labels[step][:16] if strip.labels and not is_text else f"{strip.start + step:,}" for step in range(steps)
+            strip.labels[step][:16] if strip.labels and not is_text else f"{strip.start + step:,}"
+            for step in range(steps)
         ]
     return "".join(
         f'<text class="tick" x="{LEFT + (step + 0.5) * width:.1f}" y="{top + 4}">{escape(shown[step])}</text>'

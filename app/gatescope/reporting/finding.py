@@ -45,3 +45,5 @@ class Family:
     findings: tuple[Finding, ...] = ()
     note: str = ""
     """Why nothing could be told, or what was left out."""
+    source: str = ""
+    """Where the series or classes come from, where the network reads them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,18 +35,8 @@ class Known:
 
 def find(recording: Recording, known: Known) -> list[Family]:
     """Every family; the p of each finding is that of a whole report, so that it is multiplied by their number."""
-    tokens = recording.subject.tokens
     families = [
-        follows(recording, known.series, is_read=False, skipped=known.skipped),
-        tells_apart(recording, known.classes, is_read=False, skipped=known.skipped),
-        *(
-            []
-            if tokens is None
-            else [
-                follows(recording, text.series(tokens), is_read=True, skipped=known.skipped),
-                tells_apart(recording, text.classes(tokens), is_read=True, skipped=known.skipped),
-            ]
-        ),
+        *_compared(recording, known),
         needed(recording, known.targets),
         Family("slow", tuple(gates.slow(recording))),
         Family("saturated", tuple(gates.saturated(recording))),
@@ -64,6 +54,19 @@ def find(recording: Recording, known: Known) -> list[Family]:
 def recorded(subject: Subject) -> Recording:
     """A run of all units of a subject."""
     return Recording.of(replace(subject, selection=type(subject.selection)()))
+
+
+def _compared(recording: Recording, known: Known) -> Iterator[Family]:
+    """The families of series and classes that are known, and of what a text shows."""
+    tokens, skipped = recording.subject.tokens, known.skipped
+    if known.series:
+        yield follows(recording, known.series, is_read=False, skipped=skipped)
+    if known.classes:
+        yield tells_apart(recording, known.classes, is_read=False, skipped=skipped)
+    if tokens is not None and (series := text.series(tokens)):
+        yield replace(follows(recording, series, is_read=True, skipped=skipped), source="of the text")
+    if tokens is not None and (classes := text.classes(tokens)):
+        yield replace(tells_apart(recording, classes, is_read=True, skipped=skipped), source="of the text")
 
 
 def _judged(family: Family, tried: int) -> Family:

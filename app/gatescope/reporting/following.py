@@ -41,20 +41,22 @@ def tells_apart(recording: Recording, classes: Mapping[str, np.ndarray], *, is_r
         for name, values in classes.items()
         if FEWEST_STEPS <= np.nansum(values) <= (~np.isnan(values)).sum() - FEWEST_STEPS
     }
+    if not kept:
+        return Family("tells_apart", note=f"No class has {FEWEST_STEPS} steps or more, and as many outside it.")
     names = sorted(kept, key=lambda name: -np.nansum(kept[name]))[:MOST_CLASSES]
     family = _found(
         recording, "tells_apart", {name: kept[name] for name in names}, max_lag=0, is_read=is_read, skipped=skipped
     )
     left_out = len(classes) - len(names)
-    note = f"{left_out} of {len(classes)} classes are left out: too few steps, or rarer than others." if left_out else ""
+    note = (
+        f"{left_out} of {len(classes)} classes are left out: too few steps, or rarer than others." if left_out else ""
+    )
     return Family("tells_apart", family.findings, " ".join(filter(None, (family.note, note))))
 
 
 def _found(
     recording: Recording, kind: Kind, series: Mapping[str, np.ndarray], *, max_lag: int, is_read: bool, skipped: int
 ) -> Family:
-    if not series:
-        return Family(kind)
     keep, lengths = _kept(recording.lengths, skipped)
     states = recording.state[keep]
     if kind == "tells_apart":
@@ -80,7 +82,7 @@ def _found(
     flat = sorted((each for of_series in findings for each in of_series), key=lambda each: each.p or 0)
     standing = [each for each in flat if each.stands_out]
     note = ""
-    if shifted.least > 0.001:  # noqa: PLR2004 - of a family of several
+    if shifted.is_short:
         note = "The sequences are too short, or too few, for shifts of a series to prove much."
     return Family(kind, tuple(standing or flat[:1]), note)
 
@@ -134,7 +136,8 @@ def _control(
     def best(each: Subject) -> np.ndarray:
         states = Recording.of(each).state[steps[within]]
         states = _ranked(states) if kind == "tells_apart" else states
-        return _z(_correlations(values, states)).max(axis=1)
+        found: np.ndarray = _z(_correlations(values, states)).max(axis=1)
+        return found
 
     return {name: Largest(row, _LEAST_Z) for name, row in zip(names, largest(short, best).T, strict=True)}
 

@@ -15,7 +15,7 @@ SHUT, OPEN = 0.1, 0.9
 LONGEST = 1e6
 """Steps; a unit that remembers longer counts as if it did so for so many."""
 
-_LEAST_LOGARITHM, _LEAST_SHARE = 0.06, 0.03
+_LEAST_LOGARITHM, _LEAST_SHARE = 0.1, 0.03
 MOST = 3
 
 
@@ -25,7 +25,9 @@ def slow(recording: Recording) -> list[Finding]:
     if gate is None or recording.retention is None:
         return []
     short = shortened(recording.subject)
-    control = Largest(largest(short, lambda each: _logarithms(Recording.of(each, only_gate=True)).max()), _LEAST_LOGARITHM)
+    control = Largest(
+        largest(short, lambda each: _logarithms(Recording.of(each, only_gate=True)).max()), _LEAST_LOGARITHM
+    )
     compared = _logarithms(recording if short is recording.subject else Recording.of(short, only_gate=True))
     timescales = np.exp(_logarithms(recording))
     found = []
@@ -74,7 +76,8 @@ def _logarithms(recording: Recording) -> np.ndarray:
         raise TypeError("no gate keeps the state")
     with np.errstate(divide="ignore"):
         kept = np.log(gate).mean(axis=0)
-        return np.log(np.clip(-1 / np.minimum(kept, -1e-300), 1e-3, LONGEST))
+        made: np.ndarray = np.log(np.clip(-1 / np.minimum(kept, -1e-300), 1e-3, LONGEST))
+    return made
 
 
 def _most_saturated(subject: Subject) -> np.ndarray:

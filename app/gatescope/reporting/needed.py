@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,11 @@ def needed(recording: Recording, targets: list[list[float | None]] | None) -> Fa
     """
     if recording.subject.head is None:
         return Family("needed", note="What makes the prediction is not known, so no unit was silenced.")
-    parameters = {} if targets is None else {"targets": targets}
+    parameters: dict[str, Any] = {} if targets is None else {"targets": targets}
     found = analyse(recording.subject, "lesions", **parameters)
     effects, percentiles = found["effect"].reshape(-1), found["percentile"].reshape(-1)
-    known = np.flatnonzero(~np.isnan(effects))
-    chances = {int(column): _chance(effects[column], _others(recording, effects, column)) for column in known}
+    known = [int(column) for column in np.flatnonzero(~np.isnan(effects))]
+    chances = {column: _chance(effects[column], _others(recording, effects, column)) for column in known}
     findings = []
     for column in sorted(chances, key=lambda each: (chances[each], -effects[each]))[:MOST]:
         figures = {
@@ -66,7 +67,7 @@ def _chance(effect: float, others: np.ndarray) -> float:
 
 
 def _above(t: float, freedom: int) -> float:
-    """The probability that Student's t exceeds this; t = √ν·tan θ has the density cos^(ν−1) θ."""
+    """The probability that Student's t exceeds this; t = √n·tan θ has the density cos^(n−1) θ."""
     whole = np.cos(np.linspace(-np.pi / 2, np.pi / 2, _GRID)) ** (freedom - 1)
     tail = np.cos(np.linspace(math.atan(t / math.sqrt(freedom)), np.pi / 2, _GRID)) ** (freedom - 1)
     width = np.pi / 2 - math.atan(t / math.sqrt(freedom))

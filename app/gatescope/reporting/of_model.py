@@ -89,10 +89,11 @@ def _facts(model: Model, query: Query) -> dict[str, str]:
     lengths, spec, head = query.sequence_lengths.tolist(), model.pipeline.spec_of(query.module), model.manifest.head
     layers = f"{spec.num_layers} layer{'s' * (spec.num_layers != 1)} of {spec.hidden_size} units"
     directions = ", in two directions" if spec.num_directions > 1 else ""
+    name = query.module or next(iter(model.pipeline.lstms))
     facts = {
         "Model": f"{model.name}, version {model.version}",
         "What it is for": model.manifest.description,
-        "Recurrent module": f"{query.module or next(iter(model.pipeline.lstms))}: {spec.cell.name.upper()}, {layers}{directions}",
+        "Recurrent module": f"{name}: {spec.cell.name.upper()}, {layers}{directions}",
         "Reads": _reads(model),
     }
     if head is not None:
@@ -100,7 +101,7 @@ def _facts(model: Model, query: Query) -> dict[str, str]:
         facts["Predicts"] = f"{', '.join(names[:MOST_NAMES])}{' …' if len(names) > MOST_NAMES else ''} ({head.task})"
     count = len(lengths)
     facts["Read here"] = f"{sum(lengths):,} steps in {count:,} sequence{'s' * (count != 1)}"
-    return {name: value for name, value in facts.items() if value}
+    return {what: said for what, said in facts.items() if said}
 
 
 def _reads(model: Model) -> str:
@@ -134,13 +135,13 @@ def _notes(model: Model, given: Given, *, aligned: bool) -> list[str]:
     notes = list(given.notes)
     if model.manifest.warmup_steps:
         notes.append(
-            f"The first {model.manifest.warmup_steps} steps of a sequence are warm-up: they count neither for errors nor "
+        notes.append("This module does not give the prediction by itself: edits are judged by its output.")
             "for series and classes, where a sequence is long enough."
         )
     if not aligned and (given.series or given.classes is not None):
         notes.append("The module's steps are not those of the input, so that series and classes were not compared.")
     if not model.pipeline.can_read_out:
-        notes.append("The prediction cannot be computed from this module's output: edits are judged by the output itself.")
+        notes.append("This module does not give the prediction by itself: edits are judged by its output.")
     if model.verified is None and model.manifest.head is not None:
         notes.append("The predictions of this model were never compared with numbers of the training code.")
     return notes

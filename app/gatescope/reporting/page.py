@@ -101,7 +101,9 @@ def _strongest(report: Report, strip: Strip) -> str:
         for each in sorted(strip.strongest, key=lambda each: -each.value)
     ]
     title = f"Where its {sentences.words(strip.state)} is highest and lowest"
-    return f"<h3>{escape(title)}</h3>" + _table([sentences.words(strip.state), "sequence", "step", "what stands there"], rows)
+    return f"<h3>{escape(title)}</h3>" + _table(
+        [sentences.words(strip.state), "sequence", "step", "what stands there"], rows
+    )
 
 
 def _trials(trials: Sequence[Trial], name: str) -> str:
@@ -135,12 +137,12 @@ def _looked_for(report: Report) -> str:
         said = sentences.nothing(family) if first is None else sentences.sentence(first, is_lone=report.is_lone)
         note = f" {family.note}" if first is not None and family.note else ""
         mark = "yes" if first is not None and first.stands_out else "no"
-        rows.append([escape(sentences.QUESTIONS[family.kind]), mark, escape(said + note)])
+        rows.append([escape(sentences.question(family)), mark, escape(said + note)])
     return (
         "<section><h2>What was looked for</h2>"
         + _table(["question", "", "answer"], rows)
-        + f"<p>All of it is at one level: of 100 networks in which there is nothing, about {100 * LEVEL:g} is said to have "
-        "anything.</p></section>"
+        + f"<p>All of it is at one level: of 100 networks in which there is nothing, about {100 * LEVEL:g} is said to "
+        "have anything.</p></section>"
     )
 
 
@@ -154,7 +156,9 @@ def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     """Cells are HTML."""
     head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     body = "".join(
-        "<tr>" + "".join(f"<th scope=row>{cell}</th>" if not index else f"<td>{cell}</td>" for index, cell in enumerate(row)) + "</tr>"
+        "<tr>"
+        + "".join(f"<th scope=row>{cell}</th>" if not index else f"<td>{cell}</td>" for index, cell in enumerate(row))
+        + "</tr>"
         for row in rows
     )
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

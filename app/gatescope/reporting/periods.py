@@ -1,8 +1,8 @@
 """Units that swing: a line in the spectrum of the state that stands above what is around it.
 
 Of a series without a period each ordinate of its spectrum is about the mean of its neighbours times an exponential
-number. Beside the mean of n neighbours the ratio exceeds x with probability (1 + x/n)^−n, whatever the spectrum's shape,
-as long as it is smooth over the neighbours.
+number. Beside the mean of n neighbours the ratio exceeds x with probability (1 + x/n)^−n, whatever the spectrum's
+shape, as long as it is smooth over the neighbours.
 """
 
 from __future__ import annotations

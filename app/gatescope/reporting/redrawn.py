@@ -37,7 +37,7 @@ def redrawn(module: nn.RNNBase, seed: int) -> nn.RNNBase:
     size = made.hidden_size
     with torch.no_grad():
         for parameter in made.parameters():
-            blocks = parameter.split(size) if len(parameter) % size == 0 else (parameter,)
+            blocks = torch.split(parameter, size) if len(parameter) % size == 0 else (parameter,)
             for block in blocks:
                 block.copy_(_shuffled(block.detach().cpu(), size, generator).to(block))
     return made
@@ -94,7 +94,9 @@ class Largest:
 
     def p(self, value: float) -> float:
         """Of a value or a larger one."""
-        return -math.expm1(-math.exp(-(value - self.mode) / self.scale)) if value > self.mode - 700 * self.scale else 1.0
+        return (
+            -math.expm1(-math.exp(-(value - self.mode) / self.scale)) if value > self.mode - 700 * self.scale else 1.0
+        )
 
 
 def largest(subject: Subject, statistic: Callable[[Subject], np.ndarray]) -> np.ndarray:

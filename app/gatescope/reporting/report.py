@@ -102,7 +102,7 @@ class Report:
         looked_for = [
             {
                 "kind": family.kind,
-                "question": sentences.QUESTIONS[family.kind],
+                "question": sentences.question(family),
                 "note": family.note,
                 "findings": [_told(each, self.is_lone) for each in family.findings],
             }
@@ -207,7 +207,9 @@ def _followed(found: Sequence[Finding], place: Place) -> list[str]:
 def _series(given: Mapping[str, Rows], lengths: list[int]) -> dict[str, np.ndarray]:
     if not given:
         return {}
-    made = [Series(name=name, values=[[_known(value) for value in row] for row in rows]) for name, rows in given.items()]
+    made = [
+        Series(name=name, values=[[_known(value) for value in row] for row in rows]) for name, rows in given.items()
+    ]
     return dict(zip(given, values_of(made, lengths), strict=True))
 
 

@@ -71,6 +71,12 @@ def sentence(found: Finding, *, is_lone: bool) -> str:
     return f"{_NOTHING[found.kind]} The strongest: {text}"
 
 
+def question(family: Family) -> str:
+    """What was looked for."""
+    asked = QUESTIONS[family.kind]
+    return f"{asked[:-1]} {family.source}?" if family.source else asked
+
+
 def nothing(family: Family) -> str:
     """What is said of a family without a finding."""
     return " ".join(filter(None, (_NOTHING[family.kind], family.note)))
@@ -116,9 +122,7 @@ def _capital(text: str) -> str:
 
 
 def _counts(name: str, of: Mapping[str, Any]) -> str:
-    at = "; ".join(
-        f"{_signed(mean)} at {token}" for token, (mean, _) in of["changes"].items()
-    )
+    at = "; ".join(f"{_signed(mean)} at {token}" for token, (mean, _) in of["changes"].items())
     kept = f" Its gate keeps {gate(of['gate_mean'])} of the state at a step, on average." if "gate_mean" in of else ""
     return (
         f"{name} counts: its state moves in steps of {number(of['step'])} (deviation from that: "
@@ -152,8 +156,8 @@ def _remembers(name: str, of: Mapping[str, Any]) -> str:
 def _slow(name: str, of: Mapping[str, Any]) -> str:
     return (
         f"{name} remembers for τ = {number(of['timescale'])} steps (half-life {number(of['half_life'])}): its "
-        f"{words(of['gate'])} is {gate(of['gate_mean'])} ± {number(of['gate_deviation'])}. The median unit remembers for "
-        f"{number(of['median_timescale'])}; the slowest of a network with the same typical weights in no order for "
+        f"{words(of['gate'])} is {gate(of['gate_mean'])} ± {number(of['gate_deviation'])}. The median unit remembers "
+        f"for {number(of['median_timescale'])}; the slowest of a network with the same typical weights in no order for "
         f"{number(of['control'])}."
     )
 

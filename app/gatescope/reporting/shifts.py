@@ -1,10 +1,11 @@
 """Correlations of series with the states of all units, beside those of the series shifted in time.
 
-A state and a series both change slowly, so that unrelated ones correlate. A series that is shifted within each sequence,
-by an offset of its own, keeps its autocorrelation and loses its place in time. It is compared where both overlap, and as
-r of fewer steps varies more, it is multiplied by the root of their share (Mrkvička et al., doi:10.1016/j.spasta.2020.100430;
-a shift in a circle has a seam, which makes r too small). All offsets at once are products of Fourier transforms. A linear
-trend within a sequence is one event, not many: it is taken out of both before they are compared.
+A state and a series both change slowly, so that unrelated ones correlate. A series that is shifted within each
+sequence, by an offset of its own, keeps its autocorrelation and loses its place in time. It is compared where both
+overlap; as r of fewer steps varies more, it is multiplied by the root of their share (Mrkvička et al.,
+doi:10.1016/j.spasta.2020.100430; a shift in a circle has a seam, which makes r too small). All offsets at once are
+products of Fourier transforms. A linear trend within a sequence is one event, not many: it is taken out of both before
+they are compared.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ MOST_NUMBERS = 30_000_000
 AT_ONCE = 500_000
 """Correlations that are computed at once."""
 
+FEW_SHIFTS = 0.01
+"""One by the number of different shifts; with fewer of them, p is no smaller than that."""
+
 WIDER = 1.15
 """As the deviation of few effective shifts is not known well."""
 
@@ -41,13 +45,13 @@ class Shifted:
         r: (series, column) at the lag where |r| is largest, without trends.
         lag: (series, column) steps by which the unit follows the series.
         p: (series, column) how often the largest |r| of any series, unit and lag is as large with shifted series.
-        least: the smallest p that sequences of these lengths can give.
+        is_short: whether there are so few shifts that they prove little.
     """
 
     r: np.ndarray
     lag: np.ndarray
     p: np.ndarray
-    least: float
+    is_short: bool
 
 
 def compare(states: np.ndarray, series: np.ndarray, lengths: Sequence[int], max_lag: int) -> Shifted:
@@ -75,11 +79,11 @@ def compare(states: np.ndarray, series: np.ndarray, lengths: Sequence[int], max_
             own = slice(start, start + part)
             for lag in lags:
                 largest[own] = np.maximum(largest[own], np.abs(sums.r(draws[own] + lag)).max(axis=(1, 2)))
-    r, lag = (np.concatenate(each) for each in zip(*found, strict=True))
+    r, at = (np.concatenate(each) for each in zip(*found, strict=True))
     least = 1 / (1 + min(DRAWS, float(np.prod([2 * (stop - first) for first, stop in ranges], dtype=float))))
     exceeded = DRAWS - np.searchsorted(np.sort(largest), np.abs(r))
-    counted = np.maximum((1 + exceeded) / (1 + DRAWS), least)
-    return Shifted(r, lag, np.maximum(counted, _fitted(largest, r)), least)
+    counted = exceeded / DRAWS if least < FEW_SHIFTS else np.maximum((1 + exceeded) / (1 + DRAWS), least)
+    return Shifted(r, at, np.maximum(counted, _fitted(largest, r)), is_short=least >= FEW_SHIFTS)
 
 
 def _fitted(largest: np.ndarray, r: np.ndarray) -> np.ndarray:
@@ -125,10 +129,11 @@ class _Sums:
     def r(self, offsets: np.ndarray) -> np.ndarray:
         """(draw, sequence) -> (draw, series, column) r with each sequence's part of the series moved so many steps."""
         pairs = list(zip(self.mixed, self.alone, offsets.T, strict=True))
-        product, state, square = (sum(mixed[part][own % mixed.shape[1]] for mixed, _, own in pairs) for part in range(3))
+        product, state, square = (
+            sum(mixed[part][own % mixed.shape[1]] for mixed, _, own in pairs) for part in range(3)
+        )
         count, total, squares = (
-            sum(alone[part][own % alone.shape[1]] for _, alone, own in pairs)[..., None]  # type: ignore[index]
-            for part in range(3)
+            sum(alone[part][own % alone.shape[1]] for _, alone, own in pairs)[..., None] for part in range(3)
         )
         count = np.maximum(count, 1)
         variance = (square - state**2 / count) * (squares - total**2 / count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def strip_of(
     """
     column, edges = recording.places.index(place), recording.edges
     state = recording.state[:, column]
-    moves = [float(np.ptp(state[start:stop])) for start, stop in zip(edges, edges[1:], strict=False)]
+    moves = [float(np.ptp(state[start:stop])) for start, stop in pairwise(edges)]
     sequence = int(np.argmax(moves))
     first, last = edges[sequence], edges[sequence + 1]
     start = _window(state[first:last])
@@ -87,9 +88,7 @@ def _window(state: np.ndarray) -> int:
     return max(0, min(furthest - MOST_STEPS // 2, len(state) - MOST_STEPS))
 
 
-def _strongest(
-    recording: Recording, state: np.ndarray, labels: Sequence[Sequence[str]] | None
-) -> list[Strongest]:
+def _strongest(recording: Recording, state: np.ndarray, labels: Sequence[Sequence[str]] | None) -> list[Strongest]:
     """Where the state is highest, then where it is lowest; places of a kind are some steps apart."""
     edges, made = np.array(recording.edges), []
     is_text = recording.subject.tokens is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+LINE_END = frozenset({"\n"})
 OPENING, CLOSING = "([{", ")]}"
 QUOTES = frozenset({'"', "“", "”", "``", "''"})
 
@@ -13,8 +14,8 @@ _CLASSES: Mapping[str, Callable[[str], bool]] = {
     "letters": str.isalpha,
     "capitals": lambda token: token[:1].isupper(),
     "digits": lambda token: token[:1].isdigit(),
-    "spaces": lambda token: token.isspace() and token != "\n",
-    "line ends": lambda token: token == "\n",
+    "spaces": lambda token: token.isspace() and token not in LINE_END,
+    "line ends": lambda token: token in LINE_END,
     "marks": lambda token: bool(token) and not any(each.isalnum() or each.isspace() for each in token),
 }
 
