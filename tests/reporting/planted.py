@@ -71,7 +71,7 @@ def report_of(truth):
 
 
 def random_network(seed):
-    """The report of a random network that reads white noise, beside a white and a red series and classes of no sense."""
+    """The report of a random network that reads white noise, with a white and a red series and senseless classes."""
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     kind = (nn.LSTM, nn.GRU, nn.RNN)[seed % 3]

@@ -7,6 +7,7 @@ from tests.reporting.planted import is_named, planted, random_network, report_of
 
 
 @pytest.mark.random
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 @pytest.mark.parametrize("kind", ["counts", "latches", "remembers", "slow"])
 def test_the_planted_unit_is_named_with_its_number(kind, noise):
@@ -16,6 +17,7 @@ def test_the_planted_unit_is_named_with_its_number(kind, noise):
 
 
 @pytest.mark.random
+@pytest.mark.timeout(1800)
 def test_random_networks_on_white_noise_have_nothing():
     count = number(3, 100)
     assert sum(bool(random_network(seed).found) for seed in range(count)) <= 0.04 * count

@@ -35,11 +35,12 @@ class Known:
 
 def find(recording: Recording, known: Known) -> list[Family]:
     """Every family; the p of each finding is that of a whole report, so that it is multiplied by their number."""
+    slow, saturated = gates.slow_and_saturated(recording)
     families = [
         *_compared(recording, known),
         needed(recording, known.targets),
-        Family("slow", tuple(gates.slow(recording))),
-        Family("saturated", tuple(gates.saturated(recording))),
+        Family("slow", tuple(slow)),
+        Family("saturated", tuple(saturated)),
         swings(recording),
     ]
     tried = sum(bool(family.findings) for family in families)

@@ -134,7 +134,7 @@ def _control(
     values = np.stack([series[name][steps] for name in names], axis=1)
 
     def best(each: Subject) -> np.ndarray:
-        states = Recording.of(each).state[steps[within]]
+        states = Recording.of(each, "state").state[steps[within]]
         states = _ranked(states) if kind == "tells_apart" else states
         found: np.ndarray = _z(_correlations(values, states)).max(axis=1)
         return found

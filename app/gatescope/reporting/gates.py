@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from gatescope.analysis.subject import Subject
 from gatescope.reporting.finding import Finding
 from gatescope.reporting.recording import Recording
 from gatescope.reporting.redrawn import Largest, largest, shortened
@@ -19,23 +18,33 @@ _LEAST_LOGARITHM, _LEAST_SHARE = 0.1, 0.03
 MOST = 3
 
 
-def slow(recording: Recording) -> list[Finding]:
-    """The units with the longest timescales τ = −1/ln f, f the geometric mean of the gate that keeps the state."""
+def slow_and_saturated(recording: Recording) -> tuple[list[Finding], list[Finding]]:
+    """The units with the longest timescales, and the gates that are nearly shut or open at the largest share of steps.
+
+    A timescale is τ = −1/ln f, f the geometric mean of the gate that keeps the state.
+    """
     gate = recording.keeping
-    if gate is None or recording.retention is None:
-        return []
+    if gate is None:
+        return [], []
     short = shortened(recording.subject)
-    control = Largest(
-        largest(short, lambda each: _logarithms(Recording.of(each, only_gate=True)).max()), _LEAST_LOGARITHM
-    )
-    compared = _logarithms(recording if short is recording.subject else Recording.of(short, only_gate=True))
-    timescales = np.exp(_logarithms(recording))
-    found = []
+    others = largest(short, lambda each: _both(Recording.of(each, "gates")))
+    compared = recording if short is recording.subject else Recording.of(short, "gates")
+    slow = _slow(recording, gate, _logarithms(compared), Largest(others[:, 0], _LEAST_LOGARITHM))
+    return slow, _saturated(recording, _shares(compared), Largest(others[:, 1], _LEAST_SHARE))
+
+
+def _both(recording: Recording) -> np.ndarray:
+    """The largest ln τ of any unit, and the largest share of steps at which a gate is shut or open."""
+    return np.array([_logarithms(recording).max(), _shares(recording).max()])
+
+
+def _slow(recording: Recording, gate: np.ndarray, compared: np.ndarray, control: Largest) -> list[Finding]:
+    timescales, found = np.exp(_logarithms(recording)), []
     for column in np.argsort(-compared, kind="stable")[:MOST]:
         figures = {
             "timescale": float(timescales[column]),
             "half_life": math.log(2) * float(timescales[column]),
-            "gate": recording.retention.gate,
+            "gate": "" if recording.retention is None else recording.retention.gate,
             "gate_mean": float(gate[:, column].mean()),
             "gate_deviation": float(gate[:, column].std()),
             "median_timescale": float(np.median(timescales)),
@@ -45,18 +54,11 @@ def slow(recording: Recording) -> list[Finding]:
     return found
 
 
-def saturated(recording: Recording) -> list[Finding]:
-    """The gates that are nearly shut, or nearly open, at the largest share of steps."""
-    if not recording.gates:
-        return []
-    short = shortened(recording.subject)
-    control = Largest(largest(short, _most_saturated), _LEAST_SHARE)
-    names, shares = _shares(recording if short is recording.subject else Recording.of(short, only_gate=True))
-    found = []
-    best = shares.max(axis=0)
+def _saturated(recording: Recording, shares: np.ndarray, control: Largest) -> list[Finding]:
+    best, found = shares.max(axis=0), []
     for column in np.argsort(-best, kind="stable")[:MOST]:
         index = int(shares[:, column].argmax())
-        name, side = names[index // 2], ("shut", "open")[index % 2]
+        name, side = recording.gates[index // 2], ("shut", "open")[index % 2]
         values = recording.signals[name][:, column]
         figures = {
             "gate": name,
@@ -80,14 +82,10 @@ def _logarithms(recording: Recording) -> np.ndarray:
     return made
 
 
-def _most_saturated(subject: Subject) -> np.ndarray:
-    return np.asarray(_shares(Recording.of(subject, only_gate=True))[1].max())
-
-
-def _shares(recording: Recording) -> tuple[list[str], np.ndarray]:
-    """The gates, and (2 · gate, column) the share of steps at which each is shut, and open."""
+def _shares(recording: Recording) -> np.ndarray:
+    """(2 · gate, column) the share of steps at which each gate is shut, and open."""
     rows = []
     for name in recording.gates:
         values = recording.signals[name]
         rows += [(values < SHUT).mean(axis=0), (values > OPEN).mean(axis=0)]
-    return recording.gates, np.stack(rows)
+    return np.stack(rows)

@@ -109,7 +109,7 @@ def remembers(recording: Recording) -> list[Finding]:
     found = _delays(recording)
     if not found:
         return []
-    others = (Recording.of(each) for each in subjects(shortened(recording.subject)))
+    others = (Recording.of(each, "state") for each in subjects(shortened(recording.subject)))
     longest = max((each.figures["steps"] for other in others for each in _delays(other)), default=0)
     beyond = [each for each in found if each.figures["steps"] > longest]
     return sorted(beyond, key=lambda each: -each.figures["steps"])

@@ -135,8 +135,8 @@ def _notes(model: Model, given: Given, *, aligned: bool) -> list[str]:
     notes = list(given.notes)
     if model.manifest.warmup_steps:
         notes.append(
-        notes.append("This module does not give the prediction by itself: edits are judged by its output.")
-            "for series and classes, where a sequence is long enough."
+            f"The first {model.manifest.warmup_steps} steps of a sequence are warm-up: they count neither for errors "
+            "nor for series and classes, where a sequence is long enough."
         )
     if not aligned and (given.series or given.classes is not None):
         notes.append("The module's steps are not those of the input, so that series and classes were not compared.")

@@ -78,7 +78,7 @@ def _unit(report: Report, place: Place) -> str:
         f'<section class="unit"><h2>{escape(name[:1].upper() + name[1:])}</h2>{told}'
         f"{drawing(strip, name, _where(report, strip))}{_strongest(report, strip)}"
         f"<h3>The test: editing {escape(name)}</h3><p>{escape(report.test_of(place))}</p>"
-        f"{_trials(report.trials[place], name)}</section>"
+        f"{_trials(report.trials[place])}</section>"
     )
 
 
@@ -106,7 +106,7 @@ def _strongest(report: Report, strip: Strip) -> str:
     )
 
 
-def _trials(trials: Sequence[Trial], name: str) -> str:
+def _trials(trials: Sequence[Trial]) -> str:
     if not trials:
         return ""
     has_labels = any(trial.changed is not None for trial in trials)
@@ -117,7 +117,7 @@ def _trials(trials: Sequence[Trial], name: str) -> str:
     rows = []
     for trial in trials:
         row = [
-            escape(sentences.edit(trial, name)),
+            escape(sentences.edit(trial)),
             sentences.number(trial.effect),
             "–" if trial.usual is None else sentences.number(trial.usual),
             "–" if trial.percentile is None else f"{trial.percentile:.0f} % of {trial.units}",

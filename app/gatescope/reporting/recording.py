@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,16 +36,17 @@ class Recording:
     lengths: list[int]
 
     @classmethod
-    def of(cls, subject: Subject, *, only_gate: bool = False) -> Recording:
+    def of(cls, subject: Subject, only: Literal["gates", "state"] | None = None) -> Recording:
         """Run it.
 
         Args:
             subject: a whole one, of all units.
-            only_gate: whether the signals that time scales and saturation need are enough: all gates.
+            only: the signals that are needed; all when not given.
         """
         spec = subject.spec
         gates = tuple(gate.name for gate in spec.cell.gates if (gate.activation.low, gate.activation.high) == (0, 1))
-        names = gates if only_gate else tuple(name for name in spec.cell.default_signal_names if _fits(subject, name))
+        every = tuple(name for name in spec.cell.default_signal_names if _fits(subject, name))
+        names = {"gates": gates, "state": (state_of(spec.cell),), None: every}[only]
         found = subject.signals(*names) if names else {}
         signals = {name: _columns(values, subject.lengths) for name, values in found.items()}
         rows = zip(subject.inputs, subject.lengths, strict=True)

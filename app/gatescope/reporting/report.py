@@ -149,8 +149,8 @@ def report(
 ) -> Report:
     """Look for what stands out inside a network, and test it.
 
-    All of it is at one level, 0.01 for the whole report: of 100 networks in which there is nothing, about one is said to
-    have anything.
+    All of it is at one level, 0.01 for the whole report: of 100 networks in which there is nothing, about one is said
+    to have anything.
 
     Args:
         subject: a trace, or a `Subject` where more is known; all its units are looked at.

@@ -109,12 +109,12 @@ def tested(place: Place, trials: Sequence[Trial], *, is_lone: bool, what: str) -
     return f"{told} That is more than of {telling.percentile:.0f} % of them."
 
 
-def edit(trial: Trial, name: str) -> str:
-    """What was done to a unit."""
-    signal, to = words(trial.edit.signal), trial.edit.to
+def edit(trial: Trial, name: str = "") -> str:
+    """What was done to a unit; its name where that is not clear."""
+    of, to = f" of {name}" if name else "", trial.edit.to
     if trial.edit.signal == "hidden_state":
-        return f"silencing {name} (its hidden state at its mean)"
-    return f"clamping the {signal} of {name} to {'its mean' if to is None else f'{to:g}'}"
+        return f"silencing {name or 'it'} (its hidden state at its mean)"
+    return f"clamping the {words(trial.edit.signal)}{of} to {'its mean' if to is None else f'{to:g}'}"
 
 
 def _capital(text: str) -> str:
