@@ -27,10 +27,8 @@ from gatescope.cli.output import answer, progress, say
 from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gatescope.pipeline.model import Model
     from gatescope.reporting.of_model import Given
     from gatescope.reporting.report import Report
-    from gatescope.server.api.schema.requests import PredictRequest
     from gatescope.tables.sequences import Reading, Sequences
     from gatescope.tables.table import Table
 
@@ -104,13 +102,10 @@ def _made(
         request: PredictRequest = body.validate(fields, PredictRequest, query.expected(model).within(limits))
         if request.horizon is not None:
             raise InvalidInput("a report is about what was read: leave out the horizon, and rows without a target")
+        asked_of = query.to_query(request, model, limits)  # before the notes: it refuses what cannot be read
         tokens = tokens_of(request, model)
-        given = replace(given, tokens=tokens, notes=[*given.notes, *_told(request, model, tokens, notes_of)])
-        return report_on(model, query.to_query(request, model, limits), given)
-
-
-def _told(request: PredictRequest, model: Model, tokens: Any, notes_of: Any) -> list[str]:
-    return [note["message"] for note in notes_of(request, model, tokens)]
+        notes = [note["message"] for note in notes_of(request, model, tokens)]
+        return report_on(model, asked_of, replace(given, tokens=tokens, notes=[*given.notes, *notes]))
 
 
 def _read(
