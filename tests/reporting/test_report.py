@@ -100,6 +100,25 @@ class Elements(HTMLParser):
             assert self.open.pop() == tag
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.LSTM(2, 6, proj_size=3),
+        nn.GRU(2, 5, 2, bidirectional=True, batch_first=True),
+        nn.RNN(2, 5, nonlinearity="relu", bias=False),
+        nn.LSTM(2, 1),
+    ],
+    ids=["projected", "gru", "rnn", "one unit"],
+)
+def test_every_cell_and_ragged_batches_have_a_report(module):
+    torch.manual_seed(1)
+    told = gatescope.report(trace(module, [torch.randn(length, 2) for length in (40, 25, 1)]))
+    places = [family.findings[0].place for family in told.families if family.findings]
+    assert all(0 <= place.unit < module.hidden_size for place in places)
+    assert told.to_html().startswith("<!doctype html>")
+    json.dumps(told.to_dict(), allow_nan=False)
+
+
 def test_the_page_stands_alone_and_escapes_names():
     truth = planted("counts", 0, 0.05)
     about = About(title="<script>alert(1)</script>")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ class Report:
 def report(
     subject: Trace | Subject,
     *,
-    head: Head | None = None,
+    head: Head | Callable[[Tensor], Tensor] | None = None,
     series: Mapping[str, Rows] | None = None,
     classes: Sequence[Sequence[str | int | None]] | None = None,
     targets: Rows | None = None,
