@@ -78,8 +78,8 @@ def question(family: Family) -> str:
 
 
 def nothing(family: Family) -> str:
-    """What is said of a family without a finding."""
-    return " ".join(filter(None, (_NOTHING[family.kind], family.note)))
+    """What is said of a family without a finding: why nothing could be told, or that there is nothing."""
+    return family.note or _NOTHING[family.kind]
 
 
 def certainty(found: Finding) -> str:
@@ -192,8 +192,8 @@ def _control(of: Mapping[str, Any]) -> str:
 
 
 def _swings(name: str, of: Mapping[str, Any]) -> str:
-    also = " So does an input." if of["in_inputs"] else " No input does so."
-    return f"{name} swings with a period of {number(of['period'])} steps, {share(of['share'])} of its variance.{also}"
+    also = " An input has it, too." if of["in_inputs"] else " No input has it."
+    return f"a period of {number(of['period'])} steps has {share(of['share'])} of the variance of {name}.{also}"
 
 
 def _needed(name: str, of: Mapping[str, Any]) -> str:
