@@ -78,7 +78,7 @@ def report_on(model: Model, query: Query, given: Given) -> Report:
         subject,
         series=given.series if answer.aligned else None,
         classes=given.classes if answer.aligned else None,
-        targets=given.observed.get(head.names[0]) if is_only and head is not None else None,
+        targets=_measured(model, given, head.names[0]) if is_only and head is not None else None,
         about=about,
         skipped=model.manifest.warmup_steps,
     )
@@ -111,18 +111,32 @@ def _reads(model: Model) -> str:
     return f"tokens of a vocabulary of {len(model.vocabulary or ()):,}"
 
 
+def _measured(model: Model, given: Given, name: str) -> Rows | None:
+    """What was measured of an output, without the warm-up; None where nothing was."""
+    if name not in given.observed:
+        return None
+    first = _skipped(model, given, name)
+    return [[None] * first + list(row)[first:] for row in given.observed[name]]
+
+
+def _skipped(model: Model, given: Given, name: str) -> int:
+    """The steps of the warm-up; none where a sequence has no others."""
+    first = model.manifest.warmup_steps
+    return first if min(map(len, given.observed[name])) > first else 0
+
+
 def _quality(model: Model, predicted: torch.Tensor, given: Given) -> dict[str, dict[str, float | None]]:
     """Output -> its errors, without the warm-up; outputs of a regression that were measured."""
     head = model.manifest.head
     if head is None or head.task != "regression":
         return {}
-    first, made = model.manifest.warmup_steps, {}
+    made = {}
     for index, name in enumerate(head.names):
         if name not in given.observed:
             continue
         rows = given.observed[name]
         actual = [np.array([np.nan if each is None else each for each in row], dtype=float) for row in rows]
-        skipped = first if min(map(len, actual)) > first else 0
+        skipped = _skipped(model, given, name)
         pairs = [(predicted[row, : len(own), index].numpy(), own) for row, own in enumerate(actual)]
         made[name] = of_pairs(
             np.concatenate([each[skipped:].astype(np.float64) for each, _ in pairs]),
