@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gatescope.client import AsyncClient, Client
     from gatescope.interventions import Intervention, intervene
     from gatescope.pipeline.model import Model, load_model
+    from gatescope.reporting.report import Report, report
     from gatescope.selection import Selection
     from gatescope.spec import Spec
     from gatescope.state import State
@@ -25,12 +26,14 @@ _DEFINED_IN = {
     "Intervention": "gatescope.interventions",
     "Spec": "gatescope.spec",
     "Model": "gatescope.pipeline.model",
+    "Report": "gatescope.reporting.report",
     "Selection": "gatescope.selection",
     "State": "gatescope.state",
     "Trace": "gatescope.tracing",
     "analyse": "gatescope.analysis.registry",
     "intervene": "gatescope.interventions",
     "load_model": "gatescope.pipeline.model",
+    "report": "gatescope.reporting.report",
     "trace": "gatescope.tracing",
 }
 
@@ -39,6 +42,7 @@ __all__ = [
     "Client",
     "Intervention",
     "Model",
+    "Report",
     "Selection",
     "Spec",
     "State",
@@ -46,6 +50,7 @@ __all__ = [
     "analyse",
     "intervene",
     "load_model",
+    "report",
     "trace",
 ]
 

@@ -18,20 +18,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gatescope import padding
 from gatescope.analysis.analysis import EVERY_CELL, SCOPE_AXES, Analysis, Parameters
 from gatescope.analysis.result import Check, Findings
 from gatescope.analysis.states import check_lengths
 from gatescope.analysis.subject import Subject
+from gatescope.analysis.variants import deviation_of, effect, predicted_of, predictions
 from gatescope.errors import InvalidInput, Place
-from gatescope.interventions import Intervention, trace_edited
+from gatescope.interventions import Intervention
 from gatescope.selection import Selection
 
 CONTROLS = 100
 """So many units of a layer and direction at most are the control."""
-
-VARIANT_FLOATS = 8_000_000
-"""Numbers that the variants of one run have in one layer, about."""
 
 LEVEL = 0.99
 _PER_STEP = 3  # axes of a prediction (batch, time, value)
@@ -59,16 +56,16 @@ def lesions(subject: Subject, parameters: Any) -> Findings:
     units exceeds.
     """
     scope, spec = subject.scope, subject.spec
-    before = _predicted(subject, subject.trace(Selection(signals=())).output)
+    before = predicted_of(subject, subject.trace(Selection(signals=())).output)
     targets = _targets(subject, parameters.targets, before)
-    deviation = before[~torch.isnan(before).any(-1)].std(dim=0, correction=0).clamp_min(1e-12)
+    deviation = deviation_of(before)
     names = ("effect", "percentile", *(() if targets is None else ("error_change",)))
     arrays = {name: np.full(scope.shape, np.nan) for name in names}  # NaN of units that a projected state does not have
     units, everyone = [unit for unit in scope.units if unit < spec.hidden_state_size], []
     for place in product(range(len(scope.layers)), range(len(scope.directions))):
         at = scope.layers[place[0]], scope.directions[place[1]]
         found = _silenced(subject, parameters, at, _with_control(units, spec.hidden_state_size))
-        effects = np.array([_effect(values - before, deviation) for values in found.values()])
+        effects = np.array([effect(values - before, deviation) for values in found.values()])
         everyone += effects.tolist()
         arrays["effect"][place][: len(units)] = effects[: len(units)]
         arrays["percentile"][place][: len(units)] = [_percentile(effects, index) for index in range(len(units))]
@@ -88,64 +85,27 @@ def _with_control(units: Sequence[int], size: int) -> list[int]:
 
 def _silenced(subject: Subject, parameters: Any, place: tuple[int, str], units: Sequence[int]) -> dict[int, Tensor]:
     """The prediction with each of these units silenced."""
-    (layer, direction), (batch, time, _) = place, subject.inputs.shape
-    at_once = max(1, VARIANT_FLOATS // (batch * time * subject.spec.hidden_size))
+    layer, direction = place
     operation: dict[str, Any] = {"mean": True} if parameters.to == "mean" else {"set": 0.0}
-    found: dict[int, Tensor] = {}
-    for first in range(0, len(units), at_once):
-        subject.raise_if_cancelled()
-        part = units[first : first + at_once]
-        edits = [
-            Intervention(
-                "hidden_state",
-                layer,
-                direction,
-                units=(unit,),
-                sequences=tuple(range(index * batch, (index + 1) * batch)),
-                scope=parameters.scope,
-                **operation,
-            )
-            for index, unit in enumerate(part)
-        ]
-        predicted = _predicted(subject, _edited(subject, edits, len(part)))
-        found |= dict(zip(part, predicted.view(len(part), batch, *predicted.shape[1:]).unbind(), strict=True))
-    return found
 
+    def edit(number: int, sequences: tuple[int, ...]) -> Intervention:
+        return Intervention(
+            "hidden_state",
+            layer,
+            direction,
+            units=(units[number],),
+            sequences=sequences,
+            scope=parameters.scope,
+            **operation,
+        )
 
-def _edited(subject: Subject, edits: Sequence[Intervention], variants: int) -> Tensor:
-    """The output of so many variants of the batch, one after another."""
-    inputs = subject.inputs.repeat(variants, 1, 1)
-    return trace_edited(
-        subject.module,
-        inputs if subject.module.batch_first else inputs.transpose(0, 1),
-        edits,
-        subject.sequence_lengths.repeat(variants),
-        [state.repeat(1, variants, 1) for state in subject.initial_state],
-        Selection(signals=()),
-        subject.raise_if_cancelled,
-    ).output
-
-
-def _predicted(subject: Subject, output: Tensor) -> Tensor:
-    """(batch · n, time, value), or (batch · n, value): NaN in the padding."""
-    if subject.head is None:
-        raise TypeError("the head is not known")
-    with torch.no_grad():
-        values = subject.head(output).double().cpu()
-    if values.dim() < _PER_STEP or min(subject.lengths) == values.shape[1]:
-        return values
-    valid = padding.is_valid(subject.sequence_lengths.cpu(), values.shape[1])
-    return values.masked_fill(~valid.repeat(len(values) // len(valid), 1)[..., None], torch.nan)
+    return dict(zip(units, predictions(subject, len(units), edit), strict=True))
 
 
 def _percentile(effects: np.ndarray, index: int) -> float:
     """The share of the other effects that are smaller."""
     others = np.delete(effects, index)
     return float(100 * (others < effects[index]).mean()) if len(others) else np.nan
-
-
-def _effect(difference: Tensor, deviation: Tensor) -> float:
-    return float((difference / deviation).square().nanmean().sqrt())
 
 
 def _targets(subject: Subject, given: Any, before: Tensor) -> Tensor | None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
+from gatescope.pipeline.model import Model
+from gatescope.server.api.limits import Limits
+from gatescope.server.api.v1.models import info
 from gatescope.server.main import create_app
 from gatescope.server.settings import Settings
 
@@ -38,13 +42,28 @@ class InProcess(httpx.BaseTransport):
     def __init__(self, settings: Settings, model: str | None = None) -> None:
         alone = settings.model_copy(update={"api_keys": (), "admin_keys": (), "watch": False} | UNLIMITED)
         app = create_app(alone, only=None if model is None else (model,))
-        self._asgi = httpx.ASGITransport(app)
+        self._asgi, self._context = httpx.ASGITransport(app), app.state.context
         self._lifespan, self._runner = AsyncExitStack(), asyncio.Runner()
         try:
             self._runner.run(self._begin(app))
         except BaseException:
             self.close()
             raise
+
+    @property
+    def limits(self) -> Limits:
+        """Of the service: none that matter."""
+        limits: Limits = self._context.limits
+        return limits
+
+    def model(self, name: str) -> Model:
+        """A model of the service; raises `ModelNotFound`, `ModelUnavailable`."""
+        model: Model = self._context.engine.model(name)
+        return model
+
+    def info(self, name: str) -> dict[str, Any]:
+        """The ModelInfo of it; raises `ModelNotFound`."""
+        return info(self._context.engine.entry(name), None).model_dump(mode="json")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The service's reply."""
