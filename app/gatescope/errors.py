@@ -20,6 +20,7 @@
     │   ├── VersionNotFound
     │   ├── SessionNotFound
     │   ├── TraceNotFound
+    │   ├── JobNotFound
     │   └── AnalysisNotFound
     ├── Conflict                   what is asked for does not go with what is there
     │   ├── VersionExists
@@ -155,6 +156,10 @@ class SessionNotFound(NotFound):
 
 class TraceNotFound(NotFound):
     """There is no such stored trace, or no more."""
+
+
+class JobNotFound(NotFound):
+    """There is no such job, or no more."""
 
 
 class AnalysisNotFound(NotFound):

@@ -31,6 +31,7 @@ from gatescope.server.api.metrics import Metrics
 from gatescope.server.api.routes import Routes
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving.background import Background
+from gatescope.server.serving.jobs import Jobs
 from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.session_stores.store import SessionStore
@@ -65,13 +66,14 @@ def create_app(
     sessions = Sessions(engine, _session_store(settings), settings.session_idle_timeout_s)
     traces = Traces(settings.trace_store_bytes, settings.trace_store_timeout_s)
     background = Background()
+    jobs = Jobs(settings.max_jobs, settings.job_store_bytes, settings.job_store_timeout_s)
     app = FastAPIOffline(
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # /metrics and our own log tell all of it
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
-        lifespan=_lifespan(engine, sessions, background, tune_process=tune_process),
+        lifespan=_lifespan(engine, sessions, background, jobs, tune_process=tune_process),
     )
     app.include_router(routes.router())
     inspector = Inspector()
@@ -80,7 +82,8 @@ def create_app(
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     admission = Admission(settings.max_queue_size, settings.admission_wait_ms / 1000)
     metrics = Metrics(engine, traces, admission)
-    app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, background, admission, metrics)
+    limits = _limits(Limits, settings)
+    app.state.context = Context(engine, limits, sessions, traces, background, jobs, admission, metrics)
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
     guard = Guard(settings.api_keys, settings.admin_keys, settings.allowed_hosts, cors)
     framework = _framework(app)
@@ -139,13 +142,14 @@ def _session_store(settings: Settings) -> SessionStore:
 
 
 def _lifespan(
-    engine: LocalEngine, sessions: Sessions, background: Background, *, tune_process: bool
+    engine: LocalEngine, sessions: Sessions, background: Background, jobs: Jobs, *, tune_process: bool
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(engine, tune_process=tune_process))
         yield
         loading.cancel()
+        await jobs.stop()
         await background.stop()
         await engine.stop()
         await sessions.stop()

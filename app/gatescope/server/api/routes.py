@@ -22,6 +22,7 @@ from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, Protoco
 from gatescope.server.api.schema.analyses import AnalysisList, AnalysisReply, request_of, stored_request_of
 from gatescope.server.api.schema.backtest_reply import BacktestReply
 from gatescope.server.api.schema.intervene_reply import InterveneReply
+from gatescope.server.api.schema.job_replies import JobReply, JobStarted
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     Health,
@@ -55,6 +56,7 @@ from gatescope.server.api.v1 import (
     backtests,
     explain,
     intervene,
+    jobs,
     models,
     predict,
     sessions,
@@ -70,10 +72,14 @@ PREDICTION_TYPES = tuple(writer.media_type for writer in codecs.PREDICTION_WRITE
 PREDICT_TYPES = (*PREDICTION_TYPES, *(writer.media_type for writer in codecs.TOKEN_WRITERS))
 TRACE_TYPES = tuple(writer.media_type for writer in codecs.TRACE_WRITERS)
 ANALYSIS_TYPES = tuple(writer.media_type for writer in codecs.ANALYSIS_WRITERS)
+ACCEPTED = HTTPStatus.ACCEPTED.value
 INFERENCE = "open inference protocol"
 STRING, BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
 PATHS_KNOWN, LONGEST_KNOWN = 4096, 512
 """How many paths are remembered with their routes, and of how many characters at most."""
+
+LONG = frozenset({"predict", "trace", "traces", "explain", "intervene", "analyses"})
+"""Tags of routes whose answer may take long."""
 
 WEBSOCKET = "WEBSOCKET"
 """The method of a route that is one: OpenAPI does not know it."""
@@ -98,6 +104,11 @@ class Route:
     status: HTTPStatus = HTTPStatus.OK
     computes: bool = False
     watching: bool = False
+
+    @property
+    def may_be_job(self) -> bool:
+        """Whether it may take long, and leaves nothing behind that its client would have to know of at once."""
+        return self.computes and self.tag in LONG
 
 
 def _of_model(route: Route) -> tuple[Route, Route]:
@@ -266,6 +277,8 @@ ROUTES: tuple[Route, ...] = (
         computes=True,
     ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
+    Route("GET", "/v1/jobs/{job_id}", jobs.get_job, "jobs", writes=JobReply),
+    Route("DELETE", "/v1/jobs/{job_id}", jobs.cancel_job, "jobs", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v2", metadata.server_metadata, INFERENCE),
     Route("GET", "/v2/health/live", metadata.server_live, INFERENCE, watching=True),
     Route("GET", "/v2/health/ready", metadata.server_ready, INFERENCE, watching=True),
@@ -362,7 +375,11 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     if route.writes is None:
         return {"default": problem}
     content = _content(route.media_types, route.writes)
-    return {route.status.value: {"description": "The answer", "content": content}, "default": problem}
+    answers = {route.status.value: {"description": "The answer", "content": content}, "default": problem}
+    if route.may_be_job:
+        started = {JSON: {"schema": _reference(JobStarted)}}
+        answers[ACCEPTED] = {"description": "A job, where `Prefer: respond-async` asks for one", "content": started}
+    return answers
 
 
 def _request(route: Route) -> dict[str, Any] | None:
