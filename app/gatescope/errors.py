@@ -21,6 +21,7 @@
     │   ├── SessionNotFound
     │   ├── TraceNotFound
     │   ├── JobNotFound
+    │   ├── CorpusNotFound
     │   └── AnalysisNotFound
     ├── Conflict                   what is asked for does not go with what is there
     │   ├── VersionExists
@@ -160,6 +161,10 @@ class TraceNotFound(NotFound):
 
 class JobNotFound(NotFound):
     """There is no such job, or no more."""
+
+
+class CorpusNotFound(NotFound):
+    """There is no such corpus."""
 
 
 class AnalysisNotFound(NotFound):

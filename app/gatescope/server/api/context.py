@@ -10,6 +10,7 @@ from gatescope.server.api.admission import Admission
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.metrics import Metrics
 from gatescope.server.serving.background import Background
+from gatescope.server.serving.corpora import Corpora
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.jobs import Jobs
 from gatescope.server.serving.sessions import Sessions
@@ -26,6 +27,7 @@ class Context:
     traces: Traces
     background: Background
     jobs: Jobs
+    corpora: Corpora
     admission: Admission
     metrics: Metrics
 

@@ -23,6 +23,7 @@ _IN_PATH: dict[str, Any] = {
         str, Path(description="One of /v1/analyses.", openapi_examples={"timescales": {"value": "timescales"}})
     ],
     "session_id": Annotated[str, Path(description="One of /v1/sessions.")],
+    "corpus_id": Annotated[str, Path(description="One of /v1/corpora.")],
     "job_id": Annotated[str, Path(description="As what began the job answered.")],
 }
 

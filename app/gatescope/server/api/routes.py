@@ -21,6 +21,7 @@ from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
 from gatescope.server.api.schema.analyses import AnalysisList, AnalysisReply, request_of, stored_request_of
 from gatescope.server.api.schema.backtest_reply import BacktestReply
+from gatescope.server.api.schema.corpora import CorpusList, CorpusReply, CorpusRequest, CorpusStarted
 from gatescope.server.api.schema.intervene_reply import InterveneReply
 from gatescope.server.api.schema.job_replies import JobReply, JobStarted
 from gatescope.server.api.schema.replies import (
@@ -54,6 +55,7 @@ from gatescope.server.api.v1 import (
     admin,
     analyses,
     backtests,
+    corpora,
     explain,
     intervene,
     jobs,
@@ -277,6 +279,18 @@ ROUTES: tuple[Route, ...] = (
         computes=True,
     ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
+    Route(
+        "POST",
+        "/v1/corpora",
+        corpora.begin_corpus,
+        "corpora",
+        CorpusRequest,
+        CorpusStarted,
+        status=HTTPStatus.ACCEPTED,
+    ),
+    Route("GET", "/v1/corpora", corpora.list_corpora, "corpora", writes=CorpusList),
+    Route("GET", "/v1/corpora/{corpus_id}", corpora.get_corpus, "corpora", writes=CorpusReply),
+    Route("DELETE", "/v1/corpora/{corpus_id}", corpora.delete_corpus, "corpora", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v1/jobs/{job_id}", jobs.get_job, "jobs", writes=JobReply),
     Route("DELETE", "/v1/jobs/{job_id}", jobs.cancel_job, "jobs", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v2", metadata.server_metadata, INFERENCE),

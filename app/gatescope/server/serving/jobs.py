@@ -112,6 +112,13 @@ class Jobs:
         else:
             del self._jobs[job_id]
 
+    async def end(self, job_id: str) -> None:
+        """The same of one that waits or runs, and wait until it has ended."""
+        job = self.get(job_id)
+        if job.is_open and job.task is not None:
+            self.cancel(job_id)
+            await asyncio.wait([job.task])
+
     async def stop(self) -> None:
         """End all that wait or run."""
         tasks = [job.task for job in self._jobs.values() if job.task is not None and not job.task.done()]
