@@ -65,8 +65,8 @@ async def _of_corpus(here: Any) -> tuple[float, Reader]:
     model = here.engine.model("basin")
     corpus = here.corpora.begin("values", (model.name, model.version, model.fingerprint), "values.npy", None)
     began = perf_counter()
-    job = tracing.begin(here, corpus)
-    await asyncio.wait([job.task])
+    job: Any = tracing.begin(here, corpus)
+    await job.task
     seconds = perf_counter() - began
     return seconds, here.corpora.reader(here.corpora.done(corpus.corpus_id))
 
@@ -151,9 +151,3 @@ def _pattern(values: np.ndarray) -> list[int]:
     """The units of the span of ten steps or more to which most belong."""
     spans = [(start, start + length) for start in range(1000) for length in range(10, 20)]
     return max((pattern_units(values, *span, THRESHOLD) for span in spans), key=len)
-
-
-if __name__ == "__main__":
-    from rich.console import Console
-
-    Console().print(measure())

@@ -247,8 +247,11 @@ def slow(monkeypatch, folder):
 
 
 def under_way(client, corpus_id):
-    while not (client.get(f"/v1/corpora/{corpus_id}").json()["progress"] or 0) > 0.2:
+    for _ in range(1000):
+        if (client.get(f"/v1/corpora/{corpus_id}").json()["progress"] or 0) > 0.2:
+            return
         time.sleep(0.02)
+    raise TimeoutError
 
 
 def test_a_corpus_that_is_traced_can_be_cancelled(client, slow):
@@ -284,7 +287,7 @@ def wait_for(client):
 
 
 def test_a_server_goes_on_with_what_a_killed_one_began(models_dir, folder, networks):
-    values = np.random.default_rng(3).normal(size=(1500, 200, 5)).astype(np.float32)
+    values = np.random.default_rng(3).normal(size=(4000, 200, 5)).astype(np.float32)
     np.save(folder / "large.npy", values)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -295,19 +298,21 @@ def test_a_server_goes_on_with_what_a_killed_one_began(models_dir, folder, netwo
         subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", **NO_TLS) as client,
     ):
-        wait_for(client)
-        corpus_id = begin(client, "large.npy").json()["corpus_id"]
-        progress = folder / "corpora" / corpus_id / "trace.zarr" / "progress.json"
-        while not (progress.exists() and json.loads(progress.read_text())["sequences"]):
-            time.sleep(0.01)
-        process.kill()
+        try:
+            wait_for(client)
+            corpus_id = begin(client, "large.npy").json()["corpus_id"]
+            progress = folder / "corpora" / corpus_id / "trace.zarr" / "progress.json"
+            while not (progress.exists() and json.loads(progress.read_text())["sequences"]):
+                time.sleep(0.01)
+        finally:
+            process.kill()
     kept = json.loads(progress.read_text())["sequences"]
-    assert 0 < kept < 1500
+    assert 0 < kept < 4000
     with serving(models_dir, corpora_dir=folder) as client:
         corpus = ended(client, corpus_id)
-    assert (corpus["state"], corpus["sequences"], corpus["steps"]) == ("done", 1500, 300_000)
+    assert (corpus["state"], corpus["sequences"], corpus["steps"]) == ("done", 4000, 800_000)
     found = reader(folder, corpus)
-    for index in (0, kept - 1, kept, kept + 1, 1499):
+    for index in (0, kept - 1, kept, kept + 1, 3999):
         expected = trace(networks["founding"].lstm, torch.tensor(values[index]))
         np.testing.assert_allclose(found.record(index).signals["cell_state"], expected.cell_state[0], atol=1e-6)
 

@@ -6,9 +6,9 @@ import asyncio
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -83,6 +83,15 @@ async def _trace(here: Context, corpus: Corpus, job: Job) -> bytes:
     return orjson.dumps({"corpus_id": corpus.corpus_id})
 
 
+class _Asked(NamedTuple):
+    """Some sequences that are to be traced."""
+
+    part: Part
+    first: int
+    """The index of the first one."""
+    asked: ReadQuery[TraceRequest]
+
+
 class _Tracing:
     """One corpus on its way: sequences are read and written on a thread while the engine traces the next ones."""
 
@@ -91,36 +100,36 @@ class _Tracing:
         self._background, self._notes = here.jobs.background, dict.fromkeys(corpus.notes)
         self._trace = here.corpora.trace_of(corpus)
         self._writer: Writer | None = None
-        self._looked_at = 0.0
+        self._seen, self._looked_at = 0, 0.0
 
     async def run(self) -> Corpus:
         """Trace what is not on disk yet; the corpus with what was noted."""
         if await self._background.run(self._is_done):
             return self._corpus
-        model, limits = self._model(), self._here.limits
+        model, limits = self._model, self._here.limits
         path = sources.resolve(self._here.corpora.folder, self._corpus.source)
         info = models.info(self._here.engine.entry(model.name), model.version).model_dump(mode="json")
         steps = max(1, min(limits.max_batch_steps, min(limits.max_trace_bytes, BATCH_BYTES) // _step_bytes(model)))
         parts = sources.parts_of(path, model, self._corpus.id_column, steps, self._corpus.source)
-        begin, writing = 0, None
+        writing: asyncio.Future[None] | None = None
         try:
-            while (part := await self._background.run(_next, parts)) is not None:
-                begin, first = begin + part.sequences, begin
-                if self._writer is not None and begin <= len(self._writer):
-                    continue  # a server before this one has written them
-                asked = await self._background.run(self._read, part, model, first)
-                answer = await self._answer(model, asked)
+            ahead = await self._background.run(self._read, parts, model)
+            while (asked := ahead) is not None:
+                answer = await self._answer(model, asked.asked)
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(self._background.run(self._write, answer, asked, part, info, first))
-                if self._writer is None:
-                    await writing
+                if self._writer is None:  # it then knows what a server before this one has written
+                    await self._background.run(self._write, answer, asked, info)
+                    ahead = await self._background.run(self._read, parts, model)
+                else:
+                    ahead = await self._background.run(self._read, parts, model)
+                    writing = asyncio.ensure_future(self._background.run(self._write, answer, asked, info))
             if writing is not None:
                 await writing
             await self._background.run(self._close)
         finally:
-            if writing is not None and not writing.done():
-                await asyncio.wait([writing])  # a thread may be writing
+            if writing is not None:
+                writing.cancel()  # the thread comes to its end all the same
         return replace(self._corpus, notes=tuple(self._notes))
 
     def _is_done(self) -> bool:
@@ -132,6 +141,7 @@ class _Tracing:
         shutil.rmtree(self._trace)
         return False
 
+    @cached_property
     def _model(self) -> Model:
         corpus = self._corpus
         model = self._here.engine.model(corpus.model, corpus.version)
@@ -139,13 +149,19 @@ class _Tracing:
             raise ModelReplaced(f"model '{model.name}', version '{model.version}', has other weights than at the start")
         return model
 
-    def _read(self, part: Part, model: Model, first: int) -> ReadQuery[TraceRequest]:
-        self._notes |= dict.fromkeys(part.notes)
-        try:
-            return TRACE.of_fields(part.body.labelled, model, self._here.limits)
-        except (InvalidInput, TraceTooLarge) as error:
-            where = f"sequence {first}" if part.sequences == 1 else f"sequences {first} to {first + part.sequences - 1}"
-            raise type(error)(f"{self._corpus.source}, {where}: {error.detail}", error.places) from None
+    def _read(self, parts: Iterator[Part], model: Model) -> _Asked | None:
+        """The next sequences that are not on disk yet."""
+        for part in parts:
+            first, self._seen = self._seen, self._seen + part.sequences
+            if self._writer is not None and self._seen <= len(self._writer):
+                continue
+            self._notes |= dict.fromkeys(part.notes)
+            try:
+                return _Asked(part, first, TRACE.of_fields(part.body.labelled, model, self._here.limits))
+            except (InvalidInput, TraceTooLarge) as error:
+                where = f"sequence {first}" if part.sequences == 1 else f"sequences {first} to {self._seen - 1}"
+                raise type(error)(f"{self._corpus.source}, {where}: {error.detail}", error.places) from None
+        return None
 
     async def _answer(self, model: Model, asked: ReadQuery[TraceRequest]) -> Answer:
         while True:
@@ -154,14 +170,11 @@ class _Tracing:
             except Overloaded:  # those who wait go first
                 await asyncio.sleep(AGAIN_S)
 
-    def _write(
-        self, answer: Answer, asked: ReadQuery[TraceRequest], part: Part, info: Mapping[str, Any], first: int
-    ) -> None:
-        model = self._here.engine.model(self._corpus.model, self._corpus.version)
-        told = reply.trace(answer, model, reply.of_request(asked, model))
-        about, records = recorded(
-            _with_arrays(told), info, inputs_of(part.body, info), has_horizon=bool(answer.horizon)
-        )
+    def _write(self, answer: Answer, asked: _Asked, info: Mapping[str, Any]) -> None:
+        part, first, read = asked
+        told = reply.trace(answer, self._model, reply.of_request(read, self._model))
+        has_horizon = bool(answer.horizon)
+        about, records = recorded(_with_arrays(told), info, inputs_of(part.body, info), has_horizon=has_horizon)
         if any(values.shape[2] != each.steps for each in records for values in each.signals.values()):
             message = "the model does not run over every step of a sequence once, so a corpus cannot say which is which"
             raise InvalidInput(f"{self._corpus.source}: {message}")
@@ -188,10 +201,6 @@ class _Tracing:
         if self._writer is None:
             raise InvalidInput(f"{self._corpus.source} has no sequences")
         self._writer.close()
-
-
-def _next(parts: Iterator[Part]) -> Part | None:
-    return next(parts, None)
 
 
 def _step_bytes(model: Model) -> int:

@@ -59,7 +59,7 @@ async def delete_corpus(request: Request, corpus_id: str) -> Reply:
     if (job_id := here.corpora.jobs.get(corpus_id)) is not None:
         with contextlib.suppress(JobNotFound):
             await here.jobs.end(job_id)
-    await asyncio.to_thread(here.corpora.delete, corpus)
+    await here.jobs.background.run(here.corpora.delete, corpus)  # behind what this thread may still write of it
     return Reply(HTTPStatus.NO_CONTENT, (), None)
 
 
