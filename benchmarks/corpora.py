@@ -28,7 +28,10 @@ SEARCHED_STEPS, SEARCHED_UNITS, THRESHOLD = 10**6, 256, 0.3
 
 
 def measure() -> Table:
-    """Tracing in a service beside its engine alone and beside writing the same records; then a search."""
+    """Tracing in a service beside its engine alone and beside writing the same records; then a search.
+
+    Both write on the thread of the background, whose priority is low.
+    """
     with tempfile.TemporaryDirectory() as folder:
         table = Table(title=f"corpora: {SEQUENCES} × {STEPS} steps, {UNITS} units; search: {SEARCHED_STEPS:,} steps")
         for column in ("what", "median"):
@@ -51,7 +54,7 @@ async def _traced(folder: Path) -> list[tuple[str, str]]:
         for _ in range(ROUNDS):
             together, reader = await _of_corpus(here)
             alone = await _of_engine(here, values)
-            writing = await asyncio.to_thread(_of_writing, reader, folder / "written.zarr")
+            writing = await here.jobs.background.run(_of_writing, reader, folder / "written.zarr")
             ratios.append(max(alone, writing) / together)
             speeds.append((together, alone, writing))
     names = "corpus, engine alone, writing alone (s)"
