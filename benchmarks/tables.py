@@ -18,6 +18,7 @@ from benchmarks import (
     analyses,
     beside,
     comparison,
+    corpora,
     encoding,
     graphs,
     interventions,
@@ -43,6 +44,7 @@ IN_PROCESS: dict[str, Callable[[], Table]] = {
     "encoding": encoding.measure,
     "interventions": interventions.measure,
     "analyses": analyses.measure,
+    "corpora": corpora.measure,
 }
 OVER_HTTP: dict[str, Callable[[Pace], list[Table]]] = {
     "serving": serving.measure,

@@ -36,7 +36,9 @@ from gatescope.pipeline.sample import Sample
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.selection import Selection
 from gatescope.server.api.routes import ROUTES
+from gatescope.server.api.schema.corpora import CorpusReply, CorpusRequest, PatternRequest, SearchRequest
 from gatescope.server.api.schema.intervene_reply import DifferenceReply, InterveneReply, PredictionDifference
+from gatescope.server.api.schema.job_replies import JobReply
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     ModelInfo,
@@ -102,6 +104,11 @@ def test_every_route_is_documented(route):
         TraceValuesReply,
         ModelInfo,
         UploadReply,
+        JobReply,
+        CorpusRequest,
+        CorpusReply,
+        PatternRequest,
+        SearchRequest,
         InferRequest,
         InferParameters,
         InputTensor,

@@ -20,6 +20,8 @@
     │   ├── VersionNotFound
     │   ├── SessionNotFound
     │   ├── TraceNotFound
+    │   ├── JobNotFound
+    │   ├── CorpusNotFound
     │   └── AnalysisNotFound
     ├── Conflict                   what is asked for does not go with what is there
     │   ├── VersionExists
@@ -155,6 +157,14 @@ class SessionNotFound(NotFound):
 
 class TraceNotFound(NotFound):
     """There is no such stored trace, or no more."""
+
+
+class JobNotFound(NotFound):
+    """There is no such job, or no more."""
+
+
+class CorpusNotFound(NotFound):
+    """There is no such corpus."""
 
 
 class AnalysisNotFound(NotFound):

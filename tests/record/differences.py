@@ -1037,6 +1037,24 @@ WANTED: tuple[Difference, ...] = (
         names="plain/connections/no HTTP/star",
         text=((r"at /\*;", "at *;"),),
     ),
+    Difference(
+        why="the job has the numbers",
+        matching="plain/predict/headers/preference(#2)?",
+        without=r'"output":.*\]\]\]',
+    ),
+    Difference(
+        why="a client that would rather not wait is answered by a job",
+        matching="plain/predict/headers/preference(#2|, of an error)?",
+        status=202,
+        reason="Accepted",
+        headers={
+            "content-length": "<content-length>",
+            "content-type": JSON,
+            "location": "<location>",
+            "preference-applied": "respond-async",
+        },
+        text=(("^.*$", '{"job_id":<job>}'),),
+    ),
 )
 
 

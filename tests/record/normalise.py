@@ -49,10 +49,12 @@ _PLAIN = (
     (re.compile(r'"(created_at|expires_at)":1\d{9}\.\d+'), r'"\1":<time>'),
     (re.compile(r'"trace_method":"(?:workspace|replay|loop)"'), '"trace_method":<method>'),
     (re.compile(r'"fingerprint":"[0-9a-f]+"'), '"fingerprint":<hash>'),
+    (re.compile(r'"job_id":"[0-9a-f]{32}"'), '"job_id":<job>'),
     (re.compile(r'"(ns|last_inference)":\d+'), r'"\1":<number>'),
     (re.compile(r'"name":"gatescope","version":"[\w.+-]+"'), '"name":"gatescope","version":<version>'),
 )
 _DATE = re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
+_JOB = re.compile(r"/v1/jobs/[0-9a-f]{32}")
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{8,128}")
 
 
@@ -154,6 +156,7 @@ def _header(name: str, value: str, reply: Reply, *, is_exact: bool) -> str:
         "date": _DATE.fullmatch(value),
         "x-request-id": _REQUEST_ID.fullmatch(value) and value not in reply.request.sent(name),
         "etag": value,
+        "location": _JOB.fullmatch(value),
         "last-modified": value,
         "content-length": not is_exact and value.isdigit(),  # it is where the body and its JSON end,
         LENGTH: not is_exact and value.isdigit(),  # or they would not be read

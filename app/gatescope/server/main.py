@@ -22,6 +22,7 @@ from gatescope.server.api.admission import Admission
 from gatescope.server.api.asgi import AsgiApplication
 from gatescope.server.api.auth import Guard
 from gatescope.server.api.context import Context
+from gatescope.server.api.corpora import tracing
 from gatescope.server.api.cors import Cors
 from gatescope.server.api.edge import Edge
 from gatescope.server.api.exchange import Exchange
@@ -31,6 +32,8 @@ from gatescope.server.api.metrics import Metrics
 from gatescope.server.api.routes import Routes
 from gatescope.server.repository.repository import Repository
 from gatescope.server.serving.background import Background
+from gatescope.server.serving.corpora import Corpora
+from gatescope.server.serving.jobs import Jobs
 from gatescope.server.serving.local import LocalEngine
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.session_stores.store import SessionStore
@@ -65,13 +68,15 @@ def create_app(
     sessions = Sessions(engine, _session_store(settings), settings.session_idle_timeout_s)
     traces = Traces(settings.trace_store_bytes, settings.trace_store_timeout_s)
     background = Background()
+    jobs = Jobs(settings.max_jobs, settings.job_store_bytes, settings.job_store_timeout_s)
+    corpora = Corpora(settings.corpora_dir, settings.corpora_bytes)
     app = FastAPIOffline(
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # /metrics and our own log tell all of it
         title="Gatescope",
         summary="Predictions and gate-by-gate traces of trained torch.nn.LSTM models.",
-        lifespan=_lifespan(engine, sessions, background, tune_process=tune_process),
+        lifespan=_lifespan(engine, tune_process=tune_process),
     )
     app.include_router(routes.router())
     inspector = Inspector()
@@ -80,7 +85,8 @@ def create_app(
     app.openapi = openapi.document(app)  # type: ignore[method-assign]
     admission = Admission(settings.max_queue_size, settings.admission_wait_ms / 1000)
     metrics = Metrics(engine, traces, admission)
-    app.state.context = Context(engine, _limits(Limits, settings), sessions, traces, background, admission, metrics)
+    limits = _limits(Limits, settings)
+    app.state.context = Context(engine, limits, sessions, traces, background, jobs, corpora, admission, metrics)
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
     guard = Guard(settings.api_keys, settings.admin_keys, settings.allowed_hosts, cors)
     framework = _framework(app)
@@ -138,26 +144,27 @@ def _session_store(settings: Settings) -> SessionStore:
         raise InvalidInput(f"{message}: {error}") from error
 
 
-def _lifespan(
-    engine: LocalEngine, sessions: Sessions, background: Background, *, tune_process: bool
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(engine: LocalEngine, *, tune_process: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(engine, tune_process=tune_process))
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        here: Context = app.state.context
+        loading = asyncio.create_task(_load(engine, here, tune_process=tune_process))
         yield
         loading.cancel()
-        await background.stop()
+        await here.jobs.stop()
+        await here.background.stop()
         await engine.stop()
-        await sessions.stop()
+        await here.sessions.stop()
 
     return lifespan
 
 
-async def _load(engine: LocalEngine, *, tune_process: bool) -> None:
+async def _load(engine: LocalEngine, here: Context, *, tune_process: bool) -> None:
     try:
         await engine.start()
     except Exception:  # the service goes on: what is wrong with a model stands in its `reason`
         log.exception("loading the models failed")
         return
+    tracing.resume(here)
     if tune_process:
         runtime.settle()

@@ -92,6 +92,21 @@ class Settings(BaseSettings):
     trace_store_timeout_s: float = Field(default=3600.0, gt=0)
     """Seconds after the last look at it until a stored trace is dropped."""
 
+    corpora_dir: Path | None = None
+    """The folder of data sets that may be traced as corpora, and of what comes of them; none: there are no corpora."""
+
+    corpora_bytes: int = Field(default=64 * 1024 * 1024 * 1024, ge=1)
+    """How large all corpora may be on disk together; the one that would become larger fails."""
+
+    max_jobs: int = Field(default=100, ge=1)
+    """Jobs that may wait or run; one more is answered 429. As many that have ended are known."""
+
+    job_store_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
+    """How large the requests and results of all jobs may be together; the oldest results go first."""
+
+    job_store_timeout_s: float = Field(default=3600.0, gt=0)
+    """Seconds after its end until a job and its result are forgotten."""
+
     request_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds until a request without `X-Request-Timeout-Ms` is answered 504; also the most that header may ask for."""
 

@@ -56,10 +56,18 @@ class Reader:
         """Where each sequence begins, and behind the last one its end."""
         return self._offsets(STEP)
 
+    def array(self, name: str) -> Any:
+        """A `zarr.Array` of the layout, such as `inputs`; None where it is not known."""
+        return self._group.get(name)
+
+    def names(self, axis: str) -> list[str]:
+        """Of the entries of an axis such as `feature`; none where they are not known."""
+        return list(map(str, self._group[axis][:])) if axis in self._group else []
+
     def record(self, index: int) -> Record:
         """One sequence; only its own blocks are read."""
         steps = slice(*self.offsets[index : index + 2].tolist())
-        targets = list(map(str, self._group["target"][:])) if "target" in self._group else []
+        targets = self.names("target")
         observed = self._part("observed", steps)
         tokens = self._part("tokens", steps)
         of_predicted = slice(0, 0)

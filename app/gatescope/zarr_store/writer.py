@@ -200,6 +200,11 @@ class Writer:
             self._tracks[name] = _Track(opened(self._path / name), tuple(axes), self._block, rows[axes[0]])
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a folder was begun and can be gone on with."""
+    return (path / _PROGRESS).exists()
+
+
 class _Track:
     """One array, whose rows are written in whole blocks; what does not fill one yet is kept in memory."""
 

@@ -10,7 +10,9 @@ from gatescope.server.api.admission import Admission
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.metrics import Metrics
 from gatescope.server.serving.background import Background
+from gatescope.server.serving.corpora import Corpora
 from gatescope.server.serving.engine import Engine
+from gatescope.server.serving.jobs import Jobs
 from gatescope.server.serving.sessions import Sessions
 from gatescope.server.serving.trace_store import Traces
 
@@ -24,6 +26,8 @@ class Context:
     sessions: Sessions
     traces: Traces
     background: Background
+    jobs: Jobs
+    corpora: Corpora
     admission: Admission
     metrics: Metrics
 

@@ -21,7 +21,7 @@ from gatescope.server.serving.stored import Note
 def to_intervention(request: EditRequest, query: Query, model: Model) -> Intervention:
     """One of them, not checked yet."""
     spec = model.pipeline.spec_of(query.module)
-    units, time = units_of(request.units, spec), request.time
+    units, time = units_of(request.units, spec.hidden_size), request.time
     if isinstance(request.units, str) and units is not None:  # a slice takes what there is
         units = tuple(unit for unit in units if unit < spec.signal_sizes.get(request.signal, spec.hidden_size))
     return Intervention(

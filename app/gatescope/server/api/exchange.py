@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from itertools import count
 from time import perf_counter
 
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from gatescope.errors import AppError, InvalidInput, NotReady, Place
 from gatescope.server import logs
-from gatescope.server.api import problems
+from gatescope.server.api import problems, respond_async
 from gatescope.server.api.auth import Guard
 from gatescope.server.api.context import Context
 from gatescope.server.api.cors import Cors
@@ -119,6 +120,8 @@ class Exchange:
             self._deadlines.add(request)
         if route is None:
             return None
+        if route.may_be_job and head.get(b"prefer") is not None and head.find(respond_async.is_preferred):
+            return partial(respond_async.begin, route)
         if route.computes:
             request.admission = self._admission
         return route.endpoint

@@ -54,6 +54,11 @@ def analysis_writer(head: Head) -> ReplyWriter:
     return _choose_writer(head, codecs.ANALYSIS_WRITERS)
 
 
+def json_writer(head: Head) -> ReplyWriter:
+    """JSON, for what is written in no other format; raises `NotAcceptable`."""
+    return _choose_writer(head, (codecs.JSON,))
+
+
 def by_preference(accept: str) -> list[str]:
     """What an `Accept` header or one of its kind names, the most preferred first, without what it rules out."""
     weighted = []

@@ -14,6 +14,7 @@ from gatescope.server.api import parameters
 from gatescope.server.api.messages import REQUEST_ID
 from gatescope.server.api.problems import Problem, ProtocolError
 from gatescope.server.api.routes import ANALYSE, ROUTES
+from gatescope.server.api.schema.job_replies import JobStarted
 
 EXAMPLES = {
     "PredictRequest": {"text": "I love China"},
@@ -73,7 +74,8 @@ def _describe_headers(schema: dict[str, Any]) -> None:
 def _definitions() -> dict[str, Any]:
     requests = {route.reads for route in ROUTES if route.reads}
     requests |= {request(analysis) for request in ANALYSE.values() for analysis in registry.analyses().values()}
-    replies: set[type[BaseModel]] = {route.writes for route in ROUTES if route.writes} | {Problem, ProtocolError}
+    replies: set[type[BaseModel]] = {route.writes for route in ROUTES if route.writes}
+    replies |= {JobStarted, Problem, ProtocolError}
     wanted: list[tuple[type[BaseModel], Any]] = [(schema, "validation") for schema in requests]
     wanted += [(schema, "serialization") for schema in replies]
     wanted.sort(key=lambda pair: pair[0].__name__)

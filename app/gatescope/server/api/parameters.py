@@ -23,6 +23,9 @@ _IN_PATH: dict[str, Any] = {
         str, Path(description="One of /v1/analyses.", openapi_examples={"timescales": {"value": "timescales"}})
     ],
     "session_id": Annotated[str, Path(description="One of /v1/sessions.")],
+    "corpus_id": Annotated[str, Path(description="One of /v1/corpora.")],
+    "unit": Annotated[str, Path(description="Counted from 0.", openapi_examples={"0": {"value": "0"}})],
+    "job_id": Annotated[str, Path(description="As what began the job answered.")],
 }
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -137,10 +140,24 @@ def of_table() -> list[dict[str, Any]]:
     return [_in_query(name, _TEXT, description) for name, description in TABLE.items()]
 
 
+CORPUS_UNIT = {
+    "signal": (_TEXT, "`hidden_state` by default."),
+    "layer": (_WHOLE, "0 by default."),
+    "direction": (_TEXT, "`forward` by default."),
+    "limit": (_COUNT, "How many of the highest and of the lowest places are told; 10 by default."),
+}
+"""Of the query of a look at a unit of a corpus."""
+
+
 def of_backtest() -> list[dict[str, Any]]:
     """The query of a backtest, as OpenAPI describes it."""
     own = [_in_query(name, schema, description) for name, (schema, description) in BACKTEST.items()]
     return [*of_table(), *own]
+
+
+def of_corpus_unit() -> list[dict[str, Any]]:
+    """The query of a look at a unit of a corpus, as OpenAPI describes it."""
+    return [_in_query(name, schema, description) for name, (schema, description) in CORPUS_UNIT.items()]
 
 
 def of_values() -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.server.api import body, offload, query, sequences, table_bodies
-from gatescope.server.api.codecs.codec import BodyReader
+from gatescope.server.api.codecs.codec import BodyReader, Fields
 from gatescope.server.api.codecs.templates import MAX_BODY_BYTES, MAX_KEY_BYTES, Template, Templates
 from gatescope.server.api.edits import notes_on
 from gatescope.server.api.limits import Limits
@@ -74,6 +74,11 @@ class QueryReader(Generic[Schema]):
             return self._read_by_template(content, reader, model, limits)
         return await offload.run(len(content) > offload.MAX_LOOP_BYTES, self._decode, content, reader, model, limits)
 
+    def of_fields(self, fields: Fields, model: Model, limits: Limits) -> ReadQuery[Schema]:
+        """The same of the fields of a body."""
+        asked = body.validate(fields, self._schema, query.expected(model).within(limits))
+        return self._of_request(asked, model, limits)
+
     async def _read_table(self, request: Request, model: Model, limits: Limits) -> ReadQuery[Schema]:
         """The same of a table, for which the query says how it is read."""
         suffix, reading = table_bodies.suffix_of(request.head), table_bodies.reading_of(request.head)
@@ -85,8 +90,7 @@ class QueryReader(Generic[Schema]):
         self, content: bytes, suffix: str, reading: Reading, wanted: Wanted, model: Model, limits: Limits
     ) -> ReadQuery[Schema]:
         fields, notes = table_bodies.fields_of(content, suffix, reading, wanted)
-        asked = body.validate(fields, self._schema, query.expected(model).within(limits))
-        read = self._of_request(asked, model, limits)
+        read = self.of_fields(fields, model, limits)
         return read._replace(notes=(*notes, *read.notes))
 
     def _read_by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:

@@ -21,7 +21,17 @@ from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
 from gatescope.server.api.schema.analyses import AnalysisList, AnalysisReply, request_of, stored_request_of
 from gatescope.server.api.schema.backtest_reply import BacktestReply
+from gatescope.server.api.schema.corpora import (
+    CorpusList,
+    CorpusReply,
+    CorpusRequest,
+    CorpusStarted,
+    SearchReply,
+    SearchRequest,
+    UnitReply,
+)
 from gatescope.server.api.schema.intervene_reply import InterveneReply
+from gatescope.server.api.schema.job_replies import JobReply, JobStarted
 from gatescope.server.api.schema.replies import (
     ExplainReply,
     Health,
@@ -53,8 +63,11 @@ from gatescope.server.api.v1 import (
     admin,
     analyses,
     backtests,
+    corpora,
+    corpus_search,
     explain,
     intervene,
+    jobs,
     models,
     predict,
     sessions,
@@ -70,10 +83,14 @@ PREDICTION_TYPES = tuple(writer.media_type for writer in codecs.PREDICTION_WRITE
 PREDICT_TYPES = (*PREDICTION_TYPES, *(writer.media_type for writer in codecs.TOKEN_WRITERS))
 TRACE_TYPES = tuple(writer.media_type for writer in codecs.TRACE_WRITERS)
 ANALYSIS_TYPES = tuple(writer.media_type for writer in codecs.ANALYSIS_WRITERS)
+ACCEPTED = HTTPStatus.ACCEPTED.value
 INFERENCE = "open inference protocol"
 STRING, BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
 PATHS_KNOWN, LONGEST_KNOWN = 4096, 512
 """How many paths are remembered with their routes, and of how many characters at most."""
+
+LONG = frozenset({"predict", "trace", "traces", "explain", "intervene", "analyses", "corpora"})
+"""Tags of routes whose answer may take long."""
 
 WEBSOCKET = "WEBSOCKET"
 """The method of a route that is one: OpenAPI does not know it."""
@@ -98,6 +115,11 @@ class Route:
     status: HTTPStatus = HTTPStatus.OK
     computes: bool = False
     watching: bool = False
+
+    @property
+    def may_be_job(self) -> bool:
+        """Whether it may take long, and leaves nothing behind that its client would have to know of at once."""
+        return self.computes and self.tag in LONG
 
 
 def _of_model(route: Route) -> tuple[Route, Route]:
@@ -266,6 +288,39 @@ ROUTES: tuple[Route, ...] = (
         computes=True,
     ),
     Route("DELETE", "/v1/traces/{trace_id}", traces.delete_trace, "traces", status=HTTPStatus.NO_CONTENT),
+    Route(
+        "POST",
+        "/v1/corpora",
+        corpora.begin_corpus,
+        "corpora",
+        CorpusRequest,
+        CorpusStarted,
+        status=HTTPStatus.ACCEPTED,
+    ),
+    Route("GET", "/v1/corpora", corpora.list_corpora, "corpora", writes=CorpusList),
+    Route("GET", "/v1/corpora/{corpus_id}", corpora.get_corpus, "corpora", writes=CorpusReply),
+    Route("DELETE", "/v1/corpora/{corpus_id}", corpora.delete_corpus, "corpora", status=HTTPStatus.NO_CONTENT),
+    Route(
+        "POST",
+        "/v1/corpora/{corpus_id}/search",
+        corpus_search.search_corpus,
+        "corpora",
+        SearchRequest,
+        SearchReply,
+        computes=True,
+    ),
+    Route("GET", "/v1/corpora/{corpus_id}/units/{unit}", corpus_search.get_corpus_unit, "corpora", writes=UnitReply),
+    Route(
+        "POST",
+        "/v1/corpora/{corpus_id}/analyses/{analysis}",
+        corpus_search.analyse_corpus,
+        "corpora",
+        writes=AnalysisReply,
+        media_types=ANALYSIS_TYPES,
+        computes=True,
+    ),
+    Route("GET", "/v1/jobs/{job_id}", jobs.get_job, "jobs", writes=JobReply),
+    Route("DELETE", "/v1/jobs/{job_id}", jobs.cancel_job, "jobs", status=HTTPStatus.NO_CONTENT),
     Route("GET", "/v2", metadata.server_metadata, INFERENCE),
     Route("GET", "/v2/health/live", metadata.server_live, INFERENCE, watching=True),
     Route("GET", "/v2/health/ready", metadata.server_ready, INFERENCE, watching=True),
@@ -304,6 +359,7 @@ ROUTES: tuple[Route, ...] = (
 ANALYSE: dict[Endpoint, Callable[[Analysis], type[BaseModel]]] = {
     analyses.analyse_model: request_of,
     analyses.analyse_trace: stored_request_of,
+    corpus_search.analyse_corpus: stored_request_of,
 }
 """The endpoints that run an analysis, whose parameters they read, and what they read of each."""
 
@@ -362,7 +418,11 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     if route.writes is None:
         return {"default": problem}
     content = _content(route.media_types, route.writes)
-    return {route.status.value: {"description": "The answer", "content": content}, "default": problem}
+    answers = {route.status.value: {"description": "The answer", "content": content}, "default": problem}
+    if route.may_be_job:
+        started = {JSON: {"schema": _reference(JobStarted)}}
+        answers[ACCEPTED] = {"description": "A job, where `Prefer: respond-async` asks for one", "content": started}
+    return answers
 
 
 def _request(route: Route) -> dict[str, Any] | None:
@@ -373,6 +433,8 @@ def _request(route: Route) -> dict[str, Any] | None:
         return {"requestBody": {"required": True, "content": _tables()}, "parameters": parameters.of_table()}
     if route.endpoint is traces.get_trace_values:
         return {"parameters": parameters.of_values()}
+    if route.endpoint is corpus_search.get_corpus_unit:
+        return {"parameters": parameters.of_corpus_unit()}
     if route.endpoint in ANALYSE:
         return {"requestBody": {"required": True, "content": _of_every_analysis(ANALYSE[route.endpoint])}}
     return None if route.reads is None else _schema_request(route, route.reads)

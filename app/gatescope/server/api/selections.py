@@ -93,11 +93,11 @@ def to_point(request: ExplainRequest, model: Model, query: Query) -> Point:
         return point if longest is None else point.resolve(model.pipeline.spec_of(query.module), longest)
 
 
-def units_of(units: list[int] | str | None, spec: Spec) -> tuple[int, ...] | None:
+def units_of(units: list[int] | str | None, count: int) -> tuple[int, ...] | None:
     """The units that a list or a slice names; None for all of them."""
     if isinstance(units, str):
         start, stop, step = (int(part) if part else None for part in (units + ":").split(":")[:3])
-        return tuple(range(spec.hidden_size)[start:stop:step])
+        return tuple(range(count)[start:stop:step])
     return None if units is None else tuple(units)
 
 
@@ -120,7 +120,7 @@ def _scope(request: ScopeSelection, spec: Spec) -> Selection:
     return Selection(
         layers=None if request.layers is None else tuple(request.layers),
         directions=None if request.directions is None else tuple(request.directions),
-        units=units_of(request.units, spec),
+        units=units_of(request.units, spec.hidden_size),
     )
 
 

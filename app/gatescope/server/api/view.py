@@ -97,7 +97,7 @@ def _units(given: Mapping[str, str], stored: StoredTrace) -> tuple[int, ...] | N
     if text is None or ":" not in text:
         return _integers(given, "units")
     try:
-        return units_of(Units.parse(text), stored.spec)
+        return units_of(Units.parse(text), stored.spec.hidden_size)
     except ShapeError:
         _refuse("units", f"must be indices such as 3,17 or a slice such as 0:16, not '{text[:_SHOWN]}'")
 

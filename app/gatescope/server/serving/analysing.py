@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from threading import Event
 
 import torch
 
@@ -86,10 +87,15 @@ class Analyser:
             raise TypeError("the answer holds no trace")
         ran = replace(self.query, inputs=answer.inputs, sequence_lengths=answer.sequence_lengths, horizon=0)
         subject = subject_of(self.model, ran, answer.trace, scope.selection, self.tokens)
-        return await self.background.run(_found, analysis, parameters, replace(subject, is_cancelled=self._is_late))
+        left = Event()
 
-    def _is_late(self) -> bool:
-        return self.deadline is not None and self.deadline.has_passed
+        def is_cancelled() -> bool:
+            return left.is_set() or (self.deadline is not None and self.deadline.has_passed)
+
+        try:
+            return await self.background.run(_found, analysis, parameters, replace(subject, is_cancelled=is_cancelled))
+        finally:
+            left.set()
 
     async def _traced(self, selection: Selection) -> AsyncIterator[Chunk]:
         """Chunks of a trace as it is computed."""

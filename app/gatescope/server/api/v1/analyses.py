@@ -8,6 +8,7 @@ import numpy as np
 
 from gatescope.analysis.registry import analyses, analysis_named
 from gatescope.analysis.result import Result
+from gatescope.pipeline.model import Model
 from gatescope.server.api import body, negotiation, places, query, reply, selections, sequences
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.messages import Reply, Request
@@ -36,7 +37,7 @@ async def analyse_model(request: Request, name: str, analysis: str, version: str
     scope = selections.to_scope(stated, model.pipeline.spec_of(untraced.module))
     with places.in_body():
         found = await analyser.find(asked, parameters_in(stated, asked), scope)
-    return await reply.respond(_told(found, analyser, notes_of(stated, model, tokens)), writer)
+    return await reply.respond(told(found, model, analyser.module, notes_of(stated, model, tokens)), writer)
 
 
 async def analyse_trace(request: Request, trace_id: str, analysis: str) -> Reply:
@@ -56,15 +57,14 @@ async def analyse_trace(request: Request, trace_id: str, analysis: str) -> Reply
     )
     with places.in_body():
         found = await analyser.find(asked, parameters_in(stated, asked), selections.to_scope(stated, stored.spec))
-    return await reply.respond(_told(found, analyser, stored.notes), writer)
+    return await reply.respond(told(found, stored.model, analyser.module, stored.notes), writer)
 
 
-def _told(found: Result, analyser: Analyser, assumed: Sequence[Note]) -> Fields:
+def told(found: Result, model: Model, module: str, assumed: Sequence[Note]) -> Fields:
     """The reply as `AnalysisReply` describes it."""
-    model = analyser.model
     return {
         "model": {"name": model.name, "version": model.version},
-        "module": analyser.module,
+        "module": module,
         "analysis": found.analysis,
         "parameters": dict(found.parameters),
         "coordinates": dict(found.coordinates),

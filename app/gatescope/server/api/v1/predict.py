@@ -43,7 +43,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
     writer = request.head.find(negotiation.trace_writer)
     if isinstance(writer, StreamWriter):
         return await _streamed(request, model, writer)
-    asked = await _TRACE.read(request, model)
+    asked = await TRACE.read(request, model)
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.respond_to(reply.trace, answer, model, reply.of_request(asked, model), writer)
@@ -78,5 +78,5 @@ def _to_traced(asked: TraceRequest, model: Model, limits: Limits) -> Query:
     return query.traced(untraced, selections.of_read_steps(selection, model, untraced), model)
 
 
-_PREDICT, _TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)
+_PREDICT, TRACE = QueryReader(PredictRequest, query.to_query), QueryReader(TraceRequest, _to_traced)
 _UNTRACED = QueryReader(TraceRequest, query.to_query)

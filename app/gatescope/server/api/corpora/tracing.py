@@ -1,0 +1,216 @@
+"""`begin` and `resume`: data sets are traced onto the disk by jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from time import monotonic
+from typing import Any, NamedTuple
+
+import orjson
+import structlog
+
+from gatescope.errors import AppError, InvalidInput, ModelReplaced, Overloaded, TraceTooLarge, Unavailable
+from gatescope.pipeline.model import Model
+from gatescope.pipeline.query import Answer
+from gatescope.selection import Selection
+from gatescope.server.api import problems, reply
+from gatescope.server.api.codecs.codec import Fields
+from gatescope.server.api.codecs.ragged import Ragged
+from gatescope.server.api.context import Context
+from gatescope.server.api.corpora import sources
+from gatescope.server.api.corpora.sources import Part
+from gatescope.server.api.query_reader import ReadQuery
+from gatescope.server.api.schema.requests import TraceRequest
+from gatescope.server.api.v1 import models
+from gatescope.server.api.v1.predict import TRACE
+from gatescope.server.serving.chunking import step_bytes
+from gatescope.server.serving.corpora import Corpus
+from gatescope.server.serving.jobs import Job
+from gatescope.tables.recorded import inputs_of, recorded
+from gatescope.zarr_store import Writer, is_unfinished
+
+BATCH_BYTES = 2**24
+"""Signals of the sequences that are traced together, about."""
+AGAIN_S = 0.5
+"""Where the service is overloaded a corpus waits so long, then it tries again."""
+LOOK_S = 5.0
+"""How often it is looked at how large all corpora are."""
+
+log = structlog.get_logger(__name__)
+
+
+def begin(here: Context, corpus: Corpus) -> Job:
+    """Trace a corpus, or the rest of it; raises `Overloaded`."""
+    job = here.jobs.start(partial(_trace, here, corpus))
+    here.corpora.jobs[corpus.corpus_id] = job.job_id
+    return job
+
+
+def resume(here: Context) -> None:
+    """Go on with what a server before this one did not finish."""
+    try:
+        found = here.corpora.list()
+    except Unavailable:
+        return
+    for corpus in found:
+        if corpus.is_open:
+            begin(here, corpus)
+
+
+async def _trace(here: Context, corpus: Corpus, job: Job) -> bytes:
+    corpora = here.corpora
+    corpus = corpora.keep(corpus, state="running")
+    try:
+        corpus = await _Tracing(here, corpus, job).run()
+    except asyncio.CancelledError:
+        if job.state == "cancelled":  # by a client; where the service ends, the next one goes on
+            corpora.keep(corpus, state="cancelled")
+        raise
+    except Exception as error:
+        known = error if isinstance(error, AppError) else None
+        if known is None:
+            log.exception("tracing a corpus failed", corpus=corpus.corpus_id)
+        told = problems.internal().pieces[0] if known is None else problems.body_of(known)
+        corpora.keep(corpus, state="failed", problem=orjson.loads(told))
+        raise
+    finally:
+        corpora.jobs.pop(corpus.corpus_id, None)
+    corpora.keep(corpus, state="done")
+    return orjson.dumps({"corpus_id": corpus.corpus_id})
+
+
+class _Asked(NamedTuple):
+    """Some sequences that are to be traced."""
+
+    part: Part
+    first: int
+    """The index of the first one."""
+    asked: ReadQuery[TraceRequest]
+
+
+class _Tracing:
+    """One corpus on its way: sequences are read and written on a thread while the engine traces the next ones."""
+
+    def __init__(self, here: Context, corpus: Corpus, job: Job) -> None:
+        self._here, self._corpus, self._job = here, corpus, job
+        self._background, self._notes = here.jobs.background, dict.fromkeys(corpus.notes)
+        self._trace = here.corpora.trace_of(corpus)
+        self._writer: Writer | None = None
+        self._seen, self._looked_at = 0, 0.0
+
+    async def run(self) -> Corpus:
+        """Trace what is not on disk yet; the corpus with what was noted."""
+        if await self._background.run(self._is_done):
+            return self._corpus
+        model, limits = self._model, self._here.limits
+        path = sources.resolve(self._here.corpora.folder, self._corpus.source)
+        info = models.info(self._here.engine.entry(model.name), model.version).model_dump(mode="json")
+        steps = max(1, min(limits.max_batch_steps, min(limits.max_trace_bytes, BATCH_BYTES) // _step_bytes(model)))
+        parts = sources.parts_of(path, model, self._corpus.id_column, steps, self._corpus.source)
+        writing: asyncio.Future[None] | None = None
+        try:
+            ahead = await self._background.run(self._read, parts, model)
+            while (asked := ahead) is not None:
+                answer = await self._answer(model, asked.asked)
+                if writing is not None:
+                    await writing
+                if self._writer is None:  # it then knows what a server before this one has written
+                    await self._background.run(self._write, answer, asked, info)
+                    ahead = await self._background.run(self._read, parts, model)
+                else:
+                    ahead = await self._background.run(self._read, parts, model)
+                    writing = asyncio.ensure_future(self._background.run(self._write, answer, asked, info))
+            if writing is not None:
+                await writing
+            await self._background.run(self._close)
+        finally:
+            if writing is not None:
+                writing.cancel()  # the thread comes to its end all the same
+        return replace(self._corpus, notes=tuple(self._notes))
+
+    def _is_done(self) -> bool:
+        """Whether a server before this one has written all of it; what it had only begun to make is removed."""
+        if not self._trace.exists() or is_unfinished(self._trace):
+            return False
+        if (self._trace / "zarr.json").exists():
+            return True
+        shutil.rmtree(self._trace)
+        return False
+
+    @cached_property
+    def _model(self) -> Model:
+        corpus = self._corpus
+        model = self._here.engine.model(corpus.model, corpus.version)
+        if model.fingerprint != corpus.fingerprint:
+            raise ModelReplaced(f"model '{model.name}', version '{model.version}', has other weights than at the start")
+        return model
+
+    def _read(self, parts: Iterator[Part], model: Model) -> _Asked | None:
+        """The next sequences that are not on disk yet."""
+        for part in parts:
+            first, self._seen = self._seen, self._seen + part.sequences
+            if self._writer is not None and self._seen <= len(self._writer):
+                continue
+            self._notes |= dict.fromkeys(part.notes)
+            try:
+                return _Asked(part, first, TRACE.of_fields(part.body.labelled, model, self._here.limits))
+            except (InvalidInput, TraceTooLarge) as error:
+                where = f"sequence {first}" if part.sequences == 1 else f"sequences {first} to {self._seen - 1}"
+                raise type(error)(f"{self._corpus.source}, {where}: {error.detail}", error.places) from None
+        return None
+
+    async def _answer(self, model: Model, asked: ReadQuery[TraceRequest]) -> Answer:
+        while True:
+            try:
+                return await self._here.engine.answer(model, asked.query)
+            except Overloaded:  # those who wait go first
+                await asyncio.sleep(AGAIN_S)
+
+    def _write(self, answer: Answer, asked: _Asked, info: Mapping[str, Any]) -> None:
+        part, first, read = asked
+        told = reply.trace(answer, self._model, reply.of_request(read, self._model))
+        has_horizon = bool(answer.horizon)
+        about, records = recorded(_with_arrays(told), info, inputs_of(part.body, info), has_horizon=has_horizon)
+        if any(values.shape[2] != each.steps for each in records for values in each.signals.values()):
+            message = "the model does not run over every step of a sequence once, so a corpus cannot say which is which"
+            raise InvalidInput(f"{self._corpus.source}: {message}")
+        self._notes |= dict.fromkeys(str(note["message"]) for note in told.get("notes", ()))
+        if self._writer is None:
+            self._writer = Writer(self._trace, about, resume=True)
+        for record in records[max(0, len(self._writer) - first) :]:
+            self._writer.append(record)
+        self._job.progress = part.read
+        self._check_bytes()
+
+    def _check_bytes(self) -> None:
+        if monotonic() - self._looked_at < LOOK_S:
+            return
+        self._looked_at = monotonic()
+        corpora = self._here.corpora
+        if (size := corpora.bytes()) > corpora.most_bytes:
+            message = (
+                f"all corpora have {size:,} bytes, and this server keeps at most {corpora.most_bytes:,}: delete some"
+            )
+            raise Unavailable(message)
+
+    def _close(self) -> None:
+        if self._writer is None:
+            raise InvalidInput(f"{self._corpus.source} has no sequences")
+        self._writer.close()
+
+
+def _step_bytes(model: Model) -> int:
+    return step_bytes(Selection().resolve(model.spec), 1)
+
+
+def _with_arrays(told: Fields) -> Fields:
+    """A trace reply as a client has it that reads arrays."""
+    arrays: Fields = told | told["signals"]
+    if "prediction" in told:
+        values = told["prediction"]["values"]
+        arrays["prediction"] = told["prediction"] | {"values": values.rows() if isinstance(values, Ragged) else values}
+    return arrays

@@ -1,0 +1,87 @@
+"""`/v1/corpora`: data sets that are traced onto the disk, to be searched and summed up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from http import HTTPStatus
+from typing import Any
+
+from gatescope.errors import JobNotFound
+from gatescope.server.api import body, query, reply
+from gatescope.server.api.context import Context
+from gatescope.server.api.corpora import sources, tracing
+from gatescope.server.api.messages import Reply, Request
+from gatescope.server.api.schema.corpora import CorpusRequest
+from gatescope.server.api.v1.sessions import model_named_in
+from gatescope.server.serving.corpora import Corpus
+from gatescope.zarr_store import need
+
+
+async def begin_corpus(request: Request) -> Reply:
+    """Trace a data set onto the disk, in the background."""
+    here = request.context
+    folder = here.corpora.folder
+    need()
+    fields = await body.read_fields(request)
+    model = model_named_in(fields, here)
+    asked = body.validate(fields, CorpusRequest, query.expected(model))
+    path = await asyncio.to_thread(sources.resolve, folder, asked.source)
+    await asyncio.to_thread(sources.check, path, model, asked.id, asked.source)
+    told = model.name, model.version, model.fingerprint
+    corpus = await asyncio.to_thread(here.corpora.begin, asked.name, told, asked.source, asked.id)
+    try:
+        job = tracing.begin(here, corpus)
+    except BaseException:
+        await asyncio.to_thread(here.corpora.delete, corpus)
+        raise
+    location = (b"location", f"/v1/corpora/{corpus.corpus_id}".encode())
+    return reply.of_json({"corpus_id": corpus.corpus_id, "job_id": job.job_id}, HTTPStatus.ACCEPTED, [location])
+
+
+async def list_corpora(request: Request) -> Reply:
+    """Every corpus."""
+    here = request.context
+    found = await asyncio.to_thread(here.corpora.list)
+    return reply.of_json({"corpora": [await _told(here, corpus) for corpus in found]})
+
+
+async def get_corpus(request: Request, corpus_id: str) -> Reply:
+    """One corpus: how far it is, and how large."""
+    here = request.context
+    return reply.of_json(await _told(here, await asyncio.to_thread(here.corpora.get, corpus_id)))
+
+
+async def delete_corpus(request: Request, corpus_id: str) -> Reply:
+    """Trace a corpus no further, and remove it from the disk."""
+    here = request.context
+    corpus = await asyncio.to_thread(here.corpora.get, corpus_id)
+    if (job_id := here.corpora.jobs.get(corpus_id)) is not None:
+        with contextlib.suppress(JobNotFound):
+            await here.jobs.end(job_id)
+    await here.jobs.background.run(here.corpora.delete, corpus)  # behind what this thread may still write of it
+    return Reply(HTTPStatus.NO_CONTENT, (), None)
+
+
+async def _told(here: Context, corpus: Corpus) -> dict[str, Any]:
+    """What `CorpusReply` describes."""
+    job_id = here.corpora.jobs.get(corpus.corpus_id)
+    sequences = steps = None
+    if corpus.state == "done":
+        offsets = (await asyncio.to_thread(here.corpora.reader, corpus)).offsets
+        sequences, steps = len(offsets) - 1, int(offsets[-1])
+    return {
+        "corpus_id": corpus.corpus_id,
+        "name": corpus.name,
+        "model": {"name": corpus.model, "version": corpus.version},
+        "source": corpus.source,
+        "state": corpus.state,
+        "progress": 1.0 if corpus.state == "done" else None if job_id is None else here.jobs.get(job_id).progress,
+        "job_id": job_id,
+        "sequences": sequences,
+        "steps": steps,
+        "bytes": await asyncio.to_thread(here.corpora.bytes_of, corpus),
+        "created_at": corpus.created_at,
+        "problem": corpus.problem,
+        "notes": list(corpus.notes),
+    }

@@ -1,0 +1,323 @@
+"""Data sets that are traced onto the disk."""
+
+import contextlib
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from gatescope import trace
+from gatescope.server.api.corpora import tracing
+from gatescope.zarr_store import Reader
+from tests.serving import NO_TLS, serving
+
+FEATURES = "abcde"
+
+
+def rows(sequences, seed=0):
+    values = np.random.default_rng(seed)
+    return {f"basin {each}": values.normal(size=(5 + each % 4, 5)).round(3) for each in range(sequences)}
+
+
+def write_csv(path, data):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["basin", *FEATURES])
+        for name, values in data.items():
+            writer.writerows([name, *row] for row in values)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, outside = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("outside")
+    write_csv(folder / "weather.csv", rows(30))
+    (outside / "outside.csv").write_text("a,b,c,d,e\n1,2,3,4,5\n")
+    (folder / "out.csv").symlink_to(outside / "outside.csv")
+    (folder / "away").symlink_to(outside)
+    (folder / "loop.csv").symlink_to(folder / "loop.csv")
+    (folder / "corpora").mkdir()
+    (folder / "corpora" / "inside.csv").write_text("a\n1\n")
+    (folder / "folder.csv").mkdir()
+    (folder / "model.pkl").write_bytes(b"x")
+    os.mkfifo(folder / "pipe.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(serve_models, models_dir, folder):
+    with serve_models(models_dir, corpora_dir=folder) as client:
+        yield client
+
+
+def begin(client, source, model="founding", **more):
+    body = {"model": model, "name": "a data set", "source": source} | more
+    return client.post("/v1/corpora", json=body)
+
+
+def ended(client, corpus_id):
+    for _ in range(2000):
+        corpus = client.get(f"/v1/corpora/{corpus_id}").json()
+        if corpus["state"] not in {"queued", "running"}:
+            return corpus
+        time.sleep(0.01)
+    raise TimeoutError(corpus)
+
+
+def traced(client, source, model="founding", **more):
+    reply = begin(client, source, model, **more)
+    assert reply.status_code == 202, reply.text
+    corpus = ended(client, reply.json()["corpus_id"])
+    assert corpus["state"] == "done", corpus
+    return corpus
+
+
+def reader(folder, corpus):
+    return Reader(folder / "corpora" / corpus["corpus_id"] / "trace.zarr")
+
+
+def assert_traced(found, module, data, names=("cell_state", "forget_gate")):
+    assert found.ids == list(data)
+    for index, values in enumerate(data.values()):
+        expected = trace(module, torch.tensor(values, dtype=torch.float32))
+        record = found.record(index)
+        for name in names:
+            np.testing.assert_allclose(record.signals[name], expected.signals[name][0], atol=1e-6)
+
+
+def test_a_table_is_traced_sequence_by_sequence(client, folder, networks):
+    corpus = traced(client, "weather.csv")
+    data = rows(30)
+    steps = sum(map(len, data.values()))
+    assert (corpus["sequences"], corpus["steps"], corpus["progress"]) == (30, steps, 1.0)
+    assert corpus["bytes"] > 0
+    found = reader(folder, corpus)
+    assert_traced(found, networks["founding"].lstm, data)
+    np.testing.assert_array_equal(found.record(7).inputs, data["basin 7"])
+    assert found.attributes["model"] == "founding"
+    assert corpus in client.get("/v1/corpora").json()["corpora"]
+
+
+def test_parts_of_any_size_give_the_same(client, folder, networks, monkeypatch):
+    monkeypatch.setattr(tracing, "BATCH_BYTES", 8000)
+    assert_traced(reader(folder, traced(client, "weather.csv")), networks["founding"].lstm, rows(30))
+
+
+def test_arrays_and_parquet_are_traced(client, folder, networks):
+    values = np.random.default_rng(1).normal(size=(4, 6, 5)).astype(np.float32)
+    np.save(folder / "values.npy", values)
+    found = reader(folder, traced(client, "values.npy"))
+    assert_traced(found, networks["founding"].lstm, {str(each): row for each, row in enumerate(values)})
+    pd = pytest.importorskip("pandas")
+    pd.read_csv(folder / "weather.csv").to_parquet(folder / "weather.parquet")
+    found = reader(folder, traced(client, "weather.parquet", id="basin"))
+    assert_traced(found, networks["founding"].lstm, rows(30))
+
+
+def test_each_line_of_a_text_is_a_sequence(client, folder):
+    (folder / "lines.txt").write_text("abc\n\ncab ab\nb\n")
+    found = reader(folder, traced(client, "lines.txt", "letters"))
+    assert found.ids == ["1", "3", "4"]
+    assert found.record(1).tokens == list("cab ab")
+
+
+def test_both_directions_are_traced(client, folder, networks):
+    values = np.random.default_rng(1).normal(size=(3, 6, 3))
+    np.save(folder / "both.npy", values)
+    found = reader(folder, traced(client, "both.npy", "both-ways"))
+    assert_traced(found, networks["both-ways"].lstm, {str(each): row for each, row in enumerate(values)})
+
+
+def test_a_corpus_can_be_deleted(client, folder):
+    corpus_id = traced(client, "weather.csv")["corpus_id"]
+    assert client.delete(f"/v1/corpora/{corpus_id}").status_code == 204
+    assert not (folder / "corpora" / corpus_id).exists()
+    reply = client.get(f"/v1/corpora/{corpus_id}")
+    assert (reply.status_code, reply.json()["title"]) == (404, "CorpusNotFound")
+    assert client.get("/v1/corpora/..%2F..").status_code == 404
+
+
+HOSTILE = [
+    ("../weather.csv", "neither absolute nor with '..'"),
+    ("sub/../../weather.csv", "neither absolute nor with '..'"),
+    ("/etc/passwd", "neither absolute nor with '..'"),
+    ("out.csv", "does not lie in the folder"),
+    ("away/outside.csv", "does not lie in the folder"),
+    ("corpora/inside.csv", "does not lie in the folder"),
+    ("nothing.csv", "there is no 'nothing.csv'"),
+    ("a\0b.csv", "must be the path of a file"),
+    ("a\\b.csv", "must be the path of a file"),
+    ("x" * 2000, "must be the path of a file"),
+    ("y" * 900, "there is no"),
+    ("folder.csv", "is no file"),
+    ("pipe.csv", "is no file"),
+    ("loop.csv", "there is no"),
+    ("model.pkl", "data sets end in"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), HOSTILE)
+def test_what_lies_elsewhere_is_refused(client, source, message):
+    reply = begin(client, source)
+    assert reply.status_code == 422
+    assert reply.json()["errors"][0]["loc"] == ["body", "source"]
+    assert message in reply.json()["detail"]
+
+
+UNREADABLE = {
+    "binary.csv": (b"\x00\x01\x02\xff" * 100, "founding"),
+    "empty.csv": (b"", "founding"),
+    "other.csv": (b"x,y\n1,2\n", "founding"),
+    "words.csv": (b"a,b,c,d,e\n1,2,3,4,five\n", "founding"),
+    "no.npy": (b"\x93NUMPY\x01\x00garbage", "founding"),
+    "pickle.npy": (None, "founding"),
+    "huge.npy": (None, "founding"),
+    "flat.npy": (None, "founding"),
+    "latin.txt": ("a\xe9".encode("latin-1"), "letters"),
+    "blank.txt": (b"\n\n", "letters"),
+    "unknown.txt": (b"abc\nabz\n", "letters"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_is_no_data_set_fails_with_a_reason(client, folder, name):
+    content, model = UNREADABLE[name]
+    path = folder / name
+    if content is not None:
+        path.write_bytes(content)
+    elif name == "pickle.npy":
+        np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    elif name == "flat.npy":
+        np.save(path, np.zeros(3))
+    else:
+        header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000, 5), }".ljust(117) + "\n"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    corpus = ended(client, begin(client, name, model).json()["corpus_id"])
+    assert corpus["state"] == "failed", corpus
+    assert corpus["problem"]["title"] == "InvalidInput", corpus
+    assert name in corpus["problem"]["detail"]
+    assert str(folder) not in corpus["problem"]["detail"]
+
+
+def test_a_sequence_that_is_too_long_is_named(client, folder):
+    np.save(folder / "long.npy", np.zeros((1, 100_001, 5), dtype=np.float32))
+    corpus = ended(client, begin(client, "long.npy").json()["corpus_id"])
+    assert "long.npy, sequence 0: " in corpus["problem"]["detail"]
+
+
+def test_requests_that_fit_no_model_are_refused_at_once(client, folder):
+    (folder / "t.txt").write_text("1 2\n")
+    assert "give the ids of its tokens as .npy" in begin(client, "t.txt", "ids").json()["detail"]
+    assert "reads tokens" in begin(client, "weather.csv", "letters").json()["detail"]
+    (folder / "no.parquet").write_bytes(b"PAR1 garbage PAR1")
+    assert begin(client, "no.parquet").json()["detail"].startswith("no.parquet cannot be read")
+    assert begin(client, "weather.csv", "nobody").status_code == 404
+    assert begin(client, "weather.csv", nonsense=1).status_code == 422
+
+
+def test_without_a_folder_there_are_no_corpora(serve_models, models_dir):
+    with serve_models(models_dir) as client:
+        reply = begin(client, "weather.csv")
+        assert reply.status_code == 503
+        assert "GATESCOPE_CORPORA_DIR" in reply.json()["detail"]
+        assert client.get("/v1/corpora").status_code == 503
+
+
+@pytest.fixture
+def slow(monkeypatch, folder):
+    """Of a data set of many parts, each takes long."""
+    write_csv(folder / "many.csv", rows(200))
+    monkeypatch.setattr(tracing, "BATCH_BYTES", 8000)
+    read = tracing._Tracing._read
+
+    def slowly(*args):
+        time.sleep(0.05)
+        return read(*args)
+
+    monkeypatch.setattr(tracing._Tracing, "_read", slowly)
+    return monkeypatch
+
+
+def under_way(client, corpus_id):
+    for _ in range(1000):
+        if (client.get(f"/v1/corpora/{corpus_id}").json()["progress"] or 0) > 0.2:
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def test_a_corpus_that_is_traced_can_be_cancelled(client, slow):
+    started = begin(client, "many.csv").json()
+    under_way(client, started["corpus_id"])
+    assert client.delete(f"/v1/jobs/{started['job_id']}").status_code == 204
+    corpus = ended(client, started["corpus_id"])
+    assert (corpus["state"], corpus["job_id"]) == ("cancelled", None)
+    second = begin(client, "many.csv").json()["corpus_id"]
+    under_way(client, second)
+    assert client.delete(f"/v1/corpora/{second}").status_code == 204
+    assert client.get(f"/v1/corpora/{second}").status_code == 404
+
+
+def test_a_server_goes_on_with_what_the_last_one_began(models_dir, folder, slow, networks):
+    with serving(models_dir, corpora_dir=folder) as client:
+        corpus_id = begin(client, "many.csv").json()["corpus_id"]
+        under_way(client, corpus_id)
+    slow.undo()
+    with serving(models_dir, corpora_dir=folder) as client:
+        corpus = ended(client, corpus_id)
+        assert corpus["state"] == "done", corpus
+        assert_traced(reader(folder, corpus), networks["founding"].lstm, rows(200))
+
+
+def wait_for(client):
+    for _ in range(300):
+        with contextlib.suppress(httpx.ConnectError):
+            if client.get("/health/ready").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def test_a_server_goes_on_with_what_a_killed_one_began(models_dir, folder, networks):
+    values = np.random.default_rng(3).normal(size=(4000, 200, 5)).astype(np.float32)
+    np.save(folder / "large.npy", values)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"GATESCOPE_CORPORA_DIR": str(folder), "GATESCOPE_MODELS_DIR": str(models_dir)}
+    command = [Path(sys.executable).with_name("gatescope"), "serve", "--port", str(port)]
+    with (
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", **NO_TLS) as client,
+    ):
+        try:
+            wait_for(client)
+            corpus_id = begin(client, "large.npy").json()["corpus_id"]
+            progress = folder / "corpora" / corpus_id / "trace.zarr" / "progress.json"
+            while not (progress.exists() and json.loads(progress.read_text())["sequences"]):
+                time.sleep(0.01)
+        finally:
+            process.kill()
+    kept = json.loads(progress.read_text())["sequences"]
+    assert 0 < kept < 4000
+    with serving(models_dir, corpora_dir=folder) as client:
+        corpus = ended(client, corpus_id)
+    assert (corpus["state"], corpus["sequences"], corpus["steps"]) == ("done", 4000, 800_000)
+    found = reader(folder, corpus)
+    for index in (0, kept - 1, kept, kept + 1, 3999):
+        expected = trace(networks["founding"].lstm, torch.tensor(values[index]))
+        np.testing.assert_allclose(found.record(index).signals["cell_state"], expected.cell_state[0], atol=1e-6)
+
+
+def test_what_would_be_too_large_fails(serve_models, models_dir, folder):
+    with serve_models(models_dir, corpora_dir=folder, corpora_bytes=1000) as client:
+        corpus = ended(client, begin(client, "weather.csv").json()["corpus_id"])
+        assert "at most 1,000" in corpus["problem"]["detail"]
