@@ -7,7 +7,7 @@ INSTALLED_ALL := $(VENV)/.installed-all
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
 .PHONY: install install-all run test test-inspector test-package test-keras test-random test-examples test-all check format \
-	docs notebooks bench bench-peers train clean
+	docs notebooks bench bench-peers studies train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -85,6 +85,12 @@ bench: install
 # beside other servers, each installed into an environment of its own below .peers: some 2 GB, and a quarter of an hour
 bench-peers: install
 	$(BIN)/python -m benchmarks peers
+
+# the studies of docs/findings, from data to figures: make studies DURANCE=daily.csv SHAKESPEARE=input.txt
+studies: install
+	$(BIN)/python -m studies.counting
+	$(if $(DURANCE),$(BIN)/python -m studies.snow --data $(DURANCE),@echo "snow is skipped: DURANCE must name its table (docs/findings/snow.md)")
+	$(if $(SHAKESPEARE),$(BIN)/python -m studies.grammar --data $(SHAKESPEARE),@echo "grammar is skipped: SHAKESPEARE must name its text (docs/findings/grammar.md)")
 
 # make train MODEL=river: train one of the shipped models again, from the data that its card names
 train: install
