@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from rich.console import Console
+
 from models import recipe
 from studies import page
 from studies.counting import figures
@@ -18,13 +20,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, measure, draw and write."""
     options = _options(arguments)
     recipe.prepare()
+    report = Console(stderr=True).print
     settings = Settings(options.hidden, options.steps)
     networks: dict[str, dict[str, list[object]]] = {}
     for language in get_args(Language):
         for cell in get_args(Cell):
             found = [of_seed(cell, language, seed, settings) for seed in range(options.seeds)]
             networks.setdefault(language, {})[cell] = list(found)
-            print(f"{language}, {cell}: right up to {[each['furthest'] for each in found]}", flush=True)
+            report(f"{language}, {cell}: right up to {[each['furthest'] for each in found]}")
     numbers = {"settings": {"hidden": settings.hidden, "steps": settings.steps}, "networks": networks}
     page.write(options.out, "counting", numbers, tables)
     figures.right(numbers, options.out)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rich.console import Console
+
 from models import recipe
 from models.shakespeare.train import load
 from studies import page
@@ -19,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _options(arguments)
     recipe.prepare()
     passages = states.read(options.data, options.passages, options.length)
-    numbers = measured(Reader(load(), passages), options.others)
+    numbers = measured(Reader(load(), passages), options.others, Console(stderr=True).print)
     page.write(options.out, "grammar", numbers, tables)
     figures.lesions(numbers["states"], options.out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ GROUP = 8
 _SEED = 0
 
 
-def measured(reader: Reader, others: int) -> dict[str, Any]:
+def measured(reader: Reader, others: int, report: Callable[[str], None]) -> dict[str, Any]:
     """Of every state: its unit, found on one half of the passages and measured on the other, and its lesions.
 
     Args:
         reader: the model and its passages.
         others: random units, and random groups of units, of each layer that are silenced beside it.
+        report: is told of each state that is done.
     """
     before, untrained = reader.silenced([]), reader.untrained()
     found = {name: areas(reader.seen, reader, name, 0)[0] for name in STATES}
@@ -54,7 +56,7 @@ def measured(reader: Reader, others: int) -> dict[str, Any]:
             "group": losses(reader.silenced(_units(layer, group)), before, reader, name),
             "groups_random": [losses(each, before, reader, name) for each in grouped[layer]],
         }
-        print(f"{name}: layer {layer}, unit {unit}, AUC {numbers[name]['auc']:.3f}", flush=True)
+        report(f"{name}: layer {layer}, unit {unit}, AUC {numbers[name]['auc']:.3f}")
     return {"bits": float(np.mean([before[reader.flags(name, 1)[0]].mean() for name in STATES])), "states": numbers}
 
 

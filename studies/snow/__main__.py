@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from models import recipe
 from studies import page
@@ -20,12 +21,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, measure, draw and write."""
     options = _options(arguments)
     recipe.prepare()
+    report = Console(stderr=True).print
     basin, settings = data.read(options.data), Settings(options.hidden, options.steps)
     beside, _ = study.without_networks(basin, options.draws)
     found, networks, discharges = [], [], []
     for seed in range(options.seeds):
         numbers, network, discharge = study.of_seed(basin, seed, settings)
-        print(f"seed {seed}: NSE {numbers['efficiency']['held_out']:.2f}, rank {numbers['clamping']['rank']}")
+        report(f"seed {seed}: NSE {numbers['efficiency']['held_out']:.2f}, rank {numbers['clamping']['rank']}")
         found.append(numbers)
         networks.append(network)
         discharges.append(discharge)

@@ -1,0 +1,1 @@
+"""Studies: experiments that a command repeats from data to the figures of a page."""
