@@ -57,7 +57,7 @@ def measured(reader: Reader, others: int, report: Callable[[str], None]) -> dict
             "groups_random": [losses(each, before, reader, name) for each in grouped[layer]],
         }
         report(f"{name}: layer {layer}, unit {unit}, AUC {numbers[name]['auc']:.3f}")
-    return {"bits": float(np.mean([before[reader.flags(name, 1)[0]].mean() for name in STATES])), "states": numbers}
+    return {"states": numbers}
 
 
 def _units(layer: int, units: Any) -> list[Unit]:
