@@ -7,7 +7,7 @@ INSTALLED_ALL := $(VENV)/.installed-all
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
 .PHONY: install install-all run test test-inspector test-package test-keras test-random test-examples test-all check format \
-	docs notebooks bench bench-peers studies train clean
+	docs notebooks bench bench-peers train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
 install: $(INSTALLED)
@@ -86,17 +86,18 @@ bench: install
 bench-peers: install
 	$(BIN)/python -m benchmarks peers
 
-# the studies of docs/findings, from data to figures: make studies DURANCE=daily.csv SHAKESPEARE=input.txt
-studies: install
-	$(BIN)/python -m studies.counting
-	$(if $(DURANCE),$(BIN)/python -m studies.snow --data $(DURANCE),@echo "snow is skipped: DURANCE must name its table (docs/findings/snow.md)")
-	$(if $(SHAKESPEARE),$(BIN)/python -m studies.grammar --data $(SHAKESPEARE),@echo "grammar is skipped: SHAKESPEARE must name its text (docs/findings/grammar.md)")
-
 # make train MODEL=river: train one of the shipped models again, from the data that its card names
 train: install
 	$(if $(wildcard models/$(MODEL)/train.py),,$(error MODEL names a folder of models that has a train.py: make train MODEL=river))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,train]'
 	$(BIN)/python -m models.$(MODEL).train
+
+# the studies of docs/findings, from data to figures: make studies DURANCE=daily.csv SHAKESPEARE=input.txt
+.PHONY: studies
+studies: install
+	$(BIN)/python -m studies.counting
+	$(if $(DURANCE),$(BIN)/python -m studies.snow --data $(DURANCE),@echo "snow is skipped: DURANCE must name its table (docs/findings/snow.md)")
+	$(if $(SHAKESPEARE),$(BIN)/python -m studies.grammar --data $(SHAKESPEARE),@echo "grammar is skipped: SHAKESPEARE must name its text (docs/findings/grammar.md)")
 
 clean:
 	rm -rf $(VENV) .peers site examples/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
