@@ -16,6 +16,7 @@ from studies.snow.network import Network
 COVER, ANOMALY, OTHER_YEAR = "snow cover", "snow cover less its season", "snow cover a year before"
 """What is probed: the series itself, what is left without the calendar, and the same season of another year."""
 
+SEASON = "mean snow cover of the calendar day"
 YEAR = 365
 
 
@@ -29,6 +30,7 @@ class Unit:
     shifted: float  # what the best unit reaches on them with shifted series (99 % quantile)
     r_anomaly: float  # on them, without the season of both
     every_r: Floats  # (unit,) of the training years
+    seasonal: int  # the unit that follows the mean snow cover of the calendar day best in the training years
 
 
 def traced(network: Network, basin: Basin) -> Trace:
@@ -51,6 +53,8 @@ def snow_unit(seen: Trace, basin: Basin) -> Unit:
         for held_out in (False, True)
     )
     every_r = trained["r"][0, 0, 0]
+    season = series(basin, climatology(basin, basin.snow), held_out=False)
+    by_season = analyse(seen, "correlation", series=[{"name": SEASON, "values": season}])["r"][0, 0, 0]
     unit = int(np.abs(every_r).argmax())
     state = seen.cell_state[0, 0, 0, :, unit].double().numpy()
     anomalies = [values - climatology(basin, values) for values in (state, basin.snow)]
@@ -59,7 +63,9 @@ def snow_unit(seen: Trace, basin: Basin) -> Unit:
     if held_out.check is None:
         raise TypeError("a correlation has a check")
     r = float(held_out["r"][0, 0, 0, unit])
-    return Unit(unit, float(every_r[unit]), r, held_out.check.value, float(r_anomaly), every_r)
+    return Unit(
+        unit, float(every_r[unit]), r, held_out.check.value, float(r_anomaly), every_r, int(np.abs(by_season).argmax())
+    )
 
 
 def probes(seen: Trace, untrained: Trace, basin: Basin) -> dict[str, dict[str, float]]:

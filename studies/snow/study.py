@@ -47,6 +47,7 @@ def of_seed(basin: Basin, seed: int, settings: Settings) -> tuple[dict[str, Any]
         },
         "unit": {
             "unit": unit.unit,
+            "seasonal": unit.seasonal,
             "r_trained": unit.r_trained,
             "r": unit.r,
             "r_shifted": unit.shifted,

@@ -94,6 +94,7 @@ def _clamping(seeds: Seeds) -> str:
 
     rows = [
         row("snow unit, forget gate 0 from December to March", _of_unit),
+        row("unit that follows the calendar's mean snow cover best, the same", _of_seasonal),
         row("other units, the same: median of the absolute changes", lambda e: float(np.median(others(e)))),
         row("other units, the same: largest absolute change", lambda e: max(others(e))),
         row("four units with the largest absolute r, the same", lambda e: e["clamping"]["group"]),
@@ -114,9 +115,13 @@ def _clamping(seeds: Seeds) -> str:
             "probability of ranks that sum to so little, of units taken at random",
             f"{_by_chance(_over(seeds, _lowering_rank), size):.1g}",
         ],
-        ["**seeds in which it lowers the flood**", f"{sum(_of_unit(each) < 0 for each in seeds)} of {len(seeds)}"],
+        ["seeds in which the calendar chooses the same unit", f"{_same(seeds)} of {len(seeds)}"],
         [
-            "**seeds in which the four lower it more than all 20 random groups**",
+            "**seeds in which the snow unit lowers the flood**",
+            f"{sum(_of_unit(each) < 0 for each in seeds)} of {len(seeds)}",
+        ],
+        [
+            "**seeds in which the four lower the flood more than all 20 random groups**",
             f"{sum(e['clamping']['group'] < min(e['clamping']['random_groups']) for e in seeds)} of {len(seeds)}",
         ],
     ]
@@ -125,6 +130,14 @@ def _clamping(seeds: Seeds) -> str:
 
 def _of_unit(each: Mapping[str, Any]) -> float:
     return float(each["clamping"]["flood"][each["unit"]["unit"]])
+
+
+def _of_seasonal(each: Mapping[str, Any]) -> float:
+    return float(each["clamping"]["flood"][each["unit"]["seasonal"]])
+
+
+def _same(seeds: Seeds) -> int:
+    return sum(each["unit"]["seasonal"] == each["unit"]["unit"] for each in seeds)
 
 
 def _lowering_rank(each: Mapping[str, Any]) -> int:
