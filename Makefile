@@ -96,5 +96,12 @@ train: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cli,train]'
 	$(BIN)/python -m models.$(MODEL).train
 
+# the studies of docs/findings, from data to figures: make studies DURANCE=daily.csv SHAKESPEARE=input.txt
+.PHONY: studies
+studies: install
+	$(BIN)/python -m studies.counting
+	$(if $(DURANCE),$(BIN)/python -m studies.snow --data $(DURANCE),@echo "snow is skipped: DURANCE must name its table (docs/findings/snow.md)")
+	$(if $(SHAKESPEARE),$(BIN)/python -m studies.grammar --data $(SHAKESPEARE),@echo "grammar is skipped: SHAKESPEARE must name its text (docs/findings/grammar.md)")
+
 clean:
 	rm -rf $(VENV) .peers site examples/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
