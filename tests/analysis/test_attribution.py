@@ -33,8 +33,7 @@ def linear(module, outputs=2):
 
 
 def test_parts_add_up_to_the_prediction(module):
-    if module.mode.startswith("RNN"):
-        pytest.skip("no gate keeps its state: see below")
+    keeps = not module.mode.startswith("RNN")  # else no gate does, and gradients are integrated
     torch.manual_seed(4)
     layer, head = linear(module)
     inputs = torch.randn(1, 9, 3) if module.batch_first else torch.randn(9, 1, 3)
@@ -43,13 +42,14 @@ def test_parts_add_up_to_the_prediction(module):
     output, _ = module(inputs, tuple(state) if len(state) > 1 else state[0])
     predicted = layer(output).reshape(9, 2)[6].detach().numpy()
     np.testing.assert_allclose(found["prediction"], predicted, atol=1e-6)
-    np.testing.assert_allclose(found["bias"], layer.bias.detach().numpy(), atol=1e-5)
+    if keeps:
+        np.testing.assert_allclose(found["bias"], layer.bias.detach().numpy(), atol=1e-5)
     total = found["contribution"].sum(1) + found["initial"] + found["bias"]
-    np.testing.assert_allclose(total, predicted, atol=2e-5)
+    np.testing.assert_allclose(total, predicted, atol=2e-5 if keeps else 0.02)
     assert found.check.value == pytest.approx(np.abs(total - found["prediction"]).max(), abs=1e-9)
     if not module.bidirectional:
         assert (found["contribution"][:, 7:] == 0).all()
-    assert "linear" in found.notes[0]
+    assert ("not linear" in found.notes[0]) != keeps
 
 
 def test_parts_are_those_of_the_formula():
