@@ -95,6 +95,20 @@ class NodeGraph:
         return path
 
 
+class Stack(nn.Module):
+    """What PyTorch's newer exporter can export with an open time axis."""
+
+    features = 5
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.rnn = nn.LayerNorm(5), nn.LSTM(5, 6, 2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.fc(self.rnn(self.norm(x))[0])
+
+
 def exported(
     module: nn.Module, inputs: tuple, path: Path, names=("x",), outputs=("y",), open_axes=None, *, dynamo=False
 ) -> Path:
