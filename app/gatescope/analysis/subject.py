@@ -158,7 +158,8 @@ class Subject:
         if traced.is_edited:
             raise InvalidInput("a trace with edited signals cannot be analysed: analyses run the module as it is")
         selection = replace(traced.selection, signals=None, time=slice(None))
-        is_whole = traced.selection.time == slice(None) and selection == Selection().resolve(traced.spec)
+        everything = replace(Selection().resolve(traced.spec), signals=None)
+        is_whole = traced.selection.time == slice(None) and selection == everything
         return cls(
             traced.module,
             traced.inputs,
