@@ -106,7 +106,7 @@ def tested(place: Place, trials: Sequence[Trial], *, is_lone: bool, what: str) -
     told += f"; the same edit of {telling.units} other units of its layer by {number(telling.usual)} (median)."
     if telling.percentile < TELLING:
         return f"{told} Nothing shows that the prediction needs {name} more than others."
-    return f"{told} That is more than of {telling.percentile:.0f} % of them."
+    return f"{told} Its effect is larger than that of {telling.percentile:.0f} % of them."
 
 
 def edit(trial: Trial, name: str = "") -> str:
