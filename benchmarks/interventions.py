@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.progress import track
@@ -12,7 +12,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.interleaved import medians
-from gatescope import Selection
+from gatescope import Selection, trace
+from gatescope.analysis.subject import Subject
+from gatescope.analysis.variants import predictions
 from gatescope.interventions import Intervention, trace_edited
 
 FEATURES, UNITS, STEPS = 10, 128, 638
@@ -72,7 +74,11 @@ def measure() -> Table:
         ratios = (took["edited"] / took[other] for other in ("loop", "fused"))
         table.add_row(f"nn.{kind.__name__}", name, *(f"{ratio:.2f}" for ratio in ratios))
     table.add_section()
-    table.add_row("nn.LSTM", f"each of {UNITS} units ablated", f"one by one over one batch: {_lesions():.1f}", "")
+    for to in ({"set": 0.0}, {"mean": True}):
+        with _one_core():
+            ratio = _lesions(to)
+        name = f"each of {UNITS} units ablated ({next(iter(to))})"
+        table.add_row("nn.LSTM", name, f"one by one over batched: {ratio:.1f}", "")
     return table
 
 
@@ -87,19 +93,22 @@ def _one_core() -> Iterator[None]:
         torch.set_num_threads(cores)
 
 
-def _lesions() -> float:
-    """How many times as long it takes to ablate units one by one as in one batch."""
+def _lesions(to: dict[str, Any]) -> float:
+    """How many times as long it takes to ablate units one by one as batched, as the analysis `lesions` does."""
     torch.manual_seed(0)
     module, inputs = nn.LSTM(FEATURES, UNITS, batch_first=True).eval(), torch.randn(1, STEPS, FEATURES)
+    head = nn.Linear(UNITS, 1)
+    subject = Subject.of(trace(module, inputs), head)
+    edits = [Intervention("hidden_state", units=[unit], **to) for unit in range(UNITS)]
 
     def one_by_one() -> None:
-        for unit in range(UNITS):
-            edit = Intervention("hidden_state", units=[unit], set=0)
-            trace_edited(module, inputs, [edit], selection=NOTHING)
+        for edit in edits:
+            output = trace_edited(module, inputs, [edit], selection=NOTHING).output
+            with torch.no_grad():
+                head(output)
 
     def together() -> None:
-        edits = [Intervention("hidden_state", units=[unit], sequences=[unit], set=0) for unit in range(UNITS)]
-        trace_edited(module, inputs.expand(UNITS, -1, -1), edits, selection=NOTHING)
+        predictions(subject, edits)
 
     took = medians({"one by one": one_by_one, "together": together}, LESION_ROUNDS)
     return took["one by one"] / took["together"]

@@ -7,7 +7,9 @@ from torch import nn
 
 from gatescope import Selection, analyse, trace
 from gatescope.analysis.subject import Subject
+from gatescope.analysis.variants import predictions
 from gatescope.errors import InvalidInput
+from gatescope.interventions import Intervention, intervene
 
 
 class Linear:
@@ -102,3 +104,14 @@ def test_targets_that_do_not_fit_are_refused(network):
         analyse(traced, "lesions", head=head, targets=[1.0, 2.0, 3.0])
     with pytest.raises(InvalidInput, match="nothing was measured"):
         analyse(traced, "lesions", head=head, targets=[None] * 12)
+
+
+def test_a_mean_is_that_of_each_sequence_and_equals_the_intervention_alone():
+    torch.manual_seed(4)
+    module, head = nn.GRU(2, 4, num_layers=2, batch_first=True), nn.Linear(4, 1)
+    inputs, lengths = torch.randn(3, 9, 2), [9, 4, 6]
+    subject = Subject.of(trace(module, inputs, lengths), head)
+    edits = [Intervention("hidden_state", layer, units=(unit,), mean=True) for layer in (0, 1) for unit in range(4)]
+    for edit, found in zip(edits, predictions(subject, edits), strict=True):
+        alone = intervene(module, inputs, [edit], lengths).intervened.output
+        torch.testing.assert_close(found, head(alone).detach().double(), equal_nan=True)

@@ -85,21 +85,9 @@ def _with_control(units: Sequence[int], size: int) -> list[int]:
 
 def _silenced(subject: Subject, parameters: Any, place: tuple[int, str], units: Sequence[int]) -> dict[int, Tensor]:
     """The prediction with each of these units silenced."""
-    layer, direction = place
     operation: dict[str, Any] = {"mean": True} if parameters.to == "mean" else {"set": 0.0}
-
-    def edit(number: int, sequences: tuple[int, ...]) -> Intervention:
-        return Intervention(
-            "hidden_state",
-            layer,
-            direction,
-            units=(units[number],),
-            sequences=sequences,
-            scope=parameters.scope,
-            **operation,
-        )
-
-    return dict(zip(units, predictions(subject, len(units), edit), strict=True))
+    edits = [Intervention("hidden_state", *place, units=(unit,), scope=parameters.scope, **operation) for unit in units]
+    return dict(zip(units, predictions(subject, edits), strict=True))
 
 
 def _percentile(effects: np.ndarray, index: int) -> float:

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from gatescope import padding
 from gatescope.analysis.subject import Subject
-from gatescope.interventions import Intervention, trace_edited
+from gatescope.interventions import Intervention, means_of, trace_edited
 from gatescope.selection import Selection
 
-VARIANT_FLOATS = 8_000_000
-"""Numbers that the variants of one run have in one layer, about."""
+VARIANT_FLOATS = 12_000_000
+"""Numbers that the variants of one run have in one layer, about: fewer at once take longer, and more only more memory."""
 
 _PER_STEP = 3  # axes of a prediction (batch, time, value)
 
 
-def predictions(subject: Subject, variants: int, edit: Callable[[int, tuple[int, ...]], Intervention]) -> list[Tensor]:
+def predictions(subject: Subject, edits: Sequence[Intervention]) -> list[Tensor]:
     """The prediction of each variant, NaN in the padding.
 
     Args:
         subject: has a head.
-        variants: how many.
-        edit: the edit of the variant of this number, in these sequences of the batch of variants.
+        edits: of each variant the only one, in all sequences.
     """
     batch, time, _ = subject.inputs.shape
     at_once = max(1, VARIANT_FLOATS // (batch * time * subject.spec.hidden_size))
+    of_variants = _with_numbers(subject, edits)
     found: list[Tensor] = []
-    for first in range(0, variants, at_once):
+    for first in range(0, len(edits), at_once):
         subject.raise_if_cancelled()
-        numbers = range(first, min(first + at_once, variants))
-        edits = [edit(number, tuple(range(place * batch, (place + 1) * batch))) for place, number in enumerate(numbers)]
-        predicted = predicted_of(subject, _edited(subject, edits, len(numbers)))
-        found += predicted.view(len(numbers), batch, *predicted.shape[1:]).unbind()
+        variants = of_variants[first : first + at_once]
+        predicted = predicted_of(subject, _edited(subject, variants))
+        found += predicted.view(len(variants), batch, *predicted.shape[1:]).unbind()
     return found
 
 
@@ -60,15 +61,36 @@ def effect(difference: Tensor, deviation: Tensor) -> float:
     return float((difference / deviation).square().nanmean().sqrt())
 
 
-def _edited(subject: Subject, edits: Sequence[Intervention], variants: int) -> Tensor:
-    """The output of so many variants of the batch, one after another."""
-    inputs = subject.inputs.repeat(variants, 1, 1)
+def _with_numbers(subject: Subject, edits: Sequence[Intervention]) -> list[list[Intervention]]:
+    """The edits of each variant and sequence; a mean is a number there: it is computed once, not for each variant."""
+    means = means_of(edits, subject.spec, subject.trace)
+    of_variants = [[edit] for edit in edits]
+    for variant, values in means.items():
+        edit = replace(edits[variant], mean=False)
+        places = product(edit.rows(len(subject.lengths)), edit.columns(subject.spec))
+        of_variants[variant] = [
+            replace(edit, sequences=(row,), units=(unit,), set=value)
+            for (row, unit), value in zip(places, values.flatten().tolist(), strict=True)
+        ]
+    return of_variants
+
+
+def _edited(subject: Subject, variants: Sequence[Sequence[Intervention]]) -> Tensor:
+    """The output of these variants of the batch, one after another."""
+    inputs = subject.inputs.repeat(len(variants), 1, 1)
     return trace_edited(
         subject.module,
         inputs if subject.module.batch_first else inputs.transpose(0, 1),
-        edits,
-        subject.sequence_lengths.repeat(variants),
-        [state.repeat(1, variants, 1) for state in subject.initial_state],
+        list(_rows_of_variants(variants, len(subject.lengths))),
+        subject.sequence_lengths.repeat(len(variants)),
+        [state.repeat(1, len(variants), 1) for state in subject.initial_state],
         Selection(signals=()),
         subject.raise_if_cancelled,
     ).output
+
+
+def _rows_of_variants(variants: Sequence[Sequence[Intervention]], batch: int) -> Iterator[Intervention]:
+    """The same edits, each in the sequences of its variant."""
+    for place, edits in enumerate(variants):
+        for edit in edits:
+            yield replace(edit, sequences=tuple(place * batch + row for row in edit.rows(batch)))

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from gatescope.interventions.intervention import Intervention
-from gatescope.interventions.run import Intervened, intervene, read_for_means, trace_edited
+from gatescope.interventions.run import Intervened, intervene, means_of, read_for_means, trace_edited
 
-__all__ = ["Intervened", "Intervention", "intervene", "read_for_means", "trace_edited"]
+__all__ = ["Intervened", "Intervention", "intervene", "means_of", "read_for_means", "trace_edited"]

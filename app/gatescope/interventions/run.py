@@ -105,7 +105,7 @@ def trace_edited(
     def wrap(fused: Backend, layout: BatchLayout, _: State) -> Backend:
         spec = Spec.from_module(module)
         check(interventions, spec, layout.lengths, layout.time)
-        changes = _changes(interventions, spec, layout, _means(interventions, spec, baseline))
+        changes = _changes(interventions, spec, layout, means_of(interventions, spec, baseline))
         return _EditedBackend(fused, changes, raise_if_cancelled)
 
     return trace_with(wrap, module, inputs, sequence_lengths, initial_state, selection)
@@ -233,10 +233,16 @@ def read_for_means(interventions: Sequence[Intervention]) -> Selection | None:
     )
 
 
-def _means(
+def means_of(
     interventions: Sequence[Intervention], spec: Spec, baseline: Callable[[Selection], Trace]
 ) -> dict[int, Tensor]:
-    """(sequence, unit) of each intervention that has `mean`, by its number: the mean over all steps of the sequence."""
+    """(sequence, unit) of each intervention that has `mean`, by its number: the mean over all steps of the sequence.
+
+    Args:
+        interventions: checked.
+        spec: of the module.
+        baseline: traces the run without interventions; it is called at most once.
+    """
     selection = read_for_means(interventions)
     if selection is None:
         return {}
@@ -248,5 +254,5 @@ def _means(
         values = traced.signals[each.signal]
         layer, direction = selection.layers.index(each.layer), selection.directions.index(each.direction)  # type: ignore[union-attr]
         rows, units = list(each.rows(len(values))), list(each.columns(spec))
-        means[index] = values[rows][:, layer, direction][..., units].double().nanmean(dim=1)
+        means[index] = values[:, layer, direction][..., units][rows].double().nanmean(dim=1)
     return means

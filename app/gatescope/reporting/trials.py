@@ -115,11 +115,7 @@ def try_edits(
 def _edited(subject: Subject, edit: Edit, place: tuple[int, str], units: Sequence[int]) -> list[Tensor]:
     """The prediction with the edit of each of these units."""
     operation: dict[str, Any] = {"mean": True} if edit.to is None else {"set": edit.to}
-
-    def made(number: int, sequences: tuple[int, ...]) -> Intervention:
-        return Intervention(edit.signal, *place, units=(units[number],), sequences=sequences, **operation)
-
-    return predictions(subject, len(units), made)
+    return predictions(subject, [Intervention(edit.signal, *place, units=(unit,), **operation) for unit in units])
 
 
 def _measured(after: Tensor, before: Tensor, *, has_labels: bool) -> tuple[float, float | None]:
