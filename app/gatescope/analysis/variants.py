@@ -15,7 +15,7 @@ from gatescope.interventions import Intervention, means_of, trace_edited
 from gatescope.selection import Selection
 
 VARIANT_FLOATS = 12_000_000
-"""Numbers that the variants of one run have in one layer, about: fewer at once take longer, and more only more memory."""
+"""Numbers that the variants of one run have in one layer, about; fewer at once take longer."""
 
 _PER_STEP = 3  # axes of a prediction (batch, time, value)
 
@@ -77,11 +77,13 @@ def _with_numbers(subject: Subject, edits: Sequence[Intervention]) -> list[list[
 
 def _edited(subject: Subject, variants: Sequence[Sequence[Intervention]]) -> Tensor:
     """The output of these variants of the batch, one after another."""
-    inputs = subject.inputs.repeat(len(variants), 1, 1)
+    batch, inputs = len(subject.lengths), subject.inputs
+    # what all variants of one sequence read is in memory once, and its part of the gates is computed once
+    inputs = inputs.expand(len(variants), -1, -1) if batch == 1 else inputs.repeat(len(variants), 1, 1)
     return trace_edited(
         subject.module,
         inputs if subject.module.batch_first else inputs.transpose(0, 1),
-        list(_rows_of_variants(variants, len(subject.lengths))),
+        list(_rows_of_variants(variants, batch)),
         subject.sequence_lengths.repeat(len(variants)),
         [state.repeat(1, len(variants), 1) for state in subject.initial_state],
         Selection(signals=()),

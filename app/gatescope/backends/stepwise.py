@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from gatescope.backends.chunk import Chunk, split_time
-from gatescope.cells import Cell, Tensors
+from gatescope.cells import Cell, Kept, Tensors
 from gatescope.state import State
 from gatescope.weights import Weights
 
@@ -26,8 +26,9 @@ def chunks(
     cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors, *, on_request: bool = True
 ) -> Iterator[Chunk]:
     """Run the cell over (time, batch, feature); a `Backend`."""
+    kept = Kept.ON_REQUEST if on_request else Kept.SIGNALS
     for start, part in split_time(inputs, weights.hidden_size):
-        blocks, states = cell.stepwise(weights, part, initial, on_request, None)
+        blocks, states = cell.stepwise(weights, part, initial, kept, None)
         # clones: whoever keeps the final state need not keep all steps in memory
         chunk = Chunk(start, blocks, states, State(*(state[-1:].clone() for state in states)))
         yield chunk

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from gatescope.cells.cell import Cell, Edit, Factor, Gate, Signal, Tensors, Term, Update
+from gatescope.cells.cell import Cell, Edit, Factor, Gate, Kept, Signal, Tensors, Term, Update
 from gatescope.cells.functions import (
     COMPLEMENT,
     LINEAR,
@@ -47,6 +47,7 @@ __all__ = [
     "Function",
     "Functions",
     "Gate",
+    "Kept",
     "Signal",
     "Tensors",
     "Term",

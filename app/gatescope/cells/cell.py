@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 from typing import Literal
 
@@ -76,6 +77,15 @@ class Update:
     terms: tuple[Term, ...]
 
 
+class Kept(IntEnum):
+    """What `Cell.stepwise` keeps of every step; each has what stands before it, too."""
+
+    STATES = 0
+    SIGNALS = 1
+    ON_REQUEST = 2
+    """Also the signals that a trace holds only on request."""
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Cell:
     """A recurrent cell; two of one name and the same functions are the same cell.
@@ -89,9 +99,9 @@ class Cell:
     - `replay(weights, inputs, initial, hidden_state)` computes what the kernel hid: inputs (time, batch, feature),
       initial states (1, batch, unit) each, and the kernel's hidden_state (time, batch, unit). It returns the tensors
       of `blocks` and the states at every step (time, batch, unit). None where there is no kernel.
-    - `stepwise(weights, inputs, initial, on_request, edit)` computes the same without the kernel, step by step, each
-      value where the trace keeps it. Without `on_request`, a block that holds only signals on request may be empty,
-      (time, batch, 0). Where there is an `edit`, it is called with each signal before an equation reads it.
+    - `stepwise(weights, inputs, initial, kept, edit)` computes the same without the kernel, step by step, each value
+      where the trace keeps it. A block of which nothing is `kept` may be empty, (time, batch, 0). Where there is an
+      `edit`, it is called with each signal before an equation reads it.
     - `residual(signals, previous, weight_hr)` returns the kernel's hidden_state minus the one that the equations give
       for these signals, (time, batch, unit). `previous` are the states (batch, unit) before the first of these steps;
       it is empty unless `residual_reads_previous`.
@@ -110,7 +120,7 @@ class Cell:
     functions: Functions
     step: Callable[[Tensor, Tensors, Weights], dict[str, Tensor]]
     residual: Callable[[Mapping[str, Tensor], Tensors, Tensor | None], Tensor]
-    stepwise: Callable[[Weights, Tensor, Tensors, bool, Edit | None], tuple[Tensors, Tensors]]
+    stepwise: Callable[[Weights, Tensor, Tensors, Kept, Edit | None], tuple[Tensors, Tensors]]
     kernel: Callable[..., tuple[Tensor, ...]] | None = None
     replay: Callable[[Weights, Tensor, Tensors, Tensor], tuple[Tensors, Tensors]] | None = None
     residual_reads_previous: bool = False

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from gatescope.cells.cell import Cell, Edit, Factor, Gate, Signal, Tensors, Term, Update, colour_scale
+from gatescope.cells.cell import Cell, Edit, Factor, Gate, Kept, Signal, Tensors, Term, Update, colour_scale
 from gatescope.cells.functions import COMPLEMENT, SIGMOID, TANH, Function, Functions
 from gatescope.weights import Weights
 
@@ -137,30 +137,30 @@ def _stepwise_after(
     weights: Weights,
     inputs: Tensor,
     initial: Tensors,
-    on_request: bool,  # noqa: FBT001 - as the cell's field has it
+    kept: Kept,
     edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
     """The inputs' part of all gates is one matrix product; each step adds to it in place."""
     size, h = weights.hidden_size, initial[0][0]
-    gates, kept, hidden_state, steps = _memory(weights, inputs, on_request=on_request)
+    gates, n_h_kept, hidden_state, steps = _memory(weights, inputs, kept)
     recurrent = gates.new_empty(len(h), 3 * size)  # of one step; it stays in the cache
     r_z_h, n_h = recurrent.split_with_sizes([2 * size, size], dim=-1)
     weight, bias, write_gate, write_candidate = weights.weight_hh.T, weights.bias_hh, gate.write, candidate.write
-    for step, (r_z_t, r_t, z_t, n_t, h_t, kept_t) in enumerate(steps):
+    for step, (r_z_t, r_t, z_t, n_t, h_t, n_h_kept_t) in enumerate(steps):
         _multiply(h, weight, bias, recurrent)
         write_gate(r_z_t.add_(r_z_h), out=r_z_t)
         if edit is not None:
             for name, values in zip(_BEFORE_CANDIDATE, (r_t, z_t, n_h), strict=True):
                 edit(step, name, values)
-        if on_request:
-            kept_t.copy_(n_h)
+        if kept is Kept.ON_REQUEST:
+            n_h_kept_t.copy_(n_h)
         write_candidate(n_t.addcmul_(r_t, n_h), out=n_t)
         if edit is not None:
             edit(step, "candidate", n_t)
         h = torch.lerp(n_t, h, z_t, out=h_t)
         if edit is not None:
             h = edit(step, "hidden_state", h)
-    return (gates, kept), (hidden_state,)
+    return (gates, n_h_kept), (hidden_state,)
 
 
 def _stepwise_before(
@@ -169,15 +169,15 @@ def _stepwise_before(
     weights: Weights,
     inputs: Tensor,
     initial: Tensors,
-    on_request: bool,  # noqa: FBT001 - as the cell's field has it
+    kept: Kept,
     edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
     """The same with two products a step: the candidate's waits for the reset gate."""
     size, h = weights.hidden_size, initial[0][0]
-    gates, kept, hidden_state, steps = _memory(weights, inputs, on_request=on_request)
+    gates, n_h_kept, hidden_state, steps = _memory(weights, inputs, kept)
     r_z_h, n_h = gates.new_empty(len(h), 2 * size), gates.new_empty(len(h), size)  # of one step
     (weight_r_z, weight_n), (bias_r_z, bias_n) = _split(weights)
-    for step, (r_z_t, r_t, z_t, n_t, h_t, kept_t) in enumerate(steps):
+    for step, (r_z_t, r_t, z_t, n_t, h_t, n_h_kept_t) in enumerate(steps):
         _multiply(h, weight_r_z.T, bias_r_z, r_z_h)
         gate.write(r_z_t.add_(r_z_h), out=r_z_t)
         if edit is not None:
@@ -186,19 +186,19 @@ def _stepwise_before(
         _multiply(r_t * h, weight_n.T, bias_n, n_h)
         if edit is not None:
             edit(step, "recurrent_candidate", n_h)
-        if on_request:
-            kept_t.copy_(n_h)
+        if kept is Kept.ON_REQUEST:
+            n_h_kept_t.copy_(n_h)
         candidate.write(n_t.add_(n_h), out=n_t)
         if edit is not None:
             edit(step, "candidate", n_t)
         h = torch.lerp(n_t, h, z_t, out=h_t)
         if edit is not None:
             h = edit(step, "hidden_state", h)
-    return (gates, kept), (hidden_state,)
+    return (gates, n_h_kept), (hidden_state,)
 
 
 def _memory(
-    weights: Weights, inputs: Tensor, *, on_request: bool
+    weights: Weights, inputs: Tensor, kept: Kept
 ) -> tuple[Tensor, Tensor, Tensor, Iterator[tuple[Tensor, ...]]]:
     """The gates' part of the inputs, memory for what is added, and views of both for each step.
 
@@ -208,11 +208,12 @@ def _memory(
     """
     (time, batch, _), size = inputs.shape, weights.hidden_size
     gates = linear(inputs, weights.weight_ih, weights.bias_ih)
-    hidden_state, kept = (gates.new_empty(time, batch, width) for width in (size, size if on_request else 0))
+    widths = size, size if kept is Kept.ON_REQUEST else 0
+    hidden_state, n_h_kept = (gates.new_empty(time, batch, width) for width in widths)
     r_z, n = gates.split_with_sizes([2 * size, size], dim=-1)
     r, z = r_z.chunk(2, dim=-1)
-    steps = zip(*(values.unbind() for values in (r_z, r, z, n, hidden_state, kept)), strict=True)
-    return gates, kept, hidden_state, steps
+    steps = zip(*(values.unbind() for values in (r_z, r, z, n, hidden_state, n_h_kept)), strict=True)
+    return gates, n_h_kept, hidden_state, steps
 
 
 def _multiply(values: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:

@@ -11,7 +11,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from gatescope.cells.cell import Cell, Edit, Factor, Gate, Signal, Tensors, Term, Update, colour_scale
+from gatescope.cells.cell import Cell, Edit, Factor, Gate, Kept, Signal, Tensors, Term, Update, colour_scale
 from gatescope.cells.functions import FAST_TANH, LINEAR, SIGMOID, TANH, Function, Functions, fast_tanh
 from gatescope.weights import Weights
 
@@ -69,7 +69,7 @@ def lstm(gate: Function, candidate: Function, output: Function) -> Cell:
         functions=Functions(candidate, gate, output),
         step=partial(_step, gate, candidate, output),
         residual=partial(_residual, fast_tanh if output == TANH else output.apply),
-        stepwise=partial(_stepwise, gate, candidate, output),
+        stepwise=partial(_stepwise, (gate, candidate, output)),
     )
 
 
@@ -134,25 +134,30 @@ def _scan(decay: Tensor, added: Tensor, initial: Tensor) -> Tensor:
 
 
 def _stepwise(
-    gate: Function,
-    candidate: Function,
-    output: Function,
+    functions: tuple[Function, Function, Function],
     weights: Weights,
     inputs: Tensor,
     initial: Tensors,
-    __: bool,  # noqa: FBT001 - as the cell's field has it
+    kept: Kept,
     edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
-    """The inputs' part of all gates is one matrix product; each step adds to it in place."""
+    """The inputs' part of all gates is one matrix product; each step adds to it, in place where it can."""
+    gate, candidate, output = functions
     (time, batch, _), size, weight = inputs.shape, weights.hidden_size, weights.weight_hh.T
-    z = nn.functional.linear(inputs, weights.weight_ih, weights.bias)  # (time, batch, 4H)
+    is_shared = inputs.stride(1) == 0  # every sequence reads the same memory, as variants of one sequence do
+    of_inputs = nn.functional.linear(inputs[:, :1] if is_shared else inputs, weights.weight_ih, weights.bias)
+    if kept is Kept.STATES:
+        z = of_inputs.new_empty(1, batch, 4 * size).expand(time, -1, -1)  # one step's memory stays in the cache
+    else:
+        z = of_inputs.new_empty(time, batch, 4 * size) if is_shared else of_inputs  # (time, batch, 4H)
     (h, c), hidden_size = (state[0] for state in initial), weights.weight_hh.shape[1]
     hidden_state, cell_state = z.new_empty(time, batch, hidden_size), z.new_empty(time, batch, size)
     i_f, g, o = z.split_with_sizes([2 * size, size, size], dim=-1)
     i, f = i_f.chunk(2, dim=-1)
-    steps = zip(*(values.unbind() for values in (z, i_f, i, f, g, o, hidden_state, cell_state)), strict=True)
-    for step, (z_t, i_f_t, i_t, f_t, g_t, o_t, h_t, c_t) in enumerate(steps):
-        z_t.addmm_(h, weight)
+    memory = (of_inputs, z, i_f, i, f, g, o, hidden_state, cell_state)
+    steps = zip(*(values.unbind() for values in memory), strict=True)
+    for step, (of_input, z_t, i_f_t, i_t, f_t, g_t, o_t, h_t, c_t) in enumerate(steps):
+        torch.addmm(of_input, h, weight, out=z_t)
         gate.write(i_f_t, out=i_f_t)
         candidate.write(g_t, out=g_t)
         gate.write(o_t, out=o_t)
@@ -168,7 +173,7 @@ def _stepwise(
             h = torch.mm(output.apply(c).mul_(o_t), weights.weight_hr.T, out=h_t)
         if edit is not None:
             h = edit(step, "hidden_state", h)
-    return (z,), (hidden_state, cell_state)
+    return (z if kept > Kept.STATES else z[..., :0],), (hidden_state, cell_state)
 
 
 def _residual(
@@ -186,5 +191,5 @@ LSTM = replace(
     backends=("workspace", "replay", "loop"),
     kernel=torch.lstm,
     replay=_replay,
-    stepwise=partial(_stepwise, SIGMOID, FAST_TANH, FAST_TANH),
+    stepwise=partial(_stepwise, (SIGMOID, FAST_TANH, FAST_TANH)),
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from gatescope.cells.cell import Cell, Edit, Gate, Signal, Tensors, colour_scale
+from gatescope.cells.cell import Cell, Edit, Gate, Kept, Signal, Tensors, colour_scale
 from gatescope.cells.functions import RELU, TANH, Function, Functions, fast_tanh
 from gatescope.weights import Weights
 
@@ -72,7 +72,7 @@ def _stepwise(
     weights: Weights,
     inputs: Tensor,
     initial: Tensors,
-    __: bool,  # noqa: FBT001 - as the cell's field has it
+    __: Kept,
     edit: Edit | None = None,
 ) -> tuple[Tensors, Tensors]:
     """The inputs' part of all steps is one matrix product; each step adds to it in place."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gatescope.backends.chunk import FLOATS_PER_UNIT, Backend, Chunk
-from gatescope.cells import Cell, Tensors
+from gatescope.cells import Cell, Kept, Tensors
 from gatescope.interventions.checks import check
 from gatescope.interventions.edits import Change, Edits
 from gatescope.interventions.intervention import Intervention
@@ -106,7 +106,8 @@ def trace_edited(
         spec = Spec.from_module(module)
         check(interventions, spec, layout.lengths, layout.time)
         changes = _changes(interventions, spec, layout, means_of(interventions, spec, baseline))
-        return _EditedBackend(fused, changes, raise_if_cancelled)
+        keeps_signals = selection is None or selection.signals != ()
+        return _EditedBackend(fused, changes, raise_if_cancelled, keeps_signals=keeps_signals)
 
     return trace_with(wrap, module, inputs, sequence_lengths, initial_state, selection)
 
@@ -118,12 +119,19 @@ class _EditedBackend:
         fused: runs what is not edited.
         changes: of each layer and direction that has any, by its number.
         raise_if_cancelled: is called before each chunk of the loop.
+        keeps_signals: whether signals of the edited steps are read, and not the states alone.
     """
 
     def __init__(
-        self, fused: Backend, changes: Mapping[int, list[Change]], raise_if_cancelled: Callable[[], None] | None
+        self,
+        fused: Backend,
+        changes: Mapping[int, list[Change]],
+        raise_if_cancelled: Callable[[], None] | None,
+        *,
+        keeps_signals: bool,
     ) -> None:
         self._fused, self._changes, self._raise_if_cancelled = fused, changes, raise_if_cancelled
+        self._keeps_signals = keeps_signals
         self._entries = count()
 
     def __call__(
@@ -172,11 +180,13 @@ class _EditedBackend:
         _, batch, features = inputs.shape
         floats = FLOATS_PER_UNIT * batch * max(features, weights.hidden_size)  # of a step
         steps = max(1, min(_MOST_STEPS, _CHUNK_FLOATS // floats))
+        signals = Kept.ON_REQUEST if on_request else Kept.SIGNALS
+        kept = signals if self._keeps_signals else Kept.STATES
         for first in range(0, len(inputs), steps):
             if self._raise_if_cancelled is not None:
                 self._raise_if_cancelled()
             edit, part = edits.begin(start + first), inputs[first : first + steps]
-            blocks, made = cell.stepwise(weights, part, states, on_request, edit)
+            blocks, made = cell.stepwise(weights, part, states, kept, edit)
             read = (torch.stack(edit.read), *made[1:]) if edit.read else made
             states = State(*(values[-1:].clone() for values in read))
             yield Chunk(start + first, blocks, made, states, read)
