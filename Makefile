@@ -54,7 +54,7 @@ test-keras: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt keras h5py
 	KERAS_BACKEND=torch $(BIN)/pytest -m keras
 
-# the notebooks of examples/, each in a kernel of its own
+# the notebooks of examples/, each in a kernel of its own; small runs of studies/ and benchmarks/
 test-examples: $(INSTALLED_DOCS)
 	$(BIN)/pytest --numprocesses 2 -m examples
 

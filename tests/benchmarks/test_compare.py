@@ -45,12 +45,14 @@ def test_both_sides_have_their_turn_first(monkeypatch):
     assert pairs == {"a": [(1.0, 1.0)] * 2, "b": [(1.0, 1.0)] * 2}
 
 
+@pytest.mark.examples
 def test_a_row_is_measured_in_a_process_of_its_checkout():
     with process.speeds("steps", HERE, seconds=0.1) as rows:
         assert "1 × 1 × 64" in rows
         assert rows["1 × 1 × 64"]() > 0
 
 
+@pytest.mark.examples
 def test_a_process_that_ends_is_noticed():
     with pytest.raises(process.Broken, match="ended"), process.speeds("no such table", HERE, seconds=0.1):
         pass

@@ -29,6 +29,7 @@ def report(tmp_path):
     return json.loads((tmp_path / "device.json").read_text()), (tmp_path / "device.md").read_text()
 
 
+@pytest.mark.examples
 def test_a_quick_report_has_every_section(report):
     told, text = report
     assert set(told) == {"machine", "parity", "synchronisations", "trace", "served"}

@@ -33,6 +33,7 @@ def job():
     return run
 
 
+@pytest.mark.examples
 def test_the_last_forecast_of_each_sequence_is_a_gauge(job, shipped, tmp_path):
     with (ROOT / "models/river/daily.csv").open() as file:
         rows = [row for row in csv.reader(file) if row[0] in {"gauge_id", "01022500", "03015500"}]
@@ -58,6 +59,7 @@ def test_the_last_forecast_of_each_sequence_is_a_gauge(job, shipped, tmp_path):
     assert [each.name for each in tmp_path.iterdir() if "prom" in each.name] == ["river.prom"]
 
 
+@pytest.mark.examples
 def test_without_a_forecast_the_old_file_stays(job, tmp_path):
     (tmp_path / "it.prom").write_text("old")
     status, said = job("river", tmp_path / "it.prom", "--input", tmp_path / "missing.csv")

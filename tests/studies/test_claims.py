@@ -62,6 +62,7 @@ def test_decimals_in_the_text_stand_in_a_table():
     assert set(re.findall(r"\d+\.\d+", text)) <= shown
 
 
+@pytest.mark.examples
 def test_a_small_run_makes_tables_and_plots(measured, tmp_path):
     copy = tmp_path / "page.md"
     copy.write_text("<!-- table: adding_learnt -->\n<!-- end -->\nand <!-- table: cost_lstm -->\n<!-- end -->\n")
@@ -71,6 +72,7 @@ def test_a_small_run_makes_tables_and_plots(measured, tmp_path):
     assert {path.name for path in tmp_path.glob("*.svg")} == {path.name for path in results.IMAGES.glob("claims-*.svg")}
 
 
+@pytest.mark.examples
 def test_a_run_is_repeatable(measured):
     again, kept = learn(COPY, SMALL, lambda _: None), results.read("copy", measured)
     for run, before in zip(again["runs"], kept["runs"], strict=True):

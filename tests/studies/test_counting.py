@@ -21,6 +21,7 @@ def by_hand():
     return network
 
 
+@pytest.mark.examples
 def test_counting_study_runs_to_figures(tmp_path):
     counting.main(["--out", str(tmp_path), "--seeds", "1", "--hidden", "2", "--steps", "2"])
     assert {path.name for path in tmp_path.iterdir()} == {"counting.json", "counting-right.svg"}

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from studies.grammar import __main__ as grammar
 from studies.grammar.reading import area
@@ -21,6 +22,7 @@ def test_area_counts_ties_as_half():
     assert area(np.array([1.0, 2.0]), np.array([1.0, 0.0])) == (0.5 + 1 + 1 + 1) / 4
 
 
+@pytest.mark.examples
 def test_grammar_study_runs_from_text_to_figures(tmp_path):
     text = tmp_path / "input.txt"
     text.write_text(SPEECH * 200)

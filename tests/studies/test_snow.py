@@ -27,6 +27,7 @@ def table(tmp_path_factory):
     return path
 
 
+@pytest.mark.examples
 @pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
 def test_snow_study_runs_from_data_to_figures(table, tmp_path):
     tiny = ["--seeds", "1", "--hidden", "6", "--steps", "2", "--draws", "10"]
