@@ -18,6 +18,7 @@ from gatescope.errors import InvalidInput
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 PREFIX = "GATESCOPE_"
+_SECRET = {"api_keys", "admin_keys"}  # settings that no message tells
 _OTHERS = {f"{PREFIX}KEY", f"{PREFIX}DATA"}  # read by the command line, for a running server, and by recipes
 _INJECTED = re.compile(rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
 """Variables that Kubernetes sets beside a Service called `gatescope`, apart from `GATESCOPE_PORT` itself."""
@@ -147,11 +148,12 @@ class Settings(BaseSettings):
     """Seconds that requests in flight get to finish when the service is told to stop."""
 
     api_keys: CommaSeparated = ()
-    """Keys that clients must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`, comma-separated; none: open."""
+    """Keys that clients must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`, comma-separated, each as `KEY` or
+    `NAME:KEY`; none: open."""
 
     admin_keys: CommaSeparated = ()
-    """Keys for loading, unloading and uploading models, comma-separated; they open the rest, too. None: nobody may
-    where there are API keys, anybody where there are none."""
+    """Keys for loading, unloading and uploading models, comma-separated, each as `KEY` or `NAME:KEY`; they open the
+    rest, too, and see what all owners keep. None: nobody may where there are API keys, anybody where there are none."""
 
     allow_code: bool = False
     """Whether a manifest may name a `factory`: whoever can write one can then run any code as this service."""
@@ -184,9 +186,8 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = str(first["loc"][0])
             source = f"--{name}" if name in flags else f"{PREFIX}{name.upper()}"
-            raise InvalidInput(
-                f"{source}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
-            ) from None
+            given = "" if name in _SECRET else f", not {first['input']!r}"
+            raise InvalidInput(f"{source}: {first['msg'].removeprefix('Value error, ')}{given}") from None
 
     @field_validator("api_keys", "admin_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod

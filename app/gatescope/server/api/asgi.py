@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 from gatescope.errors import AppError, BodyTooLarge
 from gatescope.server.api import problems
 from gatescope.server.api.auth import Guard
+from gatescope.server.api.context import OWNER
 from gatescope.server.api.exchange import Exchange
 from gatescope.server.api.messages import ClientLeft, Content, Head, Headers, Reply, Request
 from gatescope.server.api.routes import Routes
@@ -55,11 +56,11 @@ class AsgiApplication:
             body.stop_watching()
 
     def _refusal(self, scope: Scope) -> AppError | None:
-        """Why a WebSocket may not be opened."""
+        """Why a WebSocket may not be opened; of one that may, it is noted in the scope whose it is."""
         head = _head(scope)
         self._routes.find(head)
         try:
-            self._guard.check(head, is_loopback=_is_loopback(scope), is_websocket=True)
+            scope[OWNER] = self._guard.check(head, is_loopback=_is_loopback(scope), is_websocket=True)
         except AppError as error:
             return error
         return None

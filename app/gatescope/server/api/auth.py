@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from hashlib import sha256
 from ipaddress import ip_address
+from typing import NamedTuple
 
-from gatescope.errors import BadRequest, ForeignOrigin, Unauthorized, UnknownHost
+from gatescope.errors import BadRequest, ForeignOrigin, InvalidInput, Unauthorized, UnknownHost
 from gatescope.server.api.cors import Cors
 from gatescope.server.api.messages import Head
+from gatescope.server.serving.owner import Owner
 
 HOW = "as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
 
@@ -23,24 +26,42 @@ _READING = frozenset(("GET", "HEAD", "OPTIONS"))
 """Methods that change nothing: any page may send them, and none of another origin can read the reply."""
 
 
+_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_NAME_DIGITS = 12  # of the digest of a key without a name
+
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d*)?")
 
 
-class Keys:
-    """Some keys; there may be none."""
+class Key(NamedTuple):
+    """What a client sends, and whose it is."""
 
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._keys = tuple(key.encode() for key in keys)
+    secret: bytes
+    owner: Owner
 
-    def __bool__(self) -> bool:
-        return bool(self._keys)
+    @classmethod
+    def of(cls, stated: str, *, is_admin: bool) -> Key:
+        """A key as a setting has it, `NAME:KEY` or `KEY`: without a name it is called by its digest.
 
-    def fit(self, head: Head) -> bool:
-        """Whether a request carries one of them."""
-        scheme, _, token = (head.get(b"authorization") or b"").partition(b" ")
-        sent = (token if scheme.lower() == b"bearer" else head.get(b"x-api-key") or b"").strip()
-        matches = [secrets.compare_digest(sent, key) for key in self._keys]  # all compared: no timing to learn from
-        return any(matches)
+        Raises:
+            InvalidInput: what stands before the colon can be no name, or nothing stands behind it.
+        """
+        name, colon, secret = stated.partition(":")
+        if not colon:
+            name, secret = f"key-{sha256(stated.encode()).hexdigest()[:_NAME_DIGITS]}", stated
+        elif not _NAME.fullmatch(name) or not secret:
+            setting = "GATESCOPE_ADMIN_KEYS" if is_admin else "GATESCOPE_API_KEYS"
+            raise InvalidInput(
+                f"{setting}: a key is KEY or NAME:KEY, the name of 1 to 64 ASCII letters, digits or any of '_.-'"
+            )
+        return cls(secret.encode(), Owner(name, is_admin))
+
+
+def _sent_with(head: Head, keys: Collection[Key]) -> Key | None:
+    """The key of these that a request carries."""
+    scheme, _, token = (head.get(b"authorization") or b"").partition(b" ")
+    sent = (token if scheme.lower() == b"bearer" else head.get(b"x-api-key") or b"").strip()
+    matches = [key for key in keys if secrets.compare_digest(sent, key.secret)]  # all compared: no timing to learn from
+    return matches[0] if matches else None
 
 
 class Guard:
@@ -51,7 +72,7 @@ class Guard:
     `allowed_hosts`. Where there are keys, a page cannot know them.
 
     Args:
-        api_keys: of which a request needs one.
+        api_keys: of which a request needs one, each as `Key.of` reads it.
         admin_keys: of which a request that changes what is served needs one; they open the rest, too.
         allowed_hosts: further names under which this server may be asked.
         cors: pages of other origins that may call the API; None where none may.
@@ -60,13 +81,18 @@ class Guard:
     def __init__(
         self, api_keys: Collection[str], admin_keys: Collection[str], allowed_hosts: Collection[str], cors: Cors | None
     ) -> None:
-        self._api_keys, self._admin_keys = Keys(api_keys), Keys(admin_keys)
-        self._keys = Keys((*api_keys, *admin_keys)) if api_keys else Keys()
+        self._needs_key, self._has_admin_keys = bool(api_keys), bool(admin_keys)
+        admins = [Key.of(stated, is_admin=True) for stated in admin_keys]
+        others = [Key.of(stated, is_admin=False) for stated in api_keys]
+        for keys in (admins, others):
+            if len({key.secret for key in keys}) < len(set(keys)):
+                raise InvalidInput("a key of GATESCOPE_API_KEYS or GATESCOPE_ADMIN_KEYS has two names")
+        self._keys = (*admins, *others)
         self._hosts = frozenset(host.lower() for host in allowed_hosts)
         self._cors = cors
 
-    def check(self, head: Head, *, is_loopback: bool, is_websocket: bool = False) -> None:
-        """Let a request pass.
+    def check(self, head: Head, *, is_loopback: bool, is_websocket: bool = False) -> Owner:
+        """Let a request pass; whose it is.
 
         Args:
             head: of the request; its route was looked for.
@@ -81,14 +107,17 @@ class Guard:
         """
         host = _host_of(head)
         administers = head.route is not None and head.route.administers
-        if not self._api_keys and not self._admin_keys and (is_loopback or administers):
+        if not self._keys and (is_loopback or administers):
             self._check_host(host)
         if is_websocket or head.method not in _READING:
             self._check_origin(head, host, administers=administers)
-        if self._keys and not _is_open(head.path) and not self._keys.fit(head):
+        key = _sent_with(head, self._keys)
+        owner = Owner() if key is None else key.owner
+        if self._needs_key and not _is_open(head.path) and key is None:
             raise Unauthorized(f"send one of this server's keys {HOW}")
         if administers:
-            self._check_administration(head)
+            self._check_administration(owner)
+        return owner
 
     def _check_host(self, host: str | None) -> None:
         if host is None:
@@ -113,11 +142,11 @@ class Guard:
             return False
         return origin in self._cors.origins if administers else self._cors.is_allowed(origin)
 
-    def _check_administration(self, head: Head) -> None:
-        if self._admin_keys:
-            if not self._admin_keys.fit(head):
+    def _check_administration(self, owner: Owner) -> None:
+        if self._has_admin_keys:
+            if not owner.is_admin:
                 raise Unauthorized(f"this changes what is served: send one of this server's admin keys {HOW}")
-        elif self._api_keys:
+        elif self._needs_key:
             raise Unauthorized(
                 "this changes what is served, and this server has no admin keys: set GATESCOPE_ADMIN_KEYS"
             )

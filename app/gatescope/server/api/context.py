@@ -13,6 +13,7 @@ from gatescope.server.serving.background import Background
 from gatescope.server.serving.corpora import Corpora
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.jobs import Jobs
+from gatescope.server.serving.owner import Owner
 from gatescope.server.serving.sessions import Sessions
 from gatescope.server.serving.trace_store import Traces
 
@@ -30,6 +31,16 @@ class Context:
     corpora: Corpora
     admission: Admission
     metrics: Metrics
+
+
+OWNER = "gatescope.owner"
+"""Where the scope of a WebSocket holds whose it is."""
+
+
+def owner_of(websocket: HTTPConnection) -> Owner:
+    """Who opened a WebSocket."""
+    owner: Owner = websocket.scope[OWNER]
+    return owner
 
 
 def of(request: HTTPConnection) -> Context:

@@ -134,7 +134,7 @@ class Exchange:
         self._routes.find(head)
         if head.route is not None:
             request.route_path = head.route.path
-        self._guard.check(head, is_loopback=request.is_loopback)
+        head.owner = self._guard.check(head, is_loopback=request.is_loopback)
         head.is_allowed = True
 
     def _deadline(self, head: Head, route: Route | None) -> Deadline | None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from gatescope.errors import BodyTooLarge, DeadlineExceeded
 from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.owner import Owner
 
 if TYPE_CHECKING:
     from gatescope.server.api.admission import Admission
@@ -38,7 +39,7 @@ class Head:
     """What a request says before its body.
 
     The protocol gives the same `Head` again for the same bytes, so that what depends on the head alone is found out
-    once: `route`, `path_values` and `is_allowed` are set by the exchange.
+    once: `route`, `path_values`, `is_allowed` and `owner` are set by the exchange.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Head:
         "is_allowed",
         "keep_alive",
         "method",
+        "owner",
         "path",
         "path_values",
         "query",
@@ -75,7 +77,7 @@ class Head:
         self.expects_continue = False
         self.route: Route | None = None
         self.path_values: Mapping[str, str] = {}
-        self.is_allowed = False
+        self.is_allowed, self.owner = False, Owner()
 
     def find(self, what: Callable[[Head], Found]) -> Found:
         """What a function finds of this head; it is asked once."""
@@ -173,6 +175,11 @@ class Request:
         self.task: Cancellable | None = None
         self._failure: Exception | None = None
         self.context: Context
+
+    @property
+    def owner(self) -> Owner:
+        """Who sent it."""
+        return self.head.owner
 
     async def content(self, max_bytes: int) -> bytes:
         """The whole body, once it has arrived and the request is admitted.

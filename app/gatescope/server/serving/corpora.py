@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gatescope.errors import Conflict, CorpusNotFound, Unavailable
+from gatescope.server.serving.owner import Owner
 from gatescope.zarr_store import Reader
 
 CorpusState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -44,6 +45,8 @@ class Corpus:
     """Of one that failed: the body of the error."""
     notes: tuple[str, ...] = ()
     """What was assumed when the source was read."""
+    owner: str = ""
+    """As `Owner.names` has them; none in what a version wrote that knew no owners."""
 
     @property
     def is_open(self) -> bool:
@@ -71,10 +74,11 @@ class Corpora:
             raise Unavailable("this server has no corpora: set GATESCOPE_CORPORA_DIR to a folder of data sets")
         return self._folder
 
-    def begin(self, name: str, model: tuple[str, str, str], source: str, id_column: str | None) -> Corpus:
+    def begin(self, owner: Owner, name: str, model: tuple[str, str, str], source: str, id_column: str | None) -> Corpus:
         """Make a folder for a corpus.
 
         Args:
+            owner: whose it will be.
             name: what it is called.
             model: its name, version and fingerprint.
             source: where the data set is.
@@ -83,7 +87,7 @@ class Corpora:
         Raises:
             Unavailable: it cannot be written.
         """
-        corpus = Corpus(secrets.token_hex(16), name, *model, source, id_column, time.time())
+        corpus = Corpus(secrets.token_hex(16), name, *model, source, id_column, time.time(), owner=owner.name)
         try:
             self._place(corpus.corpus_id).mkdir(parents=True)
             return self.keep(corpus)
@@ -99,20 +103,21 @@ class Corpora:
         part.replace(file)
         return corpus
 
-    def list(self) -> list[Corpus]:
-        """All of them, the oldest first; what cannot be read is none."""
-        return sorted(self._found(), key=lambda corpus: corpus.created_at)
+    def list(self, asker: Owner) -> list[Corpus]:
+        """All that are there for whoever asks, the oldest first; what cannot be read is none."""
+        found = (corpus for corpus in self._found() if asker.sees(corpus.owner))
+        return sorted(found, key=lambda corpus: corpus.created_at)
 
-    def get(self, corpus_id: str) -> Corpus:
+    def get(self, corpus_id: str, asker: Owner) -> Corpus:
         """One of them; raises `CorpusNotFound`."""
         corpus = self._read(corpus_id) if _ID.fullmatch(corpus_id) and self._folder is not None else None
-        if corpus is None:
+        if corpus is None or not asker.sees(corpus.owner):
             raise CorpusNotFound(f"there is no corpus '{corpus_id[:_SHOWN_ID_LENGTH]}'")
         return corpus
 
-    def done(self, corpus_id: str) -> Corpus:
+    def done(self, corpus_id: str, asker: Owner) -> Corpus:
         """One that is traced; raises `CorpusNotFound`, `Conflict`."""
-        corpus = self.get(corpus_id)
+        corpus = self.get(corpus_id, asker)
         if corpus.state != "done":
             raise Conflict(f"corpus '{corpus_id}' is not traced: its state is {corpus.state}")
         return corpus

@@ -11,6 +11,7 @@ from typing import Literal
 
 from gatescope.errors import JobNotFound, Overloaded
 from gatescope.server.serving.background import Background
+from gatescope.server.serving.owner import Owner
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -24,11 +25,13 @@ class Job:
     """One piece of work; `state`, `progress` and what came of it are as they are now.
 
     Args:
+        owner: as `Owner.names` has them.
         stated_bytes: what it holds while it is open, such as the request that began it.
         now: Unix time in seconds.
     """
 
-    def __init__(self, stated_bytes: int, now: float) -> None:
+    def __init__(self, owner: str, stated_bytes: int, now: float) -> None:
+        self.owner = owner
         self.job_id, self.created_at, self.bytes = secrets.token_hex(16), now, stated_bytes
         self.state: JobState = "queued"
         self.progress: float | None = None
@@ -92,31 +95,32 @@ class Jobs:
         job.task = asyncio.create_task(self._run(job, work))
         return job
 
-    def get(self, job_id: str) -> Job:
-        """A job; raises `JobNotFound`."""
+    def get(self, job_id: str, asker: Owner) -> Job:
+        """A job that is there for whoever asks; raises `JobNotFound`."""
         self._drop_expired()
-        if job_id not in self._jobs:
+        job = self._jobs.get(job_id)
+        if job is None or not asker.sees(job.owner):
             shown = job_id[:_SHOWN_ID_LENGTH]
             raise JobNotFound(
                 f"there is no job '{shown}': it never was, this server was started anew, its result made room for "
                 f"others, or it ended more than {self._kept_s:g} seconds ago"
             )
-        return self._jobs[job_id]
+        return job
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, asker: Owner) -> None:
         """End a job that waits or runs; forget one that has ended. Raises `JobNotFound`."""
-        job = self.get(job_id)
+        job = self.get(job_id, asker)
         if job.is_open and job.task is not None:
             self._end(job, "cancelled")
             job.task.cancel()
         else:
             del self._jobs[job_id]
 
-    async def end(self, job_id: str) -> None:
+    async def end(self, job_id: str, asker: Owner) -> None:
         """The same of one that waits or runs, and wait until it has ended."""
-        job = self.get(job_id)
+        job = self.get(job_id, asker)
         if job.is_open and job.task is not None:
-            self.cancel(job_id)
+            self.cancel(job_id, asker)
             await asyncio.wait([job.task])
 
     async def stop(self) -> None:

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import count
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,17 +14,25 @@ from torch import Tensor
 from gatescope.errors import StepConflict
 from gatescope.pipeline.query import Query
 
-SCHEMA = 3
-"""Of the records of sessions that outlive a process. 2 added the static inputs, 3 the values that gaps are filled from;
-a record without it is of 1."""
+SCHEMA = 4
+"""Of the records of sessions that outlive a process. 2 added the static inputs, 3 the values that gaps are filled from,
+4 the owner; a record without it is of 1."""
 
-_WITHOUT_VALUES = 2
+_WITHOUT_OWNER, _WITHOUT_VALUES = 3, 2
 _DIGEST_BYTES = 16
 _REVISION_BITS = 62
 
 
 _REVISIONS = count(secrets.randbits(_REVISION_BITS))
 """No two processes' are the same: there are far more than ever will be used."""
+
+
+class SessionKey(NamedTuple):
+    """What a session is kept under: owners may choose the same id."""
+
+    owner: str
+    """As `Owner.names` has them."""
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,13 @@ class Session:
     """The inputs of the last time step, float64, of a model that fills gaps with what stood before them; else empty."""
     revision: int = field(default_factory=lambda: next(_REVISIONS))
     """Another one after every change, by which writers see that another came first."""
+    owner: str = ""
+    """As `Owner.names` has them."""
+
+    @property
+    def key(self) -> SessionKey:
+        """What it is kept under."""
+        return SessionKey(self.owner, self.session_id)
 
     @property
     def static_inputs(self) -> Tensor | None:
@@ -69,7 +85,9 @@ class Session:
     @property
     def schema(self) -> int:
         """The first one of `SCHEMA` that has all that is in it: processes of an earlier version read what they know."""
-        return SCHEMA if self.values or (self.last and self.last.values) else _WITHOUT_VALUES
+        if self.owner:
+            return SCHEMA
+        return _WITHOUT_OWNER if self.values or (self.last and self.last.values) else _WITHOUT_VALUES
 
     def before(self, query: Query, number: int | None) -> LastStep:
         """Where a step begins: where the session stands, or for the last step once more, where that began.
@@ -106,6 +124,7 @@ class Session:
             self.static,
             self.continues,
             values,
+            owner=self.owner,
         )
 
     def moved_to(self, state: bytes, expires_at: float) -> Session:

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatescope import gaps
-from gatescope.errors import InvalidInput, ModelReplaced, Place, SessionBusy
+from gatescope.errors import Conflict, InvalidInput, ModelReplaced, Place, SessionBusy, SessionNotFound
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.program.pipeline import ProgramPipeline
@@ -21,8 +22,9 @@ from gatescope.pipeline.query import Answer, Query
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.keyed_lock import KeyedLock
-from gatescope.server.serving.session import Session
-from gatescope.server.serving.session_stores.store import SessionStore
+from gatescope.server.serving.owner import Owner
+from gatescope.server.serving.session import Session, SessionKey
+from gatescope.server.serving.session_stores.store import SessionStore, not_found
 from gatescope.state import State
 
 _ID = re.compile(r"[\w.:~-]{1,128}", re.ASCII)
@@ -66,6 +68,7 @@ class Sessions:
 
     async def open(
         self,
+        owner: Owner,
         model: Model,
         session_id: str | None = None,
         initial_state: State | None = None,
@@ -74,6 +77,7 @@ class Sessions:
         """Begin a stream.
 
         Args:
+            owner: whose it will be.
             model: stays the session's model, in this version.
             session_id: letters, digits and `_ . : ~ -`, at most 128; made up where it is not given.
             initial_state: with batch 1; the model's own where it is not given.
@@ -101,13 +105,32 @@ class Sessions:
             state=_packed(initial_state or model.pipeline.initial_state(1)),
             static=b"" if static_inputs is None else static_inputs.double().numpy().tobytes(),
             continues=initial_state is not None,
+            owner=owner.name,
         )
         await self._store.create(session)
         return session
 
-    async def get(self, session_id: str) -> Session:
+    async def get(self, session_id: str, asker: Owner) -> Session:
+        """The session of this id that is there for whoever asks, as it stands: the own one first.
+
+        Raises:
+            SessionNotFound, StoreUnavailable: as the store says.
+            Conflict: an admin key asks, and several other owners have one.
+        """
+        for owner in asker.names:
+            with suppress(SessionNotFound):
+                return await self.read(SessionKey(owner, session_id))
+        found = [each for each in await self.list(asker) if each.session_id == session_id] if asker.is_admin else []
+        if not found:
+            raise not_found(session_id)
+        if len(found) > 1:
+            names = ", ".join(f"'{each.owner}'" for each in found)
+            raise Conflict(f"{names} each have a session '{session_id}': ask with the key of one of them")
+        return await self.read(found[0].key)
+
+    async def read(self, key: SessionKey) -> Session:
         """The session as it stands; raises `SessionNotFound`, `StoreUnavailable`."""
-        return await self._store.read(session_id)
+        return await self._store.read(key)
 
     def model(self, session: Session) -> Model:
         """The version that the session began with.
@@ -126,7 +149,7 @@ class Sessions:
 
     async def step(
         self,
-        session_id: str,
+        key: SessionKey,
         query: Query,
         deadline: Deadline | None = None,
         step_number: int | None = None,
@@ -135,7 +158,7 @@ class Sessions:
         """Run on from where the session stands.
 
         Args:
-            session_id: which one.
+            key: of the session.
             query: of one sequence, made for its model; where it begins is the session's to say, and the final state is
                 answered in any case. What comes with a horizon is predicted, but the stream goes on behind the inputs.
             deadline: by which the step must be taken, where there is one.
@@ -150,27 +173,27 @@ class Sessions:
             ModelReplaced: see `model`.
             Overloaded, DeadlineExceeded, NotReady: as the engine says.
         """
-        is_locked = self._locks.users(session_id) > 0
+        is_locked = self._locks.users(key) > 0
         if is_locked or (seen is not None and step_number not in (None, seen.steps)):
             seen = None  # it may stand elsewhere by now
         if deadline is None or (self._store.is_local and not is_locked):  # else the engine alone is waited for
-            return await self._step(session_id, query, deadline, step_number, seen)
+            return await self._step(key, query, deadline, step_number, seen)
         async with deadline.limit():
-            return await self._step(session_id, query, deadline, step_number, seen)
+            return await self._step(key, query, deadline, step_number, seen)
 
     async def _step(
         self,
-        session_id: str,
+        key: SessionKey,
         query: Query,
         deadline: Deadline | None,
         step_number: int | None,
         seen: Session | None,
     ) -> Taken:
         attempts = MAX_ATTEMPTS if query.on_drawn is None else 1  # what was told of tokens is not told anew
-        await self._lock(session_id)
+        await self._lock(key)
         try:
             for _ in range(attempts):
-                session, seen = seen or await self._store.read(session_id), None
+                session, seen = seen or await self._store.read(key), None
                 model, before = self.model(session), session.before(query, step_number)
                 _check_window(model, session, query, is_repeated=step_number == session.steps - 1)
                 stated, values = _filled(query, model, before.values)
@@ -184,43 +207,38 @@ class Sessions:
                 if await self._store.replace(session, after):
                     return Taken(after, answer, before.state)
         finally:
-            self._locks.release(session_id)
-        raise _overtaken(session_id, attempts)
-
-    async def state(self, session_id: str) -> State:
-        """Where the session stands, as its model carries its state; raises what `get` and `model` raise."""
-        session = await self.get(session_id)
-        return self.state_of(session, self.model(session))
+            self._locks.release(key)
+        raise _overtaken(key, attempts)
 
     @staticmethod
     def state_of(session: Session, model: Model) -> State:
         """Where a session of this model stands, as the model carries its state."""
         return State.unpacked([session.state], model.pipeline.state_spec)
 
-    async def set_state(self, session_id: str, state: State) -> Session:
+    async def set_state(self, key: SessionKey, state: State) -> Session:
         """Go on from another state, with batch 1; raises what `step` raises."""
-        await self._lock(session_id)
+        await self._lock(key)
         try:
             for _ in range(MAX_ATTEMPTS):
-                session = await self.get(session_id)
+                session = await self.read(key)
                 after = session.moved_to(_packed(state), self._expires_at())
                 if await self._store.replace(session, after):
                     return after
         finally:
-            self._locks.release(session_id)
-        raise _overtaken(session_id)
+            self._locks.release(key)
+        raise _overtaken(key)
 
-    async def close(self, session_id: str) -> None:
+    async def close(self, key: SessionKey) -> None:
         """End it, after the steps that wait; raises `SessionNotFound`, `StoreUnavailable`."""
-        await self._lock(session_id)
+        await self._lock(key)
         try:
-            await self._store.delete(session_id)
+            await self._store.delete(key)
         finally:
-            self._locks.release(session_id)
+            self._locks.release(key)
 
-    async def list(self) -> list[Session]:
-        """All that are open, the one that was used last comes last; raises `StoreUnavailable`."""
-        return await self._store.list()
+    async def list(self, asker: Owner) -> list[Session]:
+        """All that are there for whoever asks, the one that was used last comes last; raises `StoreUnavailable`."""
+        return [each for each in await self._store.list() if asker.sees(each.owner)]
 
     async def stop(self) -> None:
         """Close the store."""
@@ -237,11 +255,11 @@ class Sessions:
         begun = State.unpacked([begin], model.pipeline.state_spec)  # not packed: no state is wanted behind a horizon
         return await self._engine.submit(model, query.evolve(initial_state=begun), deadline), final_state
 
-    async def _lock(self, session_id: str) -> None:
+    async def _lock(self, key: SessionKey) -> None:
         """Wait for the session; raises `SessionBusy` where too many wait already."""
-        if self._locks.users(session_id) > MAX_WAITING_STEPS:
-            raise SessionBusy(f"{MAX_WAITING_STEPS} steps of session '{session_id}' wait already; try again later")
-        await self._locks.acquire(session_id)
+        if self._locks.users(key) > MAX_WAITING_STEPS:
+            raise SessionBusy(f"{MAX_WAITING_STEPS} steps of session '{key.session_id}' wait already; try again later")
+        await self._locks.acquire(key)
 
     def _expires_at(self) -> float:
         return self._clock() + self._idle_timeout_s
@@ -289,9 +307,9 @@ def _check_window(model: Model, session: Session, query: Query, *, is_repeated: 
         raise InvalidInput.at(Place(("body", "horizon" if before + query.steps <= window else "inputs"), message))
 
 
-def _overtaken(session_id: str, attempts: int = MAX_ATTEMPTS) -> SessionBusy:
+def _overtaken(key: SessionKey, attempts: int = MAX_ATTEMPTS) -> SessionBusy:
     times = "once" if attempts == 1 else f"{attempts} times"
-    return SessionBusy(f"other steps of session '{session_id}' came first {times}; try again")
+    return SessionBusy(f"other steps of session '{key.session_id}' came first {times}; try again")
 
 
 def _final(answer: Answer) -> bytes:

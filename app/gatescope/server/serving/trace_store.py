@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gatescope.errors import Overloaded, TraceNotFound, TraceTooLarge
 from gatescope.pipeline.model import Model
@@ -17,6 +18,7 @@ from gatescope.selection import Selection
 from gatescope.server.serving import chunking
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
+from gatescope.server.serving.owner import Owner
 from gatescope.server.serving.recording import record, signal_bytes
 from gatescope.server.serving.stored import StoredTrace, Told
 
@@ -24,12 +26,19 @@ MAX_REMEMBERED = 10_000
 """Of so many traces that are gone it is known why."""
 
 _SHOWN_ID_LENGTH = 64  # in messages
+_REPLICA_BYTES, _ID_BYTES = 4, 16
 
 
 @dataclass
 class _Kept:
     trace: StoredTrace
+    owner: str
     expires_at: float
+
+
+class _Gone(NamedTuple):
+    owner: str
+    reason: str  # as the end of a sentence
 
 
 class Traces:
@@ -46,7 +55,8 @@ class Traces:
     def __init__(self, most_bytes: int, idle_timeout_s: float, clock: Callable[[], float] = time.time) -> None:
         self._most_bytes, self._idle_timeout_s, self._clock = most_bytes, idle_timeout_s, clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()  # the one looked at last stands last
-        self._gone: OrderedDict[str, str] = OrderedDict()  # why, as the end of a sentence
+        self._gone: OrderedDict[str, _Gone] = OrderedDict()
+        self._replica = secrets.token_hex(_REPLICA_BYTES)
         self._bytes = self._reserved = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -61,6 +71,7 @@ class Traces:
 
     async def record(
         self,
+        owner: Owner,
         engine: Engine,
         model: Model,
         query: Query,
@@ -71,6 +82,7 @@ class Traces:
         """Compute a trace of everything and keep it.
 
         Args:
+            owner: whose it will be.
             engine: computes.
             model: is traced.
             query: what is to be traced.
@@ -90,18 +102,18 @@ class Traces:
         everything = Selection().resolve(model.pipeline.spec_of(query.module))
         with self._reservation() as reserve:
             trace = await chunking.trace(engine, model, query, everything, max_trace_bytes, deadline)
-            return self._keep(await record(trace, query, told, reserve))
+            return self._keep(await record(trace, query, told, reserve), owner.name)
 
-    def get(self, trace_id: str) -> StoredTrace:
-        """A stored trace, looked at now.
+    def get(self, trace_id: str, asker: Owner) -> StoredTrace:
+        """A stored trace that is there for whoever asks, looked at now.
 
         Raises:
             TraceNotFound: there is none of this id, or no more; the reason is told.
         """
         self._drop_expired()
         kept = self._kept.get(trace_id)
-        if kept is None:
-            raise TraceNotFound(self._missing(trace_id))
+        if kept is None or not asker.sees(kept.owner):
+            raise TraceNotFound(self._missing(trace_id, asker))
         self._kept.move_to_end(trace_id)
         kept.expires_at = self._clock() + self._idle_timeout_s
         return kept.trace
@@ -110,18 +122,19 @@ class Traces:
         """The Unix time at which a trace that is there will be dropped if nobody looks at it until then."""
         return self._kept[trace_id].expires_at
 
-    def delete(self, trace_id: str) -> None:
+    def delete(self, trace_id: str, asker: Owner) -> None:
         """Keep a trace no more; whoever reads it right now comes to the end.
 
         Raises:
             TraceNotFound: there is none of this id, or no more; the reason is told.
         """
-        self.get(trace_id)
+        self.get(trace_id, asker)
         self._drop(trace_id, "it was deleted")
 
-    def _missing(self, trace_id: str) -> str:
-        if trace_id in self._gone:
-            return f"the trace '{trace_id}' is gone: {self._gone[trace_id]}"
+    def _missing(self, trace_id: str, asker: Owner) -> str:
+        gone = self._gone.get(trace_id)
+        if gone is not None and asker.sees(gone.owner):
+            return f"the trace '{trace_id}' is gone: {gone.reason}"
         return f"there is no trace '{trace_id[:_SHOWN_ID_LENGTH]}', and none that this server remembers"
 
     def _check_size(self, model: Model, query: Query, max_trace_bytes: int) -> None:
@@ -173,16 +186,17 @@ class Traces:
         while self._bytes + self._reserved + size > self._most_bytes:
             self._drop(next(iter(self._kept)), "it made room for others, as the one not looked at for longest")
 
-    def _keep(self, trace: StoredTrace) -> str:
-        trace_id = secrets.token_hex(16)
-        self._kept[trace_id] = _Kept(trace, self._clock() + self._idle_timeout_s)
+    def _keep(self, trace: StoredTrace, owner: str) -> str:
+        trace_id = f"{self._replica}-{secrets.token_hex(_ID_BYTES)}"
+        self._kept[trace_id] = _Kept(trace, owner, self._clock() + self._idle_timeout_s)
         self._bytes += trace.bytes
         self._schedule_expiry()
         return trace_id
 
     def _drop(self, trace_id: str, reason: str) -> None:
-        self._bytes -= self._kept.pop(trace_id).trace.bytes
-        self._gone[trace_id] = reason
+        kept = self._kept.pop(trace_id)
+        self._bytes -= kept.trace.bytes
+        self._gone[trace_id] = _Gone(kept.owner, reason)
         if len(self._gone) > MAX_REMEMBERED:
             self._gone.popitem(last=False)
 

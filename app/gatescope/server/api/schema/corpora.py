@@ -157,6 +157,7 @@ class CorpusReply(BaseModel):
     """A corpus, as it is now."""
 
     corpus_id: str
+    owner: str | None = Field(description="the name of the key that it was made with; null of what is everybody's")
     name: str
     model: ModelVersion
     source: str

@@ -178,6 +178,7 @@ class SessionReply(BaseModel):
     """A stateful stream, as it stands."""
 
     session_id: str
+    owner: str | None = Field(description="the name of the key that it was made with; null of what is everybody's")
     model: ModelVersion
     steps: int = Field(description="how many were taken, which is the next one's `step_number`")
     time_steps: int = Field(description="of all steps together")
@@ -186,7 +187,7 @@ class SessionReply(BaseModel):
 
 
 class SessionList(BaseModel):
-    """Every session that is open."""
+    """Every session that is open; of an admin key those of all owners."""
 
     sessions: list[SessionReply]
 

@@ -43,7 +43,7 @@ async def analyse_model(request: Request, name: str, analysis: str, version: str
 async def analyse_trace(request: Request, trace_id: str, analysis: str) -> Reply:
     """Answer a question about a stored trace."""
     here, asked = request.context, analysis_named(analysis)
-    stored, writer = here.traces.get(trace_id), request.head.find(negotiation.analysis_writer)
+    stored, writer = here.traces.get(trace_id, request.owner), request.head.find(negotiation.analysis_writer)
     stated = await body.read(request, stored_request_of(asked), query.expected(stored.model))
     analyser = Analyser(
         here.engine,

@@ -15,6 +15,7 @@ from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.schema.corpora import CorpusRequest
 from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.serving.corpora import Corpus
+from gatescope.server.serving.owner import SERVICE
 from gatescope.zarr_store import need
 
 
@@ -29,7 +30,7 @@ async def begin_corpus(request: Request) -> Reply:
     path = await asyncio.to_thread(sources.resolve, folder, asked.source)
     await asyncio.to_thread(sources.check, path, model, asked.id, asked.source)
     told = model.name, model.version, model.fingerprint
-    corpus = await asyncio.to_thread(here.corpora.begin, asked.name, told, asked.source, asked.id)
+    corpus = await asyncio.to_thread(here.corpora.begin, request.owner, asked.name, told, asked.source, asked.id)
     try:
         job = tracing.begin(here, corpus)
     except BaseException:
@@ -42,23 +43,23 @@ async def begin_corpus(request: Request) -> Reply:
 async def list_corpora(request: Request) -> Reply:
     """Every corpus."""
     here = request.context
-    found = await asyncio.to_thread(here.corpora.list)
+    found = await asyncio.to_thread(here.corpora.list, request.owner)
     return reply.of_json({"corpora": [await _told(here, corpus) for corpus in found]})
 
 
 async def get_corpus(request: Request, corpus_id: str) -> Reply:
     """One corpus: how far it is, and how large."""
     here = request.context
-    return reply.of_json(await _told(here, await asyncio.to_thread(here.corpora.get, corpus_id)))
+    return reply.of_json(await _told(here, await asyncio.to_thread(here.corpora.get, corpus_id, request.owner)))
 
 
 async def delete_corpus(request: Request, corpus_id: str) -> Reply:
     """Trace a corpus no further, and remove it from the disk."""
     here = request.context
-    corpus = await asyncio.to_thread(here.corpora.get, corpus_id)
+    corpus = await asyncio.to_thread(here.corpora.get, corpus_id, request.owner)
     if (job_id := here.corpora.jobs.get(corpus_id)) is not None:
         with contextlib.suppress(JobNotFound):
-            await here.jobs.end(job_id)
+            await here.jobs.end(job_id, request.owner)
     await here.jobs.background.run(here.corpora.delete, corpus)  # behind what this thread may still write of it
     return Reply(HTTPStatus.NO_CONTENT, (), None)
 
@@ -72,11 +73,12 @@ async def _told(here: Context, corpus: Corpus) -> dict[str, Any]:
         sequences, steps = len(offsets) - 1, int(offsets[-1])
     return {
         "corpus_id": corpus.corpus_id,
+        "owner": corpus.owner or None,
         "name": corpus.name,
         "model": {"name": corpus.model, "version": corpus.version},
         "source": corpus.source,
         "state": corpus.state,
-        "progress": 1.0 if corpus.state == "done" else None if job_id is None else here.jobs.get(job_id).progress,
+        "progress": 1.0 if corpus.state == "done" else None if job_id is None else here.jobs.get(job_id, SERVICE).progress,
         "job_id": job_id,
         "sequences": sequences,
         "steps": steps,

@@ -39,16 +39,16 @@ Done = TypeVar("Done")
 async def search_corpus(request: Request, corpus_id: str) -> Reply:
     """Where a pattern of units comes again, the best places first."""
     here = request.context
-    corpus = here.corpora.done(corpus_id)
+    corpus = here.corpora.done(corpus_id, request.owner)
     asked = await body.read(request, SearchRequest, Expected(corpus.model))
-    found = await _run(request, lambda is_cancelled: _searched(here, corpus, asked, is_cancelled))
+    found = await _run(request, lambda is_cancelled: _searched(request, corpus, asked, is_cancelled))
     return reply.of_json(found)
 
 
 async def get_corpus_unit(request: Request, corpus_id: str, unit: str) -> Reply:
     """Where a unit is highest and lowest, and its mean at each token or bin of a feature."""
     here = request.context
-    corpus = here.corpora.done(corpus_id)
+    corpus = here.corpora.done(corpus_id, request.owner)
     asked = _asked_in_query(QueryParams(request.head.query_values), unit)
     return reply.of_json(await _run(request, lambda is_cancelled: _responses(here, corpus, asked, is_cancelled)))
 
@@ -56,7 +56,7 @@ async def get_corpus_unit(request: Request, corpus_id: str, unit: str) -> Reply:
 async def analyse_corpus(request: Request, corpus_id: str, analysis: str) -> Reply:
     """A statistic over all steps of a corpus."""
     here, asked = request.context, analysis_named(analysis)
-    corpus, writer = here.corpora.done(corpus_id), request.head.find(negotiation.analysis_writer)
+    corpus, writer = here.corpora.done(corpus_id, request.owner), request.head.find(negotiation.analysis_writer)
     model = here.engine.model(corpus.model, corpus.version)
     if model.fingerprint != corpus.fingerprint:
         raise ModelReplaced(
@@ -92,11 +92,12 @@ async def _run(request: Request, work: Callable[[Callable[[], bool]], Done]) -> 
         left.set()
 
 
-def _searched(here: Context, corpus: Corpus, asked: SearchRequest, is_cancelled: Callable[[], bool]) -> dict[str, Any]:
+def _searched(request: Request, corpus: Corpus, asked: SearchRequest, is_cancelled: Callable[[], bool]) -> dict[str, Any]:
+    here = request.context
     reader = here.corpora.reader(corpus)
     layer, direction, units = _place(reader, asked.signal, asked.layer, asked.direction)
     allowed = _units(asked.units, units)
-    values = _pattern_values(here, corpus, reader, asked)
+    values = _pattern_values(request, corpus, reader, asked)
     start, stop = asked.pattern.start, asked.pattern.stop
     if not start < stop <= len(values):
         refuse(
@@ -182,17 +183,17 @@ def _units(asked: list[int] | str | None, count: int) -> set[int]:
     return set(chosen)
 
 
-def _pattern_values(here: Context, corpus: Corpus, reader: Reader, asked: SearchRequest) -> np.ndarray:
+def _pattern_values(request: Request, corpus: Corpus, reader: Reader, asked: SearchRequest) -> np.ndarray:
     """(step, unit) of the sequence that the pattern stands in."""
     pattern = asked.pattern
     if pattern.trace_id is not None:
         if pattern.corpus is not None:
             refuse("stands beside 'corpus': leave one of the two out", "pattern", "trace_id")
-        return _of_stored_trace(here, corpus, asked, pattern.trace_id)
+        return _of_stored_trace(request, corpus, asked, pattern.trace_id)
     if pattern.corpus not in {None, corpus.corpus_id}:
-        other = here.corpora.done(str(pattern.corpus))
+        other = request.context.corpora.done(str(pattern.corpus), request.owner)
         _check_same(other.fingerprint, corpus, "corpus")
-        reader = here.corpora.reader(other)
+        reader = request.context.corpora.reader(other)
     layer, direction, _ = _place(reader, asked.signal, asked.layer, asked.direction)
     row = _sequence(pattern, len(reader), reader.ids)
     steps = slice(*reader.offsets[row : row + 2].tolist())
@@ -200,8 +201,8 @@ def _pattern_values(here: Context, corpus: Corpus, reader: Reader, asked: Search
     return values
 
 
-def _of_stored_trace(here: Context, corpus: Corpus, asked: SearchRequest, trace_id: str) -> np.ndarray:
-    stored = here.traces.get(trace_id)
+def _of_stored_trace(request: Request, corpus: Corpus, asked: SearchRequest, trace_id: str) -> np.ndarray:
+    stored = request.context.traces.get(trace_id, request.owner)
     _check_same(stored.model.fingerprint, corpus, "trace_id")
     row = _sequence(asked.pattern, len(stored.lengths), None)
     direction = list(stored.spec.directions).index(asked.direction)

@@ -32,7 +32,7 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
     """Walk one unit of one layer and direction through one time step of one sequence, sent here or stored."""
     here = request.context
     given = await body.read_fields(request)
-    stored = stored_in(given, here, name, version)
+    stored = stored_in(given, request, name, version)
     if stored is not None:
         return await reply.respond(await _of_stored(given, stored, here, request.deadline))
     return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, request.deadline))

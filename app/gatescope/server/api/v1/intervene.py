@@ -43,19 +43,20 @@ async def intervene(request: Request, name: str, version: str | None = None) -> 
     """Run sequences twice: as they are, and with edited signals, edited inputs, or both."""
     here = request.context
     given = await body.read_fields(request)
-    stored = stored_in(given, here, name, version)
+    stored = stored_in(given, request, name, version)
     model = here.engine.model(name, version) if stored is None else stored.model
     expected = query.expected(model).within(here.limits)
     asked = await asyncio.to_thread(body.validate, given, InterveneRequest, expected)
-    baseline, changed = await asyncio.to_thread(_runs, asked, stored, model, here)
+    baseline, changed = await asyncio.to_thread(_runs, asked, stored, model, request)
     with places.in_body():
         first = await here.engine.answer(model, baseline.query, request.deadline, Part(is_last=False))
         second = await here.engine.answer(model, changed.query, request.deadline, Part(is_first=False))
     return await reply.respond(await asyncio.to_thread(_told, (baseline, changed), (first, second), model))
 
 
-def _runs(asked: InterveneRequest, stored: StoredTrace | None, model: Model, here: Context) -> tuple[Asked, Asked]:
+def _runs(asked: InterveneRequest, stored: StoredTrace | None, model: Model, request: Request) -> tuple[Asked, Asked]:
     """What is computed; raises `InvalidInput`, `ReplyTooLarge`, `TraceTooLarge`, `TraceNotFound`."""
+    here = request.context
     if asked.interventions is None and asked.inputs_edited is None and asked.text_edited is None:
         refuse("say what is to be changed: 'interventions', 'inputs_edited' or 'text_edited'", "interventions")
     if asked.horizon is not None:
@@ -70,7 +71,7 @@ def _runs(asked: InterveneRequest, stored: StoredTrace | None, model: Model, her
         )
     given = asked.interventions
     if given is not None:
-        made = [_intervention(each, index, changed.query, model, here) for index, each in enumerate(given)]
+        made = [_intervention(each, index, changed.query, model, request) for index, each in enumerate(given)]
         changed = changed._replace(query=edited(changed.query, made, model, here.limits))
     return baseline, changed
 
@@ -155,21 +156,21 @@ def _selection(asked: InterveneRequest, made: Query, model: Model, limits: Limit
     return selection
 
 
-def _intervention(request: InterventionRequest, index: int, made: Query, model: Model, here: Context) -> Intervention:
+def _intervention(asked: InterventionRequest, index: int, made: Query, model: Model, request: Request) -> Intervention:
     """One of them, its patch read from the trace that it names; raises `InvalidInput`, `TraceNotFound`."""
-    intervention, place = to_intervention(request, made, model), (FIELD, index, "patch_from")
-    if request.patch_from is None:
+    intervention, place = to_intervention(asked, made, model), (FIELD, index, "patch_from")
+    if asked.patch_from is None:
         return intervention
-    if request.patch is not None:
+    if asked.patch is not None:
         refuse("give either 'patch' or 'patch_from', not both", *place)
-    stored = here.traces.get(request.patch_from.trace_id)
+    stored = request.context.traces.get(asked.patch_from.trace_id, request.owner)
     if stored.model is not model:
         of = f"'{stored.model.name}', version '{stored.model.version}'"
         refuse(f"is a trace of model {of}, as it was then", *place, "trace_id")
     if stored.answer.module != (made.module or next(iter(model.pipeline.lstms))):
         refuse(f"is a trace of the recurrent module '{stored.answer.module}'", *place, "trace_id")
     try:
-        sequence = sequence_in(request.patch_from.sequence, stored)
+        sequence = sequence_in(asked.patch_from.sequence, stored)
     except InvalidInput as error:
         refuse(error.places[0].message, *place, "sequence")
     return replace(intervention, patch=stored.trace_of(sequence))

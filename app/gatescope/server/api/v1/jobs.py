@@ -17,13 +17,13 @@ log = structlog.get_logger(__name__)
 
 async def get_job(request: Request, job_id: str) -> Reply:
     """How far a job is, and what came of it."""
-    told = orjson.dumps(_told(request.context.jobs.get(job_id)))
+    told = orjson.dumps(_told(request.context.jobs.get(job_id, request.owner)))
     return Reply(HTTPStatus.OK, (told,), codecs.JSON.media_type)
 
 
 async def cancel_job(request: Request, job_id: str) -> Reply:
     """End a job that waits or runs; forget one that has ended."""
-    request.context.jobs.cancel(job_id)
+    request.context.jobs.cancel(job_id, request.owner)
     return Reply(HTTPStatus.NO_CONTENT, (), None)
 
 

@@ -36,24 +36,26 @@ async def open_session(request: Request) -> Reply:
     static_inputs = static_inputs_of(asked.static_inputs, asked.static_columns, model, 1)
     if refusal(model) is None:
         require(static_inputs, model)
-    session = await here.sessions.open(model, asked.session_id, state, static_inputs)
+    session = await here.sessions.open(request.owner, model, asked.session_id, state, static_inputs)
     location = (b"location", f"/v1/sessions/{session.session_id}".encode())
     return reply.of_schema(told(session), HTTPStatus.CREATED, [location])
 
 
 async def list_sessions(request: Request) -> Reply:
     """Every session that is open, the one that was used last comes last."""
-    return reply.of_schema(SessionList(sessions=[told(each) for each in await request.context.sessions.list()]))
+    found = await request.context.sessions.list(request.owner)
+    return reply.of_schema(SessionList(sessions=[told(each) for each in found]))
 
 
 async def get_session(request: Request, session_id: str) -> Reply:
     """One session."""
-    return reply.of_schema(told(await request.context.sessions.get(session_id)))
+    return reply.of_schema(told(await request.context.sessions.get(session_id, request.owner)))
 
 
 async def end_session(request: Request, session_id: str) -> Reply:
     """End a stream, and forget its state."""
-    await request.context.sessions.close(session_id)
+    sessions = request.context.sessions
+    await sessions.close((await sessions.get(session_id, request.owner)).key)
     return Reply(HTTPStatus.NO_CONTENT, (), None)
 
 
@@ -61,7 +63,7 @@ async def take_step(request: Request, session_id: str) -> Reply:
     """Predict for what is new of a stream, and trace it where that is wanted; the next step goes on from there."""
     here = request.context
     writer = request.head.find(negotiation.prediction_writer)
-    session = await here.sessions.get(session_id)
+    session = await here.sessions.get(session_id, request.owner)
     model = here.sessions.model(session)
     asked = await _STEP.read(request, model)
     return await reply.respond(await taken(here, session, model, asked, request.deadline), writer)
@@ -70,7 +72,7 @@ async def take_step(request: Request, session_id: str) -> Reply:
 async def get_state(request: Request, session_id: str) -> Reply:
     """Where a stream stands, each (layers, 1, unit)."""
     sessions = request.context.sessions
-    session = await sessions.get(session_id)
+    session = await sessions.get(session_id, request.owner)
     model = sessions.model(session)
     return reply.of_json(reply.state(sessions.state_of(session, model), model))
 
@@ -78,9 +80,10 @@ async def get_state(request: Request, session_id: str) -> Reply:
 async def put_state(request: Request, session_id: str) -> Reply:
     """Let a stream go on from another state."""
     sessions = request.context.sessions
-    model = sessions.model(await sessions.get(session_id))
+    session = await sessions.get(session_id, request.owner)
+    model = sessions.model(session)
     given = await body.read(request, InitialState, query.expected(model))
-    return reply.of_schema(told(await sessions.set_state(session_id, query.to_state(given, model))))
+    return reply.of_schema(told(await sessions.set_state(session.key, query.to_state(given, model))))
 
 
 async def taken(
@@ -89,7 +92,7 @@ async def taken(
     """The reply to a step of a session of this model, which was just read; raises what `Sessions.step` raises."""
     try:
         session, answer, begin = await here.sessions.step(
-            seen.session_id, asked.query, deadline, step_number=asked.request.step_number, seen=seen
+            seen.key, asked.query, deadline, step_number=asked.request.step_number, seen=seen
         )
     except GapRefused as error:
         sequences.refuse_gap(error, asked.request, model)
@@ -107,6 +110,7 @@ def told(session: Session) -> SessionReply:
     """What a client may know of a session."""
     return SessionReply(
         session_id=session.session_id,
+        owner=session.owner or None,
         model=ModelVersion(name=session.model, version=session.version),
         steps=session.steps,
         time_steps=session.time_steps,

@@ -20,6 +20,7 @@ from gatescope.server.api.sampling import require_tokens
 from gatescope.server.api.schema.requests import StreamedStepRequest
 from gatescope.server.api.v1.sessions import taken
 from gatescope.server.serving.deadline import Deadline
+from gatescope.server.serving.session import SessionKey
 from gatescope.server.serving.token_stream import TokenStream
 
 log = structlog.get_logger(__name__)
@@ -37,7 +38,7 @@ async def stream(websocket: WebSocket, session_id: str) -> None:
     """
     here = context.of(websocket)
     try:
-        await here.sessions.get(session_id)
+        session = await here.sessions.get(session_id, context.owner_of(websocket))
     except AppError as error:
         await websocket.send_denial_response(problems.response(error))
         return
@@ -45,7 +46,7 @@ async def stream(websocket: WebSocket, session_id: str) -> None:
     log.info("stream opened", session_id=session_id)
     while (message := await websocket.receive())["type"] == "websocket.receive":
         try:
-            await _answer(websocket, session_id, message)
+            await _answer(websocket, session.key, message)
         except AppError as error:
             await websocket.send_text(problems.body_of(error).decode())
             if isinstance(error, NotFound):
@@ -70,11 +71,11 @@ async def _told(websocket: WebSocket, model: Model, asked: Query, take: Callable
     return tokens.answer
 
 
-async def _answer(websocket: WebSocket, session_id: str, message: Message) -> None:
+async def _answer(websocket: WebSocket, key: SessionKey, message: Message) -> None:
     here, text, content = context.of(websocket), message.get("text"), message.get("bytes") or b""
     if len(text if text is not None else content) > here.limits.max_body_bytes:
         raise BodyTooLarge(f"the message has more than the {here.limits.max_body_bytes:,} bytes that this server takes")
-    session = await here.sessions.get(session_id)
+    session = await here.sessions.read(key)
     model = here.sessions.model(session)
     given, codec = (content, codecs.SAFETENSORS) if text is None else (text.encode(), codecs.JSON)
     deadline = Deadline.after(here.limits.request_timeout_s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from http import HTTPStatus
 
 import numpy as np
@@ -16,7 +17,6 @@ from gatescope.selection import Selection
 from gatescope.server.api import body, negotiation, places, query, reply, sequences
 from gatescope.server.api.codecs.codec import Fields, StreamWriter
 from gatescope.server.api.codecs.ragged import Ragged
-from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request, StreamedReply
 from gatescope.server.api.notes import Span, beside_answer, notes_of
 from gatescope.server.api.row_labels import labels_of
@@ -25,7 +25,6 @@ from gatescope.server.api.v1.sessions import model_named_in
 from gatescope.server.api.view import check_size, to_view
 from gatescope.server.serving.chunking import Chunk, step_bytes
 from gatescope.server.serving.stored import StoredTrace, Told, View
-from gatescope.server.serving.trace_store import Traces
 from gatescope.server.serving.tuning import CHUNK_BYTES
 from gatescope.state import State
 
@@ -42,17 +41,18 @@ async def store_trace(request: Request) -> Reply:
     told_now = beside_answer(notes, model, Span.of(untraced), predicts=False)
     told = Told(tokens, notes, labels_of(asked, untraced.sequence_lengths.tolist(), model))
     with places.in_body():
-        trace_id = await here.traces.record(here.engine, model, untraced, told, most, request.deadline)
+        trace_id = await here.traces.record(request.owner, here.engine, model, untraced, told, most, request.deadline)
     location = (b"location", f"/v1/traces/{trace_id}".encode())
-    kept = _kept(here.traces, trace_id) | ({"notes": told_now} if told_now else {})
+    kept = _kept(here.traces.get(trace_id, request.owner), here.traces.expires_at(trace_id), trace_id) | ({"notes": told_now} if told_now else {})
     return reply.of_json(kept, HTTPStatus.CREATED, [location])
 
 
 async def get_trace(request: Request, trace_id: str) -> Reply:
     """What was computed beside the signals: a trace reply without them."""
     traces = request.context.traces
-    stored = traces.get(trace_id)
-    return await reply.respond(_kept(traces, trace_id) | await asyncio.to_thread(_described, stored))
+    stored = traces.get(trace_id, request.owner)
+    kept = _kept(stored, traces.expires_at(trace_id), trace_id)
+    return await reply.respond(kept | await asyncio.to_thread(_described, stored))
 
 
 async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedReply:
@@ -62,10 +62,10 @@ async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedR
     """
     traces, limits = request.context.traces, request.context.limits
     writer = request.head.find(negotiation.trace_writer)
-    stored = traces.get(trace_id)
+    stored = traces.get(trace_id, request.owner)
     view = to_view(QueryParams(request.head.query_values), stored)
     if isinstance(writer, StreamWriter):
-        return _streamed(traces, trace_id, view, writer)
+        return _streamed(partial(traces.get, trace_id, request.owner), view, writer)
     check_size(view, limits.max_trace_bytes)
     seen = await asyncio.to_thread(lambda: _seen(stored, view) | {"signals": stored.values(view)})
     return await reply.respond(seen, writer)
@@ -73,16 +73,16 @@ async def get_trace_values(request: Request, trace_id: str) -> Reply | StreamedR
 
 async def delete_trace(request: Request, trace_id: str) -> Reply:
     """Keep a trace no more."""
-    request.context.traces.delete(trace_id)
+    request.context.traces.delete(trace_id, request.owner)
     return Reply(HTTPStatus.NO_CONTENT, (), None)
 
 
-def stored_in(given: Fields, here: Context, name: str, version: str | None) -> StoredTrace | None:
+def stored_in(given: Fields, request: Request, name: str, version: str | None) -> StoredTrace | None:
     """The stored trace that a body names in place of a predict request; None where it names none.
 
     Args:
         given: the body.
-        here: where traces are stored.
+        request: whose body it is.
         name: of the model that the path names.
         version: of that, if the path names one.
 
@@ -95,7 +95,7 @@ def stored_in(given: Fields, here: Context, name: str, version: str | None) -> S
         return None
     if beside := sorted(PredictRequest.model_fields.keys() & given.keys()):
         raise InvalidInput.at(Place(("body", beside[0]), "'trace_id' stands in its place: leave one of the two out"))
-    stored = here.traces.get(trace_id)
+    stored = request.context.traces.get(trace_id, request.owner)
     model = stored.model
     if name != model.name or version not in (None, model.version):
         message = f"is a trace of model '{model.name}', version '{model.version}'"
@@ -118,9 +118,8 @@ def sequence_in(asked: int | None, stored: StoredTrace) -> int:
     return asked or 0
 
 
-def _kept(traces: Traces, trace_id: str) -> Fields:
+def _kept(stored: StoredTrace, expires_at: float, trace_id: str) -> Fields:
     """What `StoredTraceReply` describes, without the notes."""
-    stored, expires_at = traces.get(trace_id), traces.expires_at(trace_id)
     return {"trace_id": trace_id, "shape": stored.shape, "bytes": stored.bytes, "expires_at": expires_at}
 
 
@@ -154,19 +153,19 @@ def _around(answer: Answer, stored: StoredTrace, selection: Selection, initial_s
     return described | {"residual": np.float32(stored.residual)}
 
 
-def _streamed(traces: Traces, trace_id: str, view: View, writer: StreamWriter) -> StreamedReply:
+def _streamed(stored: Callable[[], StoredTrace], view: View, writer: StreamWriter) -> StreamedReply:
     """Chunk by chunk, each read when the client has taken what was before it.
 
     A trace that goes meanwhile is not held on to: the last line then says so.
     """
-    seen = _seen(traces.get(trace_id), view)
+    seen = _seen(stored(), view)
     end = {name: seen.pop(name) for name in ("final_state", "residual")}
     at_once = max(1, CHUNK_BYTES // step_bytes(view.selection, len(view.rows)))
 
     async def chunks() -> AsyncIterator[Chunk]:
         for first in range(0, len(view.bins), at_once):
             part = view.part(first, first + at_once)
-            values = await asyncio.to_thread(traces.get(trace_id).values, part)
+            values = await asyncio.to_thread(stored().values, part)
             signals = {name: torch.from_numpy(array) for name, array in values.items()}
             yield Chunk(list(range(len(view.rows))), part.bins.time_steps, signals)
 

@@ -71,7 +71,7 @@ async def _answer(
     here, parameters = request.context, asked.request.parameters or InferParameters()
     deadline = _earlier(request.deadline, parameters.timeout)
     if parameters.sequence_id:
-        sequence = Sequence(here.engine, here.sessions, name, version, parameters)
+        sequence = Sequence(here.engine, here.sessions, request.owner, name, version, parameters)
         model = await sequence.model()
         goes_on = not parameters.sequence_start
         posed = await offload.run(asked.is_large, question.from_message, asked, model, here.limits, goes_on=goes_on)

@@ -10,16 +10,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gatescope.errors import StoreUnavailable
-from gatescope.server.serving.session import SCHEMA, LastStep, Session
+from gatescope.server.serving.session import SCHEMA, LastStep, Session, SessionKey
 from gatescope.server.serving.session_stores.store import exists, full, not_found
 
 _NAMESPACE = "{gatescope}"  # in braces: all keys lie on one node of a cluster, as scripts want it
-_OPEN = f"{_NAMESPACE}:sessions"  # when each session ends, by its name
+_OPEN = f"{_NAMESPACE}:sessions"  # when each session ends, by its member
 _TIMEOUT_S = 2.0
 _LIST_BLOCK = 500
 _SUMMARY_FIELDS = ("model", "version", "fingerprint", "steps", "time_steps", "created_at", "expires_at")
 
-# each script takes the two keys, the session's name, the seconds it may be idle, and what it alone needs; all of them
+# each script takes the two keys, the session's member of the first, the seconds it may be idle, and what it alone needs; all of them
 # can be run twice with one effect, so that a lost connection may be tried again
 
 _NOW = "local time = redis.call('TIME'); local now = time[1] + time[2] / 1000000;"
@@ -94,13 +94,13 @@ class RedisStore:
         if outcome == b"full":
             raise full(self._max_sessions)
 
-    async def read(self, session_id: str) -> Session:
+    async def read(self, key: SessionKey) -> Session:
         """As it stands; raises `SessionNotFound`, `StoreUnavailable`."""
         async with self._translating_errors():
-            kept = await cast(Awaitable[Mapping[bytes, bytes]], self._redis.hgetall(_key(session_id)))
+            kept = await cast(Awaitable[Mapping[bytes, bytes]], self._redis.hgetall(_hash_of(key)))
         if not kept:
-            raise not_found(session_id)
-        return _from_hash(session_id, {name.decode(): value for name, value in kept.items()})
+            raise not_found(key.session_id)
+        return _from_hash(key, {name.decode(): value for name, value in kept.items()})
 
     async def replace(self, before: Session, after: Session) -> bool:
         """Put one in the place of the other; false where another came first.
@@ -114,19 +114,19 @@ class RedisStore:
             raise not_found(after.session_id)
         return outcome == b"done"
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(self, key: SessionKey) -> None:
         """Keep it no more; raises `SessionNotFound`, `StoreUnavailable`."""
         async with self._translating_errors():
-            if not await self._delete(keys=[_OPEN, _key(session_id)], args=[session_id]):
-                raise not_found(session_id)
+            if not await self._delete(keys=[_OPEN, _hash_of(key)], args=[_member_of(key)]):
+                raise not_found(key.session_id)
 
     async def list(self) -> list[Session]:
         """All of them, without their states; raises `StoreUnavailable`."""
         found: list[Session] = []
         async with self._translating_errors():
-            names = [name.decode() for name in await self._list(keys=[_OPEN])]
-            for start in range(0, len(names), _LIST_BLOCK):
-                found += await _summaries(self._redis, names[start : start + _LIST_BLOCK])
+            keys = [_key_in(member.decode()) for member in await self._list(keys=[_OPEN])]
+            for start in range(0, len(keys), _LIST_BLOCK):
+                found += await _summaries(self._redis, keys[start : start + _LIST_BLOCK])
         return found
 
     async def close(self) -> None:
@@ -135,9 +135,9 @@ class RedisStore:
 
     async def _write(self, script: Any, session: Session, condition: int) -> bytes:
         fields = [part for pair in _to_hash(session).items() for part in pair]
-        arguments = [session.session_id, self._idle_timeout_s, session.revision, condition, *fields]
+        arguments = [_member_of(session.key), self._idle_timeout_s, session.revision, condition, *fields]
         async with self._translating_errors():
-            outcome: bytes = await script(keys=[_OPEN, _key(session.session_id)], args=arguments)
+            outcome: bytes = await script(keys=[_OPEN, _hash_of(session.key)], args=arguments)
         return outcome
 
     @asynccontextmanager
@@ -149,21 +149,32 @@ class RedisStore:
             raise StoreUnavailable(f"the session store, Redis at {self._address}, does not answer: {error}") from error
 
 
-async def _summaries(redis: Redis, names: Collection[str]) -> list[Session]:
+async def _summaries(redis: Redis, keys: Collection[SessionKey]) -> list[Session]:
     """These sessions, as far as they are still there, without their states."""
     pipeline = redis.pipeline(transaction=False)
-    for name in names:
-        pipeline.hmget(_key(name), list(_SUMMARY_FIELDS))
+    for key in keys:
+        pipeline.hmget(_hash_of(key), list(_SUMMARY_FIELDS))
     kept = await pipeline.execute()
     return [
-        _from_hash(name, dict(zip(_SUMMARY_FIELDS, values, strict=True)))
-        for name, values in zip(names, kept, strict=True)
+        _from_hash(key, dict(zip(_SUMMARY_FIELDS, values, strict=True)))
+        for key, values in zip(keys, kept, strict=True)
         if None not in values
     ]
 
 
-def _key(session_id: str) -> str:
-    return f"{_NAMESPACE}:session:{session_id}"
+def _hash_of(key: SessionKey) -> str:
+    """The name of its hash. One with an owner stands where versions that know no owners do not look."""
+    return f"{_NAMESPACE}:{'owned-session' if key.owner else 'session'}:{_member_of(key)}"
+
+
+def _member_of(key: SessionKey) -> str:
+    """Of the set of all; neither an owner's name nor an id has a slash."""
+    return f"{key.owner}/{key.session_id}" if key.owner else key.session_id
+
+
+def _key_in(member: str) -> SessionKey:
+    owner, _, session_id = member.rpartition("/")
+    return SessionKey(owner, session_id)
 
 
 def _to_hash(session: Session) -> dict[str, Any]:
@@ -183,17 +194,17 @@ def _to_hash(session: Session) -> dict[str, Any]:
     }
 
 
-def _from_hash(session_id: str, kept: Mapping[str, bytes]) -> Session:
+def _from_hash(key: SessionKey, kept: Mapping[str, bytes]) -> Session:
     """The session in a hash of this schema or an earlier one; raises `StoreUnavailable` of a later one."""
     schema = int(kept.get("schema", 1))
     if schema > SCHEMA:
         raise StoreUnavailable(
-            f"session '{session_id}' was written by a newer version of Gatescope, with schema {schema}; this one reads "
+            f"session '{key.session_id}' was written by a newer version of Gatescope, with schema {schema}; this one reads "
             f"up to {SCHEMA}"
         )
     digest = kept.get("last_digest", b"")
     return Session(
-        session_id=session_id,
+        session_id=key.session_id,
         model=kept["model"].decode(),
         version=kept["version"].decode(),
         fingerprint=kept["fingerprint"].decode(),
@@ -207,4 +218,5 @@ def _from_hash(session_id: str, kept: Mapping[str, bytes]) -> Session:
         static=kept.get("static", b""),
         continues=kept.get("continues", b"0") == b"1",
         values=kept.get("values", b""),
+        owner=key.owner,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gatescope.errors import SessionExists, SessionNotFound, TooManySessions
-from gatescope.server.serving.session import Session
+from gatescope.server.serving.session import Session, SessionKey
 
 
 class SessionStore(Protocol):
@@ -18,17 +18,17 @@ class SessionStore(Protocol):
     async def create(self, session: Session) -> None:
         """Keep a new one; raises `SessionExists`, `TooManySessions`."""
 
-    async def read(self, session_id: str) -> Session:
+    async def read(self, key: SessionKey) -> Session:
         """As it stands; raises `SessionNotFound`."""
 
     async def replace(self, before: Session, after: Session) -> bool:
         """Put one in the place of the other; false where another came first. Raises `SessionNotFound`."""
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(self, key: SessionKey) -> None:
         """Keep it no more; raises `SessionNotFound`."""
 
     async def list(self) -> list[Session]:
-        """All of them, the one that was used last comes last."""
+        """All of them, whoever owns them; the one that was used last comes last."""
 
     async def close(self) -> None:
         """Close connections."""
