@@ -31,6 +31,9 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    def check(self, subject: Subject) -> None:
+        """Refuse what does not go with these sequences, before anything is computed; raises `InvalidInput`."""
+
 
 class OneSequence(Parameters):
     """Of analyses that look at one sequence."""
@@ -38,12 +41,20 @@ class OneSequence(Parameters):
     sequence: int | None = Field(default=None, ge=0)
     """Which sequence is looked at; it may be left out where there is one."""
 
+    def check(self, subject: Subject) -> None:
+        """Refuse a sequence that is not there."""
+        subject.only(self.sequence)
+
 
 class OneStep(OneSequence):
     """Of analyses that look back from one time step of one sequence."""
 
     time_step: int = -1
     """The time step that is looked back from; a negative one counts from the end."""
+
+    def check(self, subject: Subject) -> None:
+        """Refuse a sequence or time step that is not there."""
+        subject.only(self.sequence).step(self.time_step)
 
 
 class OnePlace(OneStep):
@@ -54,6 +65,11 @@ class OnePlace(OneStep):
 
     direction: Literal["forward", "reverse"] = "forward"
     """Which of its directions."""
+
+    def check(self, subject: Subject) -> None:
+        """Refuse a sequence, time step, layer or direction that is not there."""
+        super().check(subject)
+        subject.at(self.layer, self.direction)
 
 
 class Statistic(ABC):
@@ -111,7 +127,8 @@ class Analysis:
         }
 
     def find(self, subject: Subject, parameters: Parameters) -> Findings:
-        """What it finds in a whole subject."""
+        """What it finds in a whole subject; raises `InvalidInput` where the parameters do not go with it."""
+        parameters.check(subject)
         if self.statistic is None:
             if self.run is None:
                 raise TypeError(f"'{self.name}' has neither a function nor a statistic")

@@ -44,6 +44,11 @@ class AttributionParameters(OneStep):
     targets: list[str] | None = Field(default=None, min_length=1)
     """The names of the outputs or labels; all of them, if there are no more than 64."""
 
+    def check(self, subject: Subject) -> None:
+        """Refuse a sequence, time step or value that is not there."""
+        super().check(subject)
+        values_named(subject, self.targets)
+
 
 class _Parts(NamedTuple):
     """Float64, of outputs."""
@@ -140,8 +145,7 @@ def _integrated(subject: Subject, step: int, wanted: Sequence[int]) -> _Parts:
     )
     slopes = torch.zeros(len(wanted), *inputs.shape[1:], dtype=torch.float64)
     with torch.enable_grad():
-        for part in torch.split(points, POINTS_AT_ONCE):
-            subject.raise_if_cancelled()
+        for part in subject.parts(torch.split(points, POINTS_AT_ONCE)):
             leaf = (part[:, 0, None, None] * inputs).requires_grad_()  # (point, time, feature)
             predicted = predicted_at(subject, subject.run(leaf), step)
             for index, gradient in enumerate(each_gradient(predicted, wanted, leaf)):

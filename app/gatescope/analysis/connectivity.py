@@ -21,6 +21,12 @@ class ConnectivityParameters(OneStep):
     target: str | None = None
     """The name of the output or label; the largest one at this step if it is not given."""
 
+    def check(self, subject: Subject) -> None:
+        """Refuse a sequence, time step or value that is not there."""
+        super().check(subject)
+        if self.target is not None:
+            values_named(subject, [self.target])
+
 
 def connectivity(subject: Subject, parameters: Any) -> Findings:
     """‖∂ prediction / ∂ x_t‖₂ of the inputs as the module reads them, by one backward pass."""

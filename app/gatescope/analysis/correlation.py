@@ -50,7 +50,7 @@ def correlation(subject: Subject, parameters: Any) -> Findings:
     strongest = np.abs(np.nan_to_num(found)).argmax(axis=0)  # (series, unit)
     r = np.take_along_axis(found, strongest[None], axis=0)[0]
     generator = np.random.default_rng(_SEED)
-    shifted = np.stack([_shifted(product, states, series, lags, generator) for _ in range(SHIFTS)])
+    shifted = np.stack([_shifted(product, states, series, lags, generator) for _ in subject.parts(range(SHIFTS))])
     control = np.quantile(shifted, LEVEL, axis=0)  # (series, unit)
     largest = float(np.quantile(shifted.max(axis=2), LEVEL, axis=0).max())
     arrays = {"r": r, "lag": np.array(lags)[strongest], "control": control}

@@ -43,9 +43,9 @@ def gradient_flow(subject: Subject, parameters: Any) -> Findings:
     states = one.spec.cell.states
     names = (*states, *(["direct_path"] if "cell_state" in states else []), "elman_baseline")
     arrays: dict[str, list[Tensor]] = {name: [] for name in names}
-    for layer in one.scope.layers:
+    for index, layer in enumerate(one.scope.layers):
         inputs, initial, weights = _layer(one, layer, direction, order)
-        norms = _norms(one, one.spec.cell, inputs, initial, weights)
+        norms = _norms(one.within(index, len(one.scope.layers)), one.spec.cell, inputs, initial, weights)
         for name, values in zip(states, norms, strict=True):
             arrays[name].append(values)
         if "direct_path" in arrays:
@@ -89,7 +89,7 @@ def _norms(subject: Subject, cell: Cell, inputs: Tensor, initial: Tensors, weigh
     norms = []
     for place in range(len(steps) - 1, -1, -1):
         if place % CANCELLED_EVERY == 0:
-            subject.raise_if_cancelled()
+            subject.advance(len(steps) - 1 - place, len(steps))
         norms.append([_norm(gradient, vectors) for gradient in _total(cell, steps[place], gradients, weights)])
         if place:
             before = tuple(steps[place - 1][name] for name in cell.states)

@@ -47,6 +47,11 @@ class LesionsParameters(Parameters):
     targets: list[list[float | None]] | list[float | None] | None = Field(default=None, min_length=1)
     """[batch][time] what was measured of the only output, null where nothing was: then `error_change` is told."""
 
+    def check(self, subject: Subject) -> None:
+        """Refuse targets of other steps than there are, or none at all."""
+        if self.targets is not None:
+            _measured(subject, self.targets)
+
 
 def lesions(subject: Subject, parameters: Any) -> Findings:
     """The effect of each unit of the scope: the root mean square change of the prediction, in units of its deviation.
@@ -62,9 +67,12 @@ def lesions(subject: Subject, parameters: Any) -> Findings:
     names = ("effect", "percentile", *(() if targets is None else ("error_change",)))
     arrays = {name: np.full(scope.shape, np.nan) for name in names}  # NaN of units that a projected state does not have
     units, everyone = [unit for unit in scope.units if unit < spec.hidden_state_size], []
-    for place in product(range(len(scope.layers)), range(len(scope.directions))):
+    places = list(product(range(len(scope.layers)), range(len(scope.directions))))
+    for index, place in enumerate(places):
         at = scope.layers[place[0]], scope.directions[place[1]]
-        found = _silenced(subject, parameters, at, _with_control(units, spec.hidden_state_size))
+        found = _silenced(
+            subject.within(index, len(places)), parameters, at, _with_control(units, spec.hidden_state_size)
+        )
         effects = np.array([effect(values - before, deviation) for values in found.values()])
         everyone += effects.tolist()
         arrays["effect"][place][: len(units)] = effects[: len(units)]
@@ -103,15 +111,22 @@ def _targets(subject: Subject, given: Any, before: Tensor) -> Tensor | None:
     if before.dim() < _PER_STEP or before.shape[-1] != 1:
         message = "go with a model that predicts one output at each step"
         raise InvalidInput.at(Place(("targets",), message))
+    targets = torch.full_like(before, torch.nan)
+    for row, values in enumerate(_measured(subject, given)):
+        targets[row, : len(values), 0] = values
+    return targets
+
+
+def _measured(subject: Subject, given: Any) -> list[Tensor]:
+    """(time,) of each sequence, NaN where nothing was measured."""
     rows = given if isinstance(given[0], list) else [given]
     check_lengths(rows, subject.lengths, "targets")
-    targets = torch.full_like(before, torch.nan)
-    for row, values in enumerate(rows):
-        numbers = [np.nan if value is None else value for value in values]
-        targets[row, : len(values), 0] = torch.tensor(numbers, dtype=torch.float64)
-    if bool(targets.isnan().all()):
+    made = [
+        torch.tensor([np.nan if value is None else value for value in values], dtype=torch.float64) for values in rows
+    ]
+    if all(bool(values.isnan().all()) for values in made):
         raise InvalidInput.at(Place(("targets",), "nothing was measured at any step"))
-    return targets
+    return made
 
 
 def _error(predicted: Tensor, targets: Tensor) -> float:

@@ -29,6 +29,10 @@ class MemoryParameters(OneSequence):
     changed_step: int = Field(default=0, ge=0)
     """The time step whose input is replaced by the mean over the sequence."""
 
+    def check(self, subject: Subject) -> None:
+        """Refuse a sequence or time step that is not there."""
+        subject.only(self.sequence).step(self.changed_step)
+
 
 def memory(subject: Subject, parameters: Any) -> Findings:
     """Distances of three runs; the other initial state is where the sequence ends.

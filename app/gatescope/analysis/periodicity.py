@@ -22,6 +22,16 @@ LEVEL = 0.99
 _SEED = 0
 
 
+class PeriodicityParameters(OneSequence):
+    """Which sequence."""
+
+    def check(self, subject: Subject) -> None:
+        """Refuse a sequence that is not there or is too short."""
+        (steps,) = subject.only(self.sequence).lengths
+        if steps < LEAST_STEPS:
+            raise InvalidInput(f"the sequence has {steps} steps; a period needs {LEAST_STEPS} at least")
+
+
 def periodicity(subject: Subject, parameters: Any) -> Findings:
     """Period in steps and share of the variance; the check is the largest share of red noise.
 
@@ -30,9 +40,6 @@ def periodicity(subject: Subject, parameters: Any) -> Findings:
     """
     one = subject.only(parameters.sequence)
     states = States.of(one)
-    steps = states.lengths[0]
-    if steps < LEAST_STEPS:
-        raise InvalidInput(f"the sequence has {steps} steps; a period needs {LEAST_STEPS} at least")
     period, share = _strongest(states.values)
     control = _of_noise(states.values, one)  # (surrogate, unit)
     by_chance = np.quantile(control, LEVEL, axis=0)
@@ -73,8 +80,7 @@ def _of_noise(values: np.ndarray, subject: Subject) -> np.ndarray:
     keep = np.clip(np.divide(products, squares, out=np.zeros_like(squares), where=squares > 0), 0, 0.9999)
     generator = np.random.default_rng(_SEED)
     found = []
-    for _ in range(0, SURROGATES, AT_ONCE):
-        subject.raise_if_cancelled()
+    for _ in subject.parts(range(0, SURROGATES, AT_ONCE)):
         noise = generator.standard_normal((len(values), AT_ONCE, len(keep)))
         noise[0] /= np.sqrt(1 - keep**2)
         for step in range(1, len(noise)):
@@ -89,6 +95,6 @@ ANALYSIS = Analysis(
     question="Which units repeat themselves, and after how many steps?",
     arrays=dict.fromkeys(("period", "share"), SCOPE_AXES),
     cells=EVERY_CELL,
-    parameters=OneSequence,
+    parameters=PeriodicityParameters,
     run=periodicity,
 )

@@ -47,6 +47,10 @@ class ProbeParameters(SeriesParameters):
     folds: int = Field(default=5, ge=2, le=20)
     """Into so many blocks of time the sequences are cut; each is predicted from the others."""
 
+    def check(self, subject: Subject) -> None:
+        """Refuse series that `values_of` refuses, and those with too few steps for the folds."""
+        _check_steps(values_of(self.series, subject.lengths), self.folds)
+
 
 def probe(subject: Subject, parameters: Any) -> Findings:
     """R² of the states and of each control; a series whose R² is not above its controls is not found.
@@ -56,23 +60,24 @@ def probe(subject: Subject, parameters: Any) -> Findings:
     one, notes = _one_layer(subject)
     states = States.of(one)
     series, gap = values_of(parameters.series, states.lengths), max(LAGS)
-    _check_steps(series, parameters.folds)
     controls = {"r2_inputs": [_lagged(one, states)], "r2_untrained": _untrained(one)}
     found: dict[str, list[Any]] = {"r2": [], **{name: [] for name in controls}, "r2_shifted": [], "weights": []}
     generator = np.random.default_rng(_SEED)
-    for name, target in zip((each.name for each in parameters.series), series, strict=True):
-        subject.raise_if_cancelled()
+    names = [each.name for each in parameters.series]
+    for index in subject.parts(range(len(names))):
+        name, target = names[index], series[index]
         fitted = ridge.fit(states.values, target, parameters.folds, gap)
         found["r2"].append(fitted.r2)
         found["weights"].append(fitted.weights)
         for control, features in controls.items():
             found[control].append(max(ridge.fit(each, target, parameters.folds, gap).r2 for each in features))
-        shifted = (states.rolled(target, _offsets(states.lengths, generator)) for _ in range(SHIFTS))
+        shifts = subject.within(index, len(names)).parts(range(SHIFTS))
+        shifted = (states.rolled(target, _offsets(states.lengths, generator)) for _ in shifts)
         found["r2_shifted"].append(max(ridge.fit(states.values, each, parameters.folds, gap).r2 for each in shifted))
         notes.append(_verdict(name, {key: values[-1] for key, values in found.items() if key != "weights"}))
     best = max(max(found[name]) for name in (*controls, "r2_shifted"))
     arrays = {name: np.array(values) for name, values in found.items()}
-    return Findings(arrays, {"series": [each.name for each in parameters.series]}, Check("control", best), notes)
+    return Findings(arrays, {"series": names}, Check("control", best), notes)
 
 
 def _one_layer(subject: Subject) -> tuple[Subject, list[str]]:

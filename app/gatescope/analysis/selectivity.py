@@ -37,12 +37,16 @@ class SelectivityParameters(Parameters):
     """[batch][time], or [time] of a lone sequence: the class of each step, null of steps without one. The tokens
     themselves if it is not given, for models that read tokens."""
 
+    def check(self, subject: Subject) -> None:
+        """Refuse classes of other steps than there are, or of too few."""
+        _names(_known(_labels(subject, self.classes)))
+
 
 def selectivity(subject: Subject, parameters: Any) -> Findings:
     """AUC and q; the check is the largest |AUC − 0.5| of any unit and class with exchanged classes."""
     states = States.of(subject)
     rows = _labels(subject, parameters.classes)
-    labels = [label for row in rows for label in row if label is not None]
+    labels = _known(rows)
     names, notes = _names(labels)
     known = np.array([label is not None for row in rows for label in row])
     ranks = _ranks(states.values[known])
@@ -52,8 +56,7 @@ def selectivity(subject: Subject, parameters: Any) -> Findings:
     distance = np.abs(auc - 0.5)
     exceeded, largest = np.zeros_like(auc), np.empty(PERMUTATIONS)
     generator = np.random.default_rng(_SEED)
-    for index in range(PERMUTATIONS):
-        subject.raise_if_cancelled()
+    for index in subject.parts(range(PERMUTATIONS)):
         permuted = np.abs(_auc(classes[:, _exchanged(lengths, generator)], ranks) - 0.5)
         exceeded += permuted >= distance
         largest[index] = permuted.max()
@@ -72,6 +75,11 @@ def _labels(subject: Subject, given: Any) -> Sequence[Sequence[Label]]:
         rows = [rows]  # type: ignore[list-item]
     check_lengths(rows, subject.lengths, "classes")
     return rows
+
+
+def _known(rows: Sequence[Sequence[Label]]) -> list[str | int]:
+    """The classes of all steps that have one."""
+    return [label for row in rows for label in row if label is not None]
 
 
 def _names(labels: Sequence[str | int]) -> tuple[list[str | int], list[str]]:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from gatescope.analysis.analysis import Parameters
 from gatescope.analysis.states import check_lengths
+from gatescope.analysis.subject import Subject
 from gatescope.errors import InvalidInput, Place
 
 
@@ -27,6 +28,10 @@ class SeriesParameters(Parameters):
 
     series: list[Series] = Field(min_length=1, max_length=64)
     """The series that units are compared with, each with a name of its own."""
+
+    def check(self, subject: Subject) -> None:
+        """Refuse series that `values_of` refuses."""
+        values_of(self.series, subject.lengths)
 
 
 def values_of(series: Sequence[Series], lengths: Sequence[int]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
 from gatescope.tracing import Trace, trace
+
+Part = TypeVar("Part")
 
 
 @runtime_checkable
@@ -135,6 +137,7 @@ class Subject:
         tokens: what each sequence says, for models that read tokens; None for others.
         known: a trace of all layers, directions, units and steps of these sequences, where there is one already.
         is_cancelled: whether nobody waits for the result any more.
+        on_progress: is told how much of what takes long is done, and how much there is.
     """
 
     module: nn.RNNBase
@@ -147,6 +150,7 @@ class Subject:
     tokens: Sequence[Sequence[str]] | None = None
     known: Trace | None = None
     is_cancelled: Callable[[], bool] | None = None
+    on_progress: Callable[[float, float], None] | None = None
 
     @classmethod
     def of(cls, traced: Trace, head: Head | Callable[[Tensor], Tensor] | None = None) -> Subject:
@@ -191,6 +195,29 @@ class Subject:
         """Raise `DeadlineExceeded` if nobody waits any more; what takes long asks now and then."""
         if self.is_cancelled is not None and self.is_cancelled():
             raise DeadlineExceeded("nobody waits for this result any more")
+
+    def advance(self, done: float, total: float) -> None:
+        """Tell how much of what takes long is done; raises `DeadlineExceeded` if nobody waits any more."""
+        self.raise_if_cancelled()
+        if self.on_progress is not None:
+            self.on_progress(done, total)
+
+    def parts(self, parts: Sequence[Part]) -> Iterator[Part]:
+        """These parts of what takes long, one after another; before each it is told how many are done.
+
+        Raises:
+            DeadlineExceeded: nobody waits any more.
+        """
+        for done, part in enumerate(parts):
+            self.advance(done, len(parts))
+            yield part
+
+    def within(self, index: int, parts: int) -> Subject:
+        """The same for one of so many parts: how much is done is told of all of them."""
+        tell = self.on_progress
+        if tell is None:
+            return self
+        return replace(self, on_progress=lambda done, total: tell(index + done / total, parts))
 
     def signals(self, *names: str) -> dict[str, Tensor]:
         """These signals of the scope, each (batch, layer, direction, time, unit), NaN in the padding.

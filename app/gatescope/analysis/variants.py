@@ -31,8 +31,7 @@ def predictions(subject: Subject, edits: Sequence[Intervention]) -> list[Tensor]
     at_once = max(1, VARIANT_FLOATS // (batch * time * subject.spec.hidden_size))
     of_variants = _with_numbers(subject, edits)
     found: list[Tensor] = []
-    for first in range(0, len(edits), at_once):
-        subject.raise_if_cancelled()
+    for first in subject.parts(range(0, len(edits), at_once)):
         variants = of_variants[first : first + at_once]
         predicted = predicted_of(subject, _edited(subject, variants))
         found += predicted.view(len(variants), batch, *predicted.shape[1:]).unbind()

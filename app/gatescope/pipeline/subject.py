@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from gatescope.analysis.subject import Subject
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
+from gatescope.state import State
 from gatescope.tables.sequences import QUANTITIES
 from gatescope.tracing import Trace
 
@@ -53,12 +55,30 @@ def subject_of(
         selection: its layers, directions and units that are looked at.
         tokens: what each sequence says, for models that read tokens.
     """
-    return Subject(
-        traced.module,
-        traced.inputs,
-        traced.sequence_lengths,
-        traced.initial_state,
-        selection,
+    subject = Subject(traced.module, traced.inputs, traced.sequence_lengths, traced.initial_state, selection)
+    return _around(subject, model, query, tokens)
+
+
+def planned_subject(
+    model: Model, query: Query, selection: Selection, tokens: Sequence[Sequence[str]] | None = None
+) -> Subject | None:
+    """The same before the run, for checks: its lengths and names are those of the run, its numbers mean nothing.
+
+    None where only the run tells how many steps the module reads.
+    """
+    pipeline, steps = model.pipeline, query.sequence_lengths + query.horizon
+    if not pipeline.module_inputs(query.module).aligned or (query.horizon and tokens is not None):
+        return None
+    spec, nothing = pipeline.spec_of(query.module), torch.zeros(())
+    inputs = nothing.expand(query.sequences, query.longest, spec.input_size)
+    state = State.zeros(spec, query.sequences, nothing)
+    return _around(Subject(pipeline.lstm_of(query.module), inputs, steps, state, selection), model, query, tokens)
+
+
+def _around(subject: Subject, model: Model, query: Query, tokens: Sequence[Sequence[str]] | None) -> Subject:
+    """The same with what is known around it."""
+    return replace(
+        subject,
         head=ReadOut(model, query, value_names(model)) if model.pipeline.can_read_out else None,
         input_names=model.pipeline.module_inputs(query.module).names or (),
         tokens=tokens,

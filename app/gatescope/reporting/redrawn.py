@@ -56,8 +56,7 @@ def _shuffled(block: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 def subjects(subject: Subject) -> Iterator[Subject]:
     """The same sequences through such networks."""
-    for seed in range(NETWORKS):
-        subject.raise_if_cancelled()
+    for seed in subject.parts(range(NETWORKS)):
         yield replace(subject, module=redrawn(subject.module, seed), known=None, head=None)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from gatescope.errors import SessionExists, SessionNotFound, StoreUnavailable, TooManySessions
 from gatescope.pipeline.query import Query
-from gatescope.server.serving.session import LastStep, Session
+from gatescope.server.serving.session import LastStep, Session, SessionKey
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.session_stores.redis import RedisStore
 from gatescope.server.serving.session_stores.store import SessionStore
@@ -55,7 +55,7 @@ def test_what_was_kept_is_read_as_it_was(within):
 
     async def scenario(store):
         await store.create(kept)
-        return await store.read("s")
+        return await store.read(SessionKey("", "s"))
 
     assert within(scenario) == kept
 
@@ -68,7 +68,7 @@ def test_whether_the_state_was_given_is_kept(within, continues):
         await store.create(kept)
         after = kept.after(QUERY, b"", kept.expires_at, numbered=False)
         assert await store.replace(kept, after)
-        return after, await store.read("s")
+        return after, await store.read(SessionKey("", "s"))
 
     after, read = within(scenario)
     assert after == read
@@ -82,7 +82,7 @@ def test_the_values_that_gaps_are_filled_from_are_kept(within):
         await store.create(kept)
         after = kept.after(QUERY, b"", kept.expires_at, numbered=True, values=b"values")
         assert await store.replace(kept, after)
-        return after, await store.read("s")
+        return after, await store.read(SessionKey("", "s"))
 
     after, read = within(scenario)
     assert after == read
@@ -106,24 +106,24 @@ def test_one_that_was_written_since_is_not_replaced(within):
     async def scenario(store):
         first = session()
         await store.create(first)
-        first = await store.read("s")
+        first = await store.read(SessionKey("", "s"))
         second = replace(first, steps=1, revision=1, state=b"second")
         assert await store.replace(first, second)
         assert not await store.replace(first, replace(first, steps=9, revision=2))
-        assert (await store.read("s")) == second
+        assert (await store.read(SessionKey("", "s"))) == second
 
     within(scenario)
 
 
 def test_what_is_gone_is_not_found(within):
     async def scenario(store):
-        for attempt in (store.read("s"), store.delete("s"), store.replace(session(), session())):
+        for attempt in (store.read(SessionKey("", "s")), store.delete(SessionKey("", "s")), store.replace(session(), session())):
             with pytest.raises(SessionNotFound, match="there is no session 's'"):
                 await attempt
         await store.create(session())
-        await store.delete("s")
+        await store.delete(SessionKey("", "s"))
         with pytest.raises(SessionNotFound):
-            await store.read("s")
+            await store.read(SessionKey("", "s"))
         await store.create(session())
 
     within(scenario)
@@ -135,7 +135,7 @@ def test_no_more_than_may_be_are_kept(within):
         await store.create(session("b"))
         with pytest.raises(TooManySessions):
             await store.create(session("c"))
-        await store.delete("a")
+        await store.delete(SessionKey("", "a"))
         await store.create(session("c"))
 
     within(scenario, most=2)
@@ -147,7 +147,7 @@ def test_the_one_that_was_used_last_is_listed_last(within):
         for each in kept.values():
             await store.create(each)
             await asyncio.sleep(0.002)
-        before = await store.read("a")
+        before = await store.read(SessionKey("", "a"))
         await store.replace(before, replace(before, steps=1, revision=5))
         return [(each.session_id, each.steps) for each in await store.list()]
 
@@ -170,7 +170,7 @@ class TestRedis:
             await store.create(session())
             await asyncio.sleep(0.1)
             with pytest.raises(SessionNotFound):
-                await store.read("s")
+                await store.read(SessionKey("", "s"))
             assert await store.list() == []
             await store.create(session("other"))  # there is room again
             await store.close()
@@ -194,7 +194,7 @@ class TestRedis:
         async def scenario():
             stores = [RedisStore(redis_server.url, 10, 60) for _ in range(4)]
             await stores[0].create(session())
-            before = await stores[0].read("s")
+            before = await stores[0].read(SessionKey("", "s"))
             won = await asyncio.gather(
                 *(store.replace(before, replace(before, revision=index + 1)) for index, store in enumerate(stores))
             )
@@ -209,12 +209,12 @@ class TestRedis:
             store = RedisStore(redis_server.url, 10, 60)
             await store.create(session())
             redis_server.stop()
-            for attempt in (store.read("s"), store.create(session("t")), store.list(), store.delete("s")):
+            for attempt in (store.read(SessionKey("", "s")), store.create(session("t")), store.list(), store.delete(SessionKey("", "s"))):
                 with pytest.raises(StoreUnavailable, match=rf"Redis at 127.0.0.1:{redis_server.port}, does not answer"):
                     await attempt
             redis_server.start()
             await store.create(session("again"))
-            assert (await store.read("again")).session_id == "again"
+            assert (await store.read(SessionKey("", "again"))).session_id == "again"
             await store.close()
 
         asyncio.run(scenario())
@@ -223,7 +223,7 @@ class TestRedis:
         async def scenario():
             store = RedisStore("redis://user:secret@127.0.0.1:1/0", 10, 60)
             with pytest.raises(StoreUnavailable) as refused:
-                await store.read("s")
+                await store.read(SessionKey("", "s"))
             await store.close()
             return str(refused.value)
 
@@ -235,7 +235,7 @@ def test_static_inputs_are_kept(within):
 
     async def scenario(store):
         await store.create(kept)
-        return await store.read("s")
+        return await store.read(SessionKey("", "s"))
 
     assert within(scenario).static_inputs.tolist() == [[1.0, 1.0, 1.0]]
     assert session().static_inputs is None
@@ -254,7 +254,7 @@ class TestSchema:
                 try:
                     await store.create(session(steps=2, static=b"12345678"))
                     await change(store._redis, "{gatescope}:session:s")
-                    return await store.read("s")
+                    return await store.read(SessionKey("", "s"))
                 finally:
                     await store.close()
 

@@ -31,6 +31,8 @@ from gatescope.server.repository.repository import Repository
 from gatescope.server.serving import sessions as module
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.local import LocalEngine
+from gatescope.server.serving.owner import Owner
+from gatescope.server.serving.session import SessionKey
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.sessions import Sessions
 from gatescope.state import State
@@ -51,6 +53,14 @@ features = [{name = "level"}]
 names = ["level"]
 predicts = "next_step"
 """
+
+
+NOBODY = Owner()
+
+
+async def state_of(here, name):
+    session = await here.sessions.get(name, NOBODY)
+    return here.sessions.state_of(session, here.sessions.model(session))
 
 
 class Clock:
@@ -94,15 +104,15 @@ def test_any_split_into_chunks_gives_the_numbers_of_the_whole(model_folder):
     def check(cuts):
         async def scenario():
             async with running(folder) as here:
-                session = await here.sessions.open(here.model)
+                session = await here.sessions.open(NOBODY, here.model)
                 outputs = []
                 bounds = [0, *sorted(cuts), 30]
                 for start, stop in itertools.pairwise(bounds):
                     session, answer, _ = await here.sessions.step(
-                        session.session_id, step(inputs[:, start:stop], output=True), WITHIN
+                        session.key, step(inputs[:, start:stop], output=True), WITHIN
                     )
                     outputs.append(answer.output)
-                return torch.cat(outputs, dim=1), await here.sessions.state(session.session_id), session
+                return torch.cat(outputs, dim=1), await state_of(here, session.session_id), session
 
         chunked, state, session = asyncio.run(scenario())
         torch.testing.assert_close(chunked, output, rtol=0, atol=1e-6)
@@ -119,9 +129,9 @@ def test_a_projected_state_is_carried_too(model_folder):
 
     async def scenario():
         async with running(folder) as here:
-            session = await here.sessions.open(here.model)
+            session = await here.sessions.open(NOBODY, here.model)
             for part in inputs.split(4, dim=1):
-                _, answer, _ = await here.sessions.step(session.session_id, step(part, output=True), WITHIN)
+                _, answer, _ = await here.sessions.step(session.key, step(part, output=True), WITHIN)
             return answer.output, here.model.pipeline.answer(step(inputs, output=True)).output
 
     chunked, whole = asyncio.run(scenario())
@@ -135,9 +145,9 @@ def test_a_step_can_be_traced(model_folder):
     async def scenario():
         async with running(folder) as here:
             selection = Selection(signals=("forget_gate", "cell_state")).resolve(here.model.spec)
-            session = await here.sessions.open(here.model)
-            await here.sessions.step(session.session_id, step(inputs[:, :6]), WITHIN)
-            _, answer, _ = await here.sessions.step(session.session_id, step(inputs[:, 6:], trace=selection), WITHIN)
+            session = await here.sessions.open(NOBODY, here.model)
+            await here.sessions.step(session.key, step(inputs[:, :6]), WITHIN)
+            _, answer, _ = await here.sessions.step(session.key, step(inputs[:, 6:], trace=selection), WITHIN)
             return answer
 
     answer = asyncio.run(scenario())
@@ -157,9 +167,9 @@ def test_a_horizon_reads_no_step_twice_but_the_inputs(model_folder, monkeypatch)
 
     async def scenario():
         async with running(folder) as here:
-            session = await here.sessions.open(here.model)
+            session = await here.sessions.open(NOBODY, here.model)
             monkeypatch.setattr(graph, "forward", noting)
-            await here.sessions.step(session.session_id, step(rows(50, width=1), horizon=4), WITHIN)
+            await here.sessions.step(session.key, step(rows(50, width=1), horizon=4), WITHIN)
 
     asyncio.run(scenario())
     assert sorted(runs) == [1, 1, 1, 50, 50]  # for the state behind the inputs, and for what follows them
@@ -171,9 +181,9 @@ def test_a_horizon_predicts_and_the_stream_goes_on_behind_the_inputs(model_folde
 
     async def scenario():
         async with running(folder) as here:
-            session = await here.sessions.open(here.model)
-            _, predicted, _ = await here.sessions.step(session.session_id, step(inputs[:, :5], horizon=4), WITHIN)
-            session, answer, _ = await here.sessions.step(session.session_id, step(inputs[:, 5:], output=True), WITHIN)
+            session = await here.sessions.open(NOBODY, here.model)
+            _, predicted, _ = await here.sessions.step(session.key, step(inputs[:, :5], horizon=4), WITHIN)
+            session, answer, _ = await here.sessions.step(session.key, step(inputs[:, 5:], output=True), WITHIN)
             alone = here.model.pipeline
             return (
                 predicted.prediction.values,
@@ -195,9 +205,9 @@ def test_steps_of_many_sessions_run_as_one_batch_and_those_of_one_keep_their_ord
 
     async def scenario():
         async with running(folder) as here:
-            opened = [(await here.sessions.open(here.model)).session_id for _ in streams]
+            opened = [(await here.sessions.open(NOBODY, here.model)).session_id for _ in streams]
             taken = [
-                here.sessions.step(name, step(inputs[:, at : at + 1], output=True), WITHIN)
+                here.sessions.step(SessionKey("", name), step(inputs[:, at : at + 1], output=True), WITHIN)
                 for at in range(6)
                 for name, inputs in zip(opened, streams, strict=True)
             ]
@@ -217,13 +227,13 @@ class TestNumberedSteps:
     def scenario(self, folder, *numbers, inputs=None):
         async def run():
             async with running(folder) as here:
-                session = await here.sessions.open(here.model, "s")
+                session = await here.sessions.open(NOBODY, here.model, "s")
                 answers = []
                 for index, number in enumerate(numbers):
                     given = rows(2, seed=number or 0) if inputs is None else inputs[index]
-                    session, answer, _ = await here.sessions.step("s", step(given, output=True), WITHIN, number)
+                    session, answer, _ = await here.sessions.step(SessionKey("", "s"), step(given, output=True), WITHIN, number)
                     answers.append(answer.output)
-                return session, answers, await here.sessions.state("s")
+                return session, answers, await state_of(here, "s")
 
         return asyncio.run(run())
 
@@ -255,7 +265,7 @@ class TestOpening:
         async def scenario():
             async with running(folder, **arguments) as here:
                 for name in names:
-                    await here.sessions.open(here.model, name)
+                    await here.sessions.open(NOBODY, here.model, name)
 
         with pytest.raises(error) as refusal:
             asyncio.run(scenario())
@@ -286,16 +296,16 @@ def test_an_idle_session_ends_and_a_step_keeps_it(model_folder):
 
     async def scenario():
         async with running(folder, idle_timeout_s=60) as here:
-            await here.sessions.open(here.model, "idle")
-            await here.sessions.open(here.model, "busy")
+            await here.sessions.open(NOBODY, here.model, "idle")
+            await here.sessions.open(NOBODY, here.model, "busy")
             here.clock.now += 40
-            session, _, _ = await here.sessions.step("busy", step(rows(1)), WITHIN)
+            session, _, _ = await here.sessions.step(SessionKey("", "busy"), step(rows(1)), WITHIN)
             assert session.expires_at == here.clock.now + 60
             here.clock.now += 40
-            assert [each.session_id for each in await here.sessions.list()] == ["busy"]
+            assert [each.session_id for each in await here.sessions.list(NOBODY)] == ["busy"]
             with pytest.raises(SessionNotFound, match="idle for too long"):
-                await here.sessions.step("idle", step(rows(1)), WITHIN)
-            await here.sessions.open(here.model, "idle")
+                await here.sessions.step(SessionKey("", "idle"), step(rows(1)), WITHIN)
+            await here.sessions.open(NOBODY, here.model, "idle")
 
     asyncio.run(scenario())
 
@@ -306,14 +316,14 @@ def test_the_state_can_be_exported_and_taken_on_elsewhere(model_folder):
 
     async def scenario():
         async with running(folder) as here:
-            await here.sessions.open(here.model, "a")
-            await here.sessions.step("a", step(inputs[:, :5]), WITHIN)
-            state = await here.sessions.state("a")
-            await here.sessions.open(here.model, "b", state)
-            await here.sessions.open(here.model, "c")
-            await here.sessions.set_state("c", state)
+            await here.sessions.open(NOBODY, here.model, "a")
+            await here.sessions.step(SessionKey("", "a"), step(inputs[:, :5]), WITHIN)
+            state = await state_of(here, "a")
+            await here.sessions.open(NOBODY, here.model, "b", state)
+            await here.sessions.open(NOBODY, here.model, "c")
+            await here.sessions.set_state(SessionKey("", "c"), state)
             rest = step(inputs[:, 5:], output=True)
-            return [(await here.sessions.step(name, rest, WITHIN))[1].output for name in "abc"]
+            return [(await here.sessions.step(SessionKey("", name), rest, WITHIN))[1].output for name in "abc"]
 
     first, *others = asyncio.run(scenario())
     assert all(torch.equal(first, other) for other in others)
@@ -324,15 +334,15 @@ def test_a_replaced_version_is_not_taken_for_the_one_that_the_session_began_with
 
     async def scenario():
         async with running(folder) as here:
-            await here.sessions.open(here.model, "s")
-            await here.sessions.step("s", step(rows(2)), WITHIN)
+            await here.sessions.open(NOBODY, here.model, "s")
+            await here.sessions.step(SessionKey("", "s"), step(rows(2)), WITHIN)
             await here.engine.load("tiny", "1")
-            await here.sessions.step("s", step(rows(2)), WITHIN)  # the same files: the same model
+            await here.sessions.step(SessionKey("", "s"), step(rows(2)), WITHIN)  # the same files: the same model
             weights = {name: value + 0.1 for name, value in folder.module.state_dict().items()}
             folder.save(weights)
             await here.engine.load("tiny", "1")
             with pytest.raises(ModelReplaced, match="was replaced since session 's' began"):
-                await here.sessions.step("s", step(rows(2)), WITHIN)
+                await here.sessions.step(SessionKey("", "s"), step(rows(2)), WITHIN)
 
     asyncio.run(scenario())
 
@@ -342,11 +352,11 @@ def test_a_session_stays_on_its_version(model_folder):
 
     async def scenario():
         async with running(folder) as here:
-            await here.sessions.open(here.model, "s")
+            await here.sessions.open(NOBODY, here.model, "s")
             folder.save({name: value + 0.1 for name, value in folder.module.state_dict().items()}, "2")
             await here.engine.load("tiny", None)
             assert here.engine.model("tiny").version == "2"
-            session, answer, _ = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
+            session, answer, _ = await here.sessions.step(SessionKey("", "s"), step(rows(3), output=True), WITHIN)
             assert session.version == "1"
             return answer.output, here.model.pipeline.answer(step(rows(3), output=True)).output
 
@@ -360,7 +370,7 @@ def test_a_cancelled_step_is_not_taken_and_the_next_goes_on(model_folder, gate, 
 
     async def scenario():
         async with running(folder) as here:
-            await here.sessions.open(here.model, "s")
+            await here.sessions.open(NOBODY, here.model, "s")
             pipeline = type(here.model.pipeline)
             answer = pipeline.answer
 
@@ -369,9 +379,9 @@ def test_a_cancelled_step_is_not_taken_and_the_next_goes_on(model_folder, gate, 
                 return answer(self, query)
 
             monkeypatch.setattr(pipeline, "answer", slow)
-            cancelled = asyncio.create_task(here.sessions.step("s", step(rows(4, seed=5)), WITHIN))
+            cancelled = asyncio.create_task(here.sessions.step(SessionKey("", "s"), step(rows(4, seed=5)), WITHIN))
             await asyncio.to_thread(gate.reached.wait)
-            waiting = asyncio.create_task(here.sessions.step("s", step(inputs, output=True), WITHIN))
+            waiting = asyncio.create_task(here.sessions.step(SessionKey("", "s"), step(inputs, output=True), WITHIN))
             await asyncio.sleep(0)
             cancelled.cancel()
             gate.open.set()
@@ -388,14 +398,14 @@ def test_a_step_has_a_deadline_that_includes_its_turn(model_folder, gate, monkey
 
     async def scenario():
         async with running(folder) as here:
-            await here.sessions.open(here.model, "s")
+            await here.sessions.open(NOBODY, here.model, "s")
             pipeline = type(here.model.pipeline)
             answer = pipeline.answer
             monkeypatch.setattr(pipeline, "answer", lambda self, query: (gate.wait(), answer(self, query))[1])
-            first = asyncio.create_task(here.sessions.step("s", step(rows(1)), WITHIN))
+            first = asyncio.create_task(here.sessions.step(SessionKey("", "s"), step(rows(1)), WITHIN))
             await asyncio.to_thread(gate.reached.wait)
             with pytest.raises(DeadlineExceeded):
-                await here.sessions.step("s", step(rows(1)), Deadline.after(0.05))
+                await here.sessions.step(SessionKey("", "s"), step(rows(1)), Deadline.after(0.05))
             gate.open.set()
             assert (await first)[0].steps == 1
 
@@ -407,8 +417,8 @@ def test_too_many_steps_of_one_session_may_not_wait(model_folder, monkeypatch):
 
     async def scenario():
         async with running(model_folder()) as here:
-            await here.sessions.open(here.model, "s")
-            steps = (here.sessions.step("s", step(rows(1)), WITHIN) for _ in range(8))
+            await here.sessions.open(NOBODY, here.model, "s")
+            steps = (here.sessions.step(SessionKey("", "s"), step(rows(1)), WITHIN) for _ in range(8))
             return await asyncio.gather(*steps, return_exceptions=True)
 
     answers = asyncio.run(scenario())
@@ -425,10 +435,10 @@ def test_a_deadline_also_limits_a_remote_store(model_folder):
 
     async def scenario():
         async with running(model_folder(), store=Slow(10, lambda: 0.0)) as here:
-            await here.sessions.open(here.model, "s")
+            await here.sessions.open(NOBODY, here.model, "s")
             with pytest.raises(DeadlineExceeded, match=r"within 0\.1 seconds"):
-                await here.sessions.step("s", step(rows(1)), Deadline.after(0.1))
-            assert (await here.sessions.get("s")).steps == 0
+                await here.sessions.step(SessionKey("", "s"), step(rows(1)), Deadline.after(0.1))
+            assert (await here.sessions.get("s", NOBODY)).steps == 0
 
     asyncio.run(scenario())
 
@@ -437,13 +447,13 @@ def test_a_deadline_also_limits_a_remote_store(model_folder):
 def test_the_memory_of_an_abandoned_step_is_freed_without_the_collector(model_folder, gate, monkeypatch, end):
     async def scenario():
         async with running(model_folder()) as here:
-            await here.sessions.open(here.model, "s")
+            await here.sessions.open(NOBODY, here.model, "s")
             pipeline, answer = type(here.model.pipeline), here.model.pipeline.answer
             monkeypatch.setattr(pipeline, "answer", lambda _, query: (gate.wait(), answer(query))[1])
             inputs = rows(3)
             kept = weakref.ref(inputs)
             deadline = Deadline.after(0.1) if end == "late" else None
-            taken = asyncio.create_task(here.sessions.step("s", step(inputs), deadline))
+            taken = asyncio.create_task(here.sessions.step(SessionKey("", "s"), step(inputs), deadline))
             del inputs
             await asyncio.to_thread(gate.reached.wait)
             if end == "cancelled":
@@ -477,7 +487,7 @@ class Rival(MemoryStore):
         if self.times:
             self.times -= 1
             other = replace(before, steps=before.steps + 1, revision=before.revision + 1)
-            self._sessions[before.session_id] = other
+            self._sessions[before.key] = other
         return await super().replace(before, after)
 
 
@@ -485,8 +495,8 @@ class Rival(MemoryStore):
 def test_a_step_that_another_process_overtook_is_computed_anew(model_folder, times):
     async def scenario():
         async with running(model_folder(), store=Rival(times)) as here:
-            await here.sessions.open(here.model, "s")
-            return await here.sessions.step("s", step(rows(1)), WITHIN)
+            await here.sessions.open(NOBODY, here.model, "s")
+            return await here.sessions.step(SessionKey("", "s"), step(rows(1)), WITHIN)
 
     session = asyncio.run(scenario()).session
     assert session.steps == times + 1
@@ -495,8 +505,8 @@ def test_a_step_that_another_process_overtook_is_computed_anew(model_folder, tim
 def test_one_that_is_overtaken_time_and_again_is_told(model_folder):
     async def scenario():
         async with running(model_folder(), store=Rival(10**6)) as here:
-            await here.sessions.open(here.model, "s")
-            await here.sessions.step("s", step(rows(1)), WITHIN)
+            await here.sessions.open(NOBODY, here.model, "s")
+            await here.sessions.step(SessionKey("", "s"), step(rows(1)), WITHIN)
 
     with pytest.raises(SessionBusy, match="came first 16 times"):
         asyncio.run(scenario())
@@ -507,20 +517,20 @@ def test_ten_thousand_sessions_take_less_than_twice_the_bytes_of_their_states(mo
 
     async def scenario():
         async with running(folder, max_sessions=10_000) as here:
-            await here.sessions.open(here.model, "warm")
-            await here.sessions.step("warm", step(rows(1)), WITHIN)
-            await here.sessions.close("warm")
+            await here.sessions.open(NOBODY, here.model, "warm")
+            await here.sessions.step(SessionKey("", "warm"), step(rows(1)), WITHIN)
+            await here.sessions.close(SessionKey("", "warm"))
             gc.collect()
             tracemalloc.start()
             for index in range(10_000):
-                await here.sessions.open(here.model, f"stream-{index}")
+                await here.sessions.open(NOBODY, here.model, f"stream-{index}")
             for index in range(0, 10_000, 100):
-                steps = (here.sessions.step(f"stream-{at}", step(rows(1)), WITHIN) for at in range(index, index + 100))
+                steps = (here.sessions.step(SessionKey("", f"stream-{at}"), step(rows(1)), WITHIN) for at in range(index, index + 100))
                 await asyncio.gather(*steps)
             gc.collect()
             held, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            assert len(await here.sessions.list()) == 10_000
+            assert len(await here.sessions.list(NOBODY)) == 10_000
             return held
 
     states = 10_000 * 2 * 2 * 64 * 4
@@ -533,8 +543,8 @@ def test_a_state_of_its_own_begins_a_stream(model_folder, random):
 
     async def scenario():
         async with running(folder) as here:
-            await here.sessions.open(here.model, "s", state)
-            _, answer, _ = await here.sessions.step("s", step(rows(3), output=True), WITHIN)
+            await here.sessions.open(NOBODY, here.model, "s", state)
+            _, answer, _ = await here.sessions.step(SessionKey("", "s"), step(rows(3), output=True), WITHIN)
             return answer.output, here.model.pipeline.answer(step(rows(3), output=True, initial_state=state)).output
 
     given, expected = asyncio.run(scenario())

@@ -21,11 +21,13 @@ from gatescope.server.serving import recording, trace_store, tuning
 from gatescope.server.serving.bins import Bins
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.local import LocalEngine
+from gatescope.server.serving.owner import Owner
 from gatescope.server.serving.stored import OVERHEAD_BYTES, Told, View
 from gatescope.server.serving.trace_store import Traces
 from gatescope.state import State
 
 LENGTHS = (90, 33, 7)
+NOBODY = Owner()
 MUCH = 10**9
 
 
@@ -64,7 +66,7 @@ async def serving(folder, most_bytes=MUCH, idle_timeout_s=60.0, clock=None):
     store = Traces(most_bytes, idle_timeout_s, **now)
 
     async def keep(query, *, timeout_s=20.0, at_once=MUCH):
-        return await store.record(engine, model, query, Told(), at_once, Deadline.after(timeout_s))
+        return await store.record(NOBODY, engine, model, query, Told(), at_once, Deadline.after(timeout_s))
 
     try:
         yield SimpleNamespace(store=store, keep=keep, model=model, engine=engine)
@@ -95,7 +97,7 @@ def test_a_stored_trace_is_what_the_pipeline_gives(model_folder, query, random, 
             shapes = here.model.spec.state_shapes(len(LENGTHS))
             state = State(*(torch.randn(shape, generator=random) for shape in shapes.values())) if given else None
             asked = replace(query, initial_state=state, final_state=True)
-            stored = here.store.get(await here.keep(asked))
+            stored = here.store.get(await here.keep(asked), NOBODY)
             expected = here.model.pipeline.answer(replace(asked, trace=Selection()))
             for name, values in stored.values(everything(stored)).items():
                 np.testing.assert_allclose(values, expected.trace.signals[name], atol=1e-6)
@@ -112,7 +114,7 @@ def test_a_stored_trace_is_what_the_pipeline_gives(model_folder, query, random, 
 def test_a_view_is_that_part_in_the_order_asked_for(model_folder, query):
     async def check():
         async with serving(model_folder(bidirectional=True, num_layers=2)) as here:
-            stored = here.store.get(await here.keep(query))
+            stored = here.store.get(await here.keep(query), NOBODY)
             whole = stored.values(everything(stored))
             selection = Selection(("cell_state", "forget_gate"), (1, 0), ("reverse",), (3, 0)).resolve(stored.spec)
             part = stored.values(View([2, 0], selection, Bins.cut(range(5, 60), 55), None))
@@ -127,7 +129,7 @@ def test_a_view_is_that_part_in_the_order_asked_for(model_folder, query):
 def test_whole_blocks_are_seen_without_a_copy(model_folder, query):
     async def check():
         async with serving(model_folder(num_layers=2)) as here:
-            stored = here.store.get(await here.keep(query))
+            stored = here.store.get(await here.keep(query), NOBODY)
             selection = replace(stored.everything, signals=("forget_gate",), layers=(1,), units=(1, 2))
             seen = stored.values(View([1, 2], selection, Bins.cut(range(10, 20), 10), None))
             assert np.shares_memory(seen["forget_gate"], stored.signals["forget_gate"])
@@ -138,7 +140,7 @@ def test_whole_blocks_are_seen_without_a_copy(model_folder, query):
 def test_bytes_are_all_arrays_and_what_a_trace_takes_beside_them(model_folder, query):
     async def check():
         async with serving(model_folder(hidden_size=6, proj_size=2)) as here:
-            stored = here.store.get(await here.keep(query))
+            stored = here.store.get(await here.keep(query), NOBODY)
             batch, steps = len(LENGTHS), max(LENGTHS)
             signals = batch * steps * (5 * 6 + 2) * 4
             answer = stored.answer
@@ -163,7 +165,7 @@ def test_nothing_of_the_engines_memory_is_held_on_to(model_folder, query):
                 return result
 
             here.engine.answer = noted
-            stored = here.store.get(await here.keep(query))
+            stored = here.store.get(await here.keep(query), NOBODY)
             assert made
             async with asyncio.timeout(10):  # a device's thread frees its result when it gets the GIL
                 while any(tensor() is not None for tensor in made):
@@ -178,16 +180,16 @@ class TestBounds:
     def test_the_one_not_looked_at_for_longest_goes_first(self, model_folder, short):
         async def check():
             async with serving(model_folder()) as here:
-                size = here.store.get(await here.keep(short)).bytes
+                size = here.store.get(await here.keep(short), NOBODY).bytes
             async with serving(model_folder(), most_bytes=2 * size) as here:
                 first, second = await here.keep(short), await here.keep(short)
-                here.store.get(first)
+                here.store.get(first, NOBODY)
                 third = await here.keep(short)
                 assert (len(here.store), here.store.bytes) == (2, 2 * size)
-                here.store.get(first)
-                here.store.get(third)
+                here.store.get(first, NOBODY)
+                here.store.get(third, NOBODY)
                 with pytest.raises(TraceNotFound, match=f"'{second}' is gone: it made room for others"):
-                    here.store.get(second)
+                    here.store.get(second, NOBODY)
 
         asyncio.run(check())
 
@@ -197,12 +199,12 @@ class TestBounds:
                 looked_at, forgotten = await here.keep(short), await here.keep(short)
                 assert here.store.expires_at(forgotten) == clock.now + 60
                 clock.now += 59
-                here.store.get(looked_at)
+                here.store.get(looked_at, NOBODY)
                 assert here.store.expires_at(looked_at) == clock.now + 60
                 clock.now += 2
                 with pytest.raises(TraceNotFound, match="is gone: nobody looked at it for 60 seconds"):
-                    here.store.get(forgotten)
-                here.store.get(looked_at)
+                    here.store.get(forgotten, NOBODY)
+                here.store.get(looked_at, NOBODY)
                 assert len(here.store) == 1
 
         asyncio.run(check())
@@ -210,7 +212,7 @@ class TestBounds:
     def test_it_goes_also_when_nobody_asks_for_anything(self, model_folder, short):
         async def check():
             async with serving(model_folder(), idle_timeout_s=0.2) as here:
-                kept = weakref.ref(here.store.get(await here.keep(short)))
+                kept = weakref.ref(here.store.get(await here.keep(short), NOBODY))
                 await here.keep(short)
                 await asyncio.sleep(0.5)
                 assert (len(here.store), here.store.bytes, kept()) == (0, 0, None)
@@ -224,12 +226,12 @@ class TestBounds:
             async with serving(model_folder()) as here:
                 gone = [await here.keep(short) for _ in range(3)]
                 for trace_id in gone:
-                    here.store.delete(trace_id)
+                    here.store.delete(trace_id, NOBODY)
                 for trace_id in gone[1:]:
                     with pytest.raises(TraceNotFound, match="is gone: it was deleted"):
-                        here.store.get(trace_id)
+                        here.store.get(trace_id, NOBODY)
                 with pytest.raises(TraceNotFound, match="there is no trace"):
-                    here.store.delete(gone[0])
+                    here.store.delete(gone[0], NOBODY)
 
         asyncio.run(check())
 
@@ -238,7 +240,7 @@ class TestBounds:
 
         async def check():
             async with serving(model_folder()) as here:
-                size = here.store.get(await here.keep(query)).bytes
+                size = here.store.get(await here.keep(query), NOBODY).bytes
             async with serving(model_folder(), most_bytes=int(2.5 * size)) as here:
                 place = recording._place
 
@@ -277,12 +279,12 @@ class TestBounds:
     def test_one_that_fails_costs_no_other_its_place(self, model_folder, short):
         async def check():
             async with serving(model_folder()) as here:
-                size = here.store.get(await here.keep(short)).bytes
+                size = here.store.get(await here.keep(short), NOBODY).bytes
             async with serving(model_folder(), most_bytes=size) as here:
                 kept = await here.keep(short)
                 with pytest.raises(DeadlineExceeded):
                     await here.keep(short, timeout_s=0.0)
-                here.store.get(kept)
+                here.store.get(kept, NOBODY)
 
         asyncio.run(check())
 
@@ -298,7 +300,7 @@ class TestBounds:
     def test_a_trace_larger_than_what_is_made_at_once_is_made_in_parts(self, model_folder, query):
         async def check():
             async with serving(model_folder()) as here:
-                stored = here.store.get(await here.keep(query, at_once=2000))
+                stored = here.store.get(await here.keep(query, at_once=2000), NOBODY)
                 expected = here.model.pipeline.answer(replace(query, trace=Selection()))
                 for name in LSTM.signal_names:
                     np.testing.assert_allclose(stored.signals[name], expected.trace.signals[name], atol=1e-6)
@@ -321,9 +323,9 @@ class TestDeletion:
         async def check():
             async with serving(model_folder()) as here:
                 trace_id = await here.keep(query)
-                stored = here.store.get(trace_id)
+                stored = here.store.get(trace_id, NOBODY)
                 before = {name: values.copy() for name, values in stored.values(everything(stored)).items()}
-                here.store.delete(trace_id)
+                here.store.delete(trace_id, NOBODY)
                 assert (len(here.store), here.store.bytes) == (0, 0)
                 for name, values in stored.values(everything(stored)).items():
                     np.testing.assert_array_equal(values, before[name])
@@ -344,7 +346,7 @@ class TestExplain:
 
         async def check():
             async with serving(folder) as here:
-                stored = here.store.get(await here.keep(query))
+                stored = here.store.get(await here.keep(query), NOBODY)
                 point = Point(here.model.spec.num_layers - 1, here.model.spec.directions[-1], time_step, 3)
                 answer = await stored.explain(here.engine, row, point)
                 alone = Query(query.inputs[row : row + 1, : LENGTHS[row]], torch.tensor([LENGTHS[row]]), explain=point)
@@ -366,7 +368,7 @@ class TestExplain:
     def test_of_one_direction_only_the_step_itself_is_computed(self, model_folder, query):
         async def check():
             async with serving(model_folder()) as here:
-                stored = here.store.get(await here.keep(query))
+                stored = here.store.get(await here.keep(query), NOBODY)
                 asked, answer = [], here.engine.answer
 
                 async def noted(model, query, deadline):
@@ -382,7 +384,7 @@ class TestExplain:
     def test_what_is_not_there_is_refused(self, model_folder, query):
         async def check():
             async with serving(model_folder()) as here:
-                stored = here.store.get(await here.keep(query))
+                stored = here.store.get(await here.keep(query), NOBODY)
                 with pytest.raises(InvalidInput, match="time_step has no 33; this sequence has 0 to 32"):
                     await stored.explain(here.engine, 1, Point(0, "forward", 33, 0))
 

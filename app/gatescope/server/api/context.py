@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import HTTPConnection
 
@@ -31,6 +31,10 @@ class Context:
     corpora: Corpora
     admission: Admission
     metrics: Metrics
+
+    def of_jobs(self) -> Context:
+        """The same for work that no connection waits for: it stands behind what clients wait for."""
+        return replace(self, engine=self.engine.background, background=self.jobs.background)
 
 
 OWNER = "gatescope.owner"

@@ -120,10 +120,10 @@ class Exchange:
             self._deadlines.add(request)
         if route is None:
             return None
-        if route.may_be_job and head.get(b"prefer") is not None and head.find(respond_async.is_preferred):
-            return partial(respond_async.begin, route)
         if route.computes:
             request.admission = self._admission
+        if route.may_be_job and head.get(b"prefer") is not None and head.find(respond_async.is_preferred):
+            return partial(respond_async.begin, route)
         return route.endpoint
 
     def _allow(self, request: Request) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
@@ -159,6 +159,8 @@ class Request:
         "id",
         "is_admitted",
         "is_loopback",
+        "on_checked",
+        "on_progress",
         "route_path",
         "stated_bytes",
         "task",
@@ -175,11 +177,20 @@ class Request:
         self.task: Cancellable | None = None
         self._failure: Exception | None = None
         self.context: Context
+        self.on_checked: Callable[[], Awaitable[None]] | None = None
+        """Of one that is answered by a job: waits until that has its turn."""
+        self.on_progress: Callable[[float, float], None] | None = None
+        """Is told how much is done, of how much; may be called on any thread."""
 
     @property
     def owner(self) -> Owner:
         """Who sent it."""
         return self.head.owner
+
+    async def checked(self) -> None:
+        """To be awaited when all was refused that can be without long work: a job is told of here, and waits here."""
+        if self.on_checked is not None:
+            await self.on_checked()
 
     async def content(self, max_bytes: int) -> bytes:
         """The whole body, once it has arrived and the request is admitted.

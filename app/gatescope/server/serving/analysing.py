@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -16,7 +17,7 @@ from gatescope.analysis.subject import Chunk, Scope, Subject
 from gatescope.pipeline import size
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
-from gatescope.pipeline.subject import subject_of
+from gatescope.pipeline.subject import planned_subject, subject_of
 from gatescope.pipeline.window import check_whole
 from gatescope.selection import Selection
 from gatescope.server.serving import chunking, tuning
@@ -25,6 +26,8 @@ from gatescope.server.serving.bins import Bins
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.engine import Engine
 from gatescope.server.serving.stored import StoredTrace, View
+
+_TIME = 3  # an axis of signals
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Analyser:
     deadline: Deadline | None = None
     tokens: list[list[str]] | None = None
     stored: StoredTrace | None = None
+    checked: Callable[[], Awaitable[None]] | None = None
+    """Is awaited when all was refused that can be before anything is computed."""
+    on_progress: Callable[[float, float], None] | None = None
+    """Is told how much is done, of how much; on any thread."""
 
     @property
     def module(self) -> str:
@@ -69,17 +76,24 @@ class Analyser:
         check_whole(self.model.pipeline, self.query, "analyses are")
         registry.check(analysis, scope, has_head=self.model.pipeline.can_read_out)
         if analysis.statistic is None:
+            everything = replace(selection, signals=scope.spec.signal_names)
+            size.check_trace(everything.shape(self.query.sequences, self.query.longest), everything, self.most_bytes)
+        planned = planned_subject(self.model, self.query, selection, self.tokens)
+        if planned is not None:
+            await asyncio.to_thread(parameters.check, planned)
+        if self.checked is not None:
+            await self.checked()
+        if analysis.statistic is None:
             return await self._of_whole(analysis, parameters, scope)
         statistic = analysis.statistic(scope, parameters)
         wanted = replace(selection, signals=analysis.statistic.signals(scope.spec.cell))
         async for chunk in self._traced(wanted) if self.stored is None else _parts(self.stored, wanted):
             await self.background.run(statistic.update, chunk)
+            if self.on_progress is not None:
+                self.on_progress(chunk.start + next(iter(chunk.signals.values())).shape[_TIME], self.query.longest)
         return await self.background.run(_finished, analysis, parameters, statistic)
 
     async def _of_whole(self, analysis: Analysis, parameters: Parameters, scope: Scope) -> Result:
-        everything = replace(scope.selection, signals=scope.spec.signal_names)
-        shape = everything.shape(self.query.sequences, self.query.longest)
-        size.check_trace(shape, everything, self.most_bytes)
         nothing = Selection(signals=()).resolve(scope.spec)
         run = self.query.evolve(trace=nothing, prediction=False, output=False, final_state=False)
         answer = await self.engine.answer(self.model, run, self.deadline)
@@ -93,7 +107,8 @@ class Analyser:
             return left.is_set() or (self.deadline is not None and self.deadline.has_passed)
 
         try:
-            return await self.background.run(_found, analysis, parameters, replace(subject, is_cancelled=is_cancelled))
+            watched = replace(subject, is_cancelled=is_cancelled, on_progress=self.on_progress)
+            return await self.background.run(_found, analysis, parameters, watched)
         finally:
             left.set()
 

@@ -28,7 +28,12 @@ def check(analysis: Analysis, scope: Scope) -> None:
 
 
 def summed_up(
-    reader: Reader, analysis: Analysis, parameters: Parameters, scope: Scope, is_cancelled: Callable[[], bool]
+    reader: Reader,
+    analysis: Analysis,
+    parameters: Parameters,
+    scope: Scope,
+    is_cancelled: Callable[[], bool],
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """What a statistic finds in a corpus.
 
@@ -38,17 +43,21 @@ def summed_up(
         parameters: of the analysis.
         scope: the layers, directions and units that are looked at.
         is_cancelled: asked now and then.
+        on_progress: is told how many steps are done, and how many there are.
 
     Raises:
         DeadlineExceeded: nobody waits any more.
     """
     if analysis.statistic is None:
         raise TypeError(f"'{analysis.name}' is no statistic")
-    statistic = analysis.statistic(scope, parameters)
+    statistic, done, steps = analysis.statistic(scope, parameters), 0, int(reader.offsets[-1])
     for chunk in _chunks(reader, analysis.statistic.signals(scope.spec.cell), scope):
         if is_cancelled():
             raise DeadlineExceeded("nobody waits for this result any more")
         statistic.update(chunk)
+        done += chunk.steps
+        if on_progress is not None:
+            on_progress(done, steps)
     return registry.to_result(analysis, parameters, scope, statistic.finish())
 
 

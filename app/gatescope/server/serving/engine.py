@@ -52,7 +52,11 @@ class Engine(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many queries wait."""
+        """How many queries wait that somebody waits for."""
+
+    @property
+    def background(self) -> Engine:
+        """The same engine for work that nobody waits for: it gives way to all other, and is never `Overloaded`."""
 
     async def load(self, name: str, version: str | None) -> Entry:
         """Read a model or one version anew; raises `ModelNotFound`, `VersionNotFound`, `ModelError`, `Unavailable`."""

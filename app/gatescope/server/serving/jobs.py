@@ -44,6 +44,10 @@ class Job:
         """The Unix time at which one that has ended is forgotten."""
         self.task: asyncio.Task[None] | None = None
 
+    def advance(self, done: float, total: float) -> None:
+        """So much of it is done; may be called on any thread."""
+        self.progress = done / total
+
     @property
     def is_open(self) -> bool:
         """Whether it waits or runs."""
@@ -73,11 +77,26 @@ class Jobs:
         self.background = Background()
         """Jobs have a thread of their own, so that requests whose clients wait do not stand behind them."""
 
-    def start(self, work: Work, stated_bytes: int = 0) -> Job:
+    def start(self, owner: Owner, work: Work, stated_bytes: int = 0) -> Job:
         """Begin a job as soon as it is its turn.
 
         Args:
+            owner: whose it is.
             work: what is to be done.
+            stated_bytes: what it holds until it has ended.
+
+        Raises:
+            Overloaded: too many jobs wait already, or they hold too much.
+        """
+        job = self.admit(owner, stated_bytes)
+        self.run(job, work)
+        return job
+
+    def admit(self, owner: Owner, stated_bytes: int) -> Job:
+        """A job that has its place among those that wait, until `run` is told its work, or `withdraw` ends it.
+
+        Args:
+            owner: whose it is.
             stated_bytes: what it holds until it has ended.
 
         Raises:
@@ -89,11 +108,19 @@ class Jobs:
             raise Overloaded(f"{len(open_jobs)} jobs wait or run already; try again later")
         if sum(job.bytes for job in open_jobs) + stated_bytes > self._most_bytes:
             raise Overloaded(f"jobs that wait or run hold as much as {self._most_bytes:,} bytes allow; try again later")
-        job = Job(stated_bytes, self._clock())
+        job = Job(owner.name, stated_bytes, self._clock())
         self._jobs[job.job_id] = job
         self._make_room()
-        job.task = asyncio.create_task(self._run(job, work))
         return job
+
+    def run(self, job: Job, work: Work) -> asyncio.Task[None]:
+        """Do the work of an admitted job as soon as it is its turn."""
+        job.task = asyncio.create_task(self._run(job, work))
+        return job.task
+
+    def withdraw(self, job: Job) -> None:
+        """Forget an admitted job that has no work."""
+        self._jobs.pop(job.job_id, None)
 
     def get(self, job_id: str, asker: Owner) -> Job:
         """A job that is there for whoever asks; raises `JobNotFound`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import AsyncIterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class LocalEngine:
         self._scheduler = Scheduler(max_queue_size, policy, workers)
         self._loader = Loader(repository, watch=watch)
         self._ready = asyncio.Event()
+        self.is_background = False
+        """Whether nobody waits for its queries."""
 
     async def start(self) -> None:
         """Load the models, and keep up with the disk from then on."""
@@ -106,7 +109,7 @@ class LocalEngine:
         """
         steps = chunking.chunk_steps(model, query)
         if steps is None:
-            return self._scheduler.submit(model, query, deadline, part)
+            return self._compute(model, deadline, query, part)
         compute = partial(self._compute, model, deadline)
         return asyncio.ensure_future(chunking.answer(query, steps, compute, part))
 
@@ -116,8 +119,15 @@ class LocalEngine:
 
     @property
     def waiting(self) -> int:
-        """How many queries wait."""
+        """How many queries wait that somebody waits for."""
         return self._scheduler.waiting
+
+    @property
+    def background(self) -> LocalEngine:
+        """The same engine for work that nobody waits for; see `Scheduler`."""
+        engine = copy(self)
+        engine.is_background = True
+        return engine
 
     async def load(self, name: str, version: str | None) -> Entry:
         """Read a model or one version anew, beside what answers; see `Repository.load_model`."""
@@ -140,7 +150,7 @@ class LocalEngine:
             return await self._loader.run(self._import, file, name, options)
 
     def _compute(self, model: Model, deadline: Deadline | None, query: Query, part: Part) -> Future[Answer]:
-        return self._scheduler.submit(model, query, deadline, part)
+        return self._scheduler.submit(model, query, deadline, part, is_background=self.is_background)
 
     def _import(self, checkpoint: Path, name: str, options: Options) -> Imported:
         folder, allow_code = self._repository.folder, self._repository.allow_code

@@ -45,13 +45,23 @@ class Request(asyncio.Future[Answer]):
         query: what is asked.
         deadline: by which it must be answered, where there is one.
         part: of what the client asked for.
+        is_background: whether it gives way to those that somebody waits for.
     """
 
-    __slots__ = ("_waiter", "arrived_ns", "deadline", "model", "part", "query", "runs_inline")
+    __slots__ = ("_waiter", "arrived_ns", "deadline", "is_background", "model", "part", "query", "runs_inline")
 
-    def __init__(self, model: Model, query: Query, deadline: Deadline | None = None, part: Part = WHOLE) -> None:
+    def __init__(
+        self,
+        model: Model,
+        query: Query,
+        deadline: Deadline | None = None,
+        part: Part = WHOLE,
+        *,
+        is_background: bool = False,
+    ) -> None:
         super().__init__()
         self.model, self.query, self.deadline, self.part = model, query, deadline, part
+        self.is_background = is_background
         self.arrived_ns = perf_counter_ns()
         self.runs_inline: bool | None = None  # not known yet
         self._waiter: tuple[Callback, Context] | None = None

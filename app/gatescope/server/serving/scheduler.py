@@ -15,6 +15,7 @@ from gatescope.errors import AppError, DeadlineExceeded, NotReady, Overloaded
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
 from gatescope.server.gil import GilYielder
+from gatescope.server.serving import tuning
 from gatescope.server.serving.collate import Batch
 from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.policy import INLINE, Policy
@@ -32,6 +33,11 @@ class _Job(NamedTuple):
     batch: Batch
     requests: list[Request]
     started_ns: int
+
+    @property
+    def is_background(self) -> bool:
+        """Whether nobody waits for any of it."""
+        return self.requests[0].is_background
 
 
 class _Result(NamedTuple):
@@ -51,8 +57,12 @@ class Scheduler:
     releases the GIL, so the event loop reads and writes meanwhile. What is short is computed on the event loop itself,
     for which no worker need be idle.
 
+    Requests of the background, for which nobody waits, have a queue of their own. A batch of them is started while no
+    other request waits, and leaves one worker idle where there are several. So that they are done at all, one batch of
+    them is the next one at the latest `BACKGROUND_WAIT_S` after the one before it.
+
     Args:
-        max_queue_size: how many requests may wait.
+        max_queue_size: how many requests may wait, those of the background left out.
         policy: who shares a batch, how large it may be, and where it is computed.
         workers: the device's threads.
     """
@@ -60,6 +70,9 @@ class Scheduler:
     def __init__(self, max_queue_size: int, policy: Policy, workers: Workers) -> None:
         self._max_queue_size, self._policy, self.workers = max_queue_size, policy, workers
         self._queue: deque[Request] = deque()
+        self._background: deque[Request] = deque()
+        self._is_overdue = False  # whether the background has waited for long enough
+        self._background_timer: asyncio.TimerHandle | None = None
         self._running: list[_Job] = []  # one of each worker that computes
         self._held: set[Model] = set()  # those of which nothing is started until a batch is done
         self._is_scheduled = self._is_closed = False
@@ -70,14 +83,21 @@ class Scheduler:
         workers.on_idle = self._schedule
 
     def submit(
-        self, model: Model, query: Query, deadline: Deadline | None = None, part: Part = WHOLE
+        self,
+        model: Model,
+        query: Query,
+        deadline: Deadline | None = None,
+        part: Part = WHOLE,
+        *,
+        is_background: bool = False,
     ) -> asyncio.Future[Answer]:
         """The answer that will be there; when it is cancelled, the query is dropped.
 
         The future fails with `DeadlineExceeded` when the deadline passes, whether or not the query is being computed.
 
         Raises:
-            Overloaded: as many requests wait as may; later parts of a request that was admitted always are.
+            Overloaded: as many requests wait as may; later parts of a request that was admitted always are, and those
+                of the background, whose number is bounded by the jobs that run at once.
             DeadlineExceeded: it has passed already.
             NotReady: the service is shutting down.
         """
@@ -85,10 +105,12 @@ class Scheduler:
             raise _closed()
         if deadline is not None and deadline.has_passed:
             raise deadline.exceeded()
-        if part.is_first:
+        if part.is_first and not is_background:
             self._admit()
-        request = Request(model, query, deadline, part)
-        self._queue.append(request)
+        request = Request(model, query, deadline, part, is_background=is_background)
+        if is_background and all(each.done() for each in self._background):
+            self._restart_background_timer()
+        self._queue_of(request).append(request)
         if deadline is not None:
             self._watch(deadline)
         if self._running:
@@ -111,16 +133,18 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
+        """How many requests wait, those of the background left out."""
         return sum(not request.done() for request in self._queue)
 
     def close(self) -> None:
         """Turn away what waits, and give up what is computed."""
         self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        while self._queue:
-            self._fail(self._queue.popleft(), _closed())
+        for timer in (self._timer, self._background_timer):
+            if timer is not None:
+                timer.cancel()
+        for queue in (self._queue, self._background):
+            while queue:
+                self._fail(queue.popleft(), _closed())
 
     async def stop(self) -> None:
         """Let the workers finish what they do."""
@@ -136,7 +160,9 @@ class Scheduler:
 
     def _drop_done(self) -> None:
         """Forget the requests for whose answers nobody waits any more."""
-        self._queue = deque(request for request in self._queue if not request.done())
+        self._queue, self._background = (
+            deque(request for request in queue if not request.done()) for queue in (self._queue, self._background)
+        )
 
     def _watch(self, deadline: Deadline) -> None:
         """Have the timer come no later than this deadline: one timer serves all requests."""
@@ -161,13 +187,42 @@ class Scheduler:
     def _open(self) -> Iterable[Request]:
         """Every request that waits or is computed, and whose waiter is still there."""
         running = chain.from_iterable(job.requests for job in self._running)
-        return (request for request in chain(self._queue, running) if not request.done())
+        return (request for request in chain(self._queue, self._background, running) if not request.done())
+
+    # ---- the background ----
+
+    def _queue_of(self, request: Request) -> deque[Request]:
+        """Where it waits."""
+        return self._background if request.is_background else self._queue
+
+    def _restart_background_timer(self) -> None:
+        """Its next batch need not wait for more than `BACKGROUND_WAIT_S` from now."""
+        if self._background_timer is not None:
+            self._background_timer.cancel()
+        self._is_overdue = False
+        loop = asyncio.get_running_loop()
+        self._background_timer = loop.call_later(tuning.BACKGROUND_WAIT_S, self._end_background_wait)
+
+    def _end_background_wait(self) -> None:
+        self._is_overdue = True
+        self._schedule()
+
+    def _may_background_start(self, request: Request) -> bool:
+        """Whether a request of the background is in nobody's way, or has waited for long enough."""
+        needed = 1
+        if not self._is_overdue:
+            if any(not each.done() for each in self._queue):
+                return False
+            needed = min(2, self.workers.count)
+        if self.workers.idle < needed and not self._runs_inline(request):
+            return False
+        return self._policy.may_start(request, self._running_beside(request))
 
     # ---- the next batch ----
 
     def _schedule(self) -> None:
         """Start the next batch as soon as everything was read that has arrived by now."""
-        if self._queue and not self._is_scheduled:
+        if (self._queue or self._background) and not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._start_next)
 
@@ -178,7 +233,9 @@ class Scheduler:
             self._drop_done()
             return
         batch, requests = self._gathered(first)
-        is_alone = len(requests) == 1 and not self._queue and not self._running
+        is_alone = len(requests) == 1 and not self._queue and not self._running and not first.is_background
+        if first.is_background:
+            self._restart_background_timer()
         placement = self._policy.place(batch, is_alone=is_alone)
         while not placement.is_inline and not self.workers.idle:  # the first one alone was found to be short
             batch, requests = self._halved(requests)
@@ -194,10 +251,12 @@ class Scheduler:
 
     def _first(self) -> Request | None:
         """The first that waits and may start; it waits no more."""
-        for index, request in enumerate(self._queue):
-            if not request.done() and self._may_start(request):
-                del self._queue[index]
-                return request
+        queues = (self._background, self._queue) if self._is_overdue else (self._queue, self._background)
+        for queue in queues:
+            for index, request in enumerate(queue):
+                if not request.done() and self._may_start(request):
+                    del queue[index]
+                    return request
         return None
 
     def _may_start(self, request: Request) -> bool:
@@ -205,9 +264,11 @@ class Scheduler:
 
         Where no worker is idle, a batch of its model that is computed is waited for: it will be part of a larger one.
         """
+        if request.is_background:
+            return self._may_background_start(request)
         if request.model in self._held:
             return False
-        running = [job.batch for job in self._running]
+        running = self._running_beside(request)
         if self.workers.idle or all(batch.model is not request.model for batch in running):
             if not (self.workers.idle or self._runs_inline(request)):
                 return False
@@ -215,6 +276,17 @@ class Scheduler:
                 return True
         self._held.add(request.model)
         return False
+
+    def _running_beside(self, request: Request) -> list[Batch]:
+        """What is computed now and matters to it: the background and the others do not wait to share a batch.
+
+        What is computed for either matters where its model cannot run beside another one.
+        """
+        return [
+            job.batch
+            for job in self._running
+            if not (request.is_background or job.is_background) or not job.batch.model.pipeline.is_reentrant
+        ]
 
     def _runs_inline(self, request: Request) -> bool:
         """Whether it needs no worker; asked once, for the queue is looked through often while no worker is idle."""
@@ -224,11 +296,12 @@ class Scheduler:
 
     def _gathered(self, first: Request) -> tuple[Batch, list[Request]]:
         """This one, and those that go with it; the others keep their order."""
-        most = self._policy.max_requests(first, len(self._queue), [job.batch for job in self._running])
+        queue = self._queue_of(first)
+        most = self._policy.max_requests(first, len(queue), self._running_beside(first))
         batch, requests = Batch(first.model, first.query), [first]
         others: deque[Request] = deque()
-        while self._queue and len(requests) < most:
-            other = self._queue.popleft()
+        while queue and len(requests) < most:
+            other = queue.popleft()
             if other.done():
                 continue
             if self._policy.joins(batch, other):
@@ -236,13 +309,13 @@ class Scheduler:
                 requests.append(other)
             else:
                 others.append(other)
-        self._queue.extendleft(reversed(others))
+        queue.extendleft(reversed(others))
         return batch, requests
 
     def _halved(self, requests: list[Request]) -> tuple[Batch, list[Request]]:
         """The first half, small enough for the event loop in the end, for no worker is idle; the others wait again."""
         half = len(requests) // 2
-        self._queue.extendleft(reversed(requests[half:]))
+        self._queue_of(requests[0]).extendleft(reversed(requests[half:]))
         batch = Batch(requests[0].model, requests[0].query)
         for request in requests[1:half]:
             batch.add(request.query)

@@ -98,7 +98,7 @@ class Traces:
             Overloaded: the store is full of traces that are being computed; or as the engine says.
             DeadlineExceeded, NotReady: as the engine does.
         """
-        self._check_size(model, query, max_trace_bytes)
+        self.check_size(model, query, max_trace_bytes)
         everything = Selection().resolve(model.pipeline.spec_of(query.module))
         with self._reservation() as reserve:
             trace = await chunking.trace(engine, model, query, everything, max_trace_bytes, deadline)
@@ -137,8 +137,12 @@ class Traces:
             return f"the trace '{trace_id}' is gone: {gone.reason}"
         return f"there is no trace '{trace_id[:_SHOWN_ID_LENGTH]}', and none that this server remembers"
 
-    def _check_size(self, model: Model, query: Query, max_trace_bytes: int) -> None:
-        """Refuse what cannot be stored before it is computed, where its size is known by then."""
+    def check_size(self, model: Model, query: Query, max_trace_bytes: int) -> None:
+        """Refuse what cannot be stored before it is computed, where its size is known by then.
+
+        Raises:
+            TraceTooLarge: as `record` does.
+        """
         if not model.pipeline.module_inputs(query.module).aligned:
             return
         steps = int(query.sequence_lengths.max()) + query.horizon

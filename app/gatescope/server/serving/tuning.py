@@ -48,6 +48,12 @@ MAX_TRACED_BATCH_FLOATS = 6 * 1024 * 1024
 """So many numbers, at most, the signals of a batch have: two batches of this size beside one another are done sooner
 than one of both."""
 
+# ---- the background (scheduler.py) ----
+
+BACKGROUND_WAIT_S = 1.0
+"""While others always wait, a batch of the background is computed so often: of a batch of 100 ms, a tenth of one worker
+is the background's."""
+
 # ---- how long a batch takes (cost.py) ----
 
 FASTER_WEIGHT, SLOWER_WEIGHT = 0.5, 0.05

@@ -30,6 +30,7 @@ from gatescope.server.api.v1.predict import TRACE
 from gatescope.server.serving.chunking import step_bytes
 from gatescope.server.serving.corpora import Corpus
 from gatescope.server.serving.jobs import Job
+from gatescope.server.serving.owner import SERVICE, Owner
 from gatescope.tables.recorded import inputs_of, recorded
 from gatescope.zarr_store import Writer, is_unfinished
 
@@ -45,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 def begin(here: Context, corpus: Corpus) -> Job:
     """Trace a corpus, or the rest of it; raises `Overloaded`."""
-    job = here.jobs.start(partial(_trace, here, corpus))
+    job = here.jobs.start(Owner(corpus.owner), partial(_trace, here.of_jobs(), corpus))
     here.corpora.jobs[corpus.corpus_id] = job.job_id
     return job
 
@@ -53,7 +54,7 @@ def begin(here: Context, corpus: Corpus) -> Job:
 def resume(here: Context) -> None:
     """Go on with what a server before this one did not finish."""
     try:
-        found = here.corpora.list()
+        found = here.corpora.list(SERVICE)
     except Unavailable:
         return
     for corpus in found:
@@ -97,7 +98,7 @@ class _Tracing:
 
     def __init__(self, here: Context, corpus: Corpus, job: Job) -> None:
         self._here, self._corpus, self._job = here, corpus, job
-        self._background, self._notes = here.jobs.background, dict.fromkeys(corpus.notes)
+        self._background, self._notes = here.background, dict.fromkeys(corpus.notes)
         self._trace = here.corpora.trace_of(corpus)
         self._writer: Writer | None = None
         self._seen, self._looked_at = 0, 0.0

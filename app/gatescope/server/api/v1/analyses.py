@@ -33,7 +33,8 @@ async def analyse_model(request: Request, name: str, analysis: str, version: str
     stated = await body.read(request, request_of(asked), query.expected(model))
     tokens, untraced = sequences.tokens_of(stated, model), query.to_query(stated, model, here.limits)
     most = here.limits.max_trace_bytes
-    analyser = Analyser(here.engine, here.background, model, untraced, most, request.deadline, tokens)
+    hooks = request.checked, request.on_progress
+    analyser = Analyser(here.engine, here.background, model, untraced, most, request.deadline, tokens, None, *hooks)
     scope = selections.to_scope(stated, model.pipeline.spec_of(untraced.module))
     with places.in_body():
         found = await analyser.find(asked, parameters_in(stated, asked), scope)
@@ -54,6 +55,8 @@ async def analyse_trace(request: Request, trace_id: str, analysis: str) -> Reply
         request.deadline,
         stored.tokens,
         stored,
+        request.checked,
+        request.on_progress,
     )
     with places.in_body():
         found = await analyser.find(asked, parameters_in(stated, asked), selections.to_scope(stated, stored.spec))

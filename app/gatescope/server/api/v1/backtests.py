@@ -57,6 +57,7 @@ async def backtest(request: Request, name: str, version: str | None = None) -> R
     asked = await asyncio.to_thread(_advance, steps, None)
     while not isinstance(asked, Backtest):
         stated = await asyncio.to_thread(_query, asked, model, here.limits)
+        await request.checked()
         answer = await here.engine.submit(model, stated, request.deadline)
         if answer.prediction is None:
             raise TypeError("the answer holds no prediction")

@@ -78,7 +78,11 @@ async def _told(here: Context, corpus: Corpus) -> dict[str, Any]:
         "model": {"name": corpus.model, "version": corpus.version},
         "source": corpus.source,
         "state": corpus.state,
-        "progress": 1.0 if corpus.state == "done" else None if job_id is None else here.jobs.get(job_id, SERVICE).progress,
+        "progress": 1.0
+        if corpus.state == "done"
+        else None
+        if job_id is None
+        else here.jobs.get(job_id, SERVICE).progress,
         "job_id": job_id,
         "sequences": sequences,
         "steps": steps,

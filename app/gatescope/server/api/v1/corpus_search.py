@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 from threading import Event
@@ -41,7 +42,9 @@ async def search_corpus(request: Request, corpus_id: str) -> Reply:
     here = request.context
     corpus = here.corpora.done(corpus_id, request.owner)
     asked = await body.read(request, SearchRequest, Expected(corpus.model))
-    found = await _run(request, lambda is_cancelled: _searched(request, corpus, asked, is_cancelled))
+    selected = await asyncio.to_thread(_selected, request, corpus, asked)
+    await request.checked()
+    found = await _run(request, lambda is_cancelled: _searched(here, corpus, asked, selected, is_cancelled))
     return reply.of_json(found)
 
 
@@ -69,8 +72,13 @@ async def analyse_corpus(request: Request, corpus_id: str, analysis: str) -> Rep
     with in_body():
         corpus_statistics.check(asked, scope)
         parameters = parameters_in(stated, asked)
+    await request.checked()
+    with in_body():
         found = await _run(
-            request, lambda is_cancelled: corpus_statistics.summed_up(reader, asked, parameters, scope, is_cancelled)
+            request,
+            lambda is_cancelled: corpus_statistics.summed_up(
+                reader, asked, parameters, scope, is_cancelled, request.on_progress
+            ),
         )
     return await reply.respond(told(found, model, module, ()), writer)
 
@@ -92,10 +100,10 @@ async def _run(request: Request, work: Callable[[Callable[[], bool]], Done]) -> 
         left.set()
 
 
-def _searched(request: Request, corpus: Corpus, asked: SearchRequest, is_cancelled: Callable[[], bool]) -> dict[str, Any]:
-    here = request.context
-    reader = here.corpora.reader(corpus)
-    layer, direction, units = _place(reader, asked.signal, asked.layer, asked.direction)
+def _selected(request: Request, corpus: Corpus, asked: SearchRequest) -> list[int]:
+    """The units that belong to the pattern."""
+    reader = request.context.corpora.reader(corpus)
+    _, _, units = _place(reader, asked.signal, asked.layer, asked.direction)
     allowed = _units(asked.units, units)
     values = _pattern_values(request, corpus, reader, asked)
     start, stop = asked.pattern.start, asked.pattern.stop
@@ -110,6 +118,14 @@ def _searched(request: Request, corpus: Corpus, asked: SearchRequest, is_cancell
             "threshold",
             "pattern",
         )
+    return selected
+
+
+def _searched(
+    here: Context, corpus: Corpus, asked: SearchRequest, selected: list[int], is_cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    reader = here.corpora.reader(corpus)
+    layer, direction, _ = _place(reader, asked.signal, asked.layer, asked.direction)
     place = asked.signal, layer, direction
     bits = library.build(reader, place, asked.threshold, here.corpora.index_of(corpus), is_cancelled)
     found = library.search(bits, selected, asked.limit)

@@ -17,12 +17,10 @@ from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
 from gatescope.server.api import body, places, query, reply, selections, sequences
 from gatescope.server.api.codecs.codec import Fields
-from gatescope.server.api.context import Context
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.notes import Span, beside_answer, notes_of
 from gatescope.server.api.schema.requests import ExplainRequest
 from gatescope.server.api.v1.traces import sequence_in, stored_in
-from gatescope.server.serving.deadline import Deadline
 from gatescope.server.serving.stored import Note, StoredTrace
 
 LARGEST = 8  # contributors that are named, per gate and kind
@@ -34,31 +32,36 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
     given = await body.read_fields(request)
     stored = stored_in(given, request, name, version)
     if stored is not None:
-        return await reply.respond(await _of_stored(given, stored, here, request.deadline))
-    return await reply.respond(await _of_sent(given, here.engine.model(name, version), here, request.deadline))
+        return await reply.respond(await _of_stored(given, stored, request))
+    return await reply.respond(await _of_sent(given, here.engine.model(name, version), request))
 
 
-async def _of_sent(given: Fields, model: Model, here: Context, deadline: Deadline | None) -> Fields:
+async def _of_sent(given: Fields, model: Model, request: Request) -> Fields:
+    here = request.context
     expected = query.expected(model).within(here.limits)
     asked = await asyncio.to_thread(body.validate, given, ExplainRequest, expected)
     if asked.sequence is not None:
         raise InvalidInput.at(Place(("body", "sequence"), "goes with 'trace_id'"))
     unexplained = query.to_query(asked, model, here.limits)
     point = selections.to_point(asked, model, unexplained)
+    await request.checked()
     with places.in_body():
-        answer = await here.engine.answer(model, replace(unexplained, explain=point), deadline)
+        answer = await here.engine.answer(model, replace(unexplained, explain=point), request.deadline)
     tokens = sequences.tokens_of(asked, model)
     notes = beside_answer(notes_of(asked, model, tokens), model, Span.of(unexplained), predicts=False)
     return _explained(answer, model, tokens, notes)
 
 
-async def _of_stored(given: Fields, stored: StoredTrace, here: Context, deadline: Deadline | None) -> Fields:
-    model = stored.model
+async def _of_stored(given: Fields, stored: StoredTrace, request: Request) -> Fields:
+    here, model = request.context, stored.model
     asked = body.validate(given, ExplainRequest, query.expected(model).within(here.limits))
     sequence = sequence_in(asked.sequence, stored)
     point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
     with places.in_body():
-        answer = await stored.explain(here.engine, sequence, point, deadline)
+        point = point.resolve(stored.spec, stored.lengths[sequence])
+    await request.checked()
+    with places.in_body():
+        answer = await stored.explain(here.engine, sequence, point, request.deadline)
     tokens = stored.tokens and stored.tokens[sequence : sequence + 1]
     return _explained(answer, model, tokens, ())  # what was assumed stands in the trace itself
 

@@ -48,6 +48,7 @@ async def intervene(request: Request, name: str, version: str | None = None) -> 
     expected = query.expected(model).within(here.limits)
     asked = await asyncio.to_thread(body.validate, given, InterveneRequest, expected)
     baseline, changed = await asyncio.to_thread(_runs, asked, stored, model, request)
+    await request.checked()
     with places.in_body():
         first = await here.engine.answer(model, baseline.query, request.deadline, Part(is_last=False))
         second = await here.engine.answer(model, changed.query, request.deadline, Part(is_first=False))

@@ -27,6 +27,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     asked = await _PREDICT.read(request, model)
     if isinstance(writer, TokenWriter):
         return await _written(request, model, asked, writer)
+    await request.checked()
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.respond_to(reply.prediction, answer, model, reply.of_request(asked, model), writer)
@@ -44,6 +45,7 @@ async def trace(request: Request, name: str, version: str | None = None) -> Repl
     if isinstance(writer, StreamWriter):
         return await _streamed(request, model, writer)
     asked = await TRACE.read(request, model)
+    await request.checked()
     with places.in_body():
         answer = await engine.submit(model, asked.query, request.deadline)
     return await reply.respond_to(reply.trace, answer, model, reply.of_request(asked, model), writer)

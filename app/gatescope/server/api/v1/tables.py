@@ -22,6 +22,7 @@ async def preview_table(request: Request, name: str, version: str | None = None)
     suffix, reading = table_bodies.suffix_of(request.head), table_bodies.reading_of(request.head)
     wanted = table_bodies.wanted_of(model)
     content = await request.content(request.context.limits.max_body_bytes)
+    await request.checked()
     return reply.of_schema(await asyncio.to_thread(_preview, content, suffix, wanted, reading))
 
 

@@ -41,9 +41,14 @@ async def store_trace(request: Request) -> Reply:
     told_now = beside_answer(notes, model, Span.of(untraced), predicts=False)
     told = Told(tokens, notes, labels_of(asked, untraced.sequence_lengths.tolist(), model))
     with places.in_body():
+        here.traces.check_size(model, untraced, most)
+    await request.checked()
+    with places.in_body():
         trace_id = await here.traces.record(request.owner, here.engine, model, untraced, told, most, request.deadline)
     location = (b"location", f"/v1/traces/{trace_id}".encode())
-    kept = _kept(here.traces.get(trace_id, request.owner), here.traces.expires_at(trace_id), trace_id) | ({"notes": told_now} if told_now else {})
+    kept = _kept(here.traces.get(trace_id, request.owner), here.traces.expires_at(trace_id), trace_id) | (
+        {"notes": told_now} if told_now else {}
+    )
     return reply.of_json(kept, HTTPStatus.CREATED, [location])
 
 

@@ -35,7 +35,13 @@ class Sequence:
     """
 
     def __init__(
-        self, engine: Engine, sessions: Sessions, owner: Owner, name: str, version: str | None, parameters: InferParameters
+        self,
+        engine: Engine,
+        sessions: Sessions,
+        owner: Owner,
+        name: str,
+        version: str | None,
+        parameters: InferParameters,
     ) -> None:
         self._engine, self._sessions = engine, sessions
         self._owner = Owner(owner.name)

@@ -19,8 +19,8 @@ _TIMEOUT_S = 2.0
 _LIST_BLOCK = 500
 _SUMMARY_FIELDS = ("model", "version", "fingerprint", "steps", "time_steps", "created_at", "expires_at")
 
-# each script takes the two keys, the session's member of the first, the seconds it may be idle, and what it alone needs; all of them
-# can be run twice with one effect, so that a lost connection may be tried again
+# each script takes the two keys, the session's member of the first, the seconds it may be idle, and what it alone
+# needs; all of them can be run twice with one effect, so that a lost connection may be tried again
 
 _NOW = "local time = redis.call('TIME'); local now = time[1] + time[2] / 1000000;"
 
@@ -199,8 +199,8 @@ def _from_hash(key: SessionKey, kept: Mapping[str, bytes]) -> Session:
     schema = int(kept.get("schema", 1))
     if schema > SCHEMA:
         raise StoreUnavailable(
-            f"session '{key.session_id}' was written by a newer version of Gatescope, with schema {schema}; this one reads "
-            f"up to {SCHEMA}"
+            f"session '{key.session_id}' was written by a newer version of Gatescope, with schema {schema}; this one "
+            f"reads up to {SCHEMA}"
         )
     digest = kept.get("last_digest", b"")
     return Session(
