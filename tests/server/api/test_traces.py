@@ -101,7 +101,6 @@ def test_storing_answers_where_the_trace_is_how_large_and_until_when(client):
     assert told["expires_at"] == pytest.approx(time.time() + 3600, abs=5)
     again = client.post("/v1/traces", json=body).json()
     assert again["trace_id"] != told["trace_id"]
-    assert len(told["trace_id"]) == 32
 
 
 @pytest.mark.parametrize("request_of", REQUESTS)

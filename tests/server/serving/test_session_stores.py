@@ -10,10 +10,12 @@ import torch
 
 from gatescope.errors import SessionExists, SessionNotFound, StoreUnavailable, TooManySessions
 from gatescope.pipeline.query import Query
+from gatescope.server.serving.owner import Owner
 from gatescope.server.serving.session import LastStep, Session, SessionKey
 from gatescope.server.serving.session_stores.memory import MemoryStore
 from gatescope.server.serving.session_stores.redis import RedisStore
 from gatescope.server.serving.session_stores.store import SessionStore
+from gatescope.server.serving.sessions import Sessions
 
 QUERY = Query(torch.zeros(1, 2, 1), torch.tensor([2]))
 
@@ -89,8 +91,28 @@ def test_the_values_that_gaps_are_filled_from_are_kept(within):
     assert (read.values, read.last.values) == (b"values", b"before")
 
 
-def test_only_a_session_with_such_values_has_the_newest_schema():
-    assert (session().schema, session(values=b"v").schema) == (2, 3)
+def test_a_session_has_the_first_schema_that_has_all_of_it():
+    assert [session(**more).schema for more in ({}, {"values": b"v"}, {"owner": "alice"})] == [2, 3, 4]
+
+
+def test_owners_may_have_the_same_id(within):
+    owned = [session(owner=owner, steps=steps) for steps, owner in enumerate(("", "alice", "bob"))]
+
+    async def scenario(store):
+        for each in owned:
+            await store.create(each)
+        await store.delete(SessionKey("bob", "s"))
+        for gone in (SessionKey("bob", "s"), SessionKey("", "alice/s"), SessionKey("alice", "t")):
+            with pytest.raises(SessionNotFound):
+                await store.read(gone)
+        with pytest.raises(SessionExists):
+            await store.create(session(owner="alice"))
+        after = owned[1].after(QUERY, b"after", owned[1].expires_at, numbered=False)
+        assert await store.replace(owned[1], after)
+        assert {(each.owner, each.steps) for each in await store.list()} == {("", 0), ("alice", 2)}
+        return await store.read(SessionKey("alice", "s"))
+
+    assert within(scenario).state == b"after"
 
 
 def test_a_name_is_kept_once(within):
@@ -268,6 +290,44 @@ class TestSchema:
 
         read = written(change)
         assert (read.steps, read.static, read.static_inputs, read.continues) == (2, b"", None, False)
+
+    def test_a_record_without_an_owner_is_everybodys(self, redis_server):
+        """It stands where a version that knew no owners wrote it, and is found there by every key."""
+
+        async def main():
+            store = RedisStore(redis_server.url, 10, 60)
+            sessions = Sessions(None, store, 60)
+            try:
+                await store.create(session(steps=2))
+                assert await store._redis.exists("{gatescope}:session:s")
+                assert await store._redis.hget("{gatescope}:session:s", "schema") == b"2"
+                read = await sessions.get("s", Owner("alice"))
+                assert (read.owner, read.steps) == ("", 2)
+                after = replace(read, steps=3, revision=1)
+                assert await store.replace(read, after)
+                assert (await sessions.get("s", Owner("bob"))).steps == 3
+                await store.create(session(owner="alice"))
+                assert [(await sessions.get("s", Owner(name))).owner for name in ("alice", "bob")] == ["alice", ""]
+            finally:
+                await store.close()
+
+        asyncio.run(main())
+
+    def test_a_version_without_owners_does_not_see_a_record_with_one(self, redis_server):
+        async def main():
+            store = RedisStore(redis_server.url, 10, 60)
+            try:
+                await store.create(session(owner="alice"))
+                redis = store._redis
+                (member,) = await redis.zrange("{gatescope}:sessions", 0, -1)
+                for name in ("s", "alice/s", member.decode()):  # as that version looks for ids, and for those it lists
+                    assert not await redis.exists(f"{{gatescope}}:session:{name}")
+                assert await redis.hget("{gatescope}:owned-session:alice/s", "schema") == b"4"
+                assert [each.key for each in await store.list()] == [SessionKey("alice", "s")]
+            finally:
+                await store.close()
+
+        asyncio.run(main())
 
     def test_one_of_a_later_schema_is_refused_with_the_reason(self, written):
         async def change(redis, key):
