@@ -45,12 +45,13 @@ def gradient_flow(subject: Subject, parameters: Any) -> Findings:
     arrays: dict[str, list[Tensor]] = {name: [] for name in names}
     for index, layer in enumerate(one.scope.layers):
         inputs, initial, weights = _layer(one, layer, direction, order)
-        norms = _norms(one.within(index, len(one.scope.layers)), one.spec.cell, inputs, initial, weights)
+        own = one.within(index, len(one.scope.layers))
+        norms = _norms(own.within(0, 1 + BASELINE_SEEDS), one.spec.cell, inputs, initial, weights)
         for name, values in zip(states, norms, strict=True):
             arrays[name].append(values)
         if "direct_path" in arrays:
             arrays["direct_path"].append(_direct_path(one, layer, direction, order))
-        arrays["elman_baseline"].append(_baseline(one, inputs))
+        arrays["elman_baseline"].append(_baseline(own, inputs))
     found = {name: torch.stack(values).double().numpy() for name, values in arrays.items()}
     is_exact = one.spec.hidden_state_size <= EXACT_UNITS
     notes = [] if is_exact else [f"norms are estimated with {EXACT_UNITS} random vectors"]
@@ -87,9 +88,9 @@ def _norms(subject: Subject, cell: Cell, inputs: Tensor, initial: Tensors, weigh
     vectors = _vectors(len(initial[0]))  # (vector, unit)
     gradients = (vectors, *(vectors.new_zeros(len(vectors), len(state)) for state in initial[1:]))
     norms = []
-    for place in range(len(steps) - 1, -1, -1):
-        if place % CANCELLED_EVERY == 0:
-            subject.advance(len(steps) - 1 - place, len(steps))
+    for done, place in enumerate(reversed(range(len(steps)))):
+        if done % CANCELLED_EVERY == 0:
+            subject.advance(done, len(steps))
         norms.append([_norm(gradient, vectors) for gradient in _total(cell, steps[place], gradients, weights)])
         if place:
             before = tuple(steps[place - 1][name] for name in cell.states)
@@ -150,7 +151,8 @@ def _baseline(subject: Subject, inputs: Tensor) -> Tensor:
             torch.manual_seed(seed)
             module = nn.RNN(spec.input_size, spec.hidden_size)
         weights = Weights.of(module, 0, "forward").to(inputs)
-        (norms,) = _norms(subject, RNN, inputs, (inputs.new_zeros(spec.hidden_size),), weights)
+        part = subject.within(1 + seed, 1 + BASELINE_SEEDS)
+        (norms,) = _norms(part, RNN, inputs, (inputs.new_zeros(spec.hidden_size),), weights)
         found.append(norms)
     return torch.stack(found).mean(0)
 

@@ -470,3 +470,202 @@ def test_a_batch_is_halved_until_it_is_short_where_no_worker_is_idle(schedule, l
     schedule(scenario)
     sizes = [len(query.inputs) for query in computed]
     assert (max(sizes), sum(sizes)) == (2, 8)
+
+
+@pytest.mark.usefixtures("on_device")
+class TestBackground:
+    """Requests that nobody waits for."""
+
+    @pytest.fixture
+    def order(self, computed):
+        """How long the sequences of each query were, in the order in which they were done."""
+        return lambda: [query.inputs.shape[1] for query in computed]
+
+    def test_it_stands_behind_what_somebody_waits_for(self, schedule, load, ask, gate, order):
+        """Nor does it share a batch with that, and its own share one."""
+        model = load()
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model)
+            futures += [scheduler.submit(model, ask(5), is_background=True) for _ in range(2)]
+            futures += [scheduler.submit(model, ask(5)), scheduler.submit(model, ask(90))]
+            gate.open.set()
+            await asyncio.gather(*futures)
+
+        schedule(scenario)
+        assert order() == [5, 90, 5]
+
+    def test_what_comes_while_it_waits_goes_first(self, schedule, load, ask, gate, hold, order):
+        """With one worker, it is one batch of the background that is waited for, and no second one."""
+        model, other = load(), load("other", seed=1)
+
+        async def scenario(scheduler):
+            first = scheduler.submit(model, hold, is_background=True)
+            second = scheduler.submit(other, ask(6), is_background=True)
+            await asyncio.to_thread(gate.reached.wait)
+            futures = [scheduler.submit(each, ask(7)) for each in (model, other)]
+            gate.open.set()
+            await asyncio.gather(first, second, *futures)
+
+        schedule(scenario)
+        assert order() == [5, 7, 7, 6]
+
+    def test_it_takes_no_places_of_the_queue(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            futures = await gathered(scheduler, gate, model)
+            futures += [scheduler.submit(model, ask(5), is_background=True) for _ in range(5)]
+            assert scheduler.waiting == 0
+            futures.append(scheduler.submit(model, ask(5)))
+            with pytest.raises(Overloaded):
+                scheduler.submit(model, ask(5))
+            futures.append(scheduler.submit(model, ask(5), is_background=True))
+            gate.open.set()
+            return await kinds(futures)
+
+        assert schedule(scenario, max_queue_size=1) == ["Answer"] * 7
+
+    def test_it_leaves_a_worker_to_others(self, schedule, load, ask, gate, hold, order):
+        """Two workers, and two batches of the background: the second one waits although a worker is idle.
+
+        Nor is a batch of the same model waited for that nobody waits for.
+        """
+        model, other = load(), load("other", seed=1)
+
+        async def scenario(scheduler):
+            first = scheduler.submit(model, hold, is_background=True)
+            second = scheduler.submit(other, ask(6), is_background=True)
+            await asyncio.to_thread(gate.reached.wait)
+            await asyncio.wait_for(scheduler.submit(model, ask(7)), 5)
+            assert not second.done()
+            assert scheduler.workers.idle == 1
+            gate.open.set()
+            await asyncio.gather(first, second)
+
+        schedule(scenario, workers=2)
+        assert order() == [7, 5, 6]
+
+    def test_it_takes_a_worker_that_stays_idle_for_long(self, schedule, load, ask, gate, hold, order, monkeypatch):
+        """Nothing happens meanwhile that would have it looked at."""
+        monkeypatch.setattr("gatescope.server.serving.tuning.BACKGROUND_WAIT_S", 0.05)
+        model = load()
+
+        async def scenario(scheduler):
+            busy = scheduler.submit(model, hold)
+            await asyncio.to_thread(gate.reached.wait)
+            began = asyncio.get_running_loop().time()
+            await asyncio.wait_for(scheduler.submit(model, ask(6), is_background=True), 5)
+            took = asyncio.get_running_loop().time() - began
+            gate.open.set()
+            await busy
+            return took
+
+        assert schedule(scenario, workers=2) >= 0.05
+        assert order() == [6, 5]
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_it_is_done_while_others_always_wait(self, schedule, load, ask, monkeypatch, workers):
+        """One batch of it after each wait, and no more."""
+        wait_s, batch_s, batches = 0.08, 0.004, 4
+        monkeypatch.setattr("gatescope.server.serving.tuning.BACKGROUND_WAIT_S", wait_s)
+        model, answer, is_over = load(), LayeredPipeline.answer, False
+
+        def slow(self, query):
+            threading.Event().wait(batch_s)
+            return answer(self, query)
+
+        monkeypatch.setattr(LayeredPipeline, "answer", slow)
+
+        async def somebody(scheduler):
+            """There are more of these than workers, so that one always waits."""
+            done = 0
+            while not is_over:
+                await scheduler.submit(model, ask(4, trace=Selection().resolve(model.spec)))
+                done += 1
+            return done
+
+        async def scenario(scheduler):
+            nonlocal is_over
+            everybody = [asyncio.create_task(somebody(scheduler)) for _ in range(8)]
+            await asyncio.sleep(0)
+            loop, times = asyncio.get_running_loop(), [asyncio.get_running_loop().time()]
+            futures = [scheduler.submit(model, ask(10 * 4**at), is_background=True) for at in range(batches)]
+            for future in futures:
+                await asyncio.wait_for(future, 10)
+                times.append(loop.time())
+            is_over = True
+            return times, await asyncio.gather(*everybody)
+
+        times, done = schedule(scenario, workers=workers, max_batch_size=2)
+        assert all(after - before >= 0.8 * wait_s for before, after in zip(times, times[1:], strict=False))
+        assert sum(done) > 4 * batches
+
+    def test_one_that_nobody_wants_any_more_is_not_computed(self, schedule, load, ask, gate, order):
+        model = load()
+
+        async def scenario(scheduler):
+            await gathered(scheduler, gate, model)
+            left, stays = (scheduler.submit(model, ask(length), is_background=True) for length in (6, 90))
+            left.cancel()
+            gate.open.set()
+            await stays
+            assert not scheduler._background
+
+        schedule(scenario)
+        assert order() == [90]
+
+    def test_one_that_is_cancelled_while_it_is_computed_is_told(self, schedule, load, gate, hold, computed, ask):
+        model, told = load(), []
+
+        async def scenario(scheduler):
+            future = scheduler.submit(model, hold, is_background=True)
+            await asyncio.to_thread(gate.reached.wait)
+            future.cancel()
+            gate.open.set()
+            await scheduler.submit(model, ask(7))
+            told.extend(query.is_cancelled() for query in computed[:1])
+
+        schedule(scenario)
+        assert told == [True]
+
+    def test_closing_turns_it_away(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            await gathered(scheduler, gate, model)
+            futures = [scheduler.submit(model, ask(5), is_background=True)]
+            scheduler.close()
+            gate.open.set()
+            return await kinds(futures)
+
+        assert schedule(scenario) == ["NotReady"]
+
+    def test_its_deadlines_are_kept(self, schedule, load, ask, gate):
+        model = load()
+
+        async def scenario(scheduler):
+            await gathered(scheduler, gate, model)
+            with pytest.raises(DeadlineExceeded):
+                await scheduler.submit(model, ask(5), Deadline.after(0.02), is_background=True)
+            gate.open.set()
+
+        schedule(scenario)
+
+    def test_code_that_cannot_bear_it_is_never_computed_beside_itself(
+        self, schedule, load, ask, gate, hold, order, monkeypatch
+    ):
+        monkeypatch.setattr(LayeredPipeline, "is_reentrant", False)
+        model = load()
+
+        async def scenario(scheduler):
+            first = scheduler.submit(model, hold, is_background=True)
+            await asyncio.to_thread(gate.reached.wait)
+            second = scheduler.submit(model, ask(7))
+            await asyncio.sleep(0.05)
+            assert not second.done()
+            gate.open.set()
+            await asyncio.gather(first, second)
+
+        schedule(scenario, workers=2)
+        assert order() == [5, 7]
