@@ -111,6 +111,19 @@ def test_parts_of_any_size_give_the_same(client, folder, networks, monkeypatch):
     assert_traced(reader(folder, traced(client, "weather.csv")), networks["founding"].lstm, rows(30))
 
 
+def test_a_corpus_is_traced_in_the_background(client, folder, monkeypatch):
+    scheduler, classes = client.app.state.context.engine._scheduler, []
+    submit = scheduler.submit
+    monkeypatch.setattr(
+        scheduler,
+        "submit",
+        lambda *given, **named: (classes.append(named["is_background"]), submit(*given, **named))[1],
+    )
+    np.save(folder / "some.npy", np.zeros((2, 4, 5)))
+    traced(client, "some.npy")
+    assert set(classes) == {True}
+
+
 def test_arrays_and_parquet_are_traced(client, folder, networks):
     values = np.random.default_rng(1).normal(size=(4, 6, 5)).astype(np.float32)
     np.save(folder / "values.npy", values)

@@ -111,6 +111,8 @@ def test_what_cannot_be_searched_is_refused(client, corpus, change, message):
     reply = client.post(f"{corpus}/search", json=asked(pattern=SPAN) | change)
     assert reply.status_code == 422, reply.text
     assert message in reply.json()["detail"]
+    later = client.post(f"{corpus}/search", json=asked(pattern=SPAN) | change, headers=ASYNC)
+    assert (later.status_code, later.json()) == (422, reply.json())
 
 
 def test_patterns_of_other_weights_are_refused(client, corpus):

@@ -168,13 +168,33 @@ def test_all_work_of_a_job_is_done_when_it_is_its_turn(client, held, monkeypatch
         time.sleep(0.01)
     waiting = []
     for path, body in GOOD:
-        body = body | {"trace_id": trace_id} if body.get("trace_id") == "" else body
-        waiting.append(begun(client, f"/v1/{path}".replace("//", f"/{trace_id}/"), body))
+        whole = body | {"trace_id": trace_id} if body.get("trace_id") == "" else body
+        waiting.append(begun(client, f"/v1/{path}".replace("//", f"/{trace_id}/"), whole))
     assert {client.get(f"/v1/jobs/{job_id}").json()["state"] for job_id in waiting} == {"queued"}
     assert sum(each.execution_count for each in counts) == before + jobs_module.AT_ONCE
     assert client.delete(f"/v1/jobs/{waiting[0]}").status_code == 204
     held.set()
     assert [ended(client, job_id)["state"] for job_id in waiting] == ["cancelled"] + ["done"] * (len(GOOD) - 1)
+
+
+def test_the_queries_of_a_job_are_of_the_background(client, monkeypatch):
+    scheduler, classes = client.app.state.context.engine._scheduler, []
+    submit = scheduler.submit
+
+    def noting(*given, is_background, **named):
+        classes.append(is_background)
+        return submit(*given, is_background=is_background, **named)
+
+    monkeypatch.setattr(scheduler, "submit", noting)
+    long = {"inputs": torch.zeros(40_000, 5).tolist(), "outputs": ["final_state"]}
+    for path, body in [*GOOD[:7], ("models/founding/predict", long)]:
+        classes.clear()
+        expected = client.post(f"/v1/{path}", json=body).json()
+        assert set(classes) == {False}
+        job = ended(client, begun(client, f"/v1/{path}", body))
+        assert job["result"] == expected
+        assert set(classes) == {False, True}
+        assert classes.count(True) == classes.count(False)
 
 
 def test_a_job_that_fails_tells_what_the_reply_would_tell(client, monkeypatch):

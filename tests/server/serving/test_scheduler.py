@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -598,7 +599,7 @@ class TestBackground:
             return times, await asyncio.gather(*everybody)
 
         times, done = schedule(scenario, workers=workers, max_batch_size=2)
-        assert all(after - before >= 0.8 * wait_s for before, after in zip(times, times[1:], strict=False))
+        assert all(after - before >= 0.8 * wait_s for before, after in pairwise(times))
         assert sum(done) > 4 * batches
 
     def test_one_that_nobody_wants_any_more_is_not_computed(self, schedule, load, ask, gate, order):

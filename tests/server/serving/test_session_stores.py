@@ -139,7 +139,11 @@ def test_one_that_was_written_since_is_not_replaced(within):
 
 def test_what_is_gone_is_not_found(within):
     async def scenario(store):
-        for attempt in (store.read(SessionKey("", "s")), store.delete(SessionKey("", "s")), store.replace(session(), session())):
+        for attempt in (
+            store.read(SessionKey("", "s")),
+            store.delete(SessionKey("", "s")),
+            store.replace(session(), session()),
+        ):
             with pytest.raises(SessionNotFound, match="there is no session 's'"):
                 await attempt
         await store.create(session())
@@ -231,7 +235,12 @@ class TestRedis:
             store = RedisStore(redis_server.url, 10, 60)
             await store.create(session())
             redis_server.stop()
-            for attempt in (store.read(SessionKey("", "s")), store.create(session("t")), store.list(), store.delete(SessionKey("", "s"))):
+            for attempt in (
+                store.read(SessionKey("", "s")),
+                store.create(session("t")),
+                store.list(),
+                store.delete(SessionKey("", "s")),
+            ):
                 with pytest.raises(StoreUnavailable, match=rf"Redis at 127.0.0.1:{redis_server.port}, does not answer"):
                     await attempt
             redis_server.start()

@@ -231,7 +231,9 @@ class TestNumberedSteps:
                 answers = []
                 for index, number in enumerate(numbers):
                     given = rows(2, seed=number or 0) if inputs is None else inputs[index]
-                    session, answer, _ = await here.sessions.step(SessionKey("", "s"), step(given, output=True), WITHIN, number)
+                    session, answer, _ = await here.sessions.step(
+                        SessionKey("", "s"), step(given, output=True), WITHIN, number
+                    )
                     answers.append(answer.output)
                 return session, answers, await state_of(here, "s")
 
@@ -525,7 +527,10 @@ def test_ten_thousand_sessions_take_less_than_twice_the_bytes_of_their_states(mo
             for index in range(10_000):
                 await here.sessions.open(NOBODY, here.model, f"stream-{index}")
             for index in range(0, 10_000, 100):
-                steps = (here.sessions.step(SessionKey("", f"stream-{at}"), step(rows(1)), WITHIN) for at in range(index, index + 100))
+                steps = (
+                    here.sessions.step(SessionKey("", f"stream-{at}"), step(rows(1)), WITHIN)
+                    for at in range(index, index + 100)
+                )
                 await asyncio.gather(*steps)
             gc.collect()
             held, _ = tracemalloc.get_traced_memory()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 import structlog
 
-from gatescope.errors import AppError, InvalidInput, ModelReplaced, Overloaded, TraceTooLarge, Unavailable
+from gatescope.errors import AppError, InvalidInput, ModelReplaced, TraceTooLarge, Unavailable
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
 from gatescope.selection import Selection
@@ -36,8 +36,6 @@ from gatescope.zarr_store import Writer, is_unfinished
 
 BATCH_BYTES = 2**24
 """Signals of the sequences that are traced together, about."""
-AGAIN_S = 0.5
-"""Where the service is overloaded a corpus waits so long, then it tries again."""
 LOOK_S = 5.0
 """How often it is looked at how large all corpora are."""
 
@@ -116,7 +114,7 @@ class _Tracing:
         try:
             ahead = await self._background.run(self._read, parts, model)
             while (asked := ahead) is not None:
-                answer = await self._answer(model, asked.asked)
+                answer = await self._here.engine.answer(model, asked.asked.query)
                 if writing is not None:
                     await writing
                 if self._writer is None:  # it then knows what a server before this one has written
@@ -163,13 +161,6 @@ class _Tracing:
                 where = f"sequence {first}" if part.sequences == 1 else f"sequences {first} to {self._seen - 1}"
                 raise type(error)(f"{self._corpus.source}, {where}: {error.detail}", error.places) from None
         return None
-
-    async def _answer(self, model: Model, asked: ReadQuery[TraceRequest]) -> Answer:
-        while True:
-            try:
-                return await self._here.engine.answer(model, asked.query)
-            except Overloaded:  # those who wait go first
-                await asyncio.sleep(AGAIN_S)
 
     def _write(self, answer: Answer, asked: _Asked, info: Mapping[str, Any]) -> None:
         part, first, read = asked
