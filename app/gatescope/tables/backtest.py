@@ -86,7 +86,12 @@ def backtest(sequences: Sequences, wanted: Wanted, target: str | None, plan: Pla
 
 
 def asking(
-    sequences: Sequences, wanted: Wanted, target: str | None, plan: Plan, most_steps: int = BATCH_STEPS
+    sequences: Sequences,
+    wanted: Wanted,
+    target: str | None,
+    plan: Plan,
+    most_steps: int = BATCH_STEPS,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Generator[dict[str, Any], Sequence[Any], Backtest]:
     """A backtest for who asks himself.
 
@@ -103,6 +108,7 @@ def asking(
         target: one of its outputs, which is measured in the table; may be left out where there is only one.
         plan: from where and how far.
         most_steps: how many time steps a body has at most, with its padding; of one origin it may have more.
+        on_progress: is told how many bodies were answered, and how many there are.
 
     Raises:
         InvalidInput: the target is not measured, or no sequence is long enough.
@@ -112,7 +118,10 @@ def asking(
     if not origins:
         raise _refused("start", f"no sequence has {run.first + plan.horizon} steps: take a smaller window or horizon")
     rows: list[dict[str, Any]] = []
-    for part in run.batches(origins, most_steps):
+    parts = list(run.batches(origins, most_steps))
+    for done, part in enumerate(parts):
+        if on_progress is not None:
+            on_progress(done, len(parts))
         replied = yield run.request(part)
         for origin, values in zip(part, replied, strict=True):
             rows += run.rows(origin, np.asarray(values, dtype=np.float64))

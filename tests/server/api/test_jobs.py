@@ -9,6 +9,7 @@ import torch
 
 from gatescope.analysis import saturation, selectivity
 from gatescope.errors import InvalidInput
+from gatescope.server.api.v1 import backtests
 from gatescope.server.serving import jobs as jobs_module
 from gatescope.server.serving import tuning
 
@@ -227,6 +228,18 @@ def test_progress_is_the_share_of_time_steps(client, monkeypatch):
         goes_on.release()
     assert told == [None, pytest.approx(1 / 3), pytest.approx(2 / 3)]
     assert ended(client, job_id)["progress"] == 1.0
+
+
+def test_progress_is_the_share_of_a_backtests_origins(client, monkeypatch):
+    monkeypatch.setattr(backtests, "BATCH_STEPS", 40)
+    told, advance = [], backtests._advance
+    monkeypatch.setattr(backtests, "_advance", lambda *given: (advance(*given), told.append(the_job().progress))[0])
+    the_job = lambda: next(reversed(client.app.state.context.jobs._jobs.values()))  # noqa: E731
+    body = {"inputs": [[1.0 + step % 3, 2.0] for step in range(30)]}
+    assert ended(client, begun(client, "/v1/models/forecaster/backtest?target=level&window=10", body))["progress"] == 1
+    assert told[0] == 0
+    assert 0.5 < told[-2] < 1
+    assert told == sorted(told)
 
 
 def test_progress_is_the_share_of_permutations(client, monkeypatch):

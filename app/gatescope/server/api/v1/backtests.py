@@ -53,7 +53,8 @@ async def backtest(request: Request, name: str, version: str | None = None) -> R
     content = await request.content(here.limits.max_body_bytes)
     found, notes = await asyncio.to_thread(read, content, wanted)
     _check_predictions(found, plan)
-    steps = asking(found, wanted, target, plan, min(BATCH_STEPS, here.limits.max_batch_steps))
+    most = min(BATCH_STEPS, here.limits.max_batch_steps)
+    steps = asking(found, wanted, target, plan, most, request.on_progress)
     asked = await asyncio.to_thread(_advance, steps, None)
     while not isinstance(asked, Backtest):
         stated = await asyncio.to_thread(_query, asked, model, here.limits)
