@@ -16,6 +16,7 @@ from gatescope.pipeline.pipeline import Pipeline
 from gatescope.pipeline.query import Query
 from gatescope.server import logs
 from gatescope.server.api.messages import Request
+from gatescope.server.serving.session import SessionKey
 from tests.server.api.helpers import GOOD, PREDICT, count, numbered, until, waiting
 
 STEPS = "/v1/sessions/a/steps"
@@ -258,7 +259,7 @@ class TestSteps:
 
 def steps_in_line(client):
     """How many wait for session `a`, and the one whose turn it is."""
-    return client.app.state.context.sessions._locks.users("a")
+    return client.app.state.context.sessions._locks.users(SessionKey("", "a"))
 
 
 class TestTold:
