@@ -1,5 +1,6 @@
 """Requests that are answered by jobs."""
 
+import asyncio
 import threading
 import time
 from itertools import count
@@ -12,6 +13,7 @@ from gatescope.errors import InvalidInput
 from gatescope.server.api.v1 import backtests
 from gatescope.server.serving import jobs as jobs_module
 from gatescope.server.serving import tuning
+from gatescope.server.serving.analysing import Analyser
 
 ASYNC = {"prefer": "respond-async"}
 BODY = {"inputs": [[0.1] * 5] * 4}
@@ -296,6 +298,24 @@ def test_results_that_are_too_large_together_make_room(client):
     first, *_, last = [ended(client, begun(client, path, {"inputs": inputs}))["job_id"] for _ in range(4)]
     assert client.get(f"/v1/jobs/{first}").status_code == 404
     assert client.get(f"/v1/jobs/{last}").json()["result"]["sequence_lengths"] == [500]
+
+
+def test_a_check_that_takes_too_long_is_given_up_and_leaves_no_job(client, monkeypatch):
+    jobs, given_up = client.app.state.context.jobs, threading.Event()
+
+    async def slow(*_):
+        try:
+            await asyncio.sleep(20)
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(Analyser, "find", slow)
+    before = dict(jobs._jobs)
+    headers = ASYNC | {"x-request-timeout-ms": "100"}
+    reply = client.post("/v1/models/founding/analyses/saturation", json=BODY, headers=headers)
+    assert (reply.status_code, reply.json()["title"]) == (504, "DeadlineExceeded")
+    assert given_up.wait(5)
+    assert dict(jobs._jobs) == before
 
 
 def test_a_deadline_is_of_those_who_wait(client, held):
