@@ -19,9 +19,6 @@ Need = Literal["head", "series", "classes"]
 EVERY_CELL = tuple(dict.fromkeys(cell.name for cell in CELLS))
 """For analyses that need nothing of a cell."""
 
-STEPS_AXES = 0, 3
-"""The axes of a signal (row, layer, direction, time, unit) that a statistic is over."""
-
 SCOPE_AXES = ("layer", "direction", "unit")
 """Those whose coordinates follow from what was selected."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gatescope.analysis.analysis import EVERY_CELL, SCOPE_AXES, Analysis, Statistic
+from gatescope.analysis.moments import Moments
 from gatescope.analysis.result import Findings
 from gatescope.analysis.states import state_of
 from gatescope.analysis.subject import Chunk, Scope
@@ -26,8 +27,7 @@ class Similarity(Statistic):
 
     def __init__(self, scope: Scope, parameters: Any) -> None:
         super().__init__(scope, parameters)
-        self._origin: torch.Tensor | None = None
-        self._steps, self._sum, self._products = 0, torch.empty(0), torch.empty(0)
+        self._moments = Moments(lambda row: torch.outer(row, row))  # (unit of any layer and direction,)
 
     @classmethod
     def signals(cls, cell: Cell) -> tuple[str, ...]:
@@ -35,22 +35,16 @@ class Similarity(Statistic):
         return (state_of(cell),)
 
     def update(self, chunk: Chunk) -> None:
-        """Add up; the padding is left out."""
-        (values,) = chunk.signals.values()
-        steps = values.permute(0, 3, 1, 2, 4).flatten(2)  # (row, time, unit of any layer and direction)
-        flat = (steps.flatten(0, 1) if chunk.valid is None else steps[chunk.valid]).double().cpu()
-        if self._origin is None:
-            self._origin = flat.mean(0)
-            self._sum, self._products = torch.zeros_like(self._origin), torch.zeros(2 * self._origin.shape).double()
-        flat = flat - self._origin
-        self._steps += len(flat)
-        self._sum += flat.sum(0)
-        self._products += flat.T @ flat
+        """Take in the moments of each block."""
+        for block in chunk.blocks(self.signals(self.scope.spec.cell)):
+            values = block.permute(2, 0, 1, 3).flatten(1)  # (step, unit of any layer and direction)
+            near = values.mean(0)
+            values.sub_(near)
+            self._moments.add(len(values), near, values.sum(0), values.T @ values)
 
     def finish(self) -> Findings:
         """Each unit's place in the order, and its group; groups are numbered by size, the largest is 0."""
-        mean = self._sum / self._steps
-        covariance = (self._products / self._steps - torch.outer(mean, mean)).numpy()
+        covariance = (self._moments.products / self._moments.steps).numpy()
         deviation = np.sqrt(np.maximum(covariance.diagonal(), 0))
         scale = np.outer(deviation, deviation)
         alike = np.abs(np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0))

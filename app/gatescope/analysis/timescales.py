@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatescope.analysis.analysis import SCOPE_AXES, STEPS_AXES, Analysis, Parameters, Statistic
+from gatescope.analysis.analysis import SCOPE_AXES, Analysis, Parameters, Statistic
 from gatescope.analysis.result import Findings
 from gatescope.analysis.retention import RETAINING, Retention, retention_of
 from gatescope.analysis.subject import Chunk, Scope
@@ -35,10 +35,10 @@ class Timescales(Statistic):
         return (_retention(cell).gate,)
 
     def update(self, chunk: Chunk) -> None:
-        """Add up; the padding is NaN and adds nothing."""
-        self._steps += chunk.steps
-        (values,) = chunk.signals.values()
-        self._logarithms += values.log().nansum(dim=STEPS_AXES, dtype=torch.float64).cpu()
+        """Add up."""
+        for block in chunk.blocks(self.signals(self.scope.spec.cell)):
+            self._steps += block.shape[2]
+            self._logarithms += block.log_().sum(2).cpu()
 
     def finish(self) -> Findings:
         """All in time steps; infinite where the gate was 1 all the time, 0 where it was shut at some step."""

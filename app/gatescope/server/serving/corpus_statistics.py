@@ -50,18 +50,18 @@ def summed_up(
     """
     if analysis.statistic is None:
         raise TypeError(f"'{analysis.name}' is no statistic")
-    statistic, done, steps = analysis.statistic(scope, parameters), 0, int(reader.offsets[-1])
-    for chunk in _chunks(reader, analysis.statistic.signals(scope.spec.cell), scope):
+    statistic, steps = analysis.statistic(scope, parameters), int(reader.offsets[-1])
+    for done, chunk in _chunks(reader, analysis.statistic.signals(scope.spec.cell), scope):
         if is_cancelled():
             raise DeadlineExceeded("nobody waits for this result any more")
         statistic.update(chunk)
-        done += chunk.steps
         if on_progress is not None:
             on_progress(done, steps)
     return registry.to_result(analysis, parameters, scope, statistic.finish())
 
 
-def _chunks(reader: Reader, signals: tuple[str, ...], scope: Scope) -> Iterator[Chunk]:
+def _chunks(reader: Reader, signals: tuple[str, ...], scope: Scope) -> Iterator[tuple[int, Chunk]]:
+    """Each with the number of steps up to its end."""
     offsets = reader.offsets
     for first in range(0, int(offsets[-1]), _ROWS):
         stop = min(first + _ROWS, int(offsets[-1]))
@@ -71,7 +71,7 @@ def _chunks(reader: Reader, signals: tuple[str, ...], scope: Scope) -> Iterator[
         for row in range(begin, end):
             own = slice(max(first, int(offsets[row])), min(stop, int(offsets[row + 1])))
             part = {name: values[:, :, :, own.start - first : own.stop - first] for name, values in read.items()}
-            yield Chunk([row], own.start - int(offsets[row]), part, None)
+            yield own.stop, Chunk([row], own.start - int(offsets[row]), part, None)
 
 
 def _selected(values: Any, scope: Scope) -> torch.Tensor:
