@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 from gatescope import padding
 from gatescope.cells import CELLS, Cell, VariantModule
 from gatescope.errors import InvalidInput, Place
+from gatescope.interventions import Intervention, trace_edited
 from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -30,8 +31,13 @@ RecurrentModule = nn.RNNBase | nn.RNNCellBase
 Calls = dict[str, list["Call"]]
 """The calls of each module that was called, in the order of the first ones."""
 
+Replace = Callable[["Call"], tuple[Tensor, State]]
+"""Gives another output (batch, time, directions · unit) and final state of a call, which the caller then reads."""
+
 _Inputs = tuple[Tensor, Tensor, State]
 """What a call was given: inputs (batch, time, feature), lengths (batch,) and the initial state."""
+
+_UNBATCHED = 2  # axes of an output without a batch
 
 
 @dataclass(frozen=True)
@@ -99,14 +105,17 @@ def _cell_of(module: RecurrentModule) -> Cell | None:
 
 
 @contextmanager
-def capture_calls(modules: Mapping[str, RecurrentModule]) -> Iterator[Calls]:
+def capture_calls(
+    modules: Mapping[str, RecurrentModule], replaced: Mapping[str, Replace] | None = None
+) -> Iterator[Calls]:
     """Capture every call of these modules until the context is left, also by an exception.
 
     Args:
         modules: recurrent modules by name, as `recurrent_modules` finds them.
+        replaced: what some of them return in place of their own, by name.
 
     Returns:
-        The calls, filled as they happen.
+        The calls, filled as they happen, with what the caller read.
     """
     calls: Calls = {}
     with ExitStack() as hooks:
@@ -114,7 +123,8 @@ def capture_calls(modules: Mapping[str, RecurrentModule]) -> Iterator[Calls]:
             pending: list[_Inputs] = []
             is_cell = isinstance(module, nn.RNNCellBase)
             on_call = partial(_before_cell if is_cell else _before, pending, _spec_of(module))
-            on_return = partial(_after_cell if is_cell else _after, pending, partial(_record, calls, name))
+            heard = partial(_heard, calls, name, (replaced or {}).get(name))
+            on_return = partial(_after_cell if is_cell else _after, pending, heard)
             # other hooks may change values: this pre-hook runs after theirs, and this hook before them
             hooks.callback(module.register_forward_pre_hook(on_call, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(on_return, prepend=True).remove)
@@ -132,13 +142,30 @@ def _before(
 
 def _after(
     pending: list[_Inputs],
-    record: Callable[[Call], None],
+    heard: Callable[[Call], Call | None],
     module: nn.RNNBase,
     _: tuple[Any, ...],
     returned: tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, ...]],
-) -> None:
+) -> Any:
     output, final = returned
-    record(Call(*pending.pop(), _copied(output, module)[0], _copied_state(final)))
+    made = heard(Call(*pending.pop(), _copied(output, module)[0], _copied_state(final)))
+    return None if made is None else _as_returned(made, output, is_batch_first=module.batch_first)
+
+
+def _as_returned(
+    call: Call, returned: Tensor | PackedSequence, *, is_batch_first: bool
+) -> tuple[Tensor | PackedSequence, Any]:
+    """The output and the final state of a call with the axes of what the module returned, packed where that was."""
+    output, final = call.output, call.final_state
+    if isinstance(returned, PackedSequence):
+        order, lengths = returned.sorted_indices, call.lengths
+        if order is not None:
+            output, lengths = output[order], lengths[order.to(lengths.device)]
+        data = pack_padded_sequence(output, lengths, batch_first=True).data
+        return PackedSequence(data, returned.batch_sizes, order, returned.unsorted_indices), final.hx
+    if returned.dim() == _UNBATCHED:
+        return output[0], State(*(value[:, 0] for value in final)).hx
+    return output if is_batch_first else output.transpose(0, 1), final.hx
 
 
 def _before_cell(
@@ -152,17 +179,29 @@ def _before_cell(
 
 def _after_cell(
     pending: list[_Inputs],
-    record: Callable[[Call], None],
+    heard: Callable[[Call], Call | None],
     _: nn.RNNCellBase,
     __: tuple[Any, ...],
     returned: Tensor | tuple[Tensor, ...],
-) -> None:
+) -> Any:
     final = _copied_cell_state(returned)
-    record(Call(*pending.pop(), final.hidden_state.transpose(0, 1), final))
+    made = heard(Call(*pending.pop(), final.hidden_state.transpose(0, 1), final))
+    if made is None:
+        return None
+    is_unbatched = (returned if isinstance(returned, Tensor) else returned[0]).dim() == 1
+    rest = (value[0, 0] if is_unbatched else value[0] for value in made.final_state[1:])
+    return State(made.output[0, 0] if is_unbatched else made.output[:, 0], *rest).hx
 
 
-def _record(calls: Calls, name: str, call: Call) -> None:
+def _heard(calls: Calls, name: str, replace_by: Replace | None, call: Call) -> Call | None:
+    """Keep a call, and give it with what its caller is to read if that is not what the module returned."""
+    made = call
+    if replace_by is not None:
+        output, final = replace_by(call)
+        made = replace(call, output=output, final_state=final)
+        call = replace(call, output=output.detach(), final_state=State(*(value.detach() for value in final)))
     calls.setdefault(name, []).append(call)
+    return None if replace_by is None else made
 
 
 def _copied(values: Tensor | PackedSequence, module: nn.RNNBase) -> tuple[Tensor, Tensor]:
@@ -242,13 +281,24 @@ class Run:
             runs[0].ran_elsewhere,
         )
 
-    def traced(self, module: RecurrentModule, selection: Selection) -> Trace:
-        """The trace of this run; its residual also covers its distance from what the calls returned."""
+    def traced(
+        self, module: RecurrentModule, selection: Selection, interventions: Sequence[Intervention] = ()
+    ) -> Trace:
+        """The trace of this run; its residual also covers its distance from what the calls returned.
+
+        Args:
+            module: that ran.
+            selection: what to keep.
+            interventions: with which it ran.
+        """
         over, state = over_time(module), self.initial_state
-        if self.ran_elsewhere and is_known_enough(Spec.from_module(over)):
-            return trace_known(over, self.inputs, self.lengths, self.output, state, selection).with_residual()
         batch_first = self.inputs if over.batch_first else self.inputs.transpose(0, 1)
-        traced = trace(over, batch_first, self.lengths, state, selection).with_residual()
+        if interventions:
+            traced = trace_edited(over, batch_first, interventions, self.lengths, state, selection).with_residual()
+        elif self.ran_elsewhere and is_known_enough(Spec.from_module(over)):
+            return trace_known(over, self.inputs, self.lengths, self.output, state, selection).with_residual()
+        else:
+            traced = trace(over, batch_first, self.lengths, state, selection).with_residual()
         distances = (traced.output - self.output).abs().nan_to_num(nan=0.0).amax(dim=(1, 2))
         if traced.row_residuals is not None:
             distances = torch.maximum(traced.row_residuals, distances)

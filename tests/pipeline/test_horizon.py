@@ -1,15 +1,21 @@
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gatescope.backends import reference
 from gatescope.cells import LSTM
+from gatescope.interventions import Intervention
 from gatescope.padding import pad
 from gatescope.pipeline.features import Feature, FeatureInputs
 from gatescope.pipeline.heads import HeadConfig
 from gatescope.pipeline.query import Query
+from gatescope.pipeline.sampling import Sampling
 from gatescope.selection import Selection
 from gatescope.state import State
+from tests.interventions import by_hand
 
 LENGTHS = (5, 1, 3)
 HORIZON = 4
@@ -111,6 +117,74 @@ class TestForecasts:
     def test_a_prediction_that_was_not_asked_for_is_not_given(self, case, days, future):
         answer = case(output=NEXT).ask(days(*LENGTHS), horizon=HORIZON, future_inputs=future, prediction=False)
         assert answer.prediction is None
+
+
+class TestEdits:
+    """Edits are of the steps of the inputs; those of the horizon see what comes of them."""
+
+    EDITS = (
+        Intervention("forget_gate", units=(1, 4), start=-4, set=0.875),
+        Intervention("cell_state", 1, units=(0,), start=2, freeze=True, sequences=(0, 2)),
+        Intervention("output_gate", 1, units=(2,), mean=True),
+    )
+
+    def by_hand(self, made, fed, length):
+        """The head's values of each step of a sequence (time, feature), edited in its first steps, in float64."""
+        before = by_hand.run(made.module.lstm, fed[:length], [])
+        mean = before.signals[1, "forward"]["output_gate"][:, 2:3].mean(axis=0)
+        first = max(0, LENGTHS[0] - 4)
+        edits = [
+            by_hand.Edit("forget_gate", 0, "forward", [1, 4], range(first, length), lambda *_: np.full(2, 0.875)),
+            by_hand.Edit("output_gate", 1, "forward", [2], range(length), lambda *_: mean),
+        ]
+        if length > 2:
+            edits.append(by_hand.Edit("cell_state", 1, "forward", [0], range(2, length), lambda _, __, was: was))
+        output = torch.tensor(by_hand.run(made.module.lstm, fed, edits).output)
+        return copy.deepcopy(made.module.head).double()(output).detach()
+
+    @pytest.mark.parametrize("steps", ["all", "last"])
+    def test_predictions_that_are_fed_back_follow_from_edited_states(self, case, days, encode, future, steps):
+        made = case(output=NEXT, steps=steps, num_layers=2)
+        rows = days(*LENGTHS)
+        answer = made.ask(
+            rows, horizon=HORIZON, future_inputs=future, interventions=self.EDITS, trace=Selection(), output=True
+        )
+        plain = made.ask(rows, horizon=HORIZON, future_inputs=future).prediction.values
+        assert (answer.prediction.values - plain).abs().amax(dim=(1, 2)).gt(1e-3).tolist() == [True, False, True]
+        for row, length in enumerate(LENGTHS):
+            fed = encode(answer.inputs[row, : length + HORIZON])
+            head = self.by_hand(made, fed, length)[length - 1 : -1]
+            expected = torch.stack((head[:, 0], head[:, 1] * 5 + 9), dim=1)
+            torch.testing.assert_close(answer.prediction.values[row].double(), expected, rtol=0, atol=1e-4)
+            torch.testing.assert_close(
+                answer.inputs[row, length : length + HORIZON, 0].double()[:-1], expected[:-1, 1], rtol=0, atol=1e-4
+            )
+        gates = answer.trace.forget_gate[0, 0, 0, :, 1]
+        assert (gates == 0.875).tolist() == [False] + [True] * 4 + [False] * HORIZON
+
+    def test_predictions_of_further_inputs_follow_from_edited_states(self, case, days, encode):
+        made = case(num_layers=2)
+        rows, future = days(*LENGTHS), torch.stack(days(*[HORIZON] * 3))
+        answer = made.ask(rows, horizon=HORIZON, future_inputs=future, interventions=self.EDITS)
+        for row, length in enumerate(LENGTHS):
+            fed = encode(torch.cat((rows[row], future[row])))
+            expected = self.by_hand(made, fed, length)[length:]
+            torch.testing.assert_close(answer.prediction.values[row].double(), expected, rtol=0, atol=1e-4)
+
+    def test_each_sample_of_a_text_sees_the_edits(self, case, texts):
+        made = case("embedding", "next_token", head=(CHARACTERS,), output={"temperature": 1.0}, num_layers=2)
+        rows = texts(*LENGTHS)
+        wanted = {"sampling": Sampling(temperature=1.0, seed=5, samples=3), "interventions": self.EDITS}
+        answer = made.ask(rows, horizon=2, **wanted)
+        at_end = made.ask(rows, interventions=self.EDITS).prediction.values
+        for row, length in enumerate(LENGTHS):
+            scores = answer.prediction.values[row, 0]
+            torch.testing.assert_close(scores, at_end[row, length - 1], rtol=0, atol=1e-5)
+        patch = Intervention("cell_state", sequences=(2, 0), stop=2, patch=torch.rand(2, 2, 6))
+        repeated = patch.resolved(made.pipeline.spec, 3, 5).of_repeated(3)
+        assert repeated.sequences == (6, 7, 8, 0, 1, 2)
+        assert torch.equal(repeated.patch[4], repeated.patch[3])
+        assert torch.equal(repeated.patch[3].float(), patch.patch[1])
 
 
 class TestSameStep:

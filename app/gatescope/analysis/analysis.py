@@ -13,8 +13,8 @@ from gatescope.analysis.result import Findings
 from gatescope.analysis.subject import Chunk, Scope, Subject
 from gatescope.cells import CELLS, Cell
 
-Need = Literal["head", "series", "classes"]
-"""What an analysis needs beside a trace: the head that predicts, or something that only the user knows."""
+Need = Literal["head", "gradient", "series", "classes"]
+"""What an analysis needs beside a trace: the head that predicts, its gradient, or what only the user knows."""
 
 EVERY_CELL = tuple(dict.fromkeys(cell.name for cell in CELLS))
 """For analyses that need nothing of a cell."""

@@ -169,6 +169,6 @@ ANALYSIS = Analysis(
     },
     cells=EVERY_CELL,
     parameters=AttributionParameters,
-    needs=("head",),
+    needs=("head", "gradient"),
     run=attribution,
 )

@@ -56,6 +56,6 @@ ANALYSIS = Analysis(
     arrays=dict.fromkeys(("gradient_norm", "relative"), ("time_step",)),
     cells=EVERY_CELL,
     parameters=ConnectivityParameters,
-    needs=("head",),
+    needs=("head", "gradient"),
     run=connectivity,
 )

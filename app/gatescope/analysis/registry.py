@@ -16,11 +16,19 @@ from pydantic import ValidationError
 from torch import Tensor
 
 import gatescope.analysis
-from gatescope.analysis.analysis import Analysis, Parameters, coordinates_of
+from gatescope.analysis.analysis import Analysis, Need, Parameters, coordinates_of
 from gatescope.analysis.result import Array, Findings, Result
 from gatescope.analysis.subject import Head, Scope, Subject
 from gatescope.errors import AnalysisNotFound, InvalidInput, Place
 from gatescope.tracing import Trace
+
+NO_HEAD: Mapping[Need, str] = {"head": "none is given"}
+"""What is missing where nothing is known behind the module."""
+
+_NEEDED = {
+    "head": "what makes the prediction of the module's output (its head)",
+    "gradient": "the gradient of the prediction with respect to the module's output",
+}
 
 
 @cache
@@ -64,7 +72,7 @@ def analyse(
     analysis = analysis_named(name)
     given = Subject.of(subject, head) if isinstance(subject, Trace) else subject
     stated = read_parameters(analysis, parameters)
-    check(analysis, given.scope, has_head=given.head is not None)
+    check(analysis, given.scope, NO_HEAD if given.head is None else {})
     return to_result(analysis, stated, given.scope, analysis.find(given, stated))
 
 
@@ -80,14 +88,24 @@ def read_parameters(analysis: Analysis, given: Mapping[str, Any]) -> Parameters:
         raise InvalidInput.at(*(Place(each["loc"], each["msg"]) for each in error.errors())) from None
 
 
-def check(analysis: Analysis, scope: Scope, *, has_head: bool) -> None:
-    """Refuse a cell that the analysis has no mathematics for, and needs that are not met; raises `InvalidInput`."""
+def check(analysis: Analysis, scope: Scope, missing: Mapping[Need, str]) -> None:
+    """Refuse a cell that the analysis has no mathematics for, and needs that are not met.
+
+    Args:
+        analysis: is to be run.
+        scope: what it looks at.
+        missing: what cannot be had, each with the reason.
+
+    Raises:
+        InvalidInput: it cannot be run.
+    """
     cell = scope.spec.cell.name
     if cell not in analysis.cells:
         known = ", ".join(analysis.cells)
         raise InvalidInput(f"'{analysis.name}' has no mathematics for the cell '{cell}'; it is for {known}")
-    if "head" in analysis.needs and not has_head:
-        raise InvalidInput(f"'{analysis.name}' needs what makes the prediction of the module's output (its head)")
+    for need in analysis.needs:
+        if need in missing:
+            raise InvalidInput(f"'{analysis.name}' needs {_NEEDED[need]}: {missing[need]}")
 
 
 def to_result(analysis: Analysis, parameters: Parameters, scope: Scope, found: Findings) -> Result:

@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from gatescope.interventions.intervention import Intervention
-from gatescope.interventions.run import Intervened, intervene, means_of, read_for_means, trace_edited
+from gatescope.interventions.run import (
+    EditedRun,
+    Intervened,
+    intervene,
+    means_of,
+    read_for_means,
+    stated,
+    trace_edited,
+)
 
-__all__ = ["Intervened", "Intervention", "intervene", "means_of", "read_for_means", "trace_edited"]
+__all__ = [
+    "EditedRun",
+    "Intervened",
+    "Intervention",
+    "intervene",
+    "means_of",
+    "read_for_means",
+    "stated",
+    "trace_edited",
+]

@@ -68,9 +68,13 @@ class Edits:
         self.read: list[Tensor] = []
         """The hidden states of each step of the chunk as the next step reads them, where others see other values."""
 
-    def segments(self, time: int) -> Iterator[tuple[int, int, bool]]:
-        """The steps in order, as (start, stop, whether they are edited); the others need not be looped over."""
-        spans = sorted(self._spans())
+    def segments(self, first: int, time: int) -> Iterator[tuple[int, int, bool]]:
+        """So many steps from a first one on, as (start, stop, whether they are edited), both counted from that one.
+
+        Those that are not edited need not be looped over.
+        """
+        within = ((max(0, start - first), min(stop - first, time)) for start, stop in self._spans())
+        spans = sorted(span for span in within if span[0] < span[1])
         done = 0
         while spans:
             start, stop = spans.pop(0)

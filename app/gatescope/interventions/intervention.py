@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -123,7 +123,7 @@ class Intervention:
         else:
             values = torch.as_tensor(self.patch, dtype=torch.float64).detach()
             expected = (len(rows), len(steps), len(units))
-            if tuple(values.shape) not in (expected, expected[1:]):
+            if tuple(values.shape) not in (expected, expected[1:], (1, *expected[1:])):
                 raise ValueError(
                     f"has shape {tuple(values.shape)}; it must be (time, unit) = {expected[1:]}, or (sequence, time, "
                     f"unit) = {expected}"
@@ -160,15 +160,43 @@ class Intervention:
         if self.start is None or self.stop is None or self.sequences is None:
             raise TypeError("only a resolved intervention has parts")
         first, last = max(self.start, start), min(self.stop, stop)
-        edited = [(place, row) for place, row in enumerate(self.sequences) if row in rows and lengths[row] > first]
+        edited = [row for row in self.sequences if row in rows and lengths[row] > first]
         if first >= last or not edited:
             return None
-        patch = self.patch
-        if isinstance(patch, Tensor):
-            places = [place for place, _ in edited] if len(patch) > 1 else [0]
-            patch = patch[places, first - self.start : last - self.start]
-        sequences = tuple(list(rows).index(row) for _, row in edited)
+        sequences = tuple(list(rows).index(row) for row in edited)
+        patch = self._patch_of(edited, first, last)
         return replace(self, sequences=sequences, start=first - start, stop=last - start, patch=patch)
+
+    def within(self, lengths: Sequence[int]) -> Iterator[Intervention]:
+        """The same in parts, each of rows that are equally long, which end where these do; it must be resolved.
+
+        Args:
+            lengths: of all sequences of the batch, to which further steps may be added.
+        """
+        if self.start is None or self.stop is None or self.sequences is None:
+            raise TypeError("only a resolved intervention has parts")
+        for length in sorted({lengths[row] for row in self.sequences}):
+            rows, stop = tuple(row for row in self.sequences if lengths[row] == length), min(self.stop, length)
+            if self.start < stop:
+                yield replace(self, sequences=rows, stop=stop, patch=self._patch_of(rows, self.start, stop))
+
+    def _patch_of(self, rows: Sequence[int], start: int, stop: int) -> Tensor | Sequence[Any] | Trace | None:
+        """The patch of some of the rows and steps of a resolved one."""
+        patch, sequences = self.patch, list(self.sequences or ())
+        if not isinstance(patch, Tensor):
+            return patch
+        places = [sequences.index(row) for row in rows] if len(patch) > 1 else [0]
+        return patch[places, start - (self.start or 0) : stop - (self.start or 0)]
+
+    def of_repeated(self, times: int) -> Intervention:
+        """The same of a batch in which each row stands so many times in turn; it must be resolved."""
+        if self.sequences is None:
+            raise TypeError("only a resolved intervention knows its rows")
+        rows = tuple(row * times + place for row in self.sequences for place in range(times))
+        patch = self.patch
+        if isinstance(patch, Tensor) and len(patch) > 1:
+            patch = patch.repeat_interleave(times, dim=0)
+        return replace(self, sequences=rows, patch=patch)
 
     def __repr__(self) -> str:
         stated = (

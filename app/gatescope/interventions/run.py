@@ -7,7 +7,7 @@ run by the cell's equations, one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import torch
@@ -107,17 +107,81 @@ def trace_edited(
         check(interventions, spec, layout.lengths, layout.time)
         changes = _changes(interventions, spec, layout, means_of(interventions, spec, baseline))
         keeps_signals = selection is None or selection.signals != ()
-        return _EditedBackend(fused, changes, raise_if_cancelled, keeps_signals=keeps_signals)
+        return _EditedBackend(fused, _EditsOfRun(changes), 0, raise_if_cancelled, keeps_signals=keeps_signals)
 
     return trace_with(wrap, module, inputs, sequence_lengths, initial_state, selection)
 
 
+class EditedRun:
+    """A run with edits that comes in several calls, each of the steps behind those of the call before.
+
+    Args:
+        module: as `intervene` takes it.
+        interventions: of the steps of the whole run; none has `mean`.
+        lengths: of the sequences, in the whole run.
+        raise_if_cancelled: as `trace_edited` takes it.
+
+    Raises:
+        InvalidInput: an intervention does not fit.
+    """
+
+    def __init__(
+        self,
+        module: nn.RNNBase,
+        interventions: Sequence[Intervention],
+        lengths: Sequence[int],
+        raise_if_cancelled: Callable[[], None] | None = None,
+    ) -> None:
+        spec, like = Spec.from_module(module), next(module.parameters())
+        layout = BatchLayout(lengths, max(lengths), like.device)
+        check(interventions, spec, lengths, layout.time)
+        self._module, self._raise_if_cancelled = module, raise_if_cancelled
+        self._edits, self._start = _EditsOfRun(_changes(interventions, spec, layout, {})), 0
+
+    def call(self, inputs: Tensor, lengths: Tensor, initial_state: State) -> tuple[Tensor, State]:
+        """The output (batch, time, directions · unit), NaN in the padding, and the final state of the next call.
+
+        Args:
+            inputs: (batch, time, feature).
+            lengths: (batch,); of a run in several calls all the same.
+            initial_state: where it begins.
+        """
+
+        def wrap(fused: Backend, _: BatchLayout, __: State) -> Backend:
+            edits, start = self._edits, self._start
+            return _EditedBackend(fused, edits, start, self._raise_if_cancelled, keeps_signals=False)
+
+        given = inputs if self._module.batch_first else inputs.transpose(0, 1)
+        traced = trace_with(wrap, self._module, given, lengths, initial_state, Selection(signals=()))
+        self._start += inputs.shape[1]
+        return traced.output, traced.final_state
+
+
+class _EditsOfRun:
+    """The edits of each layer and direction of a run, which remember what they hold.
+
+    Args:
+        changes: of each layer and direction that has any, by its number.
+    """
+
+    def __init__(self, changes: Mapping[int, list[Change]]) -> None:
+        self._changes = changes
+        self._edits: dict[int, Edits] = {}
+
+    def of(self, entry: int, cell: Cell, initial: Tensors) -> Edits | None:
+        """Those of a layer and direction; `initial` is where the whole run begins, and is read the first time."""
+        if entry in self._changes and entry not in self._edits:
+            self._edits[entry] = Edits(self._changes[entry], cell, initial)
+        return self._edits.get(entry)
+
+
 class _EditedBackend:
-    """A `Backend` for one run: it is called for each layer and direction in turn.
+    """A `Backend` for one call of a run: it is called for each layer and direction in turn.
 
     Args:
         fused: runs what is not edited.
-        changes: of each layer and direction that has any, by its number.
+        edits: of the run.
+        start: the step of the run that is the first of the call.
         raise_if_cancelled: is called before each chunk of the loop.
         keeps_signals: whether signals of the edited steps are read, and not the states alone.
     """
@@ -125,28 +189,29 @@ class _EditedBackend:
     def __init__(
         self,
         fused: Backend,
-        changes: Mapping[int, list[Change]],
+        edits: _EditsOfRun,
+        start: int,
         raise_if_cancelled: Callable[[], None] | None,
         *,
         keeps_signals: bool,
     ) -> None:
-        self._fused, self._changes, self._raise_if_cancelled = fused, changes, raise_if_cancelled
-        self._keeps_signals = keeps_signals
+        self._fused, self._edits, self._raise_if_cancelled = fused, edits, raise_if_cancelled
+        self._start, self._keeps_signals = start, keeps_signals
         self._entries = count()
 
     def __call__(
         self, cell: Cell, weights: Weights, inputs: Tensor, initial: Tensors, *, on_request: bool = True
     ) -> Iterator[Chunk]:
         """As `Backend` says."""
-        changes = self._changes.get(next(self._entries))
-        if changes is None:
+        edits = self._edits.of(next(self._entries), cell, initial)
+        if edits is None:
             return self._fused(cell, weights, inputs, initial, on_request=on_request)
-        return self._run(cell, weights, inputs, initial, Edits(changes, cell, initial), on_request=on_request)
+        return self._run(cell, weights, inputs, initial, edits, on_request=on_request)
 
     def _run(
         self, cell: Cell, weights: Weights, inputs: Tensor, states: Tensors, edits: Edits, *, on_request: bool
     ) -> Iterator[Chunk]:
-        for start, stop, is_edited in edits.segments(len(inputs)):
+        for start, stop, is_edited in edits.segments(self._start, len(inputs)):
             run = self._looped if is_edited else self._shifted
             for chunk in run(cell, weights, inputs[start:stop], states, start, edits, on_request=on_request):
                 yield chunk
@@ -185,7 +250,7 @@ class _EditedBackend:
         for first in range(0, len(inputs), steps):
             if self._raise_if_cancelled is not None:
                 self._raise_if_cancelled()
-            edit, part = edits.begin(start + first), inputs[first : first + steps]
+            edit, part = edits.begin(self._start + start + first), inputs[first : first + steps]
             blocks, made = cell.stepwise(weights, part, states, kept, edit)
             read = (torch.stack(edit.read), *made[1:]) if edit.read else made
             states = State(*(values[-1:].clone() for values in read))
@@ -241,6 +306,36 @@ def read_for_means(interventions: Sequence[Intervention]) -> Selection | None:
         tuple(sorted({each.layer for each in wanted})),
         tuple(sorted({each.direction for each in wanted})),
     )
+
+
+def stated(
+    interventions: Sequence[Intervention],
+    spec: Spec,
+    lengths: Sequence[int],
+    baseline: Callable[[Selection], Trace],
+) -> tuple[Intervention, ...]:
+    """The interventions with everything stated that follows from the run without them.
+
+    Args:
+        interventions: not checked yet.
+        spec: of the module.
+        lengths: of the sequences that it runs over.
+        baseline: a trace of what is selected in the run without them; asked where the means of units are needed.
+
+    Raises:
+        InvalidInput: an intervention does not fit.
+    """
+    batch, longest = len(lengths), max(lengths)
+    check(interventions, spec, lengths, longest)
+    means = means_of(interventions, spec, baseline)
+    made = []
+    for index, each in enumerate(interventions):
+        whole = each.resolved(spec, batch, longest)
+        if each.mean:
+            patch = means[index][:, None].expand(-1, len(each.steps(longest)), -1)  # (sequence, time, unit)
+            whole = replace(whole, mean=False, patch=patch)
+        made.append(whole)
+    return tuple(made)
 
 
 def means_of(

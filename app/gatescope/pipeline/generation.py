@@ -87,6 +87,7 @@ def _repeated(query: Query, samples: int) -> Query:
         sequence_lengths=query.sequence_lengths.repeat_interleave(samples),
         initial_state=None if state is None else map_state(lambda each: each.repeat_interleave(samples, dim=1), state),
         static_inputs=rows(query.static_inputs),
+        interventions=tuple(each.of_repeated(samples) for each in query.interventions),
     )
 
 

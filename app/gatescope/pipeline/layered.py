@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gatescope.analysis.analysis import Need
 from gatescope.errors import InvalidInput, ManifestError, Place
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs, StaticInputs
 from gatescope.pipeline.graph import INPUTS, STATIC, Graph, Look, Run
@@ -111,6 +112,7 @@ class LayeredPipeline(Pipeline):
         """The recurrent layers' states are carried, so each further row costs one step."""
         steps = Steps(query.sequence_lengths, query.inputs.shape[1], ragged=query.is_ragged)
         run = self._values(query, query.inputs, steps, self._begin(query))
+        query = query.evolve(interventions=())
         row = yield self._at_end(run, steps)
         one_step = Steps(torch.ones_like(query.sequence_lengths), 1, ragged=False)
         while True:
@@ -134,10 +136,9 @@ class LayeredPipeline(Pipeline):
         steps = Steps(query.sequence_lengths, query.inputs.shape[1], ragged=True)
         return self._at_end(self._values(query, query.inputs, steps, self._begin(query), with_states=False), steps)
 
-    @property
-    def can_read_out(self) -> bool:
-        """If there is a head."""
-        return bool(self._layer_of)
+    def head_refusals(self, module: str | None) -> Mapping[Need, str]:  # noqa: ARG002 - the same of all
+        """None if there is a head."""
+        return {} if self._layer_of else {"head": "the model predicts nothing"}
 
     def read_out(self, query: Query, module: str | None) -> Callable[[Tensor], Tensor]:
         """The layers behind the module; where others lie beside it, they read the query's inputs."""
@@ -235,8 +236,11 @@ class LayeredPipeline(Pipeline):
         with_states: bool = True,
     ) -> Run:
         """What the layers give for other inputs of the same sequences."""
-        wanted = frozenset({self._layer_of[self._first]})
-        return self.graph.run(self._given(query, inputs), steps, begin, wanted, with_states=with_states)
+        wanted, look = frozenset({self._layer_of[self._first]}), None
+        if query.interventions:
+            edits = query.interventions, query.raise_if_cancelled
+            look = Look(self._module(query.module), False, None, None, *edits)
+        return self.graph.run(self._given(query, inputs), steps, begin, wanted, look, with_states=with_states)
 
     def _scaled(self, run: Run) -> Tensor:
         """The first head's values, (batch, time, value) or (batch, value)."""

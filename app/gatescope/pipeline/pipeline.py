@@ -10,8 +10,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from gatescope.analysis.analysis import Need
 from gatescope.backends.probe import backend_of
 from gatescope.errors import InvalidInput, Place
+from gatescope.interventions import stated
 from gatescope.interventions.checks import check
 from gatescope.interventions.intervention import FIELD
 from gatescope.pipeline import horizon, window
@@ -20,8 +22,10 @@ from gatescope.pipeline.heads import Head, HeadConfig, Task
 from gatescope.pipeline.layout import map_state, map_tensors
 from gatescope.pipeline.query import Answer, Query
 from gatescope.pipeline.tokens import TokenInputs
+from gatescope.selection import Selection
 from gatescope.spec import Spec
 from gatescope.state import State
+from gatescope.tracing import Trace
 
 _ANY = -1
 _NATIVE = (torch.float32, torch.float64, torch.int64)  # as requests give them
@@ -83,9 +87,6 @@ class Pipeline(nn.Module, ABC):
     window: int | None = None
     """How many time steps the sequences of the training had, where that is known."""
 
-    edits_refusal: str | None = None
-    """Why signals of its recurrent modules cannot be edited, as the end of a sentence; None where they can."""
-
     horizon_refusal: str | None
     """Why predictions cannot run on beyond the inputs, as the end of a sentence; None where they can."""
 
@@ -115,15 +116,22 @@ class Pipeline(nn.Module, ABC):
     def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
         """The predictions (batch, horizon, value) of the further steps, which end each row of inputs."""
 
-    @property
-    def can_read_out(self) -> bool:
-        """Whether the prediction can be computed from the output of a recurrent module."""
-        return False
+    @abstractmethod
+    def head_refusals(self, module: str | None) -> Mapping[Need, str]:
+        """Why the prediction cannot be computed from the output of a recurrent module, or not be differentiated.
 
+        Args:
+            module: the recurrent module; the first where none is named.
+
+        Returns:
+            A reason for "head" and "gradient" each, as a sentence without its end; those that can be are missing.
+        """
+
+    @abstractmethod
     def read_out(self, query: Query, module: str | None) -> Callable[[Tensor], Tensor]:
-        """The prediction as a function of the output of a recurrent module, which can be differentiated.
+        """The prediction as a function of the output of a recurrent module.
 
-        Only where `can_read_out` says so.
+        Only where `head_refusals` has no reason against it.
 
         Args:
             query: what else the prediction is made of.
@@ -131,9 +139,8 @@ class Pipeline(nn.Module, ABC):
 
         Returns:
             From (batch · n, time, directions · unit), n batches one after another, to (batch · n, time, value) or
-            (batch · n, value).
+            (batch · n, value); a prediction of steps of its own is one of each sequence.
         """
-        raise NotImplementedError
 
     @abstractmethod
     def predict_end(self, query: Query) -> Tensor:
@@ -165,6 +172,12 @@ class Pipeline(nn.Module, ABC):
         """Whether the heads predict at each time step, or for a sequence as a whole; both where they differ."""
         shapes = (self.prediction_shape(_ANY, head) for head in self.heads)
         return frozenset(shape[0] == _ANY for shape in shapes if shape is not None)
+
+    @property
+    def own_steps(self) -> int | None:
+        """For how many steps of its own it predicts, whatever steps a sequence has; None if it does not."""
+        first, *rest = self.prediction_shape(_ANY) or (0,)
+        return first if rest and first != _ANY else None
 
     @property
     def pooled_window(self) -> int | None:
@@ -236,24 +249,58 @@ class Pipeline(nn.Module, ABC):
         """
         if not query.interventions:
             return
-        if self.edits_refusal is not None:
-            raise InvalidInput.at(Place((FIELD,), f"this model {self.edits_refusal}"))
-        if query.horizon:
-            raise InvalidInput.at(
-                Place(("horizon",), "goes with no interventions: their steps are those of the inputs")
-            )
-        lengths, longest = query.sequence_lengths.tolist(), query.inputs.shape[1]
-        if self.pooled_window is not None and longest > self.pooled_window:
+        if self.pooled_window is not None and query.longest > self.pooled_window:
             raise InvalidInput.at(
                 Place((FIELD,), f"this model reads the last {self.pooled_window:,} time steps: send no more than these")
             )
-        check(query.interventions, self.spec_of(query.module), lengths, longest)
+        if self.runs_over_inputs:
+            lengths = query.sequence_lengths.tolist()
+            check(query.interventions, self.spec_of(query.module), lengths, query.inputs.shape[1])
+
+    @property
+    def runs_over_inputs(self) -> bool:
+        """Whether each recurrent module is known to have the time steps of the inputs before it runs."""
+        return True
+
+    def module_lengths(self, query: Query) -> Tensor:
+        """(batch,) how many steps the recurrent module runs over that is looked at, without a horizon."""
+        return query.sequence_lengths
+
+    def with_stated_edits(self, query: Query, lengths: Tensor) -> Query:
+        """The same query; what becomes of each value that is edited follows from the interventions alone.
+
+        The mean over a sequence, for one, is read from the run without them.
+
+        Args:
+            query: without or before its horizon.
+            lengths: as `module_lengths` gives them.
+
+        Raises:
+            InvalidInput: they do not fit; every place is named.
+        """
+
+        def baseline(selection: Selection) -> Trace:
+            nothing = {"prediction": False, "output": False, "final_state": False, "explain": None}
+            traced = self._run(query.evolve(interventions=(), horizon=0, trace=selection, **nothing)).trace
+            if traced is None:
+                raise TypeError("the answer holds no trace")
+            return traced
+
+        return query.evolve(
+            interventions=stated(query.interventions, self.spec_of(query.module), lengths.tolist(), baseline)
+        )
 
     def _answer(self, query: Query) -> Answer:
         query.raise_if_cancelled()
         self.check_interventions(query)
         if not query.horizon:
             return self._run(query) if self.window is None else window.answer(self, query, self._run)
+        if query.interventions:
+            # of each sequence's own steps: those of the horizon see the edited states
+            lengths = self.module_lengths(query)
+            query = self.with_stated_edits(query, lengths)
+            own = (part for each in query.interventions for part in each.within(lengths.tolist()))
+            query = query.evolve(interventions=tuple(own))
         inputs, lengths, prediction, generated = horizon.extend(self, query)
         extended = replace(query, inputs=inputs, sequence_lengths=lengths, prediction=False)
         answer = self._run(extended)

@@ -79,19 +79,27 @@ def _around(subject: Subject, model: Model, query: Query, tokens: Sequence[Seque
     """The same with what is known around it."""
     return replace(
         subject,
-        head=ReadOut(model, query, value_names(model)) if model.pipeline.can_read_out else None,
+        head=None
+        if "head" in model.pipeline.head_refusals(query.module)
+        else ReadOut(model, query, value_names(model)),
         input_names=model.pipeline.module_inputs(query.module).names or (),
         tokens=tokens,
     )
 
 
 def value_names(model: Model) -> tuple[str, ...]:
-    """What the values of the first head are called: outputs, quantiles of outputs, or labels."""
+    """What the values of the first head are called: outputs, quantiles of outputs, or labels.
+
+    Those of a prediction for steps of its own come step by step.
+    """
     head = model.manifest.head
     if head is None:
         return ()
     if head.task not in QUANTITIES:
-        return model.labels[1:] if head.task == "binary" else model.labels
-    if not head.quantiles:
-        return head.names
-    return tuple(f"{name} {quantile:g}" for name in head.names for quantile in head.quantiles)
+        names = model.labels[1:] if head.task == "binary" else model.labels
+    elif not head.quantiles:
+        names = head.names
+    else:
+        names = tuple(f"{name} {quantile:g}" for name in head.names for quantile in head.quantiles)
+    steps = model.pipeline.own_steps
+    return names if steps is None else tuple(f"{name}, step {step}" for step in range(steps) for name in names)

@@ -59,7 +59,7 @@ def report_on(model: Model, query: Query, given: Given) -> Report:
     answer = model.pipeline.answer(ran)
     if answer.trace is None:
         raise TypeError("the answer holds no trace")
-    read = query.evolve(horizon=0, future_inputs=None, inputs=answer.inputs, sequence_lengths=answer.sequence_lengths)
+    read = query.evolve(horizon=0, future_inputs=None)
     subject = subject_of(model, read, answer.trace, Selection(), given.tokens)
     predicted = None if answer.prediction is None or answer.prediction.steps is None else answer.prediction.values
     head = model.manifest.head
@@ -72,7 +72,7 @@ def report_on(model: Model, query: Query, given: Given) -> Report:
         ids=given.ids,
         labels=given.times if given.times is not None else given.tokens,
         has_labels=head is not None and head.task not in QUANTITIES,
-        notes=_notes(model, given, aligned=answer.aligned),
+        notes=_notes(model, query.module, given, aligned=answer.aligned),
     )
     return report(
         subject,
@@ -145,7 +145,7 @@ def _quality(model: Model, predicted: torch.Tensor, given: Given) -> dict[str, d
     return made
 
 
-def _notes(model: Model, given: Given, *, aligned: bool) -> list[str]:
+def _notes(model: Model, module: str | None, given: Given, *, aligned: bool) -> list[str]:
     notes = list(given.notes)
     if model.manifest.warmup_steps:
         notes.append(
@@ -154,8 +154,8 @@ def _notes(model: Model, given: Given, *, aligned: bool) -> list[str]:
         )
     if not aligned and (given.series or given.classes is not None):
         notes.append("The module's steps are not those of the input, so that series and classes were not compared.")
-    if not model.pipeline.can_read_out:
-        notes.append("This module does not give the prediction by itself: edits are judged by its output.")
+    if (reason := model.pipeline.head_refusals(module).get("head")) is not None:
+        notes.append(f"Edits are judged by the module's output: {reason}.")
     if model.verified is None and model.manifest.head is not None:
         notes.append("The predictions of this model were never compared with numbers of the training code.")
     return notes

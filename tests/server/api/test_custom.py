@@ -350,12 +350,40 @@ class TestParts:
             == post("reader/predict", {"text": "abba", "horizon": 3})["prediction"]["text"]
         )
 
-    def test_signals_on_its_way_cannot_be_edited(self, server):
+    def test_signals_on_its_way_are_edited(self, post, modules):
+        edit = {"signal": "update_gate", "set": 1, "time": {"start": 1}}  # it keeps what it has
+        reply = post("reader/intervene", {"text": "abba", "interventions": [edit], "signals": ["hidden_state"]})
+        hidden = np.array(reply["intervened"]["signals"]["hidden_state"])[0, 0, 0]
+        assert (hidden == hidden[0]).all()
+        values = modules["reader"].head(torch.tensor(hidden, dtype=torch.float32)).detach()
+        np.testing.assert_allclose(reply["intervened"]["prediction"]["values"][0], values, atol=1e-5)
+        difference = np.array(reply["difference"]["prediction"]["values"])[0]
+        before = np.array(reply["baseline"]["prediction"]["values"])[0]
+        np.testing.assert_allclose(difference, values.numpy() - before, atol=1e-5)
         body = {"text": "ab", "interventions": [{"signal": "cell_state", "set": 0}]}
-        reply = server.post("/v1/models/reader/intervene", json=body)
-        assert reply.status_code == 422
-        assert reply.json()["errors"][0]["loc"] == ["body", "interventions"]
-        assert "is a custom module, which runs as a whole: nothing can be edited on the way" in reply.text
+        problem = post("reader/intervene", body, status=422)
+        assert problem["errors"][0]["loc"] == ["body", "interventions", 0, "signal"]
+
+    def test_a_step_of_its_session_is_edited(self, server, post):
+        path = f"/v1/sessions/{server.post('/v1/sessions', json={'model': 'reader'}).json()['session_id']}"
+        edit = {"signal": "update_gate", "set": 0.5, "units": [1]}
+        first = server.post(f"{path}/steps", json={"text": "ab", "interventions": [edit]})
+        assert first.status_code == 200, first.text
+        second = server.post(f"{path}/steps", json={"text": "ba"})
+        whole = post("reader/intervene", {"text": "abba", "interventions": [edit | {"time": {"stop": 2}}]})
+        made = first.json()["prediction"]["values"][0] + second.json()["prediction"]["values"][0]
+        np.testing.assert_allclose(made, whole["intervened"]["prediction"]["values"][0], atol=1e-5)
+
+    def test_its_head_is_analysed_or_refused_with_the_reason(self, post, rows):
+        body = {"inputs": rows[0].tolist()}
+        found = post("forecaster/analyses/attribution", body)
+        assert found["coordinates"]["output"] == ["x", "y"]
+        assert found["check"]["value"] < 1e-4
+        assert not any("not known to be those" in note["message"] for note in found["notes"])
+        found = post("attention/analyses/lesions", body)
+        assert "time steps are those of 'lstm'" in found["notes"][-1]["message"]
+        problem = post("decoder/analyses/connectivity", body, status=422)
+        assert "reads a state of 'encoder' that is no part of its output" in problem["detail"]
 
     def test_a_module_that_is_not_carried_says_why(self, server):
         for model, why in (("stateful", "its forward gives no state back"), ("loop", "no parameter `initial_state`")):

@@ -154,6 +154,35 @@ def test_a_session_goes_on_from_an_edited_step(client, call, networks):
     client.delete(f"/v1/sessions/{opened}")
 
 
+def test_a_forecast_and_a_session_go_on_from_edited_states(client, call):
+    edit = {"signal": "cell_state", "units": [1, 2], "time": {"start": -3}, "scale": 0.25}
+    future = {"horizon": 3, "future_inputs": [[None, float(hour)] for hour in (9, 10, 11)]}
+    said = call("forecaster/intervene", {"inputs": LEVELS[0], "interventions": [edit]} | future)
+    assert said.baseline["prediction"] == call("forecaster/predict", {"inputs": LEVELS[0]} | future).prediction
+    whole = call("forecaster/intervene", {"inputs": LEVELS[0], "interventions": [edit]}).intervened["prediction"]
+    ahead = np.array(said.intervened["prediction"]["values"][0])
+    np.testing.assert_allclose(ahead[0], whole["values"][0][-1], atol=1e-5)
+    change = np.array(said.difference["prediction"]["values"][0])
+    np.testing.assert_allclose(change, ahead - np.array(said.baseline["prediction"]["values"][0]), atol=1e-5)
+    # fed back by hand: as inputs behind the edited steps
+    fed = LEVELS[0] + [[float(value), hour] for value, hour in zip(ahead[:, 0], (9.0, 10.0, 11.0), strict=True)]
+    by_hand = call("forecaster/intervene", {"inputs": fed, "interventions": [edit | {"time": {"start": 6, "stop": 9}}]})
+    np.testing.assert_allclose(ahead, by_hand.intervened["prediction"]["values"][0][8:11], atol=1e-4)
+    path = f"/v1/sessions/{client.post('/v1/sessions', json={'model': 'forecaster'}).json()['session_id']}"
+    step = client.post(f"{path}/steps", json={"inputs": LEVELS[0], "interventions": [edit]} | future).json()
+    np.testing.assert_allclose(step["prediction"]["values"][0], ahead, atol=1e-5)
+    further = client.post(f"{path}/steps", json={"inputs": fed[9:10]}).json()
+    np.testing.assert_allclose(further["prediction"]["values"][0][0], ahead[1], atol=1e-4)
+    assert client.delete(path).status_code == 204
+
+
+def test_texts_that_go_on_in_two_ways_are_refused(client):
+    edit = {"signal": "cell_state", "set": 0}
+    reply = client.post("/v1/models/ids/intervene", json={"inputs": [[1, 2]], "horizon": 2, "interventions": [edit]})
+    assert reply.status_code == 422
+    assert "the steps of a session take 'interventions' and a 'horizon'" in reply.json()["detail"]
+
+
 REFUSED = [
     ({}, "body.interventions", "say what is to be changed"),
     ({"interventions": [{"signal": "forget_gate"}]}, "body.interventions.0", "it states none"),
@@ -180,7 +209,6 @@ REFUSED = [
         "must be a number",
     ),
     ({"interventions": [{"signal": "input_gate", "set": 0}], "units": [1]}, "body.units", "goes with 'signals'"),
-    ({"interventions": [{"signal": "input_gate", "set": 0}], "horizon": 2}, "body.horizon", "not for this route"),
     ({"inputs_edited": [[1.0, 2.0]] * 3}, "body.inputs_edited", "has 1 sequences, but there are 2"),
     ({"inputs_edited": [*LEVELS[:1], [[1.0, 2.0]]]}, "body.inputs_edited", "sequence 1 has 1 time steps and had 5"),
     ({"inputs_edited": [*LEVELS[:1], [[1.0]]]}, "body.inputs_edited.1.0", "has 1 feature"),

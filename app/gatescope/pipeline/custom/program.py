@@ -6,14 +6,13 @@ import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gatescope.capture import Calls, RecurrentModule, capture_calls, recurrent_modules
 from gatescope.cells import CELLS
 from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline.custom.user_code import foreign
-from gatescope.pipeline.program.program import Program, Returned, zeroed
+from gatescope.pipeline.program.program import Program, Replaced, Returned, zeroed
 
 _PARTS = 2  # the prediction and the state
 
@@ -50,7 +49,9 @@ class CustomProgram(Program):
         self.takes_lengths = "sequence_lengths" in parameters
         self.takes_state = "initial_state" in parameters
 
-    def run(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+    def run(
+        self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str], replaced: Replaced
+    ) -> tuple[Returned, Calls]:
         """What forward returns, and the calls that the hooks heard."""
         further: dict[str, Any] = {}
         inputs = zeroed(inputs, lengths) if self.takes_lengths else inputs.clone()  # it may write into its own
@@ -59,7 +60,7 @@ class CustomProgram(Program):
         if self.takes_state:
             further["initial_state"] = hx
         modules = {name: self.recurrent[name] for name in watched}
-        with torch.no_grad(), capture_calls(modules) as calls, foreign(f"{self.subject} over {_sizes(inputs)}"):
+        with capture_calls(modules, replaced) as calls, foreign(f"{self.subject} over {_sizes(inputs)}"):
             return self._split(self.module(inputs, **further)), calls
 
     def _split(self, returned: Any) -> Returned:

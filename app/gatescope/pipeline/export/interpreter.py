@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatescope.errors import CheckpointError, ModuleFailed
+from gatescope.errors import CheckpointError, InvalidInput, ModuleFailed
 from gatescope.names import listed, printable, quoted
 from gatescope.pipeline.export.graph import Graph, Node, Ref, Size, Value
 from gatescope.pipeline.export.operators import (
@@ -82,6 +82,8 @@ class Step:
         self._check_written(arguments, context)
         try:
             made = self._function(arguments)
+        except InvalidInput:  # what replaces a recurrent module does not fit the request
+            raise
         except Exception as error:
             message = str(error).strip().partition("\n")[0]
             raise NodeFailed(self.node, f"fails: {printable(message or type(error).__name__)}") from error

@@ -13,7 +13,7 @@ from gatescope.cells import GRU, LSTM
 from gatescope.errors import ManifestError
 from gatescope.pipeline.export.module import ExportedModule
 from gatescope.pipeline.program.graph_config import GraphConfig
-from gatescope.pipeline.program.program import Program, Returned, zeroed
+from gatescope.pipeline.program.program import Program, Replaced, Returned, zeroed
 from gatescope.pipeline.program.state_layout import StateLayout
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -91,7 +91,9 @@ class ExportedProgram(Program):
             return first.initial_state
         return State.zeros(self.state_layout(next(iter(self.recurrent))).spec, 1, torch.empty(0))
 
-    def run(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+    def run(
+        self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str], replaced: Replaced
+    ) -> tuple[Returned, Calls]:
         """What the graph gives for these rows, and the calls that the hooks heard."""
         config = self.config
         given = {config.input: zeroed(inputs, lengths) if self.takes_lengths else inputs}
@@ -102,7 +104,7 @@ class ExportedProgram(Program):
             states = layout.given(State.zeros(layout.spec, len(inputs), inputs.float())) if hx is None else hx
             given |= dict(zip(config.initial_state, states if isinstance(states, tuple) else (states,), strict=True))
         modules = {name: self.recurrent[name] for name in watched}
-        with torch.no_grad(), capture_calls(modules) as calls:
+        with capture_calls(modules, replaced) as calls:
             made = self.module(*(given[name] for name in self._inputs))
         prediction = None if config.prediction is None else made[self._outputs[config.prediction]]
         finals = tuple(made[self._outputs[name]] for name in config.final_state)

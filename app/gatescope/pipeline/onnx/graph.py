@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,26 @@ class OnnxGraph:
             raise CheckpointError(f"none of its recurrent nodes can be looked into: of '{name}', {reason}")
         _add_outputs(model.graph, [value for node in nodes.values() for value in _watched(node, ancestry)])
         return cls(model, ancestry, nodes, untraceable, outputs)
+
+    def without(self, types: Mapping[str, int], outputs: Sequence[str]) -> onnx.ModelProto:
+        """The model without the node that makes certain values; these are inputs instead.
+
+        Args:
+            types: of the values, as ONNX counts them, by name.
+            outputs: that the model is to have.
+        """
+        made = onnx.ModelProto()
+        made.CopyFrom(self.model)
+        graph = made.graph
+        kept = [each for each in graph.node if not types.keys() & set(each.output)]
+        del graph.node[:], graph.output[:]
+        graph.node.extend(kept)
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        graph.input.extend(onnx.helper.make_tensor_value_info(name, each, None) for name, each in types.items())
+        described = [each for each in graph.value_info if each.name not in types]
+        del graph.value_info[:]
+        graph.value_info.extend(described)
+        return made
 
 
 def _names(nodes: list[onnx.NodeProto]) -> list[str]:

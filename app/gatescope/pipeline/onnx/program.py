@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from gatescope import padding
 from gatescope.capture import Call, Calls
 from gatescope.cells import GRU, LSTM
 from gatescope.errors import ManifestError, ModuleFailed
@@ -18,7 +22,7 @@ from gatescope.pipeline.onnx.graph import OnnxGraph
 from gatescope.pipeline.onnx.recurrent import RecurrentNode
 from gatescope.pipeline.onnx.session import RUN_ERRORS, said, session
 from gatescope.pipeline.program.graph_config import GraphConfig
-from gatescope.pipeline.program.program import Program, Returned, zeroed
+from gatescope.pipeline.program.program import Program, Replaced, Returned, zeroed
 from gatescope.pipeline.program.state_layout import StateLayout
 from gatescope.spec import Spec
 from gatescope.state import State
@@ -65,6 +69,7 @@ class OnnxProgram(Program):
         self.fixed_batch = batch
         self._dtypes = {name: proto.dtype(value) for name, value in inputs.items()}
         self._session = session(graph.model)
+        self._sessions_without: dict[str, onnxruntime.InferenceSession] = {}  # a node, whose outputs are given; by name
         self._outputs = [name for name in (config.prediction, *config.final_state) if name is not None]
 
     def _check_names(self) -> None:
@@ -105,21 +110,51 @@ class OnnxProgram(Program):
         name = next(iter(self.recurrent))
         return State.zeros(self.state_layout(name).spec, 1, torch.empty(0))
 
-    def run(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
-        """What the graph gives for these rows, and what the nodes read and gave."""
+    def run(
+        self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str], replaced: Replaced
+    ) -> tuple[Returned, Calls]:
+        """What the graph gives for these rows, and what the nodes read and gave.
+
+        A node that is replaced is left out of the second of two runs, and what replaces its outputs is given to it.
+        """
         feeds = self._feeds(inputs, lengths, hx)
         nodes = [self._graph.nodes[name] for name in watched]
         wanted = dict.fromkeys((*self._outputs, *(name for node in nodes for name in self._values_of(node))))
         if not wanted:
             return Returned(None), {}
-        try:
-            made = dict(zip(wanted, self._session.run(list(wanted), feeds), strict=True))
-        except RUN_ERRORS as error:
-            sizes = f"a batch of {inputs.shape[0]} × {inputs.shape[1]} steps"
-            raise ModuleFailed(f"the graph over {sizes} failed: {said(error)}") from error
+        made = self._made(self._session, wanted, feeds)
         calls = {node.name: [_call(node, made | feeds, self._constants, len(inputs))] for node in nodes}
+        for name, replace_by in replaced.items():
+            (call,) = calls[name]
+            output, final = replace_by(call)
+            calls[name] = [replace(call, output=output, final_state=final)]
+            made = self._made_without(self._graph.nodes[name], calls[name][0], made, feeds)
         state = tuple(torch.from_numpy(made[name]) for name in self.config.final_state)
         return Returned(self._prediction(made), state if len(state) > 1 else next(iter(state), None)), calls
+
+    def _made(
+        self, run_by: onnxruntime.InferenceSession, wanted: Collection[str], feeds: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """These values of the graph, by name."""
+        try:
+            return dict(zip(wanted, run_by.run(list(wanted), dict(feeds)), strict=True))
+        except RUN_ERRORS as error:
+            batch, time = feeds[self.config.input].shape[:2]
+            batch, time = (time, batch) if self.config.layout == "time_first" else (batch, time)
+            raise ModuleFailed(f"the graph over a batch of {batch} × {time} steps failed: {said(error)}") from error
+
+    def _made_without(
+        self, node: RecurrentNode, call: Call, made: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The graph's outputs where this node gives what the call holds; `made` is what it gave itself."""
+        own = {name: np.asarray(value, made[name].dtype) for name, value in _given_back(node, call).items()}
+        wanted = [name for name in self._outputs if name not in own]
+        if not wanted:
+            return own
+        if node.name not in self._sessions_without:
+            types = {name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in own.items()}
+            self._sessions_without[node.name] = session(self._graph.without(types, wanted))
+        return own | self._made(self._sessions_without[node.name], wanted, {**feeds, **own})
 
     def _feeds(self, inputs: Tensor, lengths: Tensor, hx: Any) -> dict[str, np.ndarray]:
         config = self.config
@@ -179,6 +214,20 @@ def _call(node: RecurrentNode, values: Mapping[str, np.ndarray], constants: Mapp
     if node.is_reverse:
         inputs, output = (_reversed(each, lengths) for each in (inputs, output))
     return Call(inputs, lengths, initial, output, State(*(value.float() for value in finals)), ran_elsewhere=True)
+
+
+def _given_back(node: RecurrentNode, call: Call) -> dict[str, np.ndarray]:
+    """The values of a node's outputs, by their names in the graph: the reverse of what `_call` does with them."""
+    valid = padding.is_valid(call.lengths, call.output.shape[1])[..., None]  # (batch, time, 1)
+    output = call.output.where(valid, 0)  # as a node has it where a sequence has ended
+    output = _reversed(output, call.lengths) if node.is_reverse else output
+    directions = Spec.from_module(node.module).num_directions
+    apart = output.reshape(*output.shape[:2], directions, -1)  # (batch, time, direction, unit)
+    y = apart.permute(1, 2, 0, 3)
+    return {
+        name: values.contiguous().numpy(force=True)
+        for name, values in zip(node.outputs.values(), (y, *call.final_state), strict=True)
+    }
 
 
 def _reversed(values: Tensor, lengths: Tensor) -> Tensor:

@@ -123,4 +123,4 @@ def _checked(subject: str, output: Any) -> Tensor:
         raise ModuleFailed(f"{subject} gives {type(output).__name__}, not a tensor{hint}")
     if not output.is_floating_point():
         raise ModuleFailed(f"{subject} gives {output.dtype}, not floating-point numbers")
-    return output.detach().float()
+    return output.float()

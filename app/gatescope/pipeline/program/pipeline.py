@@ -6,7 +6,7 @@ of which every call is a time step.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,17 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from gatescope import padding
-from gatescope.capture import Calls, Run, gathered_state, over_time
+from gatescope.analysis.analysis import Need
+from gatescope.capture import Calls, Replace, Run, gathered_state, over_time
 from gatescope.decompose import explain
 from gatescope.errors import ModuleError, ModuleFailed
 from gatescope.pipeline import size
 from gatescope.pipeline.features import FeatureEncoder, FeatureInputs
 from gatescope.pipeline.heads import Head, HeadConfig, Task
 from gatescope.pipeline.layers.layer import Shape
-from gatescope.pipeline.pipeline import ModuleInputs, Pipeline
+from gatescope.pipeline.pipeline import ModuleInputs, Pipeline, to_device
+from gatescope.pipeline.program.edits import EditedCalls
 from gatescope.pipeline.program.output_shape import OutputShape
 from gatescope.pipeline.program.probe import probe, sizes
 from gatescope.pipeline.program.program import Program, Returned
+from gatescope.pipeline.program.replay import Refusals, ReplacedOutput, trial
 from gatescope.pipeline.query import Answer, Prediction, Query
 from gatescope.pipeline.tokens import TokenInputs
 from gatescope.spec import Spec
@@ -73,6 +76,7 @@ class ProgramPipeline(Pipeline):
         task = None if head is None else head.task
         self.encoder = FeatureEncoder(inputs) if isinstance(inputs, FeatureInputs) else nn.Identity()
         self.program = program
+        self._trial_steps, self._refusals = trial_steps, dict[str, Refusals]()
         self.is_reentrant = program.is_reentrant
         self.fixed_steps = program.fixed_steps
         self.takes_initial_state, self.takes_no_state = program.takes_state, program.takes_no_state
@@ -87,7 +91,6 @@ class ProgramPipeline(Pipeline):
         self.lstm = self.lstm_of(self._probed.ran[0])
         self.state_spec = self._probed.state_layout.spec
         self.parts_refusal = self._probed.parts_refusal
-        self.edits_refusal = f"is {program.kind}, which runs as a whole: nothing can be edited on the way"
         self.runs_in_parts = self.parts_refusal is None
         self.rows_are_independent = program.is_stateless and self._probed.keeps_steps
         self.horizon_refusal = _horizon_refusal(task, self._probed.output_shape, program.fixed_steps)
@@ -138,6 +141,7 @@ class ProgramPipeline(Pipeline):
                 inputs, lengths = padding.append(inputs, lengths, row[:, None])
             else:
                 inputs, lengths, state = row[:, None], torch.ones_like(lengths), reached
+                query = query.evolve(interventions=())  # of the steps before
 
     def predict_further(self, query: Query, inputs: Tensor, lengths: Tensor) -> Tensor:
         """One run where there is a prediction per step, else one per further step, from the state if it has one."""
@@ -160,17 +164,53 @@ class ProgramPipeline(Pipeline):
         """None: the probe was enough."""
         return []
 
+    @property
+    def runs_over_inputs(self) -> bool:
+        """Only where it can be run in parts: the modules of another may have steps of their own."""
+        return self.runs_in_parts
+
+    def module_lengths(self, query: Query) -> Tensor:
+        """As the module is called, where that shows only then."""
+        return query.sequence_lengths if self.runs_over_inputs else self._heard(query, self._name(query.module)).lengths
+
+    def head_refusals(self, module: str | None) -> Mapping[Need, str]:
+        """As a trial shows it, when a module is asked for the first time."""
+        name = self._name(module)
+        if name not in self._refusals:
+            inputs = self._random_inputs(*sizes(self.program, self._trial_steps))
+            self._refusals[name] = trial(name, self.program, self._probed.output_shape, inputs)
+        return self._refusals[name].by_need
+
+    def read_out(self, query: Query, module: str | None) -> Callable[[Tensor], Tensor]:
+        """The program runs again for each batch, and its caller reads the given output of the module."""
+        query, name = to_device(query, next(self.lstm.parameters())), self._name(module)
+        with torch.no_grad():
+            heard = self._heard(query, name)
+
+        def predict(output: Tensor) -> Tensor:
+            def replaced(rows: Sequence[int]) -> ReplacedOutput:
+                own = [row % query.sequences for row in rows]
+                longest = int(heard.lengths[own].max())
+                read = heard.inputs[own, :longest]
+                return ReplacedOutput(name, self.program.recurrent[name], output[list(rows), :longest], read)
+
+            values, _ = self._predicted(_repeated(query, output.shape[0] // query.sequences), name, replaced)
+            return values if self.own_steps is None else values.flatten(1)
+
+        return predict
+
     def _run(self, query: Query) -> Answer:
         lengths, name = query.sequence_lengths, self._name(query.module)
+        query, edits = self._edited(query)
         is_explained = query.explain is not None
         carries = query.final_state and self.runs_in_parts and not is_explained
         looks_inside = query.output or query.trace is not None or is_explained
-        is_heard = looks_inside or (query.final_state and not carries)
+        is_heard = looks_inside or (query.final_state and not carries) or edits is not None
         watched = (name,) if is_heard else ()
         output_shape = self._probed.output_shape if query.prediction and not is_explained else None
         values, runs, states = [], [], []
         is_run = is_heard or carries or output_shape is not None
-        for part in self._parts(query, query.inputs, lengths, watched) if is_run else ():
+        for part in self._parts(query, watched, edits) if is_run else ():
             count = len(part.lengths)
             if output_shape is not None:
                 values.append((part.rows, output_shape.read(part.returned.prediction, part.lengths, part.steps)))
@@ -184,7 +224,11 @@ class ProgramPipeline(Pipeline):
             predicted = self._scaled(output_shape.gathered(values, query.inputs.shape[1]))
             choices = None if self.head is None else self.head.choices(predicted, lengths)
             answer = replace(answer, prediction=Prediction(predicted, output_shape.steps(lengths), choices))
-        answer = self._inside(query, answer, Run.gathered(runs)) if runs else answer
+        if runs:
+            heard = Run.gathered(runs)
+            if edits is not None:
+                edits.check(heard.lengths)
+            answer = self._inside(query, answer, heard)
         return replace(answer, final_state=gathered_state(states)) if states else answer
 
     def _inside(self, query: Query, answer: Answer, run: Run) -> Answer:
@@ -199,12 +243,40 @@ class ProgramPipeline(Pipeline):
             answer,
             output=run.output if query.output else None,
             final_state=run.final_state if query.final_state else None,
-            trace=None if query.trace is None else run.traced(lstm, query.trace),
+            trace=None if query.trace is None else run.traced(lstm, query.trace, query.interventions),
         )
 
-    def _parts(self, query: Query, inputs: Tensor, lengths: Tensor, watched: Collection[str]) -> Iterator[_Part]:
-        """The runs that a batch is divided into."""
-        encoded, state = self.encoder(inputs), query.initial_state
+    def _heard(self, query: Query, name: str) -> Run:
+        """The run of a module without interventions."""
+        runs = []
+        for part in self._parts(query, (name,)):
+            calls = part.calls.get(name, [])
+            runs.append((part.rows, Run.of(name, self.program.recurrent[name], calls, len(part.lengths))))
+        return Run.gathered(runs)
+
+    def _edited(self, query: Query) -> tuple[Query, EditedCalls | None]:
+        """The query with its interventions stated, and what they make of the calls of the module."""
+        if not query.interventions:
+            return query, None
+        name, lengths = self._name(query.module), self.module_lengths(query)
+        query = self.with_stated_edits(query, lengths)
+        given = name, self.program.recurrent[name], query.interventions, lengths.tolist()
+        return query, EditedCalls(*given, query.raise_if_cancelled)
+
+    def _parts(
+        self,
+        query: Query,
+        watched: Collection[str],
+        replaced: Callable[[Sequence[int]], Replace | None] | None = None,
+    ) -> Iterator[_Part]:
+        """The runs that a batch is divided into.
+
+        Args:
+            query: its interventions are not read.
+            watched: the recurrent modules whose calls are wanted.
+            replaced: what replaces the calls of the first of these over some rows; None where nothing does.
+        """
+        encoded, lengths, state = self.encoder(query.inputs), query.sequence_lengths, query.initial_state
         for numbers, steps in self._groups(lengths.tolist(), is_watched=bool(watched)):
             query.raise_if_cancelled()
             if numbers is None:
@@ -214,7 +286,9 @@ class ProgramPipeline(Pipeline):
                 own, part = lengths[rows], encoded[rows, :steps]
                 begin = None if state is None else State(*(value[:, rows] for value in state))
             hx = self._probed.state_layout.given(begin)
-            returned, calls = self.program.call(part, own, hx, watched)
+            by = None if replaced is None else replaced(range(len(lengths)) if numbers is None else numbers)
+            changed = {} if by is None else {next(iter(watched)): by}
+            returned, calls = self.program.call(part, own, hx, watched, changed)
             yield _Part(rows, own, steps, returned, calls)
 
     def _groups(self, lengths: Sequence[int], *, is_watched: bool) -> Iterator[tuple[list[int] | None, int]]:
@@ -225,14 +299,21 @@ class ProgramPipeline(Pipeline):
 
     def _values(self, query: Query, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, State | None]:
         """The values of the prediction, (batch, time, value) or (batch, value), and the state where one is carried."""
+        query, edits = self._edited(replace(query, inputs=inputs, sequence_lengths=lengths))
+        return self._predicted(query, self._name(query.module), edits)
+
+    def _predicted(
+        self, query: Query, name: str, replaced: Callable[[Sequence[int]], Replace | None] | None
+    ) -> tuple[Tensor, State | None]:
+        """The same where the calls of a module are replaced."""
         if (output_shape := self._probed.output_shape) is None:
             raise TypeError("a program without a task predicts nothing")
         values, states = [], []
-        for part in self._parts(query, inputs, lengths, ()):
+        for part in self._parts(query, () if replaced is None else (name,), replaced):
             values.append((part.rows, output_shape.read(part.returned.prediction, part.lengths, part.steps)))
             if self.runs_in_parts:
                 states.append((part.rows, self._probed.state_layout.read(part.returned.state, len(part.lengths))))
-        made = self._scaled(output_shape.gathered(values, inputs.shape[1]))
+        made = self._scaled(output_shape.gathered(values, query.inputs.shape[1]))
         return made, gathered_state(states) if states else None
 
     def _name(self, module: str | None) -> str:
@@ -261,6 +342,17 @@ class ProgramPipeline(Pipeline):
         are_probabilities = self.program.is_probability
         shape = Shape(output_shape.values, is_sequence=output_shape.per_step, is_probability=are_probabilities)
         return Head(config, shape)
+
+
+def _repeated(query: Query, count: int) -> Query:
+    """So many batches of the same sequences, one after another."""
+    state = query.initial_state
+    return replace(
+        query,
+        inputs=query.inputs.repeat(count, *(1,) * (query.inputs.dim() - 1)),
+        sequence_lengths=query.sequence_lengths.repeat(count),
+        initial_state=None if state is None else State(*(each.repeat(1, count, 1) for each in state)),
+    )
 
 
 def _at_end(values: Tensor, lengths: Tensor) -> Tensor:

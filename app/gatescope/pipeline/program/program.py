@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
+from threading import RLock
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gatescope import padding
-from gatescope.capture import Call, Calls, RecurrentModule
+from gatescope.capture import Call, Calls, RecurrentModule, Replace
 from gatescope.pipeline.program.state_layout import StateLayout
 from gatescope.state import State
 
@@ -21,6 +24,10 @@ class Returned(NamedTuple):
 
     prediction: Any
     state: Any = None  # where it gives one back
+
+
+Replaced = Mapping[str, Replace]
+"""What recurrent modules return in place of their own, by name."""
 
 
 class Program(nn.Module, ABC):
@@ -54,7 +61,7 @@ class Program(nn.Module, ABC):
     """Whether several threads may run it at once."""
 
     runs_elsewhere: bool = False
-    """Whether something else than PyTorch runs its recurrent modules."""
+    """Whether something else than PyTorch runs it: then there are no gradients."""
 
     is_probability: bool = False
     """Whether its prediction is made of probabilities, not of scores."""
@@ -65,31 +72,60 @@ class Program(nn.Module, ABC):
     fixed_steps: int | None = None
     """The only number of time steps that it can run with; None where it runs with any."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._alone: AbstractContextManager[Any] = nullcontext() if self.is_reentrant else RLock()
+
     @abstractmethod
-    def run(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+    def run(
+        self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str], replaced: Replaced
+    ) -> tuple[Returned, Calls]:
         """Run it, with as many rows as it can run with.
 
         Args and errors are those of `call`.
         """
 
-    def call(self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str]) -> tuple[Returned, Calls]:
+    def call(
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        hx: Any,
+        watched: Collection[str],
+        replaced: Replaced | None = None,
+    ) -> tuple[Returned, Calls]:
         """Run it. Where it runs with more rows only, further ones like the last are added, and left out again.
+
+        Gradients are recorded where something is replaced, if the caller records them.
 
         Args:
             inputs: (batch, time, feature) floats or (batch, time) ids.
             lengths: (batch,); where it does not take them, all of them are the time.
             hx: the state to start from, as `StateLayout.given` makes it; None where the request has none.
             watched: the recurrent modules whose calls are wanted.
+            replaced: what some of these return in place of their own.
 
         Raises:
             ModuleFailed: it failed.
         """
+        is_differentiated = bool(replaced) and torch.is_grad_enabled()
+        # cuDNN's kernels have no backward pass in evaluation mode
+        cudnn = torch.backends.cudnn.flags(enabled=False) if is_differentiated else nullcontext()
+        with self._alone, torch.set_grad_enabled(is_differentiated), cudnn:
+            return self._call(inputs, lengths, hx, watched, replaced or {})
+
+    def _call(
+        self, inputs: Tensor, lengths: Tensor, hx: Any, watched: Collection[str], replaced: Replaced
+    ) -> tuple[Returned, Calls]:
         rows, wanted = len(inputs), self.fixed_batch
         if wanted is None or rows == wanted:
-            return self.run(inputs, lengths, hx, watched)
+            return self.run(inputs, lengths, hx, watched, replaced)
         is_cell = self.takes_state and self.state_layout(next(iter(self.recurrent))).is_cell
         returned, calls = self.run(
-            _grown(inputs, wanted), _grown(lengths, wanted), _resized(hx, wanted, 0 if is_cell else 1), watched
+            _grown(inputs, wanted),
+            _grown(lengths, wanted),
+            _resized(hx, wanted, 0 if is_cell else 1),
+            watched,
+            {name: partial(_replaced_in_first, rows, each) for name, each in replaced.items()},
         )
         state = _resized(returned.state, rows, 0 if is_cell else 1)
         prediction = returned.prediction
@@ -149,6 +185,13 @@ def _resized(hx: Any, rows: int, axis: int) -> Any:
     if hx.shape[axis] >= rows:
         return hx.narrow(axis, 0, rows)
     return _grown(hx.transpose(0, axis), rows).transpose(0, axis)
+
+
+def _replaced_in_first(rows: int, replace_by: Replace, call: Call) -> tuple[Tensor, State]:
+    """What replaces the call of so many rows, the first ones, and further rows like the last."""
+    output, final = replace_by(_cut(call, rows))
+    count = len(call.inputs)
+    return _grown(output, count), State(*(_grown(value.transpose(0, 1), count).transpose(0, 1) for value in final))
 
 
 def _cut(call: Call, rows: int) -> Call:

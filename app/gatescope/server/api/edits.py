@@ -52,6 +52,8 @@ def edited(query: Query, interventions: Sequence[Intervention], model: Model, li
     stated = query.evolve(interventions=tuple(interventions))
     with in_body():
         model.pipeline.check_interventions(stated)
+    if not model.pipeline.runs_over_inputs:
+        return stated  # its steps show when it runs
     spec, (batch, longest) = model.pipeline.spec_of(query.module), query.inputs.shape[:2]
     if (means := read_for_means(interventions)) is not None:
         read = means.resolve(spec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -11,12 +11,13 @@ import torch
 
 from gatescope import padding
 from gatescope.analysis import registry
-from gatescope.analysis.analysis import Analysis, Parameters, Statistic
+from gatescope.analysis.analysis import Analysis, Need, Parameters, Statistic
 from gatescope.analysis.result import Result
 from gatescope.analysis.subject import Chunk, Scope, Subject
+from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline import size
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.query import Query
+from gatescope.pipeline.query import Answer, Query
 from gatescope.pipeline.subject import planned_subject, subject_of
 from gatescope.pipeline.window import check_whole
 from gatescope.selection import Selection
@@ -74,11 +75,21 @@ class Analyser:
         """
         scope = Scope(self.model.pipeline.lstm_of(self.query.module), selection)
         check_whole(self.model.pipeline, self.query, "analyses are")
-        registry.check(analysis, scope, has_head=self.model.pipeline.can_read_out)
+        missing: Mapping[Need, str] = {}
+        if "head" in analysis.needs:
+            missing = await self.background.run(self.model.pipeline.head_refusals, self.query.module)
+        registry.check(analysis, scope, missing)
+        found = await self._found(analysis, parameters, scope)
+        if self.model.pipeline.module_inputs(self.query.module).aligned:
+            return found
+        note = f"time steps are those of '{self.module}', which are not known to be those of the inputs"
+        return replace(found, notes=[*found.notes, note])
+
+    async def _found(self, analysis: Analysis, parameters: Parameters, scope: Scope) -> Result:
         if analysis.statistic is None:
-            everything = replace(selection, signals=scope.spec.signal_names)
+            everything = replace(scope.selection, signals=scope.spec.signal_names)
             size.check_trace(everything.shape(self.query.sequences, self.query.longest), everything, self.most_bytes)
-        planned = planned_subject(self.model, self.query, selection, self.tokens)
+        planned = await self.background.run(planned_subject, self.model, self.query, scope.selection, self.tokens)
         if planned is not None:
             await asyncio.to_thread(parameters.check, planned)
         if self.checked is not None:
@@ -86,7 +97,7 @@ class Analyser:
         if analysis.statistic is None:
             return await self._of_whole(analysis, parameters, scope)
         statistic = analysis.statistic(scope, parameters)
-        wanted = replace(selection, signals=analysis.statistic.signals(scope.spec.cell))
+        wanted = replace(scope.selection, signals=analysis.statistic.signals(scope.spec.cell))
         async for chunk in self._traced(wanted) if self.stored is None else _parts(self.stored, wanted):
             await self.background.run(statistic.update, chunk)
             if self.on_progress is not None:
@@ -99,8 +110,7 @@ class Analyser:
         answer = await self.engine.answer(self.model, run, self.deadline)
         if answer.trace is None:
             raise TypeError("the answer holds no trace")
-        ran = replace(self.query, inputs=answer.inputs, sequence_lengths=answer.sequence_lengths, horizon=0)
-        subject = subject_of(self.model, ran, answer.trace, scope.selection, self.tokens)
+        subject = subject_of(self.model, _ran(self.query, answer), answer.trace, scope.selection, self.tokens)
         left = Event()
 
         def is_cancelled() -> bool:
@@ -122,6 +132,16 @@ class Analyser:
             lengths = traced.answer.sequence_lengths[chunk.rows]
             start, steps = chunk.time_steps[0], len(chunk.time_steps)
             yield Chunk(chunk.rows, start, chunk.signals, _valid(lengths - start, steps))
+
+
+def _ran(query: Query, answer: Answer) -> Query:
+    """The query of all that the model read, the steps of a horizon included; raises `InvalidInput`."""
+    if not query.horizon:
+        return query
+    if not answer.aligned:
+        message = f"'{answer.module}' has time steps of its own: analyse it without a horizon"
+        raise InvalidInput.at(Place(("horizon",), message))
+    return replace(query, inputs=answer.inputs, sequence_lengths=answer.sequence_lengths, horizon=0)
 
 
 async def _parts(stored: StoredTrace, selection: Selection) -> AsyncIterator[Chunk]:

@@ -21,7 +21,7 @@ _ROWS = 2**14
 
 def check(analysis: Analysis, scope: Scope) -> None:
     """Refuse what is no statistic, or has no mathematics for this cell; raises `InvalidInput`."""
-    registry.check(analysis, scope, has_head=False)
+    registry.check(analysis, scope, registry.NO_HEAD)
     if analysis.statistic is None:
         known = ", ".join(name for name, each in registry.analyses().items() if each.statistic is not None)
         raise InvalidInput(f"'{analysis.name}' looks at a whole run; those over a corpus are {known}")

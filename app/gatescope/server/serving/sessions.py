@@ -249,8 +249,15 @@ class Sessions:
         if not query.horizon:
             answer = await self._engine.submit(model, query.evolve(packed_state=begin), deadline)
             return answer, _final(answer)
-        static = query.static_inputs
-        read = Query(query.inputs, query.sequence_lengths, packed_state=begin, static_inputs=static, prediction=False)
+        read = Query(
+            query.inputs,
+            query.sequence_lengths,
+            packed_state=begin,
+            static_inputs=query.static_inputs,
+            prediction=False,
+            module=query.module,
+            interventions=query.interventions,
+        )
         final_state = _final(await self._engine.submit(model, read, deadline))
         begun = State.unpacked([begin], model.pipeline.state_spec)  # not packed: no state is wanted behind a horizon
         return await self._engine.submit(model, query.evolve(initial_state=begun), deadline), final_state

@@ -60,8 +60,12 @@ def _runs(asked: InterveneRequest, stored: StoredTrace | None, model: Model, req
     here = request.context
     if asked.interventions is None and asked.inputs_edited is None and asked.text_edited is None:
         refuse("say what is to be changed: 'interventions', 'inputs_edited' or 'text_edited'", "interventions")
-    if asked.horizon is not None:
-        refuse("is not for this route: interventions, and differences, are of the steps of the inputs", "horizon")
+    if asked.horizon is not None and model.pipeline.task == "next_token":
+        refuse(
+            "is not for this route: texts that go on in two ways have no difference; the steps of a session take "
+            "'interventions' and a 'horizon'",
+            "horizon",
+        )
     baseline = _of_sent(asked, model, here) if stored is None else _of_stored(asked, stored)
     changed = _with_inputs(asked, baseline, model, here)
     query.check_reply_size(baseline.query, model, here.limits, _RUNS)
