@@ -850,8 +850,15 @@ WANTED: tuple[Difference, ...] = (
         text=(("known are initial_state, model, session_id, version", "did you mean 'static_inputs'?"),),
     ),
     Difference(
+        why="the nearest name is told",
+        matching="plain/trace/selections/unknown signal( as lines| as npz)?",
+        text=(
+            (r"Input should be 'input_gate'[^\"]*'hidden_state'", "there is no 'forget'; did you mean 'forget_gate'?"),
+        ),
+    ),
+    Difference(
         why="other cells have signals of other names",
-        matching="plain/trace/selections/(unknown signal|signal that is null)( as lines| as npz)?",
+        matching="plain/trace/selections/signal that is null( as lines| as npz)?",
         text=(
             (
                 "'cell_state' or 'hidden_state'",

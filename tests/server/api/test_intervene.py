@@ -1,10 +1,15 @@
 """`POST /v1/models/{name}/intervene`: its numbers are the library's, over a real server."""
 
+import io
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load
+from websockets.sync.client import connect
 
-from gatescope import Intervention, intervene
+from gatescope import Intervention, intervene, safetensors_file
 from gatescope.selection import Selection
 
 LEVELS = [[[10.0 + hour % 3, float(hour % 24)] for hour in range(9)], [[11.0, float(hour)] for hour in range(5)]]
@@ -176,6 +181,57 @@ def test_a_forecast_and_a_session_go_on_from_edited_states(client, call):
     assert client.delete(path).status_code == 204
 
 
+def test_binary_replies_hold_every_array_under_its_path(client, call):
+    edit = {"signal": "forget_gate", "units": [2], "set": 0.25}
+    body = {"inputs": LEVELS, "interventions": [edit], "signals": ["forget_gate"], "outputs": ["prediction", "output"]}
+    said = call("forecaster/intervene", body)
+    path = "/v1/models/forecaster/intervene"
+    tensors = client.post(path, json=body, headers={"Accept": "application/vnd.safetensors"})
+    assert tensors.headers["content-type"] == "application/vnd.safetensors"
+    arrays, metadata = load(tensors.content), safetensors_file.read(tensors.content).metadata
+    packed = client.post(path, json=body, headers={"Accept": "application/x-npz"})
+    with np.load(io.BytesIO(packed.content)) as file:
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(file[name], values)
+        assert json.loads(str(file["metadata"]))["intervened"]["module"] == "lstm"
+    assert arrays["intervened.sequence_lengths"].tolist() == [9, 5]
+    assert arrays["intervened.signals.forget_gate"].shape == (2, 1, 1, 9, 8)
+    for run in ("baseline", "intervened", "difference"):
+        told = getattr(said, run)
+        for name, rows in (("prediction.values", told["prediction"]["values"]), ("output", told["output"])):
+            for row, length in enumerate((9, 5)):
+                found = arrays[f"{run}.{name}"][row]
+                np.testing.assert_allclose(found[:length], rows[row], atol=1e-6)
+                assert np.isnan(found[length:]).all()
+    assert json.loads(metadata["model"])["name"] == "forecaster"
+    refused = client.post(path, json=body, headers={"Accept": "text/csv"})
+    assert refused.status_code == 406
+
+
+def test_a_session_is_patched_from_a_stored_trace(client, call):
+    stored = client.post("/v1/traces", json={"model": "forecaster", "inputs": LEVELS}).json()["trace_id"]
+    edits = [
+        {"signal": name, "time": {"start": 4, "stop": 5}, "patch_from": {"trace_id": stored, "sequence": 1}}
+        for name in ("cell_state", "hidden_state")
+    ]
+    session = client.post("/v1/sessions", json={"model": "forecaster"}).json()["session_id"]
+    path = f"/v1/sessions/{session}/steps"
+    step = client.post(path, json={"inputs": LEVELS[0], "interventions": edits}).json()
+    expected = call("forecaster/predict", {"inputs": [LEVELS[1] + LEVELS[0][5:]]}).prediction["values"][0]
+    np.testing.assert_allclose(step["prediction"]["values"][0][4:], expected[4:], atol=1e-5)
+    with connect(f"{str(client.base_url).replace('http', 'ws', 1)}/v1/sessions/{session}/stream") as stream:
+        stream.send(json.dumps({"inputs": LEVELS[0], "interventions": edits}))
+        assert "prediction" in json.loads(stream.recv())
+    edits[0]["patch_from"] = {"trace_id": stored}
+    reply = client.post(path, json={"inputs": LEVELS[0], "interventions": edits})
+    (error,) = reply.json()["errors"]
+    assert error["loc"] == ["body", "interventions", 0, "patch_from", "sequence"]
+    edits[0]["patch_from"] = {"trace_id": "gone", "sequence": 0}
+    reply = client.post(path, json={"inputs": LEVELS[0], "interventions": edits})
+    assert (reply.status_code, reply.json()["title"]) == (404, "TraceNotFound")
+    client.delete(f"/v1/sessions/{session}")
+
+
 def test_texts_that_go_on_in_two_ways_are_refused(client):
     edit = {"signal": "cell_state", "set": 0}
     reply = client.post("/v1/models/ids/intervene", json={"inputs": [[1, 2]], "horizon": 2, "interventions": [edit]})
@@ -197,6 +253,11 @@ REFUSED = [
         {"interventions": [{"signal": "input_gate", "set": 0, "time": {"step": 2}}]},
         "body.interventions.0.time.step",
         "unknown field 'step'",
+    ),
+    (
+        {"interventions": [{"signal": "forget_gat", "set": 0}]},
+        "body.interventions.0.signal",
+        "there is no 'forget_gat'; did you mean 'forget_gate'?",
     ),
     (
         {"interventions": [{"signal": "input_gate", "direction": "reverse", "set": 0}]},

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
+from gatescope.errors import InvalidInput
 from gatescope.interventions import Intervention, read_for_means
 from gatescope.interventions.intervention import FIELD
 from gatescope.pipeline import size
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.server.api.limits import Limits
-from gatescope.server.api.places import in_body
-from gatescope.server.api.schema.requests import EditRequest
+from gatescope.server.api.places import in_body, refuse
+from gatescope.server.api.schema.requests import InterventionRequest
 from gatescope.server.api.selections import units_of
-from gatescope.server.serving.stored import Note
+from gatescope.server.serving.stored import Note, StoredTrace
+
+FindTrace = Callable[[str], StoredTrace]
+"""Gives the stored trace of this id; raises `TraceNotFound`."""
 
 
-def to_intervention(request: EditRequest, query: Query, model: Model) -> Intervention:
+def _intervention(request: InterventionRequest, query: Query, model: Model) -> Intervention:
     """One of them, not checked yet."""
     spec = model.pipeline.spec_of(query.module)
     units, time = units_of(request.units, spec.hidden_size), request.time
@@ -40,6 +45,43 @@ def to_intervention(request: EditRequest, query: Query, model: Model) -> Interve
         bool(request.freeze),
         None if request.patch is None else torch.from_numpy(request.patch),
     )
+
+
+def interventions_of(
+    requests: Sequence[InterventionRequest], query: Query, model: Model, find: FindTrace
+) -> list[Intervention]:
+    """The interventions, not checked yet, their patches read from the traces that they name.
+
+    Args:
+        requests: of a body.
+        query: that they are of.
+        model: is asked.
+        find: gives a stored trace that is there for whoever asks.
+
+    Raises:
+        InvalidInput: a patch cannot be taken from there.
+        TraceNotFound: there is no such trace.
+    """
+    return [_patched(each, index, query, model, find) for index, each in enumerate(requests)]
+
+
+def _patched(asked: InterventionRequest, index: int, query: Query, model: Model, find: FindTrace) -> Intervention:
+    intervention, place = _intervention(asked, query, model), (FIELD, index, "patch_from")
+    if asked.patch_from is None:
+        return intervention
+    if asked.patch is not None:
+        refuse("give either 'patch' or 'patch_from', not both", *place)
+    stored = find(asked.patch_from.trace_id)
+    if stored.model is not model:
+        of = f"'{stored.model.name}', version '{stored.model.version}'"
+        refuse(f"is a trace of model {of}, as it was then", *place, "trace_id")
+    if stored.answer.module != (query.module or next(iter(model.pipeline.lstms))):
+        refuse(f"is a trace of the recurrent module '{stored.answer.module}'", *place, "trace_id")
+    try:
+        sequence = stored.sequence(asked.patch_from.sequence)
+    except InvalidInput as error:
+        refuse(error.places[0].message, *place, "sequence")
+    return replace(intervention, patch=stored.trace_of(sequence))
 
 
 def edited(query: Query, interventions: Sequence[Intervention], model: Model, limits: Limits) -> Query:

@@ -54,6 +54,11 @@ def analysis_writer(head: Head) -> ReplyWriter:
     return _choose_writer(head, codecs.ANALYSIS_WRITERS)
 
 
+def intervention_writer(head: Head) -> ReplyWriter:
+    """The codec that writes two runs and their difference for this head; raises `NotAcceptable`."""
+    return _choose_writer(head, codecs.INTERVENTION_WRITERS)
+
+
 def json_writer(head: Head) -> ReplyWriter:
     """JSON, for what is written in no other format; raises `NotAcceptable`."""
     return _choose_writer(head, (codecs.JSON,))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -49,6 +51,8 @@ HEADERS: dict[type[AppError], Headers] = {
 """As with the status, the nearest class decides."""
 
 CLOSE_CODES = 4000
+_LONGEST_NAME = 64
+_QUOTED = re.compile("'([^']*)'")
 CLIENT_LEFT = 499  # nobody reads it; logs and metrics do
 
 PROTOCOL = "/v2"
@@ -149,7 +153,7 @@ def body_of(error: AppError) -> bytes:
 
 def from_validation(error: ValidationError) -> InvalidInput:
     """What pydantic found wrong with a body, at up to `MAX_PLACES` places, in our words where its own do not help."""
-    lines = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = error.errors(include_url=False)
     return InvalidInput.at(*map(_place, lines[:MAX_PLACES]))
 
 
@@ -157,6 +161,10 @@ def _place(line: Mapping[str, Any]) -> Place:
     loc = ("body", *line["loc"])
     if line["type"] == "missing":
         return Place(loc, f"'{loc[-1]}' is missing")
+    if line["type"] == "literal_error" and isinstance(given := line["input"], str):
+        known = _QUOTED.findall(line["ctx"]["expected"])
+        if near := get_close_matches(given[:_LONGEST_NAME], known, n=1):
+            return Place(loc, f"there is no '{given[:_LONGEST_NAME]}'; did you mean '{near[0]}'?")
     return Place(loc, line["msg"].removeprefix("Value error, "))
 
 

@@ -16,7 +16,7 @@ from gatescope.pipeline.features import FeatureInputs, Features
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.selection import Selection
-from gatescope.server.api.edits import edited, to_intervention
+from gatescope.server.api.edits import FindTrace, edited, interventions_of
 from gatescope.server.api.horizon import future_inputs_of, horizon_of
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.places import refuse
@@ -126,11 +126,18 @@ def to_query(request: PredictRequest, model: Model, limits: Limits, *, goes_on: 
     return query
 
 
-def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
+def to_step(request: StepRequest, model: Model, limits: Limits, find: FindTrace) -> Query:
     """The query that a step of a session states; the session says where it begins.
+
+    Args:
+        request: validated.
+        model: is asked.
+        limits: the operator's.
+        find: gives a stored trace that is there for whoever asks.
 
     Raises:
         InvalidInput: as `to_query`, or there is more than one sequence, or a state.
+        TraceNotFound: an intervention names one that is not there.
         ReplyTooLarge, TraceTooLarge: the answer would have more bytes than the server makes.
     """
     if request.initial_state is not None:
@@ -142,7 +149,7 @@ def to_step(request: StepRequest, model: Model, limits: Limits) -> Query:
         message = f"there are {len(query.inputs)} sequences; a session is one stream"
         refuse(message, "inputs" if request.text is None else "text")
     if request.interventions is not None:
-        query = edited(query, [to_intervention(each, query, model) for each in request.interventions], model, limits)
+        query = edited(query, interventions_of(request.interventions, query, model, find), model, limits)
     if request.trace is None:
         return query
     return traced(query, to_selection(request.trace, model, query, limits, "trace"), model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
@@ -45,15 +45,15 @@ class QueryReader(Generic[Schema]):
 
     Args:
         schema: of the bodies.
-        to_query: what a request of this schema means.
+        to_query: what a request of this schema means; it is also given what `read` is given behind the model.
     """
 
-    def __init__(self, schema: type[Schema], to_query: Callable[[Schema, Model, Limits], Query]) -> None:
+    def __init__(self, schema: type[Schema], to_query: Callable[..., Query]) -> None:
         self._schema, self._to_query = schema, to_query
         self._templates: Templates[Schema] = Templates()
 
-    async def read(self, request: Request, model: Model) -> ReadQuery[Schema]:
-        """What the body of a request asks of this model.
+    async def read(self, request: Request, model: Model, *further: Any) -> ReadQuery[Schema]:
+        """What the body of a request asks of this model; `further` is what else the query follows from.
 
         Raises:
             UnsupportedMediaType: it comes in another format, or compressed.
@@ -63,44 +63,56 @@ class QueryReader(Generic[Schema]):
         """
         limits = request.context.limits
         if request.head.find(table_bodies.is_table):
-            return await self._read_table(request, model, limits)
+            return await self._read_table(request, model, limits, *further)
         reader = request.head.find(body.reader_of)
         content = await request.content(limits.max_body_bytes)
-        return await self.decode(content, reader, model, limits)
+        return await self.decode(content, reader, model, limits, *further)
 
-    async def decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
+    async def decode(
+        self, content: bytes, reader: BodyReader, model: Model, limits: Limits, *further: Any
+    ) -> ReadQuery[Schema]:
         """The same of a body that has arrived."""
         if len(content) <= MAX_BODY_BYTES and model.takes_any_numbers:
-            return self._read_by_template(content, reader, model, limits)
-        return await offload.run(len(content) > offload.MAX_LOOP_BYTES, self._decode, content, reader, model, limits)
+            return self._read_by_template(content, reader, model, limits, *further)
+        is_long = len(content) > offload.MAX_LOOP_BYTES
+        return await offload.run(is_long, self._decode, content, reader, model, limits, *further)
 
-    def of_fields(self, fields: Fields, model: Model, limits: Limits) -> ReadQuery[Schema]:
+    def of_fields(self, fields: Fields, model: Model, limits: Limits, *further: Any) -> ReadQuery[Schema]:
         """The same of the fields of a body."""
         asked = body.validate(fields, self._schema, query.expected(model).within(limits))
-        return self._of_request(asked, model, limits)
+        return self._of_request(asked, model, limits, *further)
 
-    async def _read_table(self, request: Request, model: Model, limits: Limits) -> ReadQuery[Schema]:
+    async def _read_table(self, request: Request, model: Model, limits: Limits, *further: Any) -> ReadQuery[Schema]:
         """The same of a table, for which the query says how it is read."""
         suffix, reading = table_bodies.suffix_of(request.head), table_bodies.reading_of(request.head)
         wanted = table_bodies.wanted_of(model)
         content = await request.content(limits.max_body_bytes)
-        return await asyncio.to_thread(self._of_table, content, suffix, reading, wanted, model, limits)
+        return await asyncio.to_thread(self._of_table, content, suffix, reading, wanted, model, limits, *further)
 
     def _of_table(
-        self, content: bytes, suffix: str, reading: Reading, wanted: Wanted, model: Model, limits: Limits
+        self,
+        content: bytes,
+        suffix: str,
+        reading: Reading,
+        wanted: Wanted,
+        model: Model,
+        limits: Limits,
+        *further: Any,
     ) -> ReadQuery[Schema]:
         fields, notes = table_bodies.fields_of(content, suffix, reading, wanted)
-        read = self.of_fields(fields, model, limits)
+        read = self.of_fields(fields, model, limits, *further)
         return read._replace(notes=(*notes, *read.notes))
 
-    def _read_by_template(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
+    def _read_by_template(
+        self, content: bytes, reader: BodyReader, model: Model, limits: Limits, *further: Any
+    ) -> ReadQuery[Schema]:
         key = reader.template_key(content)
         template = self._templates.get(model, key)
         if template is not None:
             numbers = reader.template_numbers(content, key, template.largest)
             if numbers is not None and len(numbers) == template.numbers:
                 return ReadQuery(template.filled(numbers), None, template.kept)
-        asked = self._decode(content, reader, model, limits)
+        asked = self._decode(content, reader, model, limits, *further)
         said = asked.request
         is_plain = not asked.query.is_ragged and said.layout == DEFAULT_LAYOUT and said.columns is None
         is_plain = is_plain and asked.labels == NO_LABELS and not asked.query.interventions
@@ -110,13 +122,15 @@ class QueryReader(Generic[Schema]):
             self._templates.put(model, key, Template.of(asked.query, without_inputs, largest))
         return asked
 
-    def _decode(self, content: bytes, reader: BodyReader, model: Model, limits: Limits) -> ReadQuery[Schema]:
+    def _decode(
+        self, content: bytes, reader: BodyReader, model: Model, limits: Limits, *further: Any
+    ) -> ReadQuery[Schema]:
         expected: Expected = query.expected(model).within(limits)
         request = body.decode(content, reader, self._schema, expected)
-        return self._of_request(request, model, limits)
+        return self._of_request(request, model, limits, *further)
 
-    def _of_request(self, request: Schema, model: Model, limits: Limits) -> ReadQuery[Schema]:
-        stated, tokens = self._to_query(request, model, limits), sequences.tokens_of(request, model)
+    def _of_request(self, request: Schema, model: Model, limits: Limits, *further: Any) -> ReadQuery[Schema]:
+        stated, tokens = self._to_query(request, model, limits, *further), sequences.tokens_of(request, model)
         labels = labels_of(request, stated.sequence_lengths.tolist(), model)
         notes = (*notes_of(request, model, tokens), *notes_on(stated, model))
         return ReadQuery(stated, tokens, request, notes, labels)

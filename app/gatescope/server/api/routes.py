@@ -82,6 +82,7 @@ JSON, TEXT = codecs.JSON.media_type, "text/plain"
 PREDICTION_TYPES = tuple(writer.media_type for writer in codecs.PREDICTION_WRITERS)
 PREDICT_TYPES = (*PREDICTION_TYPES, *(writer.media_type for writer in codecs.TOKEN_WRITERS))
 TRACE_TYPES = tuple(writer.media_type for writer in codecs.TRACE_WRITERS)
+INTERVENTION_TYPES = tuple(writer.media_type for writer in codecs.INTERVENTION_WRITERS)
 ANALYSIS_TYPES = tuple(writer.media_type for writer in codecs.ANALYSIS_WRITERS)
 ACCEPTED = HTTPStatus.ACCEPTED.value
 INFERENCE = "open inference protocol"
@@ -174,6 +175,7 @@ ROUTES: tuple[Route, ...] = (
             "intervene",
             InterveneRequest,
             InterveneReply,
+            INTERVENTION_TYPES,
             computes=True,
         )
     ),

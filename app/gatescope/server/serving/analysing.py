@@ -77,7 +77,7 @@ class Analyser:
         check_whole(self.model.pipeline, self.query, "analyses are")
         missing: Mapping[Need, str] = {}
         if "head" in analysis.needs:
-            missing = await self.background.run(self.model.pipeline.head_refusals, self.query.module)
+            missing = await asyncio.to_thread(self.model.pipeline.head_refusals, self.query.module)
         registry.check(analysis, scope, missing)
         found = await self._found(analysis, parameters, scope)
         if self.model.pipeline.module_inputs(self.query.module).aligned:
@@ -89,7 +89,7 @@ class Analyser:
         if analysis.statistic is None:
             everything = replace(scope.selection, signals=scope.spec.signal_names)
             size.check_trace(everything.shape(self.query.sequences, self.query.longest), everything, self.most_bytes)
-        planned = await self.background.run(planned_subject, self.model, self.query, scope.selection, self.tokens)
+        planned = await asyncio.to_thread(planned_subject, self.model, self.query, scope.selection, self.tokens)
         if planned is not None:
             await asyncio.to_thread(parameters.check, planned)
         if self.checked is not None:
@@ -110,7 +110,8 @@ class Analyser:
         answer = await self.engine.answer(self.model, run, self.deadline)
         if answer.trace is None:
             raise TypeError("the answer holds no trace")
-        subject = subject_of(self.model, _ran(self.query, answer), answer.trace, scope.selection, self.tokens)
+        ran = _ran(self.query, answer)
+        subject = await asyncio.to_thread(subject_of, self.model, ran, answer.trace, scope.selection, self.tokens)
         left = Event()
 
         def is_cancelled() -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gatescope.decompose import Point
+from gatescope.errors import InvalidInput, Place
 from gatescope.pipeline.layout import map_state, map_tensors
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
@@ -129,6 +130,20 @@ class StoredTrace:
     def initial_state_of(self, rows: Sequence[int]) -> State:
         """Where these sequences began."""
         return _of_rows(self.initial_state, rows)
+
+    def sequence(self, asked: int | None) -> int:
+        """The sequence that is asked for; it may be left out where there is but one.
+
+        Raises:
+            InvalidInput: there is no such sequence, or it must be said which one.
+        """
+        count = len(self.lengths)
+        if asked is None and count > 1:
+            raise InvalidInput.at(Place(("sequence",), f"is missing: this trace has {count} sequences"))
+        if asked is not None and not 0 <= asked < count:
+            message = f"there is no sequence {asked}; this trace has 0 to {count - 1}"
+            raise InvalidInput.at(Place(("sequence",), message))
+        return asked or 0
 
     def trace_of(self, sequence: int) -> Trace:
         """The signals of one of its sequences, as the library has them; without output and states."""

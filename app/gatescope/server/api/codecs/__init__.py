@@ -21,6 +21,9 @@ TRACE_WRITERS = tuple(
     codec for codec in CODECS if isinstance(codec, ReplyWriter | StreamWriter) and "trace" in codec.writes
 )
 ANALYSIS_WRITERS = tuple(codec for codec in CODECS if isinstance(codec, ReplyWriter) and "analysis" in codec.writes)
+INTERVENTION_WRITERS = tuple(
+    codec for codec in CODECS if isinstance(codec, ReplyWriter) and "intervention" in codec.writes
+)
 BODY_READERS = tuple(codec for codec in CODECS if isinstance(codec, BodyReader))
 
 _READERS = {reader.media_type: reader for reader in BODY_READERS}

@@ -26,19 +26,27 @@ def size_of(value: Any) -> int:
 def split(reply: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A reply's arrays by name, padded, and its other fields. Of a trace, the signals alone are arrays.
 
-    Of an analysis, each array is under its own name, and `axes` says what its axes are.
+    Of an analysis, each array is under its own name, and `axes` says what its axes are. Of an intervention, each array
+    is under its path, such as `intervened.signals.cell_state`.
     """
+    if "baseline" in reply:
+        runs = {name: reply[name] | _lengths(reply[name]) for name in ("baseline", "intervened")}
+        return _split(reply | runs)
     if "arrays" in reply:
         found: dict[str, dict[str, Any]] = reply["arrays"]
         axes = {name: each["axes"] for name, each in found.items()}
         rest = {name: value for name, value in reply.items() if name != "arrays"} | {"axes": axes}
         return {name: each["values"] for name, each in found.items()}, rest
-    lengths = {"sequence_lengths": np.array(reply["sequence_lengths"], dtype=np.int64)}
+    lengths = _lengths(reply)
     if "signals" not in reply:
         return _split(reply | lengths)
     signals: dict[str, np.ndarray] = reply["signals"]
     rest = {name: value for name, value in reply.items() if name not in ("signals", "sequence_lengths")}
     return lengths | signals, rest
+
+
+def _lengths(reply: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {"sequence_lengths": np.array(reply["sequence_lengths"], dtype=np.int64)}
 
 
 def _holds_arrays(value: Any) -> bool:

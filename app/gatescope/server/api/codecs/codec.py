@@ -17,7 +17,7 @@ from gatescope.server.serving.chunking import Chunk
 Fields = dict[str, Any]
 """A body: what JSON has, and arrays."""
 
-ReplyKind = Literal["prediction", "trace", "tokens", "analysis"]
+ReplyKind = Literal["prediction", "trace", "tokens", "analysis", "intervention"]
 
 
 class Codec:

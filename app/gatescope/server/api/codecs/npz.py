@@ -25,7 +25,7 @@ class Npz(ReplyWriter):
     """Uncompressed files that `np.load` reads. The same trace makes the same file: its parts are dated 1980."""
 
     media_type = "application/x-npz"
-    writes: ClassVar[frozenset[ReplyKind]] = frozenset(("trace",))
+    writes: ClassVar[frozenset[ReplyKind]] = frozenset(("trace", "intervention"))
     max_loop_bytes = 4 * offload.MAX_LOOP_BYTES
 
     def encode(self, reply: Fields) -> memoryview:

@@ -38,7 +38,7 @@ class Safetensors(BodyReader, ReplyWriter):
     """Arrays are padded with NaN where sequences differ in length."""
 
     media_type = "application/vnd.safetensors"
-    writes: ClassVar[frozenset[ReplyKind]] = frozenset(("prediction", "trace", "analysis"))
+    writes: ClassVar[frozenset[ReplyKind]] = frozenset(("prediction", "trace", "analysis", "intervention"))
     max_loop_bytes = 16 * offload.MAX_LOOP_BYTES  # arrays are copied, which is faster than writing text
 
     def decode(self, content: bytes) -> Fields:

@@ -207,8 +207,20 @@ class TimeSpan(Body):
     """The step to stop before."""
 
 
-class EditRequest(Body):
-    """An edit of one signal of one layer and direction: exactly one of `set` to `patch` says what becomes of a value v.
+class PatchSource(Body):
+    """The run that a patch is taken from."""
+
+    trace_id: str
+    """A trace of this version of the model, as /v1/traces stored it."""
+
+    sequence: int | None = None
+    """Of the trace, counted from 0; needed where it has several."""
+
+
+class InterventionRequest(Body):
+    """An edit of one signal of one layer and direction.
+
+    Exactly one of `set` to `patch_from` says what becomes of a value v.
 
     The equations, later steps and higher layers see the edited values. Nothing is clipped.
     """
@@ -251,20 +263,6 @@ class EditRequest(Body):
 
     patch: Annotated[np.ndarray, Axes("batch time unit", optional_batch=True)] | None = None
     """v becomes that of another run: values (time, unit) or (sequence, time, unit) of what is edited, and no other."""
-
-
-class PatchSource(Body):
-    """The run that a patch is taken from."""
-
-    trace_id: str
-    """A trace of this version of the model, as /v1/traces stored it."""
-
-    sequence: int | None = None
-    """Of the trace, counted from 0; needed where it has several."""
-
-
-class InterventionRequest(EditRequest):
-    """An edit, whose patch may also come from a stored trace."""
 
     patch_from: PatchSource | None = None
     """In place of `patch`: the same signal, units and time steps of a stored trace."""
@@ -342,7 +340,7 @@ class StepRequest(PredictRequest):
     trace: TraceSelection | None = None
     """Answer with the gates and states of these time steps, too."""
 
-    interventions: list[EditRequest] | None = Field(default=None, min_length=1, max_length=MOST_INTERVENTIONS)
+    interventions: list[InterventionRequest] | None = Field(default=None, min_length=1, max_length=MOST_INTERVENTIONS)
     """Signals that are edited during this step; times are its own. The stream goes on from what comes of it."""
 
     step_number: int | None = Field(default=None, ge=0)

@@ -20,7 +20,7 @@ from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.notes import Span, beside_answer, notes_of
 from gatescope.server.api.schema.requests import ExplainRequest
-from gatescope.server.api.v1.traces import sequence_in, stored_in
+from gatescope.server.api.v1.traces import stored_in
 from gatescope.server.serving.stored import Note, StoredTrace
 
 LARGEST = 8  # contributors that are named, per gate and kind
@@ -55,9 +55,9 @@ async def _of_sent(given: Fields, model: Model, request: Request) -> Fields:
 async def _of_stored(given: Fields, stored: StoredTrace, request: Request) -> Fields:
     here, model = request.context, stored.model
     asked = body.validate(given, ExplainRequest, query.expected(model).within(here.limits))
-    sequence = sequence_in(asked.sequence, stored)
     point = Point(asked.layer, asked.direction, asked.time_step, asked.unit)
     with places.in_body():
+        sequence = stored.sequence(asked.sequence)
         point = point.resolve(stored.spec, stored.lengths[sequence])
     await request.checked()
     with places.in_body():

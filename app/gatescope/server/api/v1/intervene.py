@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from gatescope.errors import InvalidInput, Place
-from gatescope.interventions import Intervention
-from gatescope.interventions.intervention import FIELD
 from gatescope.pipeline import size
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer, Query
 from gatescope.selection import Selection
-from gatescope.server.api import body, places, query, reply, selections, sequences
+from gatescope.server.api import body, negotiation, places, query, reply, selections, sequences
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.context import Context
 from gatescope.server.api.differences import difference
-from gatescope.server.api.edits import edited, notes_on, to_intervention
+from gatescope.server.api.edits import edited, interventions_of, notes_on
 from gatescope.server.api.limits import Limits
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.notes import Span, notes_of
 from gatescope.server.api.places import refuse
 from gatescope.server.api.row_labels import labels_of
-from gatescope.server.api.schema.requests import InterveneRequest, InterventionRequest, TraceSelection
-from gatescope.server.api.v1.traces import sequence_in, stored_in
+from gatescope.server.api.schema.requests import InterveneRequest, TraceSelection
+from gatescope.server.api.v1.traces import stored_in
 from gatescope.server.serving import states
 from gatescope.server.serving.request import Part
 from gatescope.server.serving.stored import StoredTrace
@@ -41,7 +40,7 @@ class Asked(NamedTuple):
 
 async def intervene(request: Request, name: str, version: str | None = None) -> Reply:
     """Run sequences twice: as they are, and with edited signals, edited inputs, or both."""
-    here = request.context
+    here, writer = request.context, request.head.find(negotiation.intervention_writer)
     given = await body.read_fields(request)
     stored = stored_in(given, request, name, version)
     model = here.engine.model(name, version) if stored is None else stored.model
@@ -52,7 +51,7 @@ async def intervene(request: Request, name: str, version: str | None = None) -> 
     with places.in_body():
         first = await here.engine.answer(model, baseline.query, request.deadline, Part(is_last=False))
         second = await here.engine.answer(model, changed.query, request.deadline, Part(is_first=False))
-    return await reply.respond(await asyncio.to_thread(_told, (baseline, changed), (first, second), model))
+    return await reply.respond(await asyncio.to_thread(_told, (baseline, changed), (first, second), model), writer)
 
 
 def _runs(asked: InterveneRequest, stored: StoredTrace | None, model: Model, request: Request) -> tuple[Asked, Asked]:
@@ -76,7 +75,7 @@ def _runs(asked: InterveneRequest, stored: StoredTrace | None, model: Model, req
         )
     given = asked.interventions
     if given is not None:
-        made = [_intervention(each, index, changed.query, model, request) for index, each in enumerate(given)]
+        made = interventions_of(given, changed.query, model, partial(here.traces.get, asker=request.owner))
         changed = changed._replace(query=edited(changed.query, made, model, here.limits))
     return baseline, changed
 
@@ -159,26 +158,6 @@ def _selection(asked: InterveneRequest, made: Query, model: Model, limits: Limit
     selection = selections.to_selection(asked, model, made, limits)
     size.check_trace((_RUNS, *selection.shape(made.sequences, made.longest)), selection, limits.max_trace_bytes)
     return selection
-
-
-def _intervention(asked: InterventionRequest, index: int, made: Query, model: Model, request: Request) -> Intervention:
-    """One of them, its patch read from the trace that it names; raises `InvalidInput`, `TraceNotFound`."""
-    intervention, place = to_intervention(asked, made, model), (FIELD, index, "patch_from")
-    if asked.patch_from is None:
-        return intervention
-    if asked.patch is not None:
-        refuse("give either 'patch' or 'patch_from', not both", *place)
-    stored = request.context.traces.get(asked.patch_from.trace_id, request.owner)
-    if stored.model is not model:
-        of = f"'{stored.model.name}', version '{stored.model.version}'"
-        refuse(f"is a trace of model {of}, as it was then", *place, "trace_id")
-    if stored.answer.module != (made.module or next(iter(model.pipeline.lstms))):
-        refuse(f"is a trace of the recurrent module '{stored.answer.module}'", *place, "trace_id")
-    try:
-        sequence = sequence_in(asked.patch_from.sequence, stored)
-    except InvalidInput as error:
-        refuse(error.places[0].message, *place, "sequence")
-    return replace(intervention, patch=stored.trace_of(sequence))
 
 
 def _told(runs: tuple[Asked, Asked], answers: tuple[Answer, Answer], model: Model) -> Fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -65,7 +66,7 @@ async def take_step(request: Request, session_id: str) -> Reply:
     writer = request.head.find(negotiation.prediction_writer)
     session = await here.sessions.get(session_id, request.owner)
     model = here.sessions.model(session)
-    asked = await _STEP.read(request, model)
+    asked = await _STEP.read(request, model, partial(here.traces.get, asker=request.owner))
     return await reply.respond(await taken(here, session, model, asked, request.deadline), writer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 
 import structlog
 from fastapi import WebSocket, WebSocketDisconnect
@@ -84,7 +85,8 @@ async def _answer(websocket: WebSocket, key: SessionKey, message: Message) -> No
         return await taken(here, session, model, asked._replace(query=step), deadline)
 
     async with deadline.limit(), here.admission.place():
-        asked = await _MESSAGE.decode(given, codec, model, here.limits)
+        find = partial(here.traces.get, asker=context.owner_of(websocket))
+        asked = await _MESSAGE.decode(given, codec, model, here.limits, find)
         answer = await (_told(websocket, model, asked.query, take) if asked.request.stream else take(asked.query))
     pieces = b"".join(await reply.write(answer, codec))
     await (websocket.send_bytes(pieces) if text is None else websocket.send_text(pieces.decode()))

@@ -108,21 +108,6 @@ def stored_in(given: Fields, request: Request, name: str, version: str | None) -
     return stored
 
 
-def sequence_in(asked: int | None, stored: StoredTrace) -> int:
-    """The sequence that a body asks for; it may be left out where there is but one.
-
-    Raises:
-        InvalidInput: there is no such sequence, or it must be said which one.
-    """
-    count = len(stored.lengths)
-    if asked is None and count > 1:
-        raise InvalidInput.at(Place(("body", "sequence"), f"is missing: this trace has {count} sequences"))
-    if asked is not None and not 0 <= asked < count:
-        message = f"there is no sequence {asked}; this trace has 0 to {count - 1}"
-        raise InvalidInput.at(Place(("body", "sequence"), message))
-    return asked or 0
-
-
 def _kept(stored: StoredTrace, expires_at: float, trace_id: str) -> Fields:
     """What `StoredTraceReply` describes, without the notes."""
     return {"trace_id": trace_id, "shape": stored.shape, "bytes": stored.bytes, "expires_at": expires_at}

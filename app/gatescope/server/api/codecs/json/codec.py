@@ -20,7 +20,7 @@ class Json(BodyReader, ReplyWriter):
     """Every sequence of a reply has its true length, without padding."""
 
     media_type = "application/json"
-    writes: ClassVar[frozenset[ReplyKind]] = frozenset(("prediction", "trace", "analysis"))
+    writes: ClassVar[frozenset[ReplyKind]] = frozenset(("prediction", "trace", "analysis", "intervention"))
     is_text = True
     max_loop_bytes = offload.MAX_LOOP_BYTES
 
