@@ -187,3 +187,19 @@ def test_lists_and_measures_fold_and_lose_nothing(width):
         columns = zip(*(row for row in rows if len(row) > 1), strict=True)
         whole = ["".join(cell.strip() for cell in column) for column in columns]
         assert all(any(word in column for column in whole) for word in said)
+
+
+def test_the_largest_changes_of_an_intervention_stand_on_top():
+    runs = {
+        "baseline": [[1.0, 2.0], [3.0, 4.0]],
+        "intervened": [[1.5, 2.0], [3.0, 2.0]],
+        "difference": [[0.5, 0.0], [0.0, -2.0]],
+    }
+    reply = {name: {"prediction": {"values": [values]}} for name, values in runs.items()}
+    info = INFO | {"name": "levels", "output": {"names": ["x", "y"]}}
+    rows = [line.split() for line in texts_of(terminal.intervention(reply, info, 80)) if "│" in line]
+    assert rows[0] == ["│", "0", "│", "1", "│", "y", "│", "4", "│", "2", "│", "-2", "│"]
+    assert rows[1] == ["│", "0", "│", "0", "│", "x", "│", "1", "│", "1.5", "│", "0.5", "│"]
+    whole = {name: {"output": [[values]]} for name, values in (("baseline", [1.0]), ("intervened", [2.0]))}
+    lines = texts_of(terminal.intervention(whole | {"difference": {"output": [[[1.0]]]}}, info, 80))
+    assert any("unit 0" in line for line in lines)

@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gatescope.cli.ask import Horizon, TextOption, read_input
 from gatescope.cli.asking import (
-    DayFirst,
-    FillOption,
-    IdOption,
-    InputFile,
-    Key,
-    MapOption,
+    InputOptions,
     ModelName,
-    StaticOption,
-    TimesOption,
-    Url,
+    ScopeOptions,
+    TableOptions,
+    Where,
     check_folder,
-    connected,
     model_path,
     need_extra,
-    table_reading,
 )
 from gatescope.cli.command import cli
-from gatescope.cli.options import DeviceOption, Models
+from gatescope.cli.options import with_options
 from gatescope.cli.output import say, show
 from gatescope.errors import InvalidInput
 
@@ -42,12 +34,12 @@ OUT_FORMATS = (".json", ".safetensors", ".nc", ".csv", ".parquet")
 
 
 @cli.command()
-def analyse(  # noqa: PLR0913, PLR0917 - the options of a command
+@with_options
+def analyse(  # noqa: PLR0913 - the options of a command
     analysis: Annotated[str, typer.Argument(help="Its name, such as timescales; docs/analyses.md lists them.")],
     model: ModelName,
-    input_file: InputFile = None,
-    text: TextOption = None,
-    horizon: Horizon = None,
+    *,
+    inputs: InputOptions,
     stated: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the analysis, as JSON; may be repeated."),
@@ -55,20 +47,10 @@ def analyse(  # noqa: PLR0913, PLR0917 - the options of a command
     series: Annotated[
         str | None, typer.Option(metavar="COLUMN,…", help="Columns of the table that are the series, or the targets.")
     ] = None,
-    layer: Annotated[list[int] | None, typer.Option(help="Only this layer; may be repeated.")] = None,
-    unit: Annotated[list[int] | None, typer.Option(help="Only this unit; may be repeated.")] = None,
-    mapping: MapOption = None,
-    timestamps: TimesOption = None,
-    id_column: IdOption = None,
-    fill: FillOption = None,
-    static: StaticOption = None,
-    *,
-    day_first: DayFirst = None,
+    scope: ScopeOptions,
+    tables: TableOptions,
     out: Annotated[Path | None, typer.Option(help="Write it: .json, .safetensors, .nc, .csv or .parquet.")] = None,
-    models: Models = None,
-    device: DeviceOption = None,
-    url: Url = None,
-    key: Key = None,
+    where: Where,
 ) -> None:
     """Answer a question about what happens inside a model: a table on a terminal, JSON into a pipe, or a file."""
     from dataclasses import replace
@@ -76,12 +58,12 @@ def analyse(  # noqa: PLR0913, PLR0917 - the options of a command
     from gatescope.cli import terminal
 
     _check_out(out)
-    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
+    reading = tables.reading()
     columns = tuple(name.strip() for name in (series or "").split(",") if name.strip())
-    with connected(model, models, device, url, key) as (connection, info):
-        body = read_input(info, input_file, text, horizon, replace(reading, series=columns))
+    with where.connected(model) as (connection, info):
+        body = inputs.read(info, replace(reading, series=columns))
         request = body.request | _parameters(stated or []) | _series(body.sequences, columns, analysis)
-        request |= {name: value for name, value in (("layers", layer), ("units", unit)) if value}
+        request |= scope.request
         path = f"{model_path(model)}/analyses/{analysis}"
         if out is not None and out.suffix == ".safetensors":
             out.write_bytes(connection.post(path, request, "application/vnd.safetensors"))

@@ -14,29 +14,24 @@ import typer
 from gatescope.cli.answer_files import ARRAY_FORMATS, check_extra, plot_forecast, write_arrays
 from gatescope.cli.asking import (
     TABLES,
-    DayFirst,
-    FillOption,
-    IdOption,
-    InputFile,
+    Horizon,
     InputFiles,
-    Key,
-    MapOption,
+    InputOptions,
     ModelName,
-    StaticOption,
-    TimesOption,
-    Url,
+    ScopeOptions,
+    TableOptions,
+    TextOption,
+    Where,
     check_folder,
     check_plot,
     check_table_out,
-    connected,
     is_folder,
     model_path,
     need_extra,
-    table_reading,
     warn_unverified,
 )
 from gatescope.cli.command import cli
-from gatescope.cli.options import DeviceOption, Models
+from gatescope.cli.options import with_options
 from gatescope.cli.output import bar, say, show
 from gatescope.cli.table_files import Asked, files_of, write_tables
 from gatescope.errors import InvalidInput
@@ -45,11 +40,8 @@ if TYPE_CHECKING:
     from gatescope.cli.connection import Connection
     from gatescope.client import Token
     from gatescope.tables.requests import Body
-    from gatescope.tables.sequences import Reading
     from gatescope.tables.windows import Rolling
 
-TextOption = Annotated[str | None, typer.Option(help="Text, for a model that reads text.")]
-Horizon = Annotated[int | None, typer.Option(min=1, help="Run on for this many steps.")]
 Temperature = Annotated[float | None, typer.Option(min=0, help="How tokens are drawn; 0: always the likeliest.")]
 TopK = Annotated[int | None, typer.Option(min=1, help="Draw from so many of the likeliest tokens only.")]
 TopP = Annotated[float | None, typer.Option(max=1, help="Draw from the likeliest that sum up to this probability.")]
@@ -68,6 +60,7 @@ TRACE_FORMATS = (*OUT_FORMATS, ".nc", ".zarr")
 
 
 @cli.command()
+@with_options
 def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     model: ModelName,
     input_files: InputFiles = None,
@@ -75,11 +68,6 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     horizon: Horizon = None,
     window: Annotated[int | None, typer.Option(min=1, help="Predict from each window of so many steps.")] = None,
     stride: Annotated[int | None, typer.Option(min=1, help="Steps between windows; the horizon by default.")] = None,
-    mapping: MapOption = None,
-    timestamps: TimesOption = None,
-    id_column: IdOption = None,
-    fill: FillOption = None,
-    static: StaticOption = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -87,7 +75,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     samples: Samples = None,
     stop: Stop = None,
     *,
-    day_first: DayFirst = None,
+    tables: TableOptions,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -96,30 +84,27 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the forecast: .png, .svg or .pdf.")] = None,
     stream: Stream = False,
-    models: Models = None,
-    device: DeviceOption = None,
-    url: Url = None,
-    key: Key = None,
+    where: Where,
 ) -> None:
     """Predict for a file or a text: a table on a terminal, JSON into a pipe, or a table in a file."""
     from gatescope.cli import terminal
 
     files, rolling = files_of(input_files or []), _rolling(window, stride, horizon)
     is_table = _check_out(out, len(files), plot_file, is_rolling=rolling is not None)
-    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
+    reading = tables.reading()
     if out is not None and is_table and files and text is None:
         asked = Asked(files, reading, None if rolling else horizon, rolling)
-        _write_tables(asked, out, lambda: connected(model, models, device, url, key, is_shown=False))
+        _write_tables(asked, out, lambda: where.connected(model, is_shown=False))
         if plot_file is None:
             return
         out = None
-    input_file = files[0] if files else None
+    given_input = InputOptions(files[0] if files else None, text, horizon)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "samples": samples, "stop": stop}
     sampling = {name: value for name, value in given.items() if value not in (None, [])}
     if stream and samples is not None:
         raise InvalidInput("--stream writes one text: leave --samples out")
-    with connected(model, models, device, url, key, is_shown=not stream) as (connection, info):
-        body = read_input(info, input_file, text, horizon, reading)
+    with where.connected(model, is_shown=not stream) as (connection, info):
+        body = given_input.read(info, reading)
         if sampling:
             said = body.request.get("sampling", {}) | _in_ids(sampling, info)
             body = body._replace(request=body.request | {"sampling": said})
@@ -141,21 +126,14 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
 
 
 @cli.command()
-def trace(  # noqa: PLR0913, PLR0917 - the options of a command
+@with_options
+def trace(  # noqa: PLR0913 - the options of a command
     model: ModelName,
-    input_file: InputFile = None,
-    text: TextOption = None,
-    horizon: Horizon = None,
-    signal: Annotated[list[str] | None, typer.Option(help="Only this signal; may be repeated.")] = None,
-    layer: Annotated[list[int] | None, typer.Option(help="Only this layer; may be repeated.")] = None,
-    unit: Annotated[list[int] | None, typer.Option(help="Only this unit; may be repeated.")] = None,
-    mapping: MapOption = None,
-    timestamps: TimesOption = None,
-    id_column: IdOption = None,
-    fill: FillOption = None,
-    static: StaticOption = None,
     *,
-    day_first: DayFirst = None,
+    inputs: InputOptions,
+    signal: Annotated[list[str] | None, typer.Option(help="Only this signal; may be repeated.")] = None,
+    scope: ScopeOptions,
+    tables: TableOptions,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -163,10 +141,7 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
         ),
     ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the trace: .png, .svg or .pdf.")] = None,
-    models: Models = None,
-    device: DeviceOption = None,
-    url: Url = None,
-    key: Key = None,
+    where: Where,
 ) -> None:
     """Trace every gate over a file or a text: a picture on a terminal, JSON into a pipe, or files."""
     from gatescope import plot
@@ -174,17 +149,16 @@ def trace(  # noqa: PLR0913, PLR0917 - the options of a command
 
     _check_trace_out(out)
     check_plot(plot_file)
-    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
-    chosen = {"signals": signal, "layers": layer, "units": unit}
-    selection = {name: value for name, value in chosen.items() if value}
-    if out is not None and out.suffix in TABLES and input_file is not None and text is None:
-        asked = Asked([input_file], reading, horizon, selection=selection)
-        _write_tables(asked, out, lambda: connected(model, models, device, url, key, is_shown=False))
+    reading = tables.reading()
+    selection = scope.request | ({"signals": signal} if signal else {})
+    if out is not None and out.suffix in TABLES and inputs.input_file is not None and inputs.text is None:
+        asked = Asked([inputs.input_file], reading, inputs.horizon, selection=selection)
+        _write_tables(asked, out, lambda: where.connected(model, is_shown=False))
         if plot_file is None:
             return
         out = None
-    with connected(model, models, device, url, key) as (connection, info):
-        body, path = read_input(info, input_file, text, horizon, reading), f"{model_path(model)}/trace"
+    with where.connected(model) as (connection, info):
+        body, path = inputs.read(info, reading), f"{model_path(model)}/trace"
         body = body._replace(request=body.request | selection)
         warn_unverified(info)
         if out is not None and out.suffix in OUT_FORMATS:
@@ -244,36 +218,6 @@ def _write_tokens(tokens: Iterator[Token]) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
     sys.stdout.write("\n")
-
-
-def read_input(info: Any, input_file: Path | None, text: str | None, horizon: int | None, reading: Reading) -> Body:
-    """The predict body of a file or a text; what was found in a table is said.
-
-    Raises:
-        InvalidInput: neither or both are given, or one cannot be read for this model.
-    """
-    if (input_file is None) == (text is None):
-        raise InvalidInput("give either --input FILE or --text TEXT")
-    if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidInput("--text is not valid UTF-8")
-    from gatescope.tables.requests import Body, read_body
-
-    if input_file is None:
-        body = Body({"text": text})
-    elif info["input"] is None:
-        raise InvalidInput(f"model '{info['name']}' is {info['state']}: {info['reason']}")
-    else:
-        body = read_body(input_file, info, reading)
-        for note in body.sequences.notes if body.sequences is not None else ():
-            say(f"{input_file}: {note}")
-    if horizon is None:
-        return body
-    if body.sequences is not None and body.sequences.horizon not in {0, horizon}:
-        raise InvalidInput(
-            f"--horizon {horizon}: the table has {body.sequences.horizon} rows without a target at its end, which are "
-            "the further steps; leave the option out"
-        )
-    return body._replace(request=body.request | {"horizon": horizon})
 
 
 def _check_out(out: Path | None, files: int, plot_file: Path | None, *, is_rolling: bool) -> bool:

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,12 +15,13 @@ from urllib.parse import quote
 import typer
 
 from gatescope.cli import options
-from gatescope.cli.options import Device
+from gatescope.cli.options import DeviceOption, Models, Options
 from gatescope.cli.output import progress, say
 from gatescope.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gatescope.cli.connection import Connection
+    from gatescope.tables.requests import Body
     from gatescope.tables.sequences import Reading
 
 Read = TypeVar("Read")
@@ -44,23 +46,8 @@ InputFiles = Annotated[
         "pattern in quotes: 'data/*.csv'.",
     ),
 ]
-MapOption = Annotated[
-    str | None, typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features.")
-]
-TimesOption = Annotated[str | None, typer.Option("--timestamps", metavar="COLUMN", help="The column of times.")]
-IdOption = Annotated[
-    str | None, typer.Option("--id", metavar="COLUMN", help="The column that tells sequences apart, one each.")
-]
-FillOption = Annotated[
-    str | None,
-    typer.Option("--fill", metavar="NAME=RULE,…", help="How gaps are filled: hold, interpolate or a number."),
-]
-StaticOption = Annotated[
-    Path | None, typer.Option("--static", help="A table of static features, a row for each id; .csv or .parquet.")
-]
-DayFirst = Annotated[
-    bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
-]
+TextOption = Annotated[str | None, typer.Option(help="Text, for a model that reads text.")]
+Horizon = Annotated[int | None, typer.Option(min=1, help="Run on for this many steps.")]
 Url = Annotated[str | None, typer.Option(help="Ask a running server instead of computing here.")]
 Key = Annotated[str | None, typer.Option(envvar="GATESCOPE_KEY", help="An API key of that server.")]
 
@@ -72,58 +59,140 @@ TABLE_FORMATS = (*TABLES, ".json")
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 
-@contextmanager
-def connected(
-    model: str, models: Path | None, device: Device | None, url: str | None, key: str | None, *, is_shown: bool = True
-) -> Iterator[tuple[Connection, Any]]:
-    """A connection and the model's ModelInfo, with a spinner while it takes long, if that is to be shown."""
-    from gatescope.cli.connection import Connection
+@dataclass(frozen=True)
+class TableOptions(Options):
+    """How a table is read."""
 
-    settings = None
-    if url is None:
-        from gatescope.server import logs
+    mapping: Annotated[
+        str | None,
+        typer.Option("--map", metavar="NAME=COLUMN,…", help="Which columns of the table are which features."),
+    ] = None
+    timestamps: Annotated[str | None, typer.Option("--timestamps", metavar="COLUMN", help="The column of times.")] = (
+        None
+    )
+    id_column: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="The column that tells sequences apart, one each.")
+    ] = None
+    fill: Annotated[
+        str | None,
+        typer.Option("--fill", metavar="NAME=RULE,…", help="How gaps are filled: hold, interpolate or a number."),
+    ] = None
+    static: Annotated[
+        Path | None,
+        typer.Option("--static", help="A table of static features, a row for each id; .csv or .parquet."),
+    ] = None
+    day_first: Annotated[
+        bool | None, typer.Option("--day-first/--month-first", help="What comes first in dates such as 03/04/2020.")
+    ] = None
 
-        logs.configure("console")
-        logs.quiet()
-        settings = options.settings(models_dir=models, device=device)
-    with (
-        progress(f"asking {model}") if is_shown else nullcontext(),
-        Connection(url, settings, key, model) as connection,
-    ):
-        yield connection, connection.get(model_path(model))
+    def reading(self) -> Reading:
+        """What they say.
+
+        Raises:
+            InvalidInput: `--map` or `--fill` is not what it must be, or `--static` no table.
+        """
+        from gatescope.tables.files import read_table
+        from gatescope.tables.pairs import fill_of, mapping_of
+        from gatescope.tables.sequences import Reading
+
+        return Reading(
+            _option("--map", self.mapping, mapping_of),
+            self.timestamps,
+            self.id_column,
+            self.day_first,
+            _option("--fill", self.fill, fill_of),
+            None if self.static is None else read_table(self.static),
+        )
+
+
+@dataclass(frozen=True)
+class InputOptions(Options):
+    """What the model reads."""
+
+    input_file: InputFile = None
+    text: TextOption = None
+    horizon: Horizon = None
+
+    def read(self, info: Any, reading: Reading) -> Body:
+        """The predict body of a file or a text; what was found in a table is said.
+
+        Raises:
+            InvalidInput: neither or both are given, or one cannot be read for this model.
+        """
+        if (self.input_file is None) == (self.text is None):
+            raise InvalidInput("give either --input FILE or --text TEXT")
+        if self.text is not None and any("\ud800" <= character <= "\udfff" for character in self.text):
+            raise InvalidInput("--text is not valid UTF-8")
+        from gatescope.tables.requests import Body, read_body
+
+        if self.input_file is None:
+            body = Body({"text": self.text})
+        elif info["input"] is None:
+            raise InvalidInput(f"model '{info['name']}' is {info['state']}: {info['reason']}")
+        else:
+            body = read_body(self.input_file, info, reading)
+            for note in body.sequences.notes if body.sequences is not None else ():
+                say(f"{self.input_file}: {note}")
+        if self.horizon is None:
+            return body
+        if body.sequences is not None and body.sequences.horizon not in {0, self.horizon}:
+            raise InvalidInput(
+                f"--horizon {self.horizon}: the table has {body.sequences.horizon} rows without a target at its end, "
+                "which are the further steps; leave the option out"
+            )
+        return body._replace(request=body.request | {"horizon": self.horizon})
+
+
+@dataclass(frozen=True)
+class ScopeOptions(Options):
+    """Which part of the recurrent module is looked at."""
+
+    layer: Annotated[list[int] | None, typer.Option(help="Only this layer; may be repeated.")] = None
+    unit: Annotated[list[int] | None, typer.Option(help="Only this unit; may be repeated.")] = None
+
+    @property
+    def request(self) -> dict[str, list[int]]:
+        """The fields of a request that are stated."""
+        return {name: value for name, value in (("layers", self.layer), ("units", self.unit)) if value}
+
+
+@dataclass(frozen=True)
+class WhereHere(Options):
+    """Where the models are, and where they compute."""
+
+    models: Models = None
+    device: DeviceOption = None
+
+
+@dataclass(frozen=True)
+class Where(WhereHere):
+    """The same, or a server that is asked."""
+
+    url: Url = None
+    key: Key = None
+
+    @contextmanager
+    def connected(self, model: str, *, is_shown: bool = True) -> Iterator[tuple[Connection, Any]]:
+        """A connection and the model's ModelInfo, with a spinner while it takes long, if that is to be shown."""
+        from gatescope.cli.connection import Connection
+
+        settings = None
+        if self.url is None:
+            from gatescope.server import logs
+
+            logs.configure("console")
+            logs.quiet()
+            settings = options.settings(models_dir=self.models, device=self.device)
+        with (
+            progress(f"asking {model}") if is_shown else nullcontext(),
+            Connection(self.url, settings, self.key, model) as connection,
+        ):
+            yield connection, connection.get(model_path(model))
 
 
 def model_path(model: str) -> str:
     """Of its routes."""
     return f"/v1/models/{quote(model, safe='', errors='surrogateescape')}"
-
-
-def table_reading(
-    mapping: str | None,
-    timestamps: str | None,
-    id_column: str | None,
-    fill: str | None,
-    static: Path | None,
-    *,
-    day_first: bool | None,
-) -> Reading:
-    """What the options say about a table.
-
-    Raises:
-        InvalidInput: `--map` or `--fill` is not what it must be, or `--static` no table.
-    """
-    from gatescope.tables.files import read_table
-    from gatescope.tables.pairs import fill_of, mapping_of
-    from gatescope.tables.sequences import Reading
-
-    return Reading(
-        _option("--map", mapping, mapping_of),
-        timestamps,
-        id_column,
-        day_first,
-        _option("--fill", fill, fill_of),
-        None if static is None else read_table(static),
-    )
 
 
 def _option(name: str, text: str | None, read: Callable[[str | None], Read]) -> Read:

@@ -9,24 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatescope.cli.asking import (
-    DayFirst,
-    FillOption,
-    IdOption,
-    Key,
-    MapOption,
     ModelName,
-    StaticOption,
-    TimesOption,
-    Url,
+    TableOptions,
+    Where,
     check_plot,
     check_table_out,
-    connected,
     model_path,
-    table_reading,
     warn_unverified,
 )
 from gatescope.cli.command import cli
-from gatescope.cli.options import DeviceOption, Models
+from gatescope.cli.options import with_options
 from gatescope.cli.output import say, show
 from gatescope.errors import InvalidInput
 
@@ -36,6 +28,7 @@ if TYPE_CHECKING:
 
 
 @cli.command()
+@with_options
 def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     model: ModelName,
     input_file: Annotated[Path, typer.Option("--input", help="A table of the past.")],
@@ -45,19 +38,11 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
     stride: Annotated[int | None, typer.Option(min=1, help="Steps between origins; the horizon by default.")] = None,
     season: Annotated[int | None, typer.Option(min=1, help="Steps of a season, for a seasonal naive forecast.")] = None,
     start: Annotated[int | None, typer.Option(min=1, help="The first step that is predicted.")] = None,
-    mapping: MapOption = None,
-    timestamps: TimesOption = None,
-    id_column: IdOption = None,
-    fill: FillOption = None,
-    static: StaticOption = None,
     *,
-    day_first: DayFirst = None,
+    tables: TableOptions,
     out: Annotated[Path | None, typer.Option(help="Write each prediction: .csv, .parquet or .json.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the predictions: .png, .svg or .pdf.")] = None,
-    models: Models = None,
-    device: DeviceOption = None,
-    url: Url = None,
-    key: Key = None,
+    where: Where,
 ) -> None:
     """Predict a table's past from many origins: its errors beside those of naive forecasts."""
     from gatescope.cli import terminal
@@ -67,8 +52,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - the options of a command
 
     check_table_out(out)
     check_plot(plot_file)
-    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
-    with connected(model, models, device, url, key) as (connection, info):
+    reading = tables.reading()
+    with where.connected(model) as (connection, info):
         sequences = _sequences(input_file, info, reading)
         warn_unverified(info)
         result = run(

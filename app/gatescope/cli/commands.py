@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from gatescope.cli import analyse, ask, backtest, checkpoint, list_models, migrate, report, serve  # noqa: F401 - each adds its subcommands to `cli`
+from gatescope.cli import analyse, ask, backtest, checkpoint, intervene, list_models, migrate, report, serve  # noqa: F401 - each adds its subcommands to `cli`
 from gatescope.cli.command import cli
 from gatescope.cli.output import say
 from gatescope.errors import AppError

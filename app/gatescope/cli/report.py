@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatescope.cli import options
-from gatescope.cli.asking import (
-    DayFirst,
-    FillOption,
-    IdOption,
-    InputFile,
-    MapOption,
-    ModelName,
-    StaticOption,
-    TimesOption,
-    check_folder,
-    table_reading,
-)
+from gatescope.cli.asking import InputFile, ModelName, TableOptions, WhereHere, check_folder
 from gatescope.cli.command import cli
-from gatescope.cli.options import DeviceOption, Models
+from gatescope.cli.options import with_options
 from gatescope.cli.output import answer, progress, say
 from gatescope.errors import InvalidInput
 
@@ -36,7 +25,8 @@ FORMATS = (".html", ".json")
 
 
 @cli.command()
-def report(  # noqa: PLR0913, PLR0917 - the options of a command
+@with_options
+def report(  # noqa: PLR0913 - the options of a command
     model: ModelName,
     input_file: InputFile = None,
     text: Annotated[list[str] | None, typer.Option(help="Text, for a model that reads text; may be repeated.")] = None,
@@ -47,16 +37,10 @@ def report(  # noqa: PLR0913, PLR0917 - the options of a command
         str | None, typer.Option(metavar="COLUMN", help="A column that says what each step is: a class.")
     ] = None,
     module: Annotated[str | None, typer.Option(help="Which recurrent module; the first by default.")] = None,
-    mapping: MapOption = None,
-    timestamps: TimesOption = None,
-    id_column: IdOption = None,
-    fill: FillOption = None,
-    static: StaticOption = None,
     *,
-    day_first: DayFirst = None,
+    tables: TableOptions,
     out: Annotated[Path | None, typer.Option(help="Write the report: .html or .json.")] = None,
-    models: Models = None,
-    device: DeviceOption = None,
+    where: WhereHere,
 ) -> None:
     """Say what stands out inside a model, and test it: a page, JSON, or sentences on the terminal."""
     if out is not None:
@@ -65,10 +49,10 @@ def report(  # noqa: PLR0913, PLR0917 - the options of a command
         check_folder("--out", out)
     if (input_file is None) == (not text):
         raise InvalidInput("give either --input FILE or --text TEXT")
-    reading = table_reading(mapping, timestamps, id_column, fill, static, day_first=day_first)
+    reading = tables.reading()
     names = [each.strip() for each in series.split(",") if each.strip()] if series else []
     with progress(f"looking into {model}"):
-        made = _made(model, input_file or text or [], reading, (names, classes, module), models, device)
+        made = _made(model, input_file or text or [], reading, (names, classes, module), where)
     if out is not None:
         made.save(out)
         say(f"wrote {out}")
@@ -80,8 +64,7 @@ def _made(
     source: Path | list[str],
     reading: Reading,
     asked: tuple[list[str], str | None, str | None],
-    models: Path | None,
-    device: Any,
+    where: WhereHere,
 ) -> Report:
     from gatescope.cli.in_process import InProcess
     from gatescope.reporting.of_model import report_on
@@ -94,7 +77,7 @@ def _made(
     logs.configure("console")
     logs.quiet()
     series, classes, module = asked
-    with InProcess(options.settings(models_dir=models, device=device), name) as process:
+    with InProcess(options.settings(models_dir=where.models, device=where.device), name) as process:
         model, limits = process.model(name), process.limits
         fields, given = _read(source, process.info(name), reading, series, classes)
         if module is not None:

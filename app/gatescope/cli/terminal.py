@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,43 @@ def analysis(reply: Mapping[str, Any], width: int) -> RenderableType:
     if reply["check"] is not None:
         parts.append(Text(f"{reply['check']['kind']}: {reply['check']['value']:.4g}"))
     return Group(*parts, *_notes(reply))
+
+
+def intervention(reply: Mapping[str, Any], info: Mapping[str, Any], width: int) -> RenderableType:
+    """A table of the predictions that changed, the largest changes on top; of the output where nothing is predicted.
+
+    Args:
+        reply: of an intervention.
+        info: the ModelInfo.
+        width: of the terminal, in characters.
+    """
+    is_predicted = "prediction" in reply["difference"]
+    runs = [reply[name] for name in ("baseline", "intervened", "difference")]
+    values = [run["prediction"]["values"] if is_predicted else run["output"] for run in runs]
+    rows = list(zip(*map(_places, values), strict=True))
+    rows.sort(key=lambda row: -np.nan_to_num(abs(row[2][1])))
+    count, said = 1 + max(row[0][0][-1] for row in rows), info["output"]
+    names = [f"unit {unit}" for unit in range(count)]
+    if is_predicted:
+        names = _value_names(info, None) if said.get("names") else said["labels"][-count:]  # binary: the positive one
+    has_steps = len(rows[0][0][0]) > 2  # noqa: PLR2004 - (sequence, step, value)
+    where = ("sequence", "step", "value") if has_steps else ("sequence", "value")
+    title = f"{'prediction' if is_predicted else 'output'} of {info['name']}"
+    table = Table(*where, "baseline", "intervened", "difference", title=title, width=min(width, 100))
+    for row in rows[:MOST_ROWS]:
+        *place, value = row[0][0]
+        table.add_row(*map(str, place), names[value], *(f"{number:.4g}" for _, number in row))
+    left = len(rows) - MOST_ROWS
+    return Group(table, *([Text(f"and {left:,} more rows")] if left > 0 else []), *_notes(reply))
+
+
+def _places(values: Any, *within: int) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Each number of nested lists with its place; null is NaN."""
+    if isinstance(values, list):
+        for index, each in enumerate(values):
+            yield from _places(each, *within, index)
+    else:
+        yield within, float("nan") if values is None else values
 
 
 def _arrays(reply: Mapping[str, Any], axes: tuple[str, ...], names: list[str], width: int) -> RenderableType:
