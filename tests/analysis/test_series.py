@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from gatescope import analyse, trace
+from gatescope.analysis import correlation
 from gatescope.analysis.registry import analysis_named, read_parameters
 from gatescope.analysis.subject import Chunk, Subject
 from gatescope.errors import InvalidInput
@@ -74,6 +75,37 @@ def test_unrelated_series_stay_below_the_control():
         found = analyse(traced, "correlation", series=series_of(walk.tolist()))
         below += np.abs(found["r"]).max() <= found.check.value
     assert below >= 18
+
+
+@pytest.mark.parametrize(("period", "steps"), [(24.0, 240), (365.25, 1500)])
+def test_a_series_is_not_shifted_by_whole_periods(period, steps):
+    torch.manual_seed(4)
+    season = np.exp(1.5 * np.sin(2 * np.pi * np.arange(steps) / period))  # a short season of each year
+    noisy = season + 0.5 * np.random.default_rng(5).standard_normal(steps)
+    traced = trace(nn.LSTM(1, 3), torch.tensor(season, dtype=torch.float32)[:, None])
+    found = analyse(traced, "correlation", series=series_of(noisy.tolist()))
+    (note,) = [note for note in found.notes if "repeats itself" in note]
+    assert float(note.split("after ")[1].split(" steps")[0]) == pytest.approx(period, rel=0.02)
+    offsets = correlation._offsets_of(steps, period)
+    for moved in (offsets, steps - offsets):
+        assert (np.abs(moved / period - np.round(moved / period)) >= 1 / 8).all()
+    assert len(offsets) > steps / 4
+    everything = correlation._offsets_of(steps, None)
+    assert (everything[0], everything[-1]) == (steps // 10, steps - steps // 10 - 1)
+    flat = states(traced).reshape(steps, -1)
+    by_hand = [[abs(np.corrcoef(unit, np.roll(noisy, offset))[0, 1]) for unit in flat.T] for offset in offsets.tolist()]
+    assert (found["control"].ravel() <= np.max(by_hand, axis=0) + 1e-9).all()
+
+
+def test_slow_noise_has_no_season():
+    seasons = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        traced = trace(nn.LSTM(1, 2), torch.randn(200, 1))
+        walk = np.random.default_rng(seed).standard_normal(200).cumsum()
+        found = analyse(traced, "correlation", series=series_of(walk.tolist()))
+        seasons += any("repeats itself" in note for note in found.notes)
+    assert seasons <= 1
 
 
 def test_series_that_do_not_fit_are_refused(random_trace):

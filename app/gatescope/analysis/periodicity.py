@@ -19,6 +19,8 @@ from gatescope.errors import InvalidInput
 LEAST_STEPS = 8
 SURROGATES, AT_ONCE = 200, 10
 LEVEL = 0.99
+FINER = 201
+"""Frequencies at which a peak is looked for between its two neighbours."""
 _SEED = 0
 
 
@@ -50,6 +52,25 @@ def periodicity(subject: Subject, parameters: Any) -> Findings:
         f"period: null where the share is not above the {LEVEL:.0%} quantile of red noise with that autocorrelation"
     ]
     return Findings(arrays, check=Check("control", largest), notes=notes)
+
+
+def evident_periods(values: np.ndarray, subject: Subject) -> list[float | None]:
+    """The period of each series (step, series) in steps; None where red noise shows as strong a one.
+
+    They need not be whole numbers: the peak is looked for between the frequencies of the transform, too.
+    """
+    steps = len(values)
+    if steps < LEAST_STEPS:
+        return [None] * values.shape[1]
+    periods, shares = _strongest(values)
+    by_chance = np.quantile(_of_noise(values, subject), LEVEL, axis=0)
+    windowed = (values - values.mean(axis=0)) * np.hanning(steps + 2)[1:-1, None]
+    found: list[float | None] = []
+    for period, is_evident, series in zip(periods, shares > by_chance, windowed.T, strict=True):
+        cycles = steps / period + np.linspace(-1, 1, FINER) if is_evident else np.zeros(1)
+        power = np.abs(np.exp(-2j * np.pi * np.outer(cycles / steps, np.arange(steps))) @ series)
+        found.append(float(steps / cycles[power.argmax()]) if is_evident else None)
+    return found
 
 
 def _strongest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
