@@ -441,7 +441,34 @@ class TestInterventions:
             torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-def _kept(name, value, kept):
-    if name == "cell_state":
+def _kept(name, value, kept, wanted="cell_state"):
+    if name == wanted:
         kept.append(value)
     return value
+
+
+@pytest.mark.parametrize("make", [cells.Loop, streams.CellStream])
+@pytest.mark.parametrize("predicts", ["next_step", "same_step"])
+def test_a_horizon_goes_on_from_edited_states(make, predicts, random):
+    module = make()
+    pipeline = build(module, output=NAMES | {"predicts": predicts})
+    inputs, future = torch.randn(2, 8, 3, generator=random), torch.randn(2, 4, 3, generator=random)
+    edit = (Intervention("cell_state", units=(1,), start=3, set=0.75), Intervention("input_gate", start=6, mean=True))
+    query = Query(inputs, torch.tensor([8, 5]), horizon=4, future_inputs=future, interventions=edit)
+    answer = pipeline.answer(query)
+    for row, length in enumerate((8, 5)):
+        gates = []
+        own = inputs[row : row + 1, :length]
+        by_hand(module, "cell", own, lambda name, _, v, kept=gates: _kept(name, v, kept, "input_gate"))
+        mean = torch.cat(gates).mean(dim=0)
+
+        def edited(name, step, value, length=length, mean=mean):
+            value = value.clone()
+            if name == "cell_state" and 3 <= step < length:
+                value[:, 1] = 0.75
+            return mean.expand_as(value) if name == "input_gate" and 6 <= step < length else value
+
+        values = by_hand(module, "cell", torch.cat((own, future[row : row + 1]), 1), edited)[0]
+        first = length - (predicts == "next_step")
+        expected = values[first : first + 4]
+        torch.testing.assert_close(answer.prediction.values[row].double(), expected, rtol=0, atol=1e-5)
