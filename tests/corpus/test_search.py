@@ -1,5 +1,7 @@
 """Searches of patterns, and what drives a unit, against loops over all steps."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,15 @@ def reader(tmp_path_factory):
     return written(tmp_path_factory.mktemp("corpus") / "trace.zarr", [20, 1, 12, 25, 2])
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Runs, spans and sequences go on over the ends of blocks."""
+    building = import_module("gatescope.corpus.index")
+    monkeypatch.setattr(building, "_ROWS", 7)
+    monkeypatch.setattr(building, "_TRANSPOSED", 3)
+    monkeypatch.setattr(import_module("gatescope.corpus.search"), "_VALUES_AT_ONCE", 4 * UNITS)
+
+
 def brute_force(sequences, units, threshold):
     """Every span of every sequence, looked at step by step."""
     found = []
@@ -55,14 +66,15 @@ def brute_force(sequences, units, threshold):
     return sorted(found, key=lambda each: (-len(each[3]), each[4], each[1] - each[2], each[0], each[1]))
 
 
-@pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.7, 9.0])
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("threshold", [-9.0, -0.5, 0.7, 9.0])
 @pytest.mark.parametrize("units", [[3], [0, 5, 63, 64, 69], range(UNITS)])
 def test_a_search_finds_what_a_loop_over_all_spans_finds(reader, tmp_path, threshold, units):
-    bits = build(reader, ("cell_state", 1, 0), threshold, tmp_path)
+    index = build(reader, ("cell_state", 1, 0), threshold, tmp_path)
     sequences = [reader.record(each).signals["cell_state"][1, 0] for each in range(len(reader))]
     expected = brute_force(sequences, list(units), threshold)
     for most in (1, 20, 10_000):
-        found = search(bits, list(units), most)
+        found = search(index, list(units), most)
         assert found.total == len(expected)
         assert [tuple(place) for place in found.places] == expected[:most]
 
@@ -74,13 +86,13 @@ def test_the_units_of_a_pattern_are_off_on_off(reader):
         assert tuple(pattern_units(values, start, stop, 0.4)) == expected.get((0, start, stop), ())
 
 
-def test_an_index_is_made_once(reader, tmp_path, monkeypatch):
+def test_an_index_is_made_once(reader, tmp_path):
     first = build(reader, ("cell_state", 0, 0), 0.1, tmp_path)
-    monkeypatch.setattr(reader, "signals", {})
-    again = build(reader, ("cell_state", 0, 0), 0.1, tmp_path)
-    np.testing.assert_array_equal(again.by_unit, first.by_unit)
-    with pytest.raises(KeyError):
-        build(reader, ("cell_state", 0, 0), 0.2, tmp_path)
+    again = build(reader, ("cell_state", 0, 0), 0.1, tmp_path, lambda: True)  # it would be cancelled if it were made
+    for name in ("ending", "lengths", "sizes", "units"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    with pytest.raises(InterruptedError):
+        build(reader, ("cell_state", 0, 0), 0.2, tmp_path, lambda: True)
 
 
 def test_an_index_that_is_cancelled_is_not_kept(reader, tmp_path):

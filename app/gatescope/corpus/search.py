@@ -7,15 +7,15 @@ do, then by their length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from gatescope.corpus.index import OnBits
+from gatescope.corpus.index import Index
 
-_ROWS_AT_ONCE = 2**20
-_WORD = 64
+_VALUES_AT_ONCE = 2**20
+"""Places times units whose spans are looked at together: they stay in the cache of a core."""
 
 
 class Place(NamedTuple):
@@ -54,69 +54,104 @@ def pattern_units(values: np.ndarray, start: int, stop: int, threshold: float) -
     return found
 
 
-def search(bits: OnBits, units: Sequence[int], most: int) -> Found:
+def search(index: Index, units: Sequence[int], most: int) -> Found:
     """The spans to which most of some units belong.
 
+    It takes as long as the runs of all units are many, whichever are selected.
+
     Args:
-        bits: of the sequences.
-        units: the selected ones, as indices.
+        index: of the sequences.
+        units: the selected ones.
         most: so many places are told.
     """
-    runs = [bits.runs(unit) for unit in units]
-    keys = np.concatenate([starts.astype(np.int64) * bits.places + stops for starts, stops in runs])
-    if not len(keys):
-        return Found([], 0)
-    spans, counts = np.unique(keys, return_counts=True)
-    least = np.sort(counts)[-min(most, len(counts))]  # what fewer belong to is not among the best
-    is_good = counts >= least
-    starts, stops = np.divmod(spans[is_good], bits.places)
-    belonging = _belonging(bits, starts, stops)
-    selected = _mask(units, belonging.shape[1])
-    unions = len(units) + np.bitwise_count(belonging & ~selected).sum(axis=1)
-    order = np.lexsort((starts, starts - stops, unions, -counts[is_good]))[:most]
-    sequences, steps = bits.sequences_of(starts[order])
-    lengths = stops[order] - starts[order]
-    agreeing = _units_in(belonging[order] & selected)
+    selected = np.zeros(index.width, dtype=np.uint8)
+    selected[list(units)] = 1
+    best, total = _Ranked.none(), 0
+    for block in _blocks(index):
+        agreeing = block.sums(selected)
+        total += int(np.count_nonzero(agreeing))
+        best = best.with_block(index, block, agreeing, most)
+    sequences, steps = index.sequences_of(best.starts)
+    groups = [index.units[run : run + size] for run, size in zip(best.runs.tolist(), best.sizes.tolist(), strict=True)]
+    agree = [tuple(group[selected[group] == 1].tolist()) for group in groups]
     places = [
-        Place(sequence, step, step + length, agree, union)
-        for sequence, step, length, agree, union in zip(
-            sequences.tolist(), steps.tolist(), lengths.tolist(), agreeing, unions[order].tolist(), strict=True
+        Place(sequence, step, step + length, those, len(units) + len(group) - len(those))
+        for sequence, step, length, those, group in zip(
+            sequences.tolist(), steps.tolist(), best.lengths.tolist(), agree, groups, strict=True
         )
     ]
-    return Found(places, len(spans))
+    return Found(places, total)
 
 
-def _belonging(bits: OnBits, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """(span, word) which units belong to each span."""
-    found = np.empty((len(starts), bits.by_place.shape[1]), dtype=np.uint64)
-    ends = np.cumsum(stops - starts)
-    first = 0
-    while first < len(starts):
-        before = ends[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, before + _ROWS_AT_ONCE, side="right")))
-        some = slice(first, last)
-        found[some] = _on_throughout(bits.by_place, starts[some], stops[some])
-        first = last
-    belonging: np.ndarray = found & ~bits.by_place[starts - 1] & ~bits.by_place[stops]
-    return belonging
+class _Block(NamedTuple):
+    """The spans that end at some places, one behind the other."""
+
+    place: int
+    """The first of these places."""
+    span: int
+    """The index of the first span."""
+    run: int
+    """The index of its first run."""
+    ended: np.ndarray
+    """(place,) how many of the spans end up to each place."""
+    behind: np.ndarray
+    """(span,) how many of the runs are of the spans up to each one."""
+    units: np.ndarray
+    """(run,)."""
+
+    def sums(self, numbers: np.ndarray) -> np.ndarray:
+        """(span,) the sum of a number of each unit over the units of each span."""
+        sums = np.zeros(len(self.units) + 1, dtype=np.int32)
+        np.cumsum(numbers[self.units], dtype=np.int32, out=sums[1:])
+        return np.diff(sums[self.behind], prepend=0)
 
 
-def _on_throughout(by_place: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """(span, word) which units are on at each place of a span."""
-    lengths = stops - starts
-    begins = np.cumsum(lengths) - lengths
-    places = np.arange(int(lengths.sum())) + np.repeat(starts - begins, lengths)
-    together: np.ndarray = np.bitwise_and.reduceat(by_place[places], begins, axis=0)
-    return together
+def _blocks(index: Index) -> Iterator[_Block]:
+    at_once, span, run = max(1, _VALUES_AT_ONCE // index.width), 0, 0
+    for place in range(0, len(index.ending), at_once):
+        ended = np.cumsum(index.ending[place : place + at_once], dtype=np.int64)
+        if spans := int(ended[-1]):
+            behind = np.cumsum(index.sizes[span : span + spans], dtype=np.int64)
+            runs = int(behind[-1])
+            yield _Block(place, span, run, ended, behind, index.units[run : run + runs])
+            span, run = span + spans, run + runs
 
 
-def _mask(units: Sequence[int], words: int) -> np.ndarray:
-    on = np.zeros(words * _WORD, dtype=np.uint8)
-    on[list(units)] = 1
-    mask: np.ndarray = np.packbits(on, bitorder="little").view("<u8")
-    return mask
+class _Ranked(NamedTuple):
+    """Spans, the best first; each has the same index in all arrays."""
 
+    ranks: np.ndarray
+    """More agreeing units, then fewer others, then more steps make a larger number."""
+    agreeing: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    runs: np.ndarray
+    """The index of the first run."""
+    sizes: np.ndarray
 
-def _units_in(masks: np.ndarray) -> list[tuple[int, ...]]:
-    on = np.unpackbits(np.ascontiguousarray(masks).view(np.uint8), axis=1, bitorder="little")
-    return [tuple(np.flatnonzero(row).tolist()) for row in on]
+    @classmethod
+    def none(cls) -> _Ranked:
+        """No spans."""
+        return cls(*(np.zeros(0, dtype=np.int64) for _ in cls._fields))
+
+    def with_block(self, index: Index, block: _Block, agreeing: np.ndarray, most: int) -> _Ranked:
+        """The best of these spans and those of the next block; among equals the earlier ones."""
+        is_full = len(self.ranks) == most
+        some = np.flatnonzero(agreeing >= (self.agreeing[-1] if is_full else 1))
+        if not len(some):
+            return self
+        agree, at = agreeing[some].astype(np.int64), block.span + some
+        sizes, lengths = index.sizes[at].astype(np.int64), index.lengths[at].astype(np.int64)
+        radix = int(np.diff(index.offsets).max()) + 1
+        ranks = (agree * (index.width + 1) + index.width - (sizes - agree)) * radix + lengths
+        starts = block.place + np.searchsorted(block.ended, some, side="right") - lengths
+        runs = block.run + block.behind[some] - sizes
+        found = _Ranked(ranks, agree, starts, lengths, runs, sizes)
+        if is_full:
+            found = found.at(np.flatnonzero(ranks > self.ranks[-1]))
+        both = _Ranked(*map(np.concatenate, zip(self, found, strict=True)))
+        return both.at(np.argsort(-both.ranks, kind="stable")[:most])
+
+    def at(self, which: np.ndarray) -> _Ranked:
+        """Some of them."""
+        return _Ranked(*(values[which] for values in self))
