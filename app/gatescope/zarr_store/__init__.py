@@ -12,6 +12,6 @@ UTC. The group's own metadata are written last: a folder that nobody finished is
 
 from gatescope.zarr_store.layout import SCHEMA_VERSION, need
 from gatescope.zarr_store.reader import Reader
-from gatescope.zarr_store.writer import Writer, is_unfinished
+from gatescope.zarr_store.writer import Writer, records_kept
 
-__all__ = ["SCHEMA_VERSION", "Reader", "Writer", "is_unfinished", "need"]
+__all__ = ["SCHEMA_VERSION", "Reader", "Writer", "need", "records_kept"]

@@ -18,6 +18,9 @@ OFFSETS = {STEP: "offsets", PREDICTED: "prediction_offsets"}
 TIMES = ("timestamps", "prediction_timestamps")
 DATES = {"units": "microseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
 
+_CONFIG: Any = {"write_empty_chunks": True}
+"""Each block is written without a look whether it holds gaps alone."""
+
 
 def need() -> None:
     """Before an hour of computing, not after it.
@@ -61,11 +64,12 @@ def created(path: Path, axes: tuple[str, ...], like: np.ndarray, block: int, att
         shape=(0, *like.shape[1:]),
         chunks=(block, *like.shape[1:]),
         dtype=dtype,
-        compressors="auto" if is_text else [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+        compressors="auto" if is_text else [BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")],
         fill_value="" if is_text else np.nan if like.dtype.kind == "f" else 0,
         dimension_names=axes,
         attributes=dict(attributes),
         zarr_format=3,
+        config=_CONFIG,
     )
 
 
@@ -73,4 +77,4 @@ def opened(path: Path) -> Any:
     """An array that is there, to be written."""
     import zarr  # noqa: PLC0415
 
-    return zarr.open_array(str(path), mode="r+", zarr_format=3)
+    return zarr.open_array(str(path), mode="r+", zarr_format=3).with_config(_CONFIG)

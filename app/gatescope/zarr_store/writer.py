@@ -108,7 +108,7 @@ class Writer:
         import zarr  # noqa: PLC0415 - an extra, wanted for this alone
 
         for track in self._tracks.values():
-            track.flush()
+            track.close()
         self._write_coordinates()
         if any(name.startswith("signals/") for name in self._tracks):
             zarr.open_group(str(self._path / "signals"), mode="a", zarr_format=3)
@@ -158,7 +158,7 @@ class Writer:
             if used.get(name) == len(values) > 0:
                 track = _Track(created(self._path / name, (name,), values, len(values), {}), (name,), len(values))
                 track.append(values)
-                track.flush()
+                track.close()
 
     def _checkpoint(self) -> None:
         """Note how many records are on disk as a whole, for `resume`."""
@@ -200,9 +200,11 @@ class Writer:
             self._tracks[name] = _Track(opened(self._path / name), tuple(axes), self._block, rows[axes[0]])
 
 
-def is_unfinished(path: Path) -> bool:
-    """Whether a folder was begun and can be gone on with."""
-    return (path / _PROGRESS).exists()
+def records_kept(path: Path) -> int | None:
+    """How many records of an unfinished folder are on disk, with which `Writer` goes on; None of any other folder."""
+    if not (path / _PROGRESS).exists():
+        return None
+    return int(json.loads((path / _PROGRESS).read_text(encoding="utf-8"))["sequences"])
 
 
 class _Track:
@@ -238,13 +240,27 @@ class _Track:
 
     def flush(self) -> None:
         """Write what is kept, too; it is written again with what comes."""
-        self._write(np.concatenate(self._pending) if self._pending else None)
+        self._write(self._rest())
+
+    def close(self) -> None:
+        """Write the rest; the array then has as many rows as were added."""
+        self._resize(self.written + self._kept)
+        self._write(self._rest())
+
+    def _rest(self) -> np.ndarray | None:
+        return np.concatenate(self._pending) if self._kept else None
 
     def _write(self, values: np.ndarray | None) -> None:
-        stop = self.written + (0 if values is None else len(values))
-        self._array.resize((stop, *self._array.shape[1:]))
-        if stop > self.written:
-            self._array[self.written : stop] = values
+        if values is None:
+            return
+        stop = self.written + len(values)
+        if stop > self._array.shape[0]:
+            self._resize(2 * -(-stop // self._block) * self._block)  # each time its metadata are written
+        self._array[self.written : stop] = values
+
+    def _resize(self, rows: int) -> None:
+        if rows != self._array.shape[0]:
+            self._array.resize((rows, *self._array.shape[1:]))
 
 
 def _told(about: About) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Mapping
+from asyncio import Task
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import orjson
 import structlog
@@ -32,7 +33,10 @@ from gatescope.server.serving.corpora import Corpus
 from gatescope.server.serving.jobs import Job
 from gatescope.server.serving.owner import SERVICE, Owner
 from gatescope.tables.recorded import inputs_of, recorded
-from gatescope.zarr_store import Writer, is_unfinished
+from gatescope.zarr_store import Writer, records_kept
+
+Arguments = ParamSpec("Arguments")
+Done = TypeVar("Done")
 
 BATCH_BYTES = 2**24
 """Signals of the sequences that are traced together, about."""
@@ -92,13 +96,15 @@ class _Asked(NamedTuple):
 
 
 class _Tracing:
-    """One corpus on its way: sequences are read and written on a thread while the engine traces the next ones."""
+    """One corpus on its way: the engine traces some sequences while a thread writes those before and reads the next."""
 
     def __init__(self, here: Context, corpus: Corpus, job: Job) -> None:
         self._here, self._corpus, self._job = here, corpus, job
         self._background, self._notes = here.background, dict.fromkeys(corpus.notes)
         self._trace = here.corpora.trace_of(corpus)
         self._writer: Writer | None = None
+        self._kept = 0
+        """How many sequences a server before this one has written."""
         self._seen, self._looked_at = 0, 0.0
 
     async def run(self) -> Corpus:
@@ -110,30 +116,32 @@ class _Tracing:
         info = models.info(self._here.engine.entry(model.name), model.version).model_dump(mode="json")
         steps = max(1, min(limits.max_batch_steps, min(limits.max_trace_bytes, BATCH_BYTES) // _step_bytes(model)))
         parts = sources.parts_of(path, model, self._corpus.id_column, steps, self._corpus.source)
-        writing: asyncio.Future[None] | None = None
+        reading, writing = self._begun(self._read, parts, model), self._begun(_nothing)
         try:
-            ahead = await self._background.run(self._read, parts, model)
-            while (asked := ahead) is not None:
+            while (asked := await reading) is not None:
+                reading = self._begun(self._read, parts, model)  # the thread turns to it once the last ones are written
                 answer = await self._here.engine.answer(model, asked.asked.query)
-                if writing is not None:
-                    await writing
-                if self._writer is None:  # it then knows what a server before this one has written
-                    await self._background.run(self._write, answer, asked, info)
-                    ahead = await self._background.run(self._read, parts, model)
-                else:
-                    ahead = await self._background.run(self._read, parts, model)
-                    writing = asyncio.ensure_future(self._background.run(self._write, answer, asked, info))
-            if writing is not None:
                 await writing
+                writing = self._begun(self._write, answer, asked, info)
+            await writing
             await self._background.run(self._close)
         finally:
-            if writing is not None:
-                writing.cancel()  # the thread comes to its end all the same
+            for each in (reading, writing):
+                each.cancel()  # the thread comes to its end all the same
         return replace(self._corpus, notes=tuple(self._notes))
+
+    def _begun(self, work: Callable[Arguments, Done], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Task[Done]:
+        """Work for the thread, behind what it has to do."""
+        task = asyncio.ensure_future(self._background.run(work, *args, **kwargs))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may ask for it any more
+        return task
 
     def _is_done(self) -> bool:
         """Whether a server before this one has written all of it; what it had only begun to make is removed."""
-        if not self._trace.exists() or is_unfinished(self._trace):
+        if not self._trace.exists():
+            return False
+        if (kept := records_kept(self._trace)) is not None:
+            self._kept = kept
             return False
         if (self._trace / "zarr.json").exists():
             return True
@@ -152,7 +160,7 @@ class _Tracing:
         """The next sequences that are not on disk yet."""
         for part in parts:
             first, self._seen = self._seen, self._seen + part.sequences
-            if self._writer is not None and self._seen <= len(self._writer):
+            if self._seen <= self._kept:
                 continue
             self._notes |= dict.fromkeys(part.notes)
             try:
@@ -193,6 +201,10 @@ class _Tracing:
         if self._writer is None:
             raise InvalidInput(f"{self._corpus.source} has no sequences")
         self._writer.close()
+
+
+def _nothing() -> None:
+    """Before anything is written."""
 
 
 def _step_bytes(model: Model) -> int:
