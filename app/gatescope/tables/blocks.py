@@ -13,7 +13,7 @@ from gatescope.errors import InvalidInput
 from gatescope.tables import ids
 from gatescope.tables.csv_file import HEAD_LINES, Layout, end_of_lines, joined
 from gatescope.tables.csv_text import decoded
-from gatescope.tables.files import TEXTS, of_arrow, read_table, refused_as_unreadable
+from gatescope.tables.files import CELL_BYTES, TEXTS, of_arrow, read_table, refused_as_unreadable
 from gatescope.tables.table import Table
 
 LARGE_BYTES = 64 * 2**20
@@ -111,7 +111,9 @@ def _size(path: Path) -> int:
 
     with refused_as_unreadable(str(path)):
         told = parquet.read_metadata(path)
-    return sum(told.row_group(index).total_byte_size for index in range(told.num_row_groups))
+    size = sum(told.row_group(index).total_byte_size for index in range(told.num_row_groups))
+    cells = told.num_rows * told.num_columns  # a value that comes again may stand there once
+    return int(max(size, cells * CELL_BYTES))
 
 
 def _of_text(path: Path) -> Iterator[Block]:

@@ -20,7 +20,7 @@ TEXTS = (".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXTS, ".parquet", ".arrow", ".feather", ".nc")
 """Files that hold tables."""
 
-_CELL_BYTES = 8
+CELL_BYTES = 8
 
 
 def read_table(source: Path | bytes, name: str | None = None, most_cells: int | None = None) -> Table:
@@ -93,10 +93,10 @@ def _parquet(file: io.BytesIO, most_cells: int | None) -> Any:
 
     told = parquet.read_metadata(file)
     size = sum(told.row_group(index).total_byte_size for index in range(told.num_row_groups))
-    if most_cells is not None and max(told.num_rows * told.num_columns, size // _CELL_BYTES) > most_cells:
+    if most_cells is not None and max(told.num_rows * told.num_columns, size // CELL_BYTES) > most_cells:
         raise ValueError(
             f"it has {told.num_rows:,} rows of {told.num_columns:,} columns, {size:,} bytes; at most {most_cells:,} "
-            f"cells of {_CELL_BYTES} bytes are read"
+            f"cells of {CELL_BYTES} bytes are read"
         )
     schema = told.schema.to_arrow_schema()
     # one long text that stands in each row is kept once, as it is in the file

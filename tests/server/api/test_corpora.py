@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import socket
@@ -290,6 +291,14 @@ def test_a_server_goes_on_with_what_the_last_one_began(models_dir, folder, slow,
         assert_traced(reader(folder, corpus), networks["founding"].lstm, rows(200))
 
 
+def wait_until(is_so):
+    for _ in range(1000):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
 def wait_for(client):
     for _ in range(300):
         with contextlib.suppress(httpx.ConnectError):
@@ -334,3 +343,142 @@ def test_what_would_be_too_large_fails(serve_models, models_dir, folder):
     with serve_models(models_dir, corpora_dir=folder, corpora_bytes=1000) as client:
         corpus = ended(client, begin(client, "weather.csv").json()["corpus_id"])
         assert "at most 1,000" in corpus["problem"]["detail"]
+
+
+CSV, PARQUET, NPY, TEXT = "text/csv", "application/vnd.apache.parquet", "application/x-npy", "text/plain"
+
+
+def upload(client, content, media_type, model="founding", **query):
+    asked = {"model": model, "name": "sent", **query}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return client.post("/v1/corpora", params=asked, content=content, headers={"content-type": media_type})
+
+
+def uploaded(client, content, media_type, model="founding", **query):
+    reply = upload(client, content, media_type, model, **query)
+    assert reply.status_code == 202, reply.text
+    assert reply.headers["location"] == f"/v1/corpora/{reply.json()['corpus_id']}"
+    corpus = ended(client, reply.json()["corpus_id"])
+    assert (corpus["state"], corpus["source"], corpus["media_type"]) == ("done", None, media_type), corpus
+    return corpus
+
+
+def npy(values):
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def kept(folder):
+    """What the folder of corpora holds, hidden folders included."""
+    return {path.name for path in (folder / "corpora").iterdir()}
+
+
+def test_a_table_that_is_sent_is_traced(client, folder, networks, tmp_path):
+    write_csv(tmp_path / "sent.csv", rows(12, seed=4))
+    corpus = uploaded(client, (tmp_path / "sent.csv").read_bytes(), CSV, name="wet years", version="1")
+    assert (corpus["name"], corpus["sequences"]) == ("wet years", 12)
+    assert_traced(reader(folder, corpus), networks["founding"].lstm, rows(12, seed=4))
+    assert client.delete(f"/v1/corpora/{corpus['corpus_id']}").status_code == 204
+    assert corpus["corpus_id"] not in kept(folder)
+
+
+def test_a_table_is_read_as_the_query_says(client, folder, networks):
+    lines = ["site,day,a,b,c,d,five", "x,02/01/2001,1,2,3,4,5", "x,03/01/2001,1,2,3,,5", "y,04/01/2001,0,0,0,0,1"]
+    asked = {"map": "e=five", "id": "site", "timestamps": "day", "fill": "d=0", "day_first": "true"}
+    found = reader(folder, uploaded(client, "\n".join(lines).encode(), CSV, **asked))
+    data = {"x": np.array([[1, 2, 3, 4, 5], [1, 2, 3, 0, 5]]), "y": np.array([[0, 0, 0, 0, 1]])}
+    assert_traced(found, networks["founding"].lstm, data)
+    assert str(found.record(1).timestamps[0])[:10] == "2001-01-04"
+
+
+def test_parquet_arrays_and_texts_that_are_sent_are_traced(client, folder, networks, tmp_path):
+    pd = pytest.importorskip("pandas")
+    values = np.random.default_rng(6).normal(size=(4, 6, 5)).astype(np.float32)
+    found = reader(folder, uploaded(client, npy(values), NPY))
+    assert_traced(found, networks["founding"].lstm, {str(each): row for each, row in enumerate(values)})
+    pd.read_csv(folder / "weather.csv").to_parquet(tmp_path / "sent.parquet")
+    sent = (tmp_path / "sent.parquet").read_bytes()
+    assert_traced(reader(folder, uploaded(client, sent, PARQUET)), networks["founding"].lstm, rows(30))
+    found = reader(folder, uploaded(client, b"abc\n\ncab\n", TEXT, "letters"))
+    assert (found.ids, found.record(1).tokens) == (["1", "3"], list("cab"))
+
+
+FIVE = b"a,b,c,d,e\n1,2,3,4,5\n"
+REFUSED = {
+    "a feature is missing": (b"a,b,c,d\n1,2,3,4\n", CSV, {}, 422, "'e'"),
+    "no number": (b"a,b,c,d,e\n1,2,3,4,five\n", CSV, {}, 422, "five"),
+    "empty": (b"", CSV, {}, 422, "the upload"),
+    "no Parquet": (b"PAR1 garbage PAR1", PARQUET, {}, 422, "cannot be read"),
+    "no array": (b"\x93NUMPY\x01\x00garbage", NPY, {}, 422, ".npy"),
+    "an object": (npy(np.array([{"a": 1}], dtype=object)), NPY, {}, 422, ".npy"),
+    "too narrow": (npy(np.zeros((2, 3, 4))), NPY, {}, 422, "takes 5"),
+    "too long": (npy(np.zeros((1, 100_001, 5), dtype=np.float32)), NPY, {}, 422, "sequence 0"),
+    "no model": (FIVE, CSV, {"model": None}, 422, "query.model"),
+    "another model": (FIVE, CSV, {"model": "nobody"}, 404, "nobody"),
+    "no name": (FIVE, CSV, {"name": ""}, 422, "query.name"),
+    "an unknown option": (FIVE, CSV, {"source": "x.csv"}, 422, "query.source"),
+    "an id of an array": (npy(np.zeros((2, 3, 5))), NPY, {"id": "a"}, 422, "query.id"),
+    "a mapping of an array": (npy(np.zeros((2, 3, 5))), NPY, {"map": "a=b"}, 422, "query.map"),
+    "a mapping that is none": (FIVE, CSV, {"map": "nonsense"}, 422, "query.map"),
+    "an unknown token": (b"abz\n", TEXT, {"model": "letters"}, 422, "z"),
+    "a table for a model of tokens": (FIVE, CSV, {"model": "letters"}, 422, "reads tokens"),
+    "another media type": (FIVE, "application/pdf", {}, 415, "text/csv"),
+    "a form": (FIVE, "multipart/form-data; boundary=x", {}, 415, "text/csv"),
+    "no media type": (FIVE, "", {}, 415, "text/csv"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_an_upload_that_is_refused_leaves_nothing(client, folder, what):
+    content, media_type, query, status, message = REFUSED[what]
+    before = kept(folder)
+    reply = upload(client, content, media_type, **query)
+    assert reply.status_code == status, reply.text
+    assert message in reply.json()["detail"]
+    assert str(folder) not in reply.text
+    assert kept(folder) == before
+
+
+def test_an_upload_that_is_compressed_is_refused(client):
+    headers = {"content-type": CSV, "content-encoding": "gzip"}
+    reply = client.post("/v1/corpora", params={"model": "founding", "name": "x"}, content=FIVE, headers=headers)
+    assert (reply.status_code, "Content-Encoding" in reply.json()["detail"]) == (415, True)
+
+
+def test_uploads_are_bounded(models_dir, tmp_path):
+    large = b"a,b,c,d,e\n" + b"1,2,3,4,5\n" * 2000
+    with serving(models_dir, corpora_dir=tmp_path, max_body_bytes=1000, max_upload_bytes=30_000) as client:
+        assert upload(client, large, CSV).status_code == 202  # an upload may be larger than other bodies
+        for sent in (large * 2, iter([large, large])):  # with its length stated, and without
+            reply = upload(client, sent, CSV)
+            assert (reply.status_code, reply.json()["title"]) == (413, "BodyTooLarge")
+    with serving(models_dir, corpora_dir=tmp_path / "small", corpora_bytes=10_000) as client:
+        reply = upload(client, large, CSV)
+        assert (reply.status_code, "delete some" in reply.json()["detail"]) == (503, True)
+        assert not kept(tmp_path / "small")
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(client, folder):
+    before, url = kept(folder), client.base_url
+    with socket.create_connection((url.host, url.port)) as connection:
+        head = "POST /v1/corpora?model=founding&name=x HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\n"
+        connection.sendall(f"{head}content-length: 100000\r\n\r\na,b,c,d,e\r\n".encode())
+        wait_until(lambda: kept(folder) != before)
+    wait_until(lambda: kept(folder) == before)
+
+
+def test_a_server_goes_on_with_an_upload(models_dir, tmp_path, slow, networks):
+    data = rows(200)
+    write_csv(tmp_path / "sent.csv", data)
+    with serving(models_dir, corpora_dir=tmp_path / "data") as client:
+        started = upload(client, (tmp_path / "sent.csv").read_bytes(), CSV, id="basin", map="a=a")
+        corpus_id = started.json()["corpus_id"]
+        under_way(client, corpus_id)
+    slow.undo()
+    (tmp_path / "data" / "corpora" / ".upload-of-a-killed-server").mkdir()
+    with serving(models_dir, corpora_dir=tmp_path / "data") as client:
+        corpus = ended(client, corpus_id)
+        assert corpus["state"] == "done", corpus
+        assert_traced(reader(tmp_path / "data", corpus), networks["founding"].lstm, data)
+        assert kept(tmp_path / "data") == {corpus_id}

@@ -146,13 +146,13 @@ class Exchange:
         given = head.get(_TIMEOUT)
         most_s = self._context.limits.request_timeout_s
         if given is None:
-            return None if route is None or route.administers or route.watching else Deadline.after(most_s)
+            return None if route is None or route.watching or route.takes_long else Deadline.after(most_s)
         if not _MILLISECONDS.fullmatch(given) or int(given) == 0:
             shown = given[:20].decode("latin-1")
             message = f"must be a positive whole number of milliseconds, of at most 15 digits, not {shown!r}"
             raise InvalidInput.at(Place(("header", TIMEOUT), message))
         seconds = int(given) / 1000
-        return Deadline.after(seconds if route is None or route.administers else min(seconds, most_s))
+        return Deadline.after(seconds if route is None or route.takes_long else min(seconds, most_s))
 
     async def _call_framework(self, request: Request, sent: _Sent, scope: Scope) -> None:
         framework = _FrameworkCall(request, sent)

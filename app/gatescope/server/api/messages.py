@@ -235,7 +235,7 @@ class Request:
     @property
     def may_be_slow(self) -> bool:
         """Whether its body is an upload, which takes as long as the client's network needs."""
-        return self.head.route is not None and self.head.route.administers
+        return self.head.route is not None and self.head.route.takes_long
 
     async def _next(self, timeout_s: float) -> bytes:
         try:

@@ -148,11 +148,24 @@ CORPUS_UNIT = {
 }
 """Of the query of a look at a unit of a corpus."""
 
+CORPUS_UPLOAD = {
+    "model": "That traces it, one of /v1/models.",
+    "version": "The one that answers by default when not given.",
+    "name": "What the corpus is called.",
+}
+"""Of the query of an upload of a data set, beside that of a table."""
+
 
 def of_backtest() -> list[dict[str, Any]]:
     """The query of a backtest, as OpenAPI describes it."""
     own = [_in_query(name, schema, description) for name, (schema, description) in BACKTEST.items()]
     return [*of_table(), *own]
+
+
+def of_corpus_upload() -> list[dict[str, Any]]:
+    """The query of an upload of a data set, as OpenAPI describes it."""
+    of_upload = " Of an upload."
+    return [_in_query(name, _TEXT, told + of_upload) for name, told in (CORPUS_UPLOAD | TABLE).items()]
 
 
 def of_corpus_unit() -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from starlette.routing import compile_path
 from gatescope.analysis import registry
 from gatescope.analysis.analysis import Analysis
 from gatescope.server.api import codecs, health, metrics, parameters, table_bodies
+from gatescope.server.api.corpora import sources
 from gatescope.server.api.messages import Endpoint, Head
 from gatescope.server.api.problems import MEDIA_TYPE, PROTOCOL, Problem, ProtocolError
 from gatescope.server.api.schema.analyses import AnalysisList, AnalysisReply, request_of, stored_request_of
@@ -102,7 +103,8 @@ class Route:
     """One endpoint: a coroutine that the exchange calls. `reads` and `writes` are for the OpenAPI document.
 
     One that `computes` needs a place to be admitted. One that `administers` changes what is served, which not everybody
-    may. One that is `watching` is asked by those who look after the service: it has no deadline.
+    may. One that is `watching` is asked by those who look after the service: it has no deadline. One that `uploads`
+    reads a body that is too large for memory: it takes as long as the client's network needs.
     """
 
     method: str
@@ -116,6 +118,12 @@ class Route:
     status: HTTPStatus = HTTPStatus.OK
     computes: bool = False
     watching: bool = False
+    uploads: bool = False
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether it takes as long as it takes: to load a model, or to send a large file."""
+        return self.administers or self.uploads
 
     @property
     def may_be_job(self) -> bool:
@@ -226,6 +234,7 @@ ROUTES: tuple[Route, ...] = (
             "administration",
             writes=UploadReply,
             administers=True,
+            uploads=True,
             status=HTTPStatus.CREATED,
         )
     ),
@@ -298,6 +307,7 @@ ROUTES: tuple[Route, ...] = (
         CorpusRequest,
         CorpusStarted,
         status=HTTPStatus.ACCEPTED,
+        uploads=True,
     ),
     Route("GET", "/v1/corpora", corpora.list_corpora, "corpora", writes=CorpusList),
     Route("GET", "/v1/corpora/{corpus_id}", corpora.get_corpus, "corpora", writes=CorpusReply),
@@ -449,6 +459,9 @@ def _schema_request(route: Route, reads: type[BaseModel]) -> dict[str, Any]:
     if route.endpoint in {predict.predict, predict.trace, backtests.backtest}:
         of_query = parameters.of_backtest if route.endpoint is backtests.backtest else parameters.of_table
         return {"requestBody": {"required": True, "content": content | _tables()}, "parameters": of_query()}
+    if route.endpoint is corpora.begin_corpus:
+        content |= {kind: {"schema": STRING if kind.startswith("text/") else BINARY} for kind in sources.MEDIA_TYPES}
+        return {"requestBody": {"required": True, "content": content}, "parameters": parameters.of_corpus_upload()}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from starlette.datastructures import QueryParams
@@ -39,7 +39,7 @@ MOST_CELLS = 20_000_000
 
 def is_table(head: Head) -> bool:
     """Whether the body is said to be a table."""
-    return _media_type(head) in FORMATS
+    return media_type(head) in FORMATS
 
 
 def suffix_of(head: Head) -> str:
@@ -48,13 +48,18 @@ def suffix_of(head: Head) -> str:
     Raises:
         UnsupportedMediaType: it is no table, or comes compressed.
     """
-    given = _media_type(head) or CSV
+    given = media_type(head) or CSV
     if given not in FORMATS:
         raise UnsupportedMediaType(f"a table comes as {', '.join(FORMATS)}, not as {given}")
+    check_encoding(head)
+    return FORMATS[given]
+
+
+def check_encoding(head: Head) -> None:
+    """Refuse a body that comes compressed; raises `UnsupportedMediaType`."""
     encoding = head.text(b"content-encoding")
     if encoding and encoding.strip().lower() != "identity":
         raise UnsupportedMediaType(f"send the body as it is, without 'Content-Encoding: {encoding}'")
-    return FORMATS[given]
 
 
 def reading_of(head: Head, beside: Collection[str] = ()) -> Reading:
@@ -69,6 +74,11 @@ def reading_of(head: Head, beside: Collection[str] = ()) -> Reading:
     """
     query = QueryParams(head.query_values)
     check_query(query, (*TABLE, *beside))
+    return reading_in(query)
+
+
+def reading_in(query: Mapping[str, str]) -> Reading:
+    """What these parameters say about a table; raises `InvalidInput`."""
     day_first = query.get("day_first")
     if day_first not in {None, "true", "false"}:
         raise InvalidInput.at(Place(("query", "day_first"), f"must be true or false, not {day_first!r}"))
@@ -137,11 +147,12 @@ def notes_of(found: Sequences) -> tuple[Note, ...]:
     return tuple(notes)
 
 
-def _media_type(head: Head) -> str:
+def media_type(head: Head) -> str:
+    """Of the body, as the head says; empty where it says nothing."""
     return (head.text(b"content-type") or "").partition(";")[0].strip().lower()
 
 
-def _option(name: str, read: Callable[[str | None], Read], query: QueryParams) -> Read:
+def _option(name: str, read: Callable[[str | None], Read], query: Mapping[str, str]) -> Read:
     try:
         return read(query.get(name) or None)
     except ValueError as error:

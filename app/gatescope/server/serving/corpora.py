@@ -8,9 +8,9 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ FOLDER = "corpora"
 """Below the folder of data sets; what lies in it is no data set."""
 
 _FILE, _TRACE, _INDEX = "corpus.json", "trace.zarr", "index"
+_UPLOAD, _ARRIVING = "upload", ".upload-"
 _ID = re.compile("[0-9a-f]{32}")
 _SHOWN_ID_LENGTH = 64  # in messages
 
@@ -38,8 +39,8 @@ class Corpus:
     version: str
     fingerprint: str
     """Of the model's weights and manifest."""
-    source: str
-    """A path below the folder of data sets."""
+    source: str | None
+    """A path below the folder of data sets; None of an upload."""
     id_column: str | None
     created_at: float
     state: CorpusState = "queued"
@@ -49,6 +50,17 @@ class Corpus:
     """What was assumed when the source was read."""
     owner: str = ""
     """As `Owner.names` has them; none in what a version wrote that knew no owners."""
+    media_type: str | None = None
+    """Of an upload."""
+    suffix: str = ""
+    """With which the file of an upload ends."""
+    reading: Mapping[str, str] = field(default_factory=dict)
+    """How a table is read, but for its id column: what the query said."""
+
+    @property
+    def shown(self) -> str:
+        """What its source is called in messages."""
+        return "the upload" if self.source is None else self.source
 
     @property
     def is_open(self) -> bool:
@@ -89,20 +101,60 @@ class Corpora:
         Raises:
             Unavailable: it cannot be written.
         """
-        corpus = Corpus(secrets.token_hex(16), name, *model, source, id_column, time.time(), owner=owner.name)
-        try:
+        corpus = Corpus(_new_id(), name, *model, source, id_column, time.time(), owner=owner.name)
+        with _writing():
             self._place(corpus.corpus_id).mkdir(parents=True)
             return self.keep(corpus)
-        except OSError as error:
-            raise Unavailable(f"the folder of corpora takes none: {error.strerror or error}") from error
+
+    def begin_upload(self) -> Path:
+        """Make a hidden folder, into which the file of an upload is written; raises `Unavailable`."""
+        folder = self.folder / FOLDER / f"{_ARRIVING}{_new_id()}"
+        with _writing():
+            folder.mkdir(parents=True)
+        return folder
+
+    def begin_of_upload(
+        self,
+        arrived: Path,
+        owner: Owner,
+        name: str,
+        model: tuple[str, str, str],
+        media_type: str,
+        suffix: str,
+        id_column: str | None,
+        reading: Mapping[str, str],
+    ) -> Corpus:
+        """Make a corpus of the hidden folder of an upload, at once.
+
+        Args:
+            arrived: the folder.
+            owner: whose it is.
+            name: what the corpus is called.
+            model: its name, version and fingerprint.
+            media_type: of the upload.
+            suffix: with which its file ends.
+            id_column: of a table.
+            reading: how a table is read, but for that.
+
+        Raises:
+            Unavailable: it cannot be written.
+        """
+        corpus = Corpus(_new_id(), name, *model, None, id_column, time.time(), owner=owner.name)
+        corpus = replace(corpus, media_type=media_type, suffix=suffix, reading=reading)
+        with _writing():
+            _write(corpus, arrived)
+            arrived.rename(self._place(corpus.corpus_id))
+        return corpus
+
+    def remove_unfinished_uploads(self) -> None:
+        """Of a server that was ended while they arrived."""
+        for each in (self.folder / FOLDER).glob(f"{_ARRIVING}*"):
+            shutil.rmtree(each, ignore_errors=True)
 
     def keep(self, corpus: Corpus, **changed: Any) -> Corpus:
         """Write down what is known of a corpus."""
         corpus = replace(corpus, **changed)
-        file = self._place(corpus.corpus_id) / _FILE
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(asdict(corpus)), encoding="utf-8")
-        part.replace(file)
+        _write(corpus, self._place(corpus.corpus_id))
         return corpus
 
     def list(self, asker: Owner) -> list[Corpus]:
@@ -131,6 +183,10 @@ class Corpora:
     def trace_of(self, corpus: Corpus) -> Path:
         """The folder of Zarr."""
         return self._place(corpus.corpus_id) / _TRACE
+
+    def upload_of(self, corpus: Corpus) -> Path:
+        """The file of one whose source is an upload."""
+        return uploaded_in(self._place(corpus.corpus_id), corpus.suffix)
 
     def index_of(self, corpus: Corpus) -> Path:
         """The folder of what makes searches fast."""
@@ -162,6 +218,29 @@ class Corpora:
             return Corpus(**told | {"corpus_id": corpus_id, "notes": tuple(told["notes"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+
+def uploaded_in(folder: Path, suffix: str) -> Path:
+    """The file of an upload in its folder."""
+    return folder / f"{_UPLOAD}{suffix}"
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
+def _write(corpus: Corpus, folder: Path) -> None:
+    part = (folder / _FILE).with_suffix(".part")
+    part.write_text(json.dumps(asdict(corpus)), encoding="utf-8")
+    part.replace(folder / _FILE)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"the folder of corpora takes none: {error.strerror or error}") from error
 
 
 def _size(folder: Path) -> int:

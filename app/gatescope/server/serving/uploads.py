@@ -32,8 +32,8 @@ async def received(chunks: AsyncIterator[bytes], folder: Path, loader: Loader) -
     path = hidden / "upload"
     try:
         try:
-            await _ended(hidden.mkdir)
-            await _write(chunks, path)
+            await ended(hidden.mkdir)
+            await write(chunks, path)
         except OSError as error:
             raise unwritable(error) from error
         yield path
@@ -46,21 +46,22 @@ def unwritable(error: OSError) -> Unavailable:
     return Unavailable(f"this server cannot write into its folder of models: {error.strerror}")
 
 
-async def _write(chunks: AsyncIterator[bytes], path: Path) -> None:
-    file = await _ended(path.open, "xb")
+async def write(chunks: AsyncIterator[bytes], path: Path) -> None:
+    """The chunks as a new file; raises `OSError`."""
+    file = await ended(path.open, "xb")
     block = bytearray()
     try:
         async for chunk in chunks:
             block += chunk
             if len(block) >= BLOCK_BYTES:
-                await _ended(file.write, bytes(block))
+                await ended(file.write, bytes(block))
                 block.clear()
-        await _ended(file.write, bytes(block))
+        await ended(file.write, bytes(block))
     finally:
-        await _ended(file.close)
+        await ended(file.close)
 
 
-async def _ended(job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def ended(job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The job's result, off the event loop; a cancellation waits for its end, so that nothing is done after it."""
     task = asyncio.ensure_future(asyncio.to_thread(job, *args, **kwargs))
     try:

@@ -18,6 +18,9 @@ from gatescope.tables.parts import sequences_in
 from gatescope.tables.requests import Body
 from gatescope.tables.sequences import Reading
 
+MEDIA_TYPES = table_bodies.FORMATS | {"text/plain": ".txt", "application/x-npy": ".npy"}
+"""Of uploads, and what files of them are called."""
+
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 SUFFIXES = (*TABLES, ".npy")
 
@@ -61,30 +64,31 @@ def resolve(folder: Path, source: str) -> Path:
 
 def check(path: Path, model: Model, id_column: str | None, shown: str) -> None:
     """Refuse what this model cannot read, before a job is begun; raises `InvalidInput`."""
-    with _called(path, shown):
-        _check(path, model, id_column)
-
-
-def _check(path: Path, model: Model, id_column: str | None) -> None:
     suffix = path.suffix.lower()
+    check_kind(suffix, model, id_column)
+    with _called(path, shown):
+        if model.vocabulary is None and suffix in TABLES and id_column is None and is_large(path):
+            message = f"is missing: a table of more than {LARGE_BYTES // 2**20} MB is read by the ids of its sequences"
+            raise InvalidInput.at(Place(("body", "id"), message))
+
+
+def check_kind(suffix: str, model: Model, id_column: str | None) -> None:
+    """Refuse files that end so, if this model cannot read any; raises `InvalidInput`."""
     if model.vocabulary is not None and suffix not in {".npy", ".txt"}:
         _refuse(f"model '{model.name}' reads tokens: give a .txt with a sequence on each line, or ids as .npy")
     if model.vocabulary is not None and suffix == ".txt" and not model.reads_text:
         _refuse(f"model '{model.name}' reads no text: give the ids of its tokens as .npy")
     if id_column is not None and (suffix == ".npy" or model.vocabulary is not None):
         raise InvalidInput.at(Place(("body", "id"), "goes with a table"))
-    if model.vocabulary is None and suffix in TABLES and id_column is None and is_large(path):
-        message = f"is missing: a table of more than {LARGE_BYTES // 2**20} MB is read by the ids of its sequences"
-        raise InvalidInput.at(Place(("body", "id"), message))
 
 
-def parts_of(path: Path, model: Model, id_column: str | None, most_steps: int, shown: str) -> Iterator[Part]:
+def parts_of(path: Path, model: Model, reading: Reading, most_steps: int, shown: str) -> Iterator[Part]:
     """The sequences of a data set.
 
     Args:
-        path: as `resolve` gave it.
+        path: of the file.
         model: that reads them.
-        id_column: of a table, the column that tells sequences apart.
+        reading: of a table: how it is read.
         most_steps: of a part, the padding of shorter sequences included; one sequence may have more.
         shown: what it is called in messages.
 
@@ -97,7 +101,7 @@ def parts_of(path: Path, model: Model, id_column: str | None, most_steps: int, s
         elif model.vocabulary is not None:
             yield from _of_lines(path, most_steps)
         else:
-            yield from _of_table(path, model, id_column, most_steps)
+            yield from _of_table(path, model, reading, most_steps)
 
 
 @contextmanager
@@ -111,9 +115,9 @@ def _called(path: Path, shown: str) -> Iterator[None]:
         raise InvalidInput(error.detail.replace(str(path), shown), error.places) from None
 
 
-def _of_table(path: Path, model: Model, id_column: str | None, most_steps: int) -> Iterator[Part]:
+def _of_table(path: Path, model: Model, reading: Reading, most_steps: int) -> Iterator[Part]:
     wanted, before = table_bodies.wanted_of(model), 0.0
-    for found, read in sequences_in(path, wanted, Reading(id=id_column)):
+    for found, read in sequences_in(path, wanted, reading):
         done, count = 0, len(found.inputs)
         for each in found.parts(most_steps):
             done += len(each.inputs)

@@ -8,6 +8,7 @@ from asyncio import Task
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -18,7 +19,7 @@ from gatescope.errors import AppError, InvalidInput, ModelReplaced, TraceTooLarg
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Answer
 from gatescope.selection import Selection
-from gatescope.server.api import problems, reply
+from gatescope.server.api import problems, reply, table_bodies
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.codecs.ragged import Ragged
 from gatescope.server.api.context import Context
@@ -33,6 +34,7 @@ from gatescope.server.serving.corpora import Corpus
 from gatescope.server.serving.jobs import Job
 from gatescope.server.serving.owner import SERVICE, Owner
 from gatescope.tables.recorded import inputs_of, recorded
+from gatescope.tables.sequences import Reading
 from gatescope.zarr_store import Writer, records_kept
 
 Arguments = ParamSpec("Arguments")
@@ -56,12 +58,24 @@ def begin(here: Context, corpus: Corpus) -> Job:
 def resume(here: Context) -> None:
     """Go on with what a server before this one did not finish."""
     try:
+        here.corpora.remove_unfinished_uploads()
         found = here.corpora.list(SERVICE)
     except Unavailable:
         return
     for corpus in found:
         if corpus.is_open:
             begin(here, corpus)
+
+
+def check(here: Context, path: Path, model: Model, reading: Reading, shown: str) -> None:
+    """Read the first sequences of a data set, and refuse what cannot be traced.
+
+    Raises:
+        InvalidInput, TraceTooLarge: as the job would.
+    """
+    for part in sources.parts_of(path, model, reading, _steps_at_once(here, model), shown):
+        _checked(here, part, 0, model, shown)
+        return
 
 
 async def _trace(here: Context, corpus: Corpus, job: Job) -> bytes:
@@ -111,22 +125,21 @@ class _Tracing:
         """Trace what is not on disk yet; the corpus with what was noted."""
         if await self._background.run(self._is_done):
             return self._corpus
-        model, limits = self._model, self._here.limits
-        path = sources.resolve(self._here.corpora.folder, self._corpus.source)
+        model, corpus = self._model, self._corpus
         info = models.info(self._here.engine.entry(model.name), model.version).model_dump(mode="json")
-        steps = max(1, min(limits.max_batch_steps, min(limits.max_trace_bytes, BATCH_BYTES) // _step_bytes(model)))
-        parts = sources.parts_of(path, model, self._corpus.id_column, steps, self._corpus.source)
-        reading, writing = self._begun(self._read, parts, model), self._begun(_nothing)
+        reading = replace(table_bodies.reading_in(corpus.reading), id=corpus.id_column)
+        parts = sources.parts_of(self._path, model, reading, _steps_at_once(self._here, model), corpus.shown)
+        ahead, writing = self._begun(self._read, parts, model), self._begun(_nothing)
         try:
-            while (asked := await reading) is not None:
-                reading = self._begun(self._read, parts, model)  # the thread turns to it once the last ones are written
+            while (asked := await ahead) is not None:
+                ahead = self._begun(self._read, parts, model)  # the thread turns to it once the last ones are written
                 answer = await self._here.engine.answer(model, asked.asked.query)
                 await writing
                 writing = self._begun(self._write, answer, asked, info)
             await writing
             await self._background.run(self._close)
         finally:
-            for each in (reading, writing):
+            for each in (ahead, writing):
                 each.cancel()  # the thread comes to its end all the same
         return replace(self._corpus, notes=tuple(self._notes))
 
@@ -156,6 +169,11 @@ class _Tracing:
             raise ModelReplaced(f"model '{model.name}', version '{model.version}', has other weights than at the start")
         return model
 
+    @property
+    def _path(self) -> Path:
+        corpora, source = self._here.corpora, self._corpus.source
+        return corpora.upload_of(self._corpus) if source is None else sources.resolve(corpora.folder, source)
+
     def _read(self, parts: Iterator[Part], model: Model) -> _Asked | None:
         """The next sequences that are not on disk yet."""
         for part in parts:
@@ -163,11 +181,7 @@ class _Tracing:
             if self._seen <= self._kept:
                 continue
             self._notes |= dict.fromkeys(part.notes)
-            try:
-                return _Asked(part, first, TRACE.of_fields(part.body.labelled, model, self._here.limits))
-            except (InvalidInput, TraceTooLarge) as error:
-                where = f"sequence {first}" if part.sequences == 1 else f"sequences {first} to {self._seen - 1}"
-                raise type(error)(f"{self._corpus.source}, {where}: {error.detail}", error.places) from None
+            return _checked(self._here, part, first, model, self._corpus.shown)
         return None
 
     def _write(self, answer: Answer, asked: _Asked, info: Mapping[str, Any]) -> None:
@@ -177,7 +191,7 @@ class _Tracing:
         about, records = recorded(_with_arrays(told), info, inputs_of(part.body, info), has_horizon=has_horizon)
         if any(values.shape[2] != each.steps for each in records for values in each.signals.values()):
             message = "the model does not run over every step of a sequence once, so a corpus cannot say which is which"
-            raise InvalidInput(f"{self._corpus.source}: {message}")
+            raise InvalidInput(f"{self._corpus.shown}: {message}")
         self._notes |= dict.fromkeys(str(note["message"]) for note in told.get("notes", ()))
         if self._writer is None:
             self._writer = Writer(self._trace, about, resume=True)
@@ -199,8 +213,22 @@ class _Tracing:
 
     def _close(self) -> None:
         if self._writer is None:
-            raise InvalidInput(f"{self._corpus.source} has no sequences")
+            raise InvalidInput(f"{self._corpus.shown} has no sequences")
         self._writer.close()
+
+
+def _checked(here: Context, part: Part, first: int, model: Model, shown: str) -> _Asked:
+    try:
+        return _Asked(part, first, TRACE.of_fields(part.body.labelled, model, here.limits))
+    except (InvalidInput, TraceTooLarge) as error:
+        last = first + part.sequences - 1
+        where = f"sequence {first}" if part.sequences == 1 else f"sequences {first} to {last}"
+        raise type(error)(f"{shown}, {where}: {error.detail}", error.places) from None
+
+
+def _steps_at_once(here: Context, model: Model) -> int:
+    limits = here.limits
+    return max(1, min(limits.max_batch_steps, min(limits.max_trace_bytes, BATCH_BYTES) // _step_bytes(model)))
 
 
 def _nothing() -> None:

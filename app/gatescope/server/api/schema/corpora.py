@@ -160,7 +160,8 @@ class CorpusReply(BaseModel):
     owner: str | None = Field(description="the name of the key that it was made with; null of what is everybody's")
     name: str
     model: ModelVersion
-    source: str
+    source: str | None = Field(description="null of an upload")
+    media_type: str | None = Field(description="of an upload")
     state: CorpusState
     progress: float | None = Field(
         description="0 to 1; null until the first sequences are written, and of one that ended early"

@@ -10,7 +10,7 @@ from typing import Any
 from gatescope.errors import JobNotFound
 from gatescope.server.api import body, query, reply
 from gatescope.server.api.context import Context
-from gatescope.server.api.corpora import sources, tracing
+from gatescope.server.api.corpora import sources, tracing, uploads
 from gatescope.server.api.messages import Reply, Request
 from gatescope.server.api.schema.corpora import CorpusRequest
 from gatescope.server.api.v1.sessions import model_named_in
@@ -20,17 +20,11 @@ from gatescope.zarr_store import need
 
 
 async def begin_corpus(request: Request) -> Reply:
-    """Trace a data set onto the disk, in the background."""
+    """Trace a data set onto the disk, in the background: a file that is there, or the body itself."""
     here = request.context
-    folder = here.corpora.folder
+    _ = here.corpora.folder
     need()
-    fields = await body.read_fields(request)
-    model = model_named_in(fields, here)
-    asked = body.validate(fields, CorpusRequest, query.expected(model))
-    path = await asyncio.to_thread(sources.resolve, folder, asked.source)
-    await asyncio.to_thread(sources.check, path, model, asked.id, asked.source)
-    told = model.name, model.version, model.fingerprint
-    corpus = await asyncio.to_thread(here.corpora.begin, request.owner, asked.name, told, asked.source, asked.id)
+    corpus = await (uploads.begin(request) if request.head.find(uploads.is_upload) else _of_file(request))
     try:
         job = tracing.begin(here, corpus)
     except BaseException:
@@ -38,6 +32,17 @@ async def begin_corpus(request: Request) -> Reply:
         raise
     location = (b"location", f"/v1/corpora/{corpus.corpus_id}".encode())
     return reply.of_json({"corpus_id": corpus.corpus_id, "job_id": job.job_id}, HTTPStatus.ACCEPTED, [location])
+
+
+async def _of_file(request: Request) -> Corpus:
+    here = request.context
+    fields = await body.read_fields(request)
+    model = model_named_in(fields, here)
+    asked = body.validate(fields, CorpusRequest, query.expected(model))
+    path = await asyncio.to_thread(sources.resolve, here.corpora.folder, asked.source)
+    await asyncio.to_thread(sources.check, path, model, asked.id, asked.source)
+    told = model.name, model.version, model.fingerprint
+    return await asyncio.to_thread(here.corpora.begin, request.owner, asked.name, told, asked.source, asked.id)
 
 
 async def list_corpora(request: Request) -> Reply:
@@ -77,6 +82,7 @@ async def _told(here: Context, corpus: Corpus) -> dict[str, Any]:
         "name": corpus.name,
         "model": {"name": corpus.model, "version": corpus.version},
         "source": corpus.source,
+        "media_type": corpus.media_type,
         "state": corpus.state,
         "progress": 1.0
         if corpus.state == "done"
