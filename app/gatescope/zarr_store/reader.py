@@ -44,7 +44,7 @@ class Reader:
     @cached_property
     def ids(self) -> list[str] | None:
         """Of the sequences."""
-        return list(map(str, self._group["ids"][:])) if "ids" in self._group else None
+        return self.names("ids") or None
 
     @cached_property
     def signals(self) -> Mapping[str, Any]:
@@ -58,27 +58,26 @@ class Reader:
 
     def array(self, name: str) -> Any:
         """A `zarr.Array` of the layout, such as `inputs`; None where it is not known."""
-        return self._group.get(name)
+        return self._arrays.get(name)
 
     def names(self, axis: str) -> list[str]:
         """Of the entries of an axis such as `feature`; none where they are not known."""
-        return list(map(str, self._group[axis][:])) if axis in self._group else []
+        return list(map(str, self._arrays[axis][:])) if axis in self._arrays else []
 
     def record(self, index: int) -> Record:
         """One sequence; only its own blocks are read."""
         steps = slice(*self.offsets[index : index + 2].tolist())
-        targets = self.names("target")
         observed = self._part("observed", steps)
         tokens = self._part("tokens", steps)
         of_predicted = slice(0, 0)
-        if "prediction" in self._group:
-            of_predicted = slice(*self._offsets(PREDICTED)[index : index + 2].tolist())
+        if "prediction" in self._arrays:
+            of_predicted = slice(*self._predicted_offsets[index : index + 2].tolist())
         return Record(
             steps.stop - steps.start,
             {name: np.moveaxis(array[steps], 0, 2) for name, array in self.signals.items()},
             self._part("inputs", steps),
             None if tokens is None else list(map(str, tokens)),
-            {} if observed is None else dict(zip(targets, observed.T, strict=True)),
+            {} if observed is None else dict(zip(self._targets, observed.T, strict=True)),
             self._part("prediction", of_predicted),
             self._part("prediction_steps", of_predicted),
             self._part("timestamps", steps),
@@ -86,12 +85,24 @@ class Reader:
             None if self.ids is None else self.ids[index],
         )
 
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
+        """All but those of signals: to open one takes as long as to read a block of it."""
+        return dict(self._group.arrays())
+
+    @cached_property
+    def _targets(self) -> list[str]:
+        return self.names("target")
+
+    @cached_property
+    def _predicted_offsets(self) -> np.ndarray:
+        return self._offsets(PREDICTED)
+
     def _offsets(self, axis: str) -> np.ndarray:
-        return np.asarray(self._group[OFFSETS[axis]][:])
+        return np.asarray(self._arrays[OFFSETS[axis]][:])
 
     def _part(self, name: str, rows: slice) -> np.ndarray | None:
-        if name not in self._group:
+        if (array := self._arrays.get(name)) is None:
             return None
-        array = self._group[name]
         values = np.asarray(array[rows])
         return values.astype("datetime64[us]") if array.attrs.get("units") == DATES["units"] else values
