@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 import httpx
 
 from gatescope.client import backtesting, endpoints, raw, traces
+from gatescope.client import corpora as of_corpora
 from gatescope.client.call import Call
 from gatescope.client.fields import Array, Asked, GivenState
 from gatescope.client.generation import AsyncGeneration, Events, Token
@@ -206,6 +207,11 @@ class AsyncClient:
     stored_trace = _method(traces.stored_trace)
     trace_values = _method(traces.trace_values)
     delete_trace = _method(traces.delete_trace)
+    begin_corpus = _method(of_corpora.begin_corpus)
+    upload_corpus = _method(of_corpora.upload_corpus)
+    corpora = _method(of_corpora.corpora)
+    corpus = _method(of_corpora.corpus)
+    delete_corpus = _method(of_corpora.delete_corpus)
     get = _method(raw.get)
     post = _method(raw.post)
 

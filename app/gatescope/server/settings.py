@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """The largest request body; a larger one is answered 413."""
 
     max_upload_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
-    """The largest checkpoint that may be uploaded; a larger one is answered 413."""
+    """The largest checkpoint or data set that may be uploaded; a larger one is answered 413."""
 
     max_time_steps: int = Field(default=100_000, ge=1)
     """The longest sequence, steps of `horizon` included; a longer one is answered 422."""
