@@ -464,6 +464,17 @@ def test_an_upload_that_is_refused_leaves_nothing(client, folder, what):
     assert kept(folder) == before
 
 
+def test_a_small_upload_that_holds_much_is_read_by_its_ids(client, folder):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file, before = io.BytesIO(), kept(folder)
+    parquet.write_table(pa.table({name: np.zeros(1_700_000) for name in FEATURES}), file)
+    assert file.tell() < 100_000
+    reply = upload(client, file.getvalue(), PARQUET)
+    assert (reply.status_code, reply.json()["errors"][0]["loc"]) == (422, ["query", "id"])
+    assert "more than 64 MB" in reply.json()["detail"]
+    assert kept(folder) == before
+
+
 def test_an_upload_that_is_compressed_is_refused(client):
     headers = {"content-type": CSV, "content-encoding": "gzip"}
     reply = client.post("/v1/corpora", params={"model": "founding", "name": "x"}, content=FIVE, headers=headers)
