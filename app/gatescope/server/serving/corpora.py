@@ -119,8 +119,7 @@ class Corpora:
         owner: Owner,
         name: str,
         model: tuple[str, str, str],
-        media_type: str,
-        suffix: str,
+        kind: tuple[str, str],
         id_column: str | None,
         reading: Mapping[str, str],
     ) -> Corpus:
@@ -131,8 +130,7 @@ class Corpora:
             owner: whose it is.
             name: what the corpus is called.
             model: its name, version and fingerprint.
-            media_type: of the upload.
-            suffix: with which its file ends.
+            kind: the media type of the upload, and with what its file ends.
             id_column: of a table.
             reading: how a table is read, but for that.
 
@@ -140,7 +138,7 @@ class Corpora:
             Unavailable: it cannot be written.
         """
         corpus = Corpus(_new_id(), name, *model, None, id_column, time.time(), owner=owner.name)
-        corpus = replace(corpus, media_type=media_type, suffix=suffix, reading=reading)
+        corpus = replace(corpus, media_type=kind[0], suffix=kind[1], reading=reading)
         with _writing():
             _write(corpus, arrived)
             arrived.rename(self._place(corpus.corpus_id))

@@ -64,7 +64,7 @@ async def begin(request: Request) -> Corpus:
     async with _received(request, suffix) as folder:
         await ended(_check, here, uploaded_in(folder, suffix), model, reading)
         told, options = (model.name, model.version, model.fingerprint), {n: given[n] for n in _OPTIONS if n in given}
-        said = asked.name, told, kind, suffix, asked.id, options
+        said = asked.name, told, (kind, suffix), asked.id, options
         return await ended(here.corpora.begin_of_upload, folder, request.owner, *said)
 
 
