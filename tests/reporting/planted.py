@@ -9,9 +9,10 @@ from torch import nn
 
 from gatescope import trace
 from gatescope.analysis.subject import Subject
+from gatescope.reporting.findings import Known, find, recorded
 from gatescope.reporting.report import report
 
-UNITS, STEPS = 8, 300
+UNITS, STEPS, SWINGING_STEPS = 8, 300, 400
 GATES = ("input", "forget", "candidate", "output")
 CERTAIN = 12.0  # before a sigmoid or tanh: all but 1
 
@@ -39,17 +40,36 @@ class Planted(NamedTuple):
 
 
 def planted(kind, seed, noise):
-    """A network of eight units whose other weights are normal noise of this deviation."""
+    """A network of eight units whose other weights are normal noise of this deviation.
+
+    The noise reaches the unit, too. What it does to a forget gate is part of the truth: its timescale is then that of
+    the equations in NumPy.
+    """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    module = nn.LSTM(3, UNITS)
+    module = nn.RNN(3, UNITS) if kind == "swings" else nn.LSTM(3, UNITS)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_(0, noise) if noise else parameter.zero_()
-    inputs, unit, figures = {"counts": _count, "latches": _latch, "remembers": _shift, "slow": _leak}[kind](
-        module, generator
-    )
+    build = {"counts": _count, "latches": _latch, "remembers": _shift, "slow": _leak, "swings": _turn}[kind]
+    inputs, unit, figures = build(module, generator)
+    if kind == "slow" and noise:
+        figures = {"timescale": -1 / np.log(forget_gate(module, inputs)[:, unit]).mean()}
     return Planted(Subject.of(trace(module, [inputs]), Linear(UNITS)), kind, unit, figures)
+
+
+def forget_gate(module, inputs):
+    """(step, unit) by the equations of an LSTM of one layer, in float64."""
+    read, hidden, one, two = (each.detach().double().numpy() for each in module.parameters())
+    output = cell = np.zeros(UNITS)
+    gates = []
+    for step in inputs.double().numpy():
+        sums = np.split(read @ step + hidden @ output + one + two, 4)
+        opening, kept, leaving = (1 / (1 + np.exp(-sums[index])) for index in (0, 1, 3))
+        cell = kept * cell + opening * np.tanh(sums[2])
+        output = leaving * np.tanh(cell)
+        gates.append(kept)
+    return np.stack(gates)
 
 
 def is_named(found, truth):
@@ -65,19 +85,25 @@ def is_named(found, truth):
     )
 
 
-def report_of(truth):
+def found_in(truth):
     """What is found of it."""
-    return report(truth.subject).found
+    return [each for family in find(recorded(truth.subject), Known()) for each in family.findings if each.stands_out]
 
 
-def random_network(seed):
-    """The report of a random network that reads white noise, with a white and a red series and senseless classes."""
+def random_network(seed, scale=1.0):
+    """The report of a random network that reads white noise, with a white and a red series and senseless classes.
+
+    Weights of two to four times the usual size saturate the gates and make networks chaotic.
+    """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     kind = (nn.LSTM, nn.GRU, nn.RNN)[seed % 3]
     units, features = int(generator.choice([4, 8, 16, 32])), int(generator.integers(1, 5))
     layers, both, rows = int(generator.integers(1, 3)), bool(generator.integers(2)), int(generator.choice([1, 3]))
     module = kind(features, units, layers, bidirectional=both)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(scale)
     length = 400 if rows == 1 else 200
     subject = Subject.of(
         trace(module, [torch.randn(length, features) for _ in range(rows)]), Linear(units * (1 + both))
@@ -144,3 +170,18 @@ def _leak(module, generator):
     _set(module, unit, "input", CERTAIN)
     inputs = torch.tensor(generator.normal(size=(STEPS, 3)), dtype=torch.float32)
     return inputs, unit, {"timescale": -1 / np.log(kept)}
+
+
+def _turn(module, generator):
+    """Two units of a plain network turn round one another, kept going by what they read."""
+    unit, other = generator.permutation(UNITS)[:2].tolist()
+    period = float(generator.uniform(4, 20))
+    along, across = 1.1 * np.cos(2 * np.pi / period), 1.1 * np.sin(2 * np.pi / period)
+    with torch.no_grad():
+        weights = module.weight_hh_l0
+        weights[unit, unit] += along
+        weights[other, other] += along
+        weights[unit, other] -= across
+        weights[other, unit] += across
+    inputs = torch.tensor(generator.normal(size=(SWINGING_STEPS, 3)), dtype=torch.float32)
+    return inputs, unit, {"period": period}

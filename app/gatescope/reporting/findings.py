@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gatescope.analysis.subject import Subject
 from gatescope.reporting import gates, mechanisms, text
-from gatescope.reporting.finding import Family
-from gatescope.reporting.following import follows, tells_apart
+from gatescope.reporting.finding import LEVEL, Family
+from gatescope.reporting.following import Terms, follows, tells_apart
 from gatescope.reporting.needed import needed
 from gatescope.reporting.periods import swings
 from gatescope.reporting.recording import Recording
+
+Ask = Callable[[Recording, Mapping[str, np.ndarray], Terms], Family]
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,27 @@ class Known:
 def find(recording: Recording, known: Known) -> list[Family]:
     """Every family; the p of each finding is that of a whole report, so that it is multiplied by their number."""
     slow, saturated = gates.slow_and_saturated(recording)
-    families = [
-        *_compared(recording, known),
+    others = [
         needed(recording, known.targets),
         Family("slow", tuple(slow)),
         Family("saturated", tuple(saturated)),
         swings(recording),
     ]
-    tried = sum(bool(family.findings) for family in families)
+    asked = _asked(recording, known)
+    tried = len(asked) + sum(bool(family.findings) for family in others)
+    compared = [
+        replace(
+            ask(recording, series, Terms(is_read=is_read, skipped=known.skipped, level=LEVEL / max(1, tried))),
+            source="of the text" if is_read else "",
+        )
+        for ask, series, is_read in asked
+    ]
     exact = [
         Family("counts", tuple(mechanisms.counts(recording))),
         Family("latches", tuple(mechanisms.latches(recording))),
         Family("remembers", tuple(mechanisms.remembers(recording))),
     ]
-    return [*exact, *(_judged(family, tried) for family in families)]
+    return [*exact, *(_judged(family, tried) for family in [*compared, *others])]
 
 
 def recorded(subject: Subject) -> Recording:
@@ -57,17 +66,16 @@ def recorded(subject: Subject) -> Recording:
     return Recording.of(replace(subject, selection=type(subject.selection)()))
 
 
-def _compared(recording: Recording, known: Known) -> Iterator[Family]:
-    """The families of series and classes that are known, and of what a text shows."""
-    tokens, skipped = recording.subject.tokens, known.skipped
-    if known.series:
-        yield follows(recording, known.series, is_read=False, skipped=skipped)
-    if known.classes:
-        yield tells_apart(recording, known.classes, is_read=False, skipped=skipped)
-    if tokens is not None and (series := text.series(tokens)):
-        yield replace(follows(recording, series, is_read=True, skipped=skipped), source="of the text")
-    if tokens is not None and (classes := text.classes(tokens)):
-        yield replace(tells_apart(recording, classes, is_read=True, skipped=skipped), source="of the text")
+def _asked(recording: Recording, known: Known) -> list[tuple[Ask, Mapping[str, np.ndarray], bool]]:
+    """The series and classes that are known, and those that a text shows: how each is asked, and whether it is read."""
+    tokens = recording.subject.tokens
+    given: list[tuple[Ask, Mapping[str, np.ndarray], bool]] = [
+        (follows, known.series, False),
+        (tells_apart, known.classes, False),
+        (follows, {} if tokens is None else text.series(tokens), True),
+        (tells_apart, {} if tokens is None else text.classes(tokens), True),
+    ]
+    return [each for each in given if each[1]]
 
 
 def _judged(family: Family, tried: int) -> Family:

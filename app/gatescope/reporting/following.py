@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gatescope.analysis.subject import Subject
 from gatescope.reporting.finding import Family, Finding, Kind
+from gatescope.reporting.partial import partial
 from gatescope.reporting.recording import Recording
 from gatescope.reporting.redrawn import Largest, largest, shortened
 from gatescope.reporting.shifts import compare
@@ -21,20 +24,33 @@ _LEAST_Z = 0.05
 _CLOSEST = 1 - 1e-9
 
 
-def follows(recording: Recording, series: Mapping[str, np.ndarray], *, is_read: bool, skipped: int) -> Family:
-    """The units whose state follows a series best, for each series.
+@dataclass(frozen=True)
+class Terms:
+    """How series, or classes, are compared.
 
     Args:
-        recording: of the run.
-        series: (step,) by name, NaN where nothing is known.
-        is_read: whether the series are made of what the network reads: any network follows these, so that the best unit
-            of networks with the same typical weights must be exceeded, too.
+        is_read: whether they are made of what the network reads: any network follows these, so that the best unit of
+            networks with the same typical weights must be exceeded, too.
         skipped: steps at the start of each sequence that are left out.
+        level: of the family: a finding whose p is no larger stands out.
     """
-    return _found(recording, "follows", series, max_lag=0 if is_read else MAX_LAG, is_read=is_read, skipped=skipped)
+
+    is_read: bool
+    skipped: int
+    level: float
 
 
-def tells_apart(recording: Recording, classes: Mapping[str, np.ndarray], *, is_read: bool, skipped: int) -> Family:
+def follows(recording: Recording, series: Mapping[str, np.ndarray], terms: Terms) -> Family:
+    """The units whose state follows a series, for each series; each (step,) by name, NaN where nothing is known.
+
+    Whether a unit follows a series that is given is judged by the correlation alone. Which one is told first is judged
+    by what it has beyond the inputs of the same step (`partial.py`). Series that are made of what the network reads are
+    functions of the inputs: there the correlation gives the order.
+    """
+    return _found(recording, "follows", series, 0 if terms.is_read else MAX_LAG, terms)
+
+
+def tells_apart(recording: Recording, classes: Mapping[str, np.ndarray], terms: Terms) -> Family:
     """The units whose state is higher, or lower, at the steps of a class; each class (step,) has 1, 0 and NaN."""
     kept = {
         name: values
@@ -44,9 +60,7 @@ def tells_apart(recording: Recording, classes: Mapping[str, np.ndarray], *, is_r
     if not kept:
         return Family("tells_apart", note=f"No class has {FEWEST_STEPS} steps or more, and as many outside it.")
     names = sorted(kept, key=lambda name: -np.nansum(kept[name]))[:MOST_CLASSES]
-    family = _found(
-        recording, "tells_apart", {name: kept[name] for name in names}, max_lag=0, is_read=is_read, skipped=skipped
-    )
+    family = _found(recording, "tells_apart", {name: kept[name] for name in names}, 0, terms)
     left_out = len(classes) - len(names)
     note = (
         f"{left_out} of {len(classes)} classes are left out: too few steps, or rarer than others." if left_out else ""
@@ -54,10 +68,8 @@ def tells_apart(recording: Recording, classes: Mapping[str, np.ndarray], *, is_r
     return Family("tells_apart", family.findings, " ".join(filter(None, (family.note, note))))
 
 
-def _found(
-    recording: Recording, kind: Kind, series: Mapping[str, np.ndarray], *, max_lag: int, is_read: bool, skipped: int
-) -> Family:
-    keep, lengths = _kept(recording.lengths, skipped)
+def _found(recording: Recording, kind: Kind, series: Mapping[str, np.ndarray], max_lag: int, terms: Terms) -> Family:
+    keep, lengths = _kept(recording.lengths, terms.skipped)
     states = recording.state[keep]
     if kind == "tells_apart":
         states = _ranked(states)
@@ -66,62 +78,94 @@ def _found(
     if not usable:
         return Family(kind, note="No series changes over the steps that are compared.")
     names, values = [list(series)[index] for index in usable], values[usable]
-    shifted = compare(states, values, lengths, min(max_lag, min(lengths) // 10))
+    max_lag = min(max_lag, min(lengths) // 10)
+    shifted = compare(states, values, lengths, max_lag)
     control = _control(recording, kind, names, series, keep)
-    findings = [
-        _finding(
-            recording,
-            kind,
-            names[row],
+    each = [
+        _of_series(
+            Compared(recording, kind, name, keep, lengths, max_lag, values[row], control[name], len(names)),
             (shifted.r[row], shifted.lag[row], shifted.p[row]),
-            (control[names[row]], len(names) if is_read else 0),
-            (keep, values[row]),
+            terms,
         )
-        for row in range(len(names))
+        for row, name in enumerate(names)
     ]
-    flat = sorted((each for of_series in findings for each in of_series), key=lambda each: each.p or 0)
-    standing = [each for each in flat if each.stands_out]
+    each.sort(key=lambda found: min(one.p or 0 for one in found))
+    findings = [one for found in each for one in found]
+    standing = [one for one in findings if (one.p or 0) <= terms.level]
     note = ""
     if shifted.is_short:
         note = "The sequences are too short, or too few, for shifts of a series to prove much."
-    return Family(kind, tuple(standing or flat[:1]), note)
+    return Family(kind, tuple(standing or findings[:1]), note)
 
 
-def _finding(
-    recording: Recording,
-    kind: Kind,
-    name: str,
-    found: tuple[np.ndarray, np.ndarray, np.ndarray],
-    control: tuple[Largest, int],
-    over: tuple[np.ndarray, np.ndarray],
-) -> list[Finding]:
-    """The units that follow one series best.
+@dataclass(frozen=True)
+class Compared:
+    """One series beside the states.
 
     Args:
         recording: of the run.
         kind: of the findings.
         name: of the series.
-        found: r, lag and p of each column.
-        control: the largest |r| of networks with the same typical weights, and of how many series one must exceed it; 0
-            where it need not.
-        over: (step,) which steps were compared, and the series there.
+        keep: (step,) which steps were compared.
+        lengths: of each sequence, of these.
+        max_lag: in steps.
+        values: (kept step,) the series.
+        control: the largest |r| of networks with the same typical weights.
+        tried: how many series were compared.
     """
-    (r, lag, p), (others, tried), (keep, values) = found, control, over
-    made = []
-    for column in np.argsort(-np.abs(r), kind="stable")[:MOST]:
-        chance, state = float(p[column]), recording.state[keep, column]
-        figures: dict[str, object] = {"series": name, "r": _plain_r(recording, column, values, int(lag[column]), keep)}
-        if kind == "tells_apart":
-            inside, outside = state[values == 1], state[values == 0]
-            figures |= {"auc": _auc(inside, outside), "inside": float(inside.mean()), "outside": float(outside.mean())}
-            figures["steps"] = len(inside)
-        else:
-            figures["lag"] = int(lag[column])
-        figures["control"] = float(np.tanh(others.usual))
-        if tried:
-            chance = max(chance, tried * others.p(float(_z(r[column]))))
-        made.append(Finding(kind, recording.places[column], figures, min(chance, 1.0)))
-    return made
+
+    recording: Recording
+    kind: Kind
+    name: str
+    keep: np.ndarray
+    lengths: Sequence[int]
+    max_lag: int
+    values: np.ndarray
+    control: Largest
+    tried: int
+
+
+def _of_series(of: Compared, found: tuple[np.ndarray, np.ndarray, np.ndarray], terms: Terms) -> list[Finding]:
+    """The units that follow one series, the most telling first; the strongest one where none stands out.
+
+    Args:
+        of: the series.
+        found: r, lag and p of each column.
+        terms: of the comparison.
+    """
+    r, lag, p = found
+    if terms.is_read:
+        p = np.maximum(p, [min(1.0, of.tried * of.control.p(value)) for value in _z(r)])
+    order = np.argsort(-np.abs(r), kind="stable")
+    columns = order[p[order] <= terms.level]
+    if not len(columns):
+        columns = order[:1]
+    beyond = None
+    if of.kind == "follows" and not terms.is_read:
+        kept = of.recording.state[of.keep][:, columns], of.values, of.recording.inputs[of.keep]
+        beyond = partial(*kept, of.lengths, of.max_lag)
+    if beyond is not None:
+        first = np.argsort(-np.abs(beyond), kind="stable")
+        columns, beyond = columns[first], beyond[first]
+    findings = []
+    for index, column in enumerate(columns[:MOST]):
+        figures = _figures(of, int(column), int(lag[column]))
+        if beyond is not None:
+            figures["beyond_inputs"] = float(beyond[index])
+        findings.append(Finding(of.kind, of.recording.places[column], figures, float(p[column])))
+    return findings
+
+
+def _figures(of: Compared, column: int, lag: int) -> dict[str, Any]:
+    state = of.recording.state[of.keep, column]
+    figures: dict[str, Any] = {"series": of.name, "r": _plain_r(of.recording, column, of.values, lag, of.keep)}
+    if of.kind == "tells_apart":
+        inside, outside = state[of.values == 1], state[of.values == 0]
+        figures |= {"auc": _auc(inside, outside), "inside": float(inside.mean()), "outside": float(outside.mean())}
+        figures["steps"] = len(inside)
+    else:
+        figures["lag"] = lag
+    return figures | {"control": float(np.tanh(of.control.usual))}
 
 
 def _control(

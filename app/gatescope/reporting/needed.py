@@ -13,6 +13,10 @@ from gatescope.reporting.recording import Recording
 
 FEWEST_UNITS = 8
 MOST = 3
+
+LEAST_LOGARITHM = 0.1
+"""The least deviation of the logarithms of the effects: of chaotic networks any edit of any unit does the same."""
+
 _GRID = 20_001
 
 
@@ -20,7 +24,7 @@ def needed(recording: Recording, targets: list[list[float | None]] | None) -> Fa
     """The units whose silencing changes the prediction most, beside the other units of their layer and direction.
 
     p is that of an outlier among the logarithms of the effects (Grubbs 1950): Student's t of the unit's beside the mean
-    and deviation of the others, times the number of units.
+    and deviation of the others, `LEAST_LOGARITHM` at least, times the number of units.
     """
     if recording.subject.head is None:
         return Family("needed", note="What makes the prediction is not known, so no unit was silenced.")
@@ -62,7 +66,7 @@ def _chance(effect: float, others: np.ndarray) -> float:
     if len(others) + 1 < FEWEST_UNITS or effect <= 0:
         return 1.0
     logarithms = np.log(others)
-    deviation = max(float(logarithms.std(ddof=1)), 1e-6) * math.sqrt(1 + 1 / len(others))
+    deviation = max(float(logarithms.std(ddof=1)), LEAST_LOGARITHM) * math.sqrt(1 + 1 / len(others))
     return _above((math.log(effect) - float(logarithms.mean())) / deviation, len(others) - 1)
 
 

@@ -174,7 +174,10 @@ def _saturated(name: str, of: Mapping[str, Any]) -> str:
 def _follows(name: str, of: Mapping[str, Any]) -> str:
     lag = of["lag"]
     when = "" if lag == 0 else f", {abs(lag)} step{'s' * (abs(lag) != 1)} {'behind' if lag > 0 else 'ahead of'} it"
-    return f"{name} follows {of['series']}: r = {number(of['r'])}{when}.{_control(of)}"
+    beyond = ""
+    if "beyond_inputs" in of:
+        beyond = f" Beyond what the inputs of the same step tell: r = {number(of['beyond_inputs'])}."
+    return f"{name} follows {of['series']}: r = {number(of['r'])}{when}.{beyond}{_control(of)}"
 
 
 def _tells_apart(name: str, of: Mapping[str, Any]) -> str:
