@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,13 @@ def report(  # noqa: PLR0913 - the options of a command
     classes: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="A column that says what each step is: a class.")
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Of a model of labels, the true ones: a column, or a .json file, [sequence][step] or [sequence].",
+        ),
+    ] = None,
     module: Annotated[str | None, typer.Option(help="Which recurrent module; the first by default.")] = None,
     *,
     tables: TableOptions,
@@ -52,18 +60,39 @@ def report(  # noqa: PLR0913 - the options of a command
     reading = tables.reading()
     names = [each.strip() for each in series.split(",") if each.strip()] if series else []
     with progress(f"looking into {model}"):
-        made = _made(model, input_file or text or [], reading, (names, classes, module), where)
+        asked = Asked(tuple(names), classes, targets, module)
+        made = _made(model, input_file or text or [], reading, asked, where)
     if out is not None:
         made.save(out)
         say(f"wrote {out}")
-    answer(*made.sentences, *(made.test_of(place) for place in made.trials))
+    answer(*made.how_well, *made.sentences, *(made.test_of(place) for place in made.trials))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known beside what the model reads: columns of a table; and the module that is looked at."""
+
+    series: tuple[str, ...] = ()
+    classes: str | None = None
+    targets: str | None = None
+    module: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of labels: those of classes, and of targets where they are no file."""
+        return tuple(each for each in (self.classes, None if self.is_file else self.targets) if each)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the targets are a file."""
+        return self.targets is not None and self.targets.endswith(".json")
 
 
 def _made(
     name: str,
     source: Path | list[str],
     reading: Reading,
-    asked: tuple[list[str], str | None, str | None],
+    asked: Asked,
     where: WhereHere,
 ) -> Report:
     from gatescope.cli.in_process import InProcess
@@ -76,12 +105,13 @@ def _made(
 
     logs.configure("console")
     logs.quiet()
-    series, classes, module = asked
     with InProcess(options.settings(models_dir=where.models, device=where.device), name) as process:
         model, limits = process.model(name), process.limits
-        fields, given = _read(source, process.info(name), reading, series, classes)
-        if module is not None:
-            fields["module"] = module
+        fields, given = _read(source, process.info(name), reading, asked)
+        if asked.targets is not None and asked.is_file:
+            given = replace(given, labels=_labels(Path(asked.targets)))
+        if asked.module is not None:
+            fields["module"] = asked.module
         request: PredictRequest = body.validate(fields, PredictRequest, query.expected(model).within(limits))
         if request.horizon is not None:
             raise InvalidInput("a report is about what was read: leave out the horizon, and rows without a target")
@@ -91,9 +121,7 @@ def _made(
         return report_on(model, asked_of, replace(given, tokens=tokens, notes=[*given.notes, *notes]))
 
 
-def _read(
-    source: Path | list[str], info: Any, reading: Reading, series: list[str], classes: str | None
-) -> tuple[dict[str, Any], Given]:
+def _read(source: Path | list[str], info: Any, reading: Reading, asked: Asked) -> tuple[dict[str, Any], Given]:
     """The predict body, and what is known beside it."""
     from gatescope.reporting.of_model import Given
     from gatescope.tables.files import SUFFIXES
@@ -101,14 +129,32 @@ def _read(
     from gatescope.tables.requests import read_body
 
     if isinstance(source, list) or (source != STDIN and source.suffix.lower() not in {*SUFFIXES, ".txt"}):
-        if series or classes:
-            raise InvalidInput("--series and --classes name columns of a table: give --input a table, .csv for example")
+        if asked.series or asked.columns:
+            raise InvalidInput(
+                "--series, --classes and --targets name columns of a table: give --input a table, .csv for example; "
+                "--targets also takes a .json file"
+            )
         if isinstance(source, list):
             return {"text": source}, Given()
         return _of_body(read_body(source, info, reading).request)
     if info["input"]["kind"] == "tokens":
         return _of_body(read_body(source, info, reading).request)
-    return _of_table(source, info, reading, series, classes)
+    return _of_table(source, info, reading, asked)
+
+
+def _labels(path: Path) -> list[Any]:
+    """Labels of a .json file: [sequence][step], or [sequence]; null where none is known."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"--targets {path} cannot be read: {error}") from error
+    rows = read if isinstance(read, list) else [read]
+    for each in (one for row in rows for one in (row if isinstance(row, list) else [row])):
+        if not (each is None or isinstance(each, str) or type(each) is int):
+            raise InvalidInput(
+                f"--targets {path}: {json.dumps(each)} is no label; labels are texts, whole numbers or null"
+            )
+    return rows
 
 
 def _of_body(fields: dict[str, Any]) -> tuple[dict[str, Any], Given]:
@@ -123,9 +169,7 @@ def _of_body(fields: dict[str, Any]) -> tuple[dict[str, Any], Given]:
     return kept, Given(ids=fields.get("ids"))
 
 
-def _of_table(
-    source: Path, info: Any, reading: Reading, series: list[str], classes: str | None
-) -> tuple[dict[str, Any], Given]:
+def _of_table(source: Path, info: Any, reading: Reading, asked: Asked) -> tuple[dict[str, Any], Given]:
     import sys
 
     from gatescope.reporting.of_model import Given
@@ -136,15 +180,17 @@ def _of_table(
 
     table = read_csv(sys.stdin.buffer.read(), "standard input") if source == STDIN else read_table(source)
     wanted = Wanted.of(info)
-    _check(table, wanted, [*series, *([classes] if classes else [])])
-    labels: list[str] = []
-    if classes is not None:
-        table, labels = _coded(table, classes)
-    extra = tuple(name for name in (*series, *([classes] if classes else [])) if name not in wanted.outputs)
+    _check(table, wanted, [*asked.series, *asked.columns])
+    labels: dict[str, list[str]] = {}
+    for column in dict.fromkeys(asked.columns):
+        table, labels[column] = _coded(table, column)
+    extra = tuple(dict.fromkeys(name for name in (*asked.series, *asked.columns) if name not in wanted.outputs))
     sequences = interpret(table, replace(wanted, outputs=(*wanted.outputs, *extra)), reading)
+    decoded = {column: _decoded(sequences, column, names) for column, names in labels.items()}
     given = Given(
-        series={name: [row.tolist() for row in sequences.observed[name]] for name in series},
-        classes=None if classes is None else _decoded(sequences, classes, labels),
+        series={name: [row.tolist() for row in sequences.observed[name]] for name in asked.series},
+        classes=None if asked.classes is None else decoded[asked.classes],
+        labels=None if asked.targets is None or asked.is_file else decoded[asked.targets],
         observed={name: sequences.observed[name] for name in wanted.outputs if name in sequences.observed},  # type: ignore[misc]
         ids=sequences.ids,
         times=None if sequences.timestamps is None else [list(map(str, row)) for row in sequences.timestamps],

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-
 from gatescope.pipeline.features import FeatureInputs
 from gatescope.pipeline.model import Model
-from gatescope.pipeline.query import Query
+from gatescope.pipeline.query import Prediction, Query
 from gatescope.pipeline.subject import subject_of
+from gatescope.reporting.quality import Labels, TrueLabels, measured, of_measured, true_labels
 from gatescope.reporting.report import About, Report, Rows, report
 from gatescope.selection import Selection
-from gatescope.tables.measures import of_pairs
 from gatescope.tables.sequences import QUANTITIES
 
 MOST_NAMES = 12
@@ -29,6 +26,7 @@ class Given:
         series: by name, [sequence][step], which units may follow.
         classes: [sequence][step].
         observed: output -> [sequence][step] what was measured, NaN where nothing was.
+        labels: [sequence][step], or [sequence], what a model of labels should have told; None where that is not known.
         ids: what the sequences are called.
         times: of each step of each sequence.
         notes: what was assumed when they were read.
@@ -38,6 +36,7 @@ class Given:
     series: Mapping[str, Rows] = field(default_factory=dict)
     classes: Sequence[Sequence[str | int | None]] | None = None
     observed: Mapping[str, Rows] = field(default_factory=dict)
+    labels: Labels | None = None
     ids: Sequence[str] | None = None
     times: Sequence[Sequence[str]] | None = None
     notes: Sequence[str] = ()
@@ -61,27 +60,45 @@ def report_on(model: Model, query: Query, given: Given) -> Report:
         raise TypeError("the answer holds no trace")
     read = query.evolve(horizon=0, future_inputs=None)
     subject = subject_of(model, read, answer.trace, Selection(), given.tokens)
-    predicted = None if answer.prediction is None or answer.prediction.steps is None else answer.prediction.values
-    head = model.manifest.head
-    quality = {} if predicted is None else _quality(model, predicted, given)
-    is_only = head is not None and head.task == "regression" and len(head.names) == 1 and predicted is not None
+    prediction, head = answer.prediction, model.manifest.head
+    known = None if prediction is None else true_labels(model, query, prediction, given.labels)
+    numbers = measured(model, query, dict(given.observed))
+    quality, by_label = _quality(model, prediction, known, numbers)
     about = About(
         title=f"What stands out inside {model.name}",
         facts=_facts(model, query),
         quality=quality,
+        by_label=by_label,
         ids=given.ids,
         labels=given.times if given.times is not None else given.tokens,
         has_labels=head is not None and head.task not in QUANTITIES,
         notes=_notes(model, query.module, given, aligned=answer.aligned),
     )
+    is_only = bool(quality) and bool(numbers) and head is not None and len(head.names) == 1
     return report(
         subject,
         series=given.series if answer.aligned else None,
         classes=given.classes if answer.aligned else None,
-        targets=_measured(model, given, head.names[0]) if is_only and head is not None else None,
+        targets=known.wrong if known is not None else next(iter(numbers.values())) if is_only else None,
         about=about,
         skipped=model.manifest.warmup_steps,
     )
+
+
+def _quality(
+    model: Model,
+    prediction: Prediction | None,
+    known: TrueLabels | None,
+    numbers: dict[str, list[list[float | None]]],
+) -> tuple[dict[str, dict[str, float | None]], dict[str, dict[str, float]]]:
+    """Of each output, or of all labels, and of each label."""
+    if prediction is None:
+        return {}, {}
+    if known is not None:
+        whole, each = known.measures(prediction)
+        head = model.manifest.head
+        return {"next token" if head is not None and head.task == "next_token" else "label": whole}, each
+    return ({}, {}) if prediction.steps is None else (of_measured(model, prediction.values, numbers), {})
 
 
 def _facts(model: Model, query: Query) -> dict[str, str]:
@@ -109,40 +126,6 @@ def _reads(model: Model) -> str:
     if isinstance(inputs, FeatureInputs):
         return ", ".join(inputs.names[:MOST_NAMES]) + (" …" if len(inputs.names) > MOST_NAMES else "")
     return f"tokens of a vocabulary of {len(model.vocabulary or ()):,}"
-
-
-def _measured(model: Model, given: Given, name: str) -> Rows | None:
-    """What was measured of an output, without the warm-up; None where nothing was."""
-    if name not in given.observed:
-        return None
-    first = _skipped(model, given, name)
-    return [[None] * first + list(row)[first:] for row in given.observed[name]]
-
-
-def _skipped(model: Model, given: Given, name: str) -> int:
-    """The steps of the warm-up; none where a sequence has no others."""
-    first = model.manifest.warmup_steps
-    return first if min(map(len, given.observed[name])) > first else 0
-
-
-def _quality(model: Model, predicted: torch.Tensor, given: Given) -> dict[str, dict[str, float | None]]:
-    """Output -> its errors, without the warm-up; outputs of a regression that were measured."""
-    head = model.manifest.head
-    if head is None or head.task != "regression":
-        return {}
-    made = {}
-    for index, name in enumerate(head.names):
-        if name not in given.observed:
-            continue
-        rows = given.observed[name]
-        actual = [np.array([np.nan if each is None else each for each in row], dtype=float) for row in rows]
-        skipped = _skipped(model, given, name)
-        pairs = [(predicted[row, : len(own), index].numpy(), own) for row, own in enumerate(actual)]
-        made[name] = of_pairs(
-            np.concatenate([each[skipped:].astype(np.float64) for each, _ in pairs]),
-            np.concatenate([own[skipped:] for _, own in pairs]),
-        )
-    return made
 
 
 def _notes(model: Model, module: str | None, given: Given, *, aligned: bool) -> list[str]:

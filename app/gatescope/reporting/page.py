@@ -19,6 +19,15 @@ _MEASURES = {
     "bias": "bias",
     "nse": "NSE",
     "kge": "KGE",
+    "accuracy": "accuracy",
+    "majority": "accuracy of the most frequent label",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "baseline_log_loss": "log loss of the labels' frequencies",
+    "recall": "recall",
+    "precision": "precision",
+    "f1": "F1",
+    "share": "share of all",
 }
 
 
@@ -27,7 +36,7 @@ def page(report: Report) -> str:
     body = "\n".join(
         (
             _head(report),
-            _quality(report.about.quality),
+            _quality(report),
             *(_unit(report, place) for place in report.strips),
             _looked_for(report),
             _notes(report.about.notes),
@@ -53,16 +62,24 @@ def _head(report: Report) -> str:
     )
 
 
-def _quality(quality: Mapping[str, Mapping[str, float | None]]) -> str:
+def _quality(report: Report) -> str:
+    if not report.how_well:
+        return ""
+    told = "".join(f"<p>{escape(each)}</p>" for each in report.how_well)
+    tables = _measures("output", report.about.quality) + _measures("label", report.about.by_label)
+    return f"<section><h2>How well it predicts</h2>{told}{tables}</section>"
+
+
+def _measures(what: str, quality: Mapping[str, Mapping[str, float | None]]) -> str:
     if not quality:
         return ""
     names = [name for name in _MEASURES if any(of.get(name) is not None for of in quality.values())]
-    rows = [
-        [escape(output), *(sentences.number(of[name]) if of.get(name) is not None else "–" for name in names)]  # type: ignore[arg-type]
-        for output, of in quality.items()
-    ]
-    table = _table(["output", *(_MEASURES[name] for name in names)], rows)
-    return f"<section><h2>How well it predicts</h2>{table}</section>"
+    rows = [[escape(output), *(_number(of.get(name)) for name in names)] for output, of in quality.items()]
+    return _table([what, *(_MEASURES[name] for name in names)], rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else sentences.number(value)
 
 
 def _unit(report: Report, place: Place) -> str:

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 STEPS_EACH = 10
-"""Of a sequence: for each input that varies, at least; others are left out, as regressions of few steps fit anything."""
+"""Of a sequence, for each input that varies, at least; shorter ones are left out: few steps fit anything."""
 
 _TINY = 1e-12
 

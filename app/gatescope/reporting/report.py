@@ -37,7 +37,8 @@ class About:
     Args:
         title: of the report.
         facts: what the model reads and predicts, and how much it read: name and value.
-        quality: output -> measures of error beside what was measured.
+        quality: output -> measures of error beside what was measured; `label`, or `next token` -> those of all labels.
+        by_label: label -> its recall, precision, F1 and share; the most frequent ones.
         ids: of the sequences.
         labels: of each step of each sequence: its time, or its token.
         has_labels: whether the prediction is scores of labels.
@@ -47,6 +48,7 @@ class About:
     title: str = "What stands out inside this network"
     facts: Mapping[str, str] = field(default_factory=dict)
     quality: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ids: Sequence[str] | None = None
     labels: Sequence[Sequence[str]] | None = None
     has_labels: bool = False
@@ -82,6 +84,11 @@ class Report:
         told = [sentences.sentence(each, is_lone=self.is_lone) for each in self.found]
         return told or [f"Nothing stands out at the level of {LEVEL:g} for the whole report."]
 
+    @property
+    def how_well(self) -> list[str]:
+        """How well the model predicts, in words; empty where nothing was given to compare with."""
+        return [sentences.how_well(name, of) for name, of in self.about.quality.items() if sentences.is_known(of)]
+
     def test_of(self, place: Place) -> str:
         """What the tests of a unit show, in words."""
         what = "the prediction" if "Predicts" in self.about.facts else "the output"
@@ -109,7 +116,8 @@ class Report:
             for family in self.families
         ]
         about = asdict(self.about)
-        told = {"about": about, "level": LEVEL, "sentences": self.sentences, "units": units, "looked_for": looked_for}
+        told = {"about": about, "level": LEVEL, "how_well": self.how_well, "sentences": self.sentences}
+        told |= {"units": units, "looked_for": looked_for}
         plain: dict[str, Any] = _plain(told)
         return plain
 
@@ -143,7 +151,7 @@ def report(
     head: Head | Callable[[Tensor], Tensor] | None = None,
     series: Mapping[str, Rows] | None = None,
     classes: Sequence[Sequence[str | int | None]] | None = None,
-    targets: Rows | None = None,
+    targets: Rows | Callable[[Tensor], float] | None = None,
     about: About | None = None,
     skipped: int = 0,
 ) -> Report:
@@ -158,6 +166,8 @@ def report(
         series: by name, [sequence][step], None where nothing is known: which unit follows it?
         classes: [sequence][step], None of steps without one: which unit tells them apart?
         targets: [sequence][step] what was measured of the only output, None where nothing was.
+            Of labels, a function: scores (batch, time, value), or (batch, value), NaN in the padding -> the share of
+            labels that are wrong.
         about: what is said of the model.
         skipped: steps at the start of each sequence that are not compared: the warm-up.
 
@@ -170,7 +180,7 @@ def report(
     known = Known(
         _series(series or {}, recording.lengths),
         _classes(classes, recording.lengths),
-        _targets(targets, recording.lengths),
+        None if callable(targets) else _targets(targets, recording.lengths),
         skipped,
     )
     families = find(recording, known)
@@ -184,8 +194,8 @@ def report(
         place: strip_of(recording, place, {name: every[name] for name in _followed(found, place)}, labels)
         for place in places
     }
-    measured = _measured(known.targets, recording)
-    trials = try_edits(recording, places, measured, has_labels=told.has_labels)
+    error = targets if callable(targets) else _error(known.targets, recording)
+    trials = try_edits(recording, places, error, has_labels=told.has_labels)
     scope = recording.subject.scope
     return Report(told, families, trials, strips, len(scope.layers) * len(scope.directions) == 1)
 
@@ -237,14 +247,14 @@ def _known(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
 
 
-def _measured(targets: list[list[float | None]] | None, recording: Recording) -> Tensor | None:
-    """(batch, time, 1), NaN where nothing was measured."""
+def _error(targets: list[list[float | None]] | None, recording: Recording) -> Callable[[Tensor], float] | None:
+    """The root mean square error of a prediction (batch, time, 1)."""
     if targets is None:
         return None
     made = torch.full((len(targets), max(recording.lengths), 1), torch.nan, dtype=torch.float64)
     for row, values in enumerate(targets):
         made[row, : len(values), 0] = torch.tensor([np.nan if each is None else each for each in values])
-    return made
+    return lambda predicted: float((predicted - made).square().nanmean().sqrt())
 
 
 def _told(found: Finding, is_lone: bool) -> dict[str, Any]:  # noqa: FBT001 - as it is stored

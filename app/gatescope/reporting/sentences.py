@@ -100,13 +100,37 @@ def tested(place: Place, trials: Sequence[Trial], *, is_lone: bool, what: str) -
     if telling.changed is not None:
         told += f", and the label at {share(telling.changed)} of steps"
     if telling.error is not None:
-        told += f", and the error from {number(telling.error[0])} to {number(telling.error[1])}"
+        what, written = ("share of wrong labels", share) if telling.changed is not None else ("error", number)
+        told += f", and the {what} from {written(telling.error[0])} to {written(telling.error[1])}"
     if telling.usual is None or telling.percentile is None:
         return f"{told}. There is no other unit to compare it with."
     told += f"; the same edit of {telling.units} other units of its layer by {number(telling.usual)} (median)."
     if telling.percentile < TELLING:
         return f"{told} Nothing shows that the prediction needs {name} more than others."
     return f"{told} Its effect is larger than that of {telling.percentile:.0f} % of them."
+
+
+def is_known(of: Mapping[str, float | None]) -> bool:
+    """Whether anything was compared."""
+    return of.get("accuracy") is not None or of.get("rmse") is not None
+
+
+def how_well(name: str, of: Mapping[str, float | None]) -> str:
+    """How well an output, or a label, is predicted, beside a naive answer."""
+    known = {key: value for key, value in of.items() if value is not None}
+    if "accuracy" in known:
+        told = (
+            f"The {name} is right in {share(known['accuracy'])} of {known['count']:,.0f} cases; the most frequent one "
+            f"alone would be in {share(known['majority'])}. Macro F1 is {number(known['macro_f1'])}."
+        )
+        if "log_loss" not in known:
+            return told
+        losses = number(known["log_loss"]), number(known["baseline_log_loss"])
+        return f"{told} Log loss is {losses[0]}; that of the frequencies alone {losses[1]}."
+    told = f"{name} is predicted with a root mean square error of {number(known['rmse'])}"
+    if "nse" not in known:
+        return f"{told}."
+    return f"{told}; NSE is {number(known['nse'])}, where the mean of what was measured has 0."
 
 
 def edit(trial: Trial, name: str = "") -> str:

@@ -6,7 +6,7 @@ unit is silenced, does; and beside random units it shows how special that is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +47,8 @@ class Trial:
         units: how many they are.
         changed: the share of steps, or sequences, with another label; None of quantities.
         usual_changed: the median of these units.
-        error: the root mean square error beside what was measured, before and after; None where nothing was.
+        error: before and after, the root mean square error beside what was measured, or the share of labels that are
+            wrong; None where nothing is known.
     """
 
     edit: Edit
@@ -83,14 +84,18 @@ def edits_of(recording: Recording) -> list[Edit]:
 
 
 def try_edits(
-    recording: Recording, places: Sequence[Place], targets: Tensor | None = None, *, has_labels: bool = False
+    recording: Recording,
+    places: Sequence[Place],
+    error: Callable[[Tensor], float] | None = None,
+    *,
+    has_labels: bool = False,
 ) -> dict[Place, list[Trial]]:
     """Try each edit on each of these units, and on random ones of their layers.
 
     Args:
         recording: of the run.
         places: the units.
-        targets: (batch, time, value) as the prediction, NaN where nothing was measured.
+        error: of a prediction, NaN in the padding.
         has_labels: whether the prediction is scores, so that the largest is the label.
     """
     subject = recording.subject
@@ -106,7 +111,7 @@ def try_edits(
             after = dict(zip(tried, _edited(subject, edit, (layer, direction), tried), strict=True))
             measured = {unit: _measured(values, before, has_labels=has_labels) for unit, values in after.items()}
             for unit in asked:
-                errors = None if targets is None else (_error(before, targets), _error(after[unit], targets))
+                errors = None if error is None else (error(before), error(after[unit]))
                 others = [measured[each] for each in units if each != unit][:CONTROLS]
                 made[Place(layer, direction, unit)].append(_trial(edit, measured[unit], others, errors))
     return made
@@ -146,7 +151,3 @@ def _trial(
         float(np.median(labels)) if labels else None,
         error,
     )
-
-
-def _error(predicted: Tensor, targets: Tensor) -> float:
-    return float((predicted - targets).square().nanmean().sqrt())

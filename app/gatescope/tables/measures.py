@@ -1,4 +1,4 @@
-"""Measures of error between what was predicted and what was measured.
+"""Measures of error between what was predicted and what was measured, of quantities and of labels.
 
 `predicted` and `observed` are (pair,) float64; NaN where one is missing, and such pairs are left out.
 """
@@ -44,6 +44,54 @@ def of_pairs(predicted: np.ndarray, observed: np.ndarray, scale: float | None = 
         "nse": 1 - float((error**2).sum()) / variation if variation else None,
         "kge": _kge(given, actual),
     }
+
+
+def of_labels(
+    predicted: np.ndarray, actual: np.ndarray, probabilities: np.ndarray | None = None
+) -> dict[str, float | None]:
+    """The measures of labels by name; None where there is no pair.
+
+    - `accuracy`: the share that is right; `majority`: the same of always telling the most frequent of `actual`.
+    - `macro_f1`: the mean of F1 over the labels that occur (Sokolova and Lapalme 2009).
+    - `log_loss`: mean −ln p of the true label; `baseline_log_loss`: the same of the frequencies of `actual`.
+    - `count`: of pairs.
+
+    Args:
+        predicted: (pair,) the index of a label.
+        actual: (pair,) the same.
+        probabilities: (pair, label); without them there is no log loss.
+    """
+    if not len(actual):
+        return dict.fromkeys(("accuracy", "majority", "macro_f1", "log_loss", "baseline_log_loss")) | {"count": 0.0}
+    shares = np.unique(actual, return_counts=True)[1] / len(actual)
+    occurring = np.union1d(predicted, actual)
+    rows = range(len(actual))
+    return {
+        "accuracy": float((predicted == actual).mean()),
+        "majority": float(shares.max()),
+        "macro_f1": float(np.mean([of_label(predicted, actual, label)["f1"] for label in occurring])),
+        "log_loss": None if probabilities is None else float(-_logarithms(probabilities[rows, actual]).mean()),
+        "baseline_log_loss": None if probabilities is None else float(-(shares * np.log(shares)).sum()),
+        "count": float(len(actual)),
+    }
+
+
+def of_label(predicted: np.ndarray, actual: np.ndarray, label: int) -> dict[str, float]:
+    """`recall`, `precision` and `f1` of one label, which occurs, and its `share` of `actual`; 0 where one is 0 / 0."""
+    told, true = predicted == label, actual == label
+    right = float((told & true).sum())
+    return {
+        "recall": right / max(1.0, float(true.sum())),
+        "precision": right / max(1.0, float(told.sum())),
+        "f1": 2 * right / float(told.sum() + true.sum()),
+        "share": float(true.mean()),
+    }
+
+
+def _logarithms(probabilities: np.ndarray) -> np.ndarray:
+    """As float32 has them: what is too small for it is its smallest number, not 0."""
+    made: np.ndarray = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).smallest_subnormal))
+    return made
 
 
 def of_quantiles(predicted: np.ndarray, observed: np.ndarray, quantiles: Sequence[float]) -> dict[str, float | None]:
