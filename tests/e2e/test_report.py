@@ -71,9 +71,46 @@ def test_columns_are_series_and_classes_and_never_inputs(run, table, tmp_path):
         assert said in told
 
 
+TAGGING = """
+description = "whether a step is wet"
+task = "tagging"
+[input]
+kind = "features"
+features = [{name = "a"}, {name = "b"}, {name = "c"}]
+[head]
+steps = "all"
+[output]
+labels = ["dry", "wet"]
+"""
+
+
+def test_a_column_or_a_file_has_the_true_labels(run, model_folder, tmp_path):
+    folder = model_folder("weather", TAGGING)
+    numbers = np.random.default_rng(0).normal(size=(40, 3))
+    rows = [f"{a:.3f},{b:.3f},{c:.3f},{'dry' if index % 4 else 'wet'}" for index, (a, b, c) in enumerate(numbers)]
+    table, file = tmp_path / "days.csv", tmp_path / "labels.json"
+    table.write_text("\n".join(["a,b,c,state", *rows]))
+    file.write_text(json.dumps([["dry" if index % 4 else "wet" for index in range(40)]]))
+    said = []
+    for targets in ("state", file):
+        status, _, told = run(
+            *("report", "weather", "--models", folder.models_dir, "--input", table, "--targets", targets),
+            *("--out", tmp_path / "report.json"),
+        )
+        assert status == 0, told
+        read = json.loads((tmp_path / "report.json").read_text())
+        assert read["about"]["quality"]["label"]["majority"] == 0.75
+        assert read["about"]["by_label"]["wet"]["share"] == 0.25
+        said.append(read["how_well"])
+    assert said[0] == said[1]
+    assert "of 40 cases; the most frequent one alone would be in 75 %" in said[0][0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--text", "(", "--targets", "kind"), "name columns of a table"),
+        (("--text", "(", "--targets", "none.json"), "cannot be read"),
         (("--text", "(", "--out", "report.pdf"), "written as .html or .json"),
         ((), "either --input FILE or --text"),
         (("--text", "(", "--series", "snow"), "name columns of a table"),
