@@ -21,5 +21,5 @@ def test_the_planted_unit_is_named_with_its_number(kind, noise):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_random_networks_on_white_noise_have_nothing(scale):
-    count = number(2, 100)
+    count = number(1, 100)
     assert sum(bool(random_network(seed, scale).found) for seed in range(count)) <= 0.04 * count
