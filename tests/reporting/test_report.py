@@ -24,7 +24,6 @@ from gatescope.reporting.report import About
 from gatescope.selection import Selection
 from models.river.snow import snow_water
 from models.river.train import load
-from tests.bulk import IS_ALL
 from tests.reporting.planted import planted
 
 
@@ -84,8 +83,7 @@ def asked_of_river():
     return model, query, Given(series={"snow": snow.tolist()})
 
 
-@pytest.mark.random
-@pytest.mark.skipif(not IS_ALL, reason="a whole report of 128 units and 4,384 days")
+@pytest.mark.examples
 @pytest.mark.timeout(600)
 def test_river_names_the_snow_unit_of_its_card_first():
     told = report_on(*asked_of_river())
