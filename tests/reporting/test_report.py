@@ -95,8 +95,7 @@ def test_river_names_the_snow_unit_of_its_card_first():
 def test_the_snow_unit_of_river_comes_first():
     model, query, given = asked_of_river()
     answer = model.pipeline.answer(query.evolve(trace=Selection(signals=()).resolve(model.pipeline.spec_of(None))))
-    read = query.evolve(inputs=answer.inputs, sequence_lengths=answer.sequence_lengths)
-    recording = Recording.of(subject_of(model, read, answer.trace, Selection()), "state")
+    recording = Recording.of(subject_of(model, query, answer.trace, Selection()), "state")
     series = {name: np.concatenate(rows) for name, rows in given.series.items()}
     found = follows(recording, series, Terms(is_read=False, skipped=183, level=LEVEL)).findings
     assert next(each.place.unit for each in found if each.stands_out) == 113
