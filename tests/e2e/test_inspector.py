@@ -166,7 +166,7 @@ class TestTrouble:
         with tab.expect_request(re.compile("/values")) as asked:
             page = inspector(model="brackets", expected=(REFUSED,))
         settled(page)
-        shipped.delete(re.search(r"/v1/traces/\w+", asked.value.url)[0]).raise_for_status()
+        shipped.delete(re.search(r"/v1/traces/[\w-]+", asked.value.url)[0]).raise_for_status()
         page.get_by_role("combobox", name="Show", exact=True).select_option("cell_state")
         page.get_by_role("button", name="Show less time").click()
         expect(page).to_have_url(re.compile("to=6"))
