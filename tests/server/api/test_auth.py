@@ -2,6 +2,7 @@
 
 import json
 import socket
+from base64 import urlsafe_b64encode
 from contextlib import closing
 
 import httpx
@@ -47,6 +48,11 @@ def page(client, origin, host=None):
     """What a browser sends from a page of this origin."""
     url = str(client.base_url) if host is None else f"http://{host}"
     return {"Origin": origin or url, "Host": httpx.URL(url).netloc.decode()}
+
+
+def offered(key):
+    """A key as a page offers it."""
+    return "gatescope.key." + urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
 def raw(client, *lines, version="1.1", method="GET", path="/v1/models"):
@@ -233,6 +239,24 @@ class TestStreams:
         with connect(self.opened(plain), origin=own) as stream:
             stream.send(GOOD.decode())
             assert json.loads(stream.recv())["steps"] == 1
+
+    @pytest.mark.parametrize("key", ["reader", "first"])
+    def test_a_page_offers_its_key_as_a_subprotocol(self, keyed, key):
+        with connect(self.opened(keyed, key), subprotocols=["gatescope.v1", offered(key)]) as stream:
+            assert stream.subprotocol == "gatescope.v1"
+            stream.send(GOOD.decode())
+            assert json.loads(stream.recv())["steps"] == 1
+
+    @pytest.mark.parametrize("offer", [[], ["gatescope.v1"], ["gatescope.key."], ["gatescope.key.a"], None])
+    def test_what_is_no_key_opens_none(self, keyed, offer):
+        wrong = [offered("somebody")] if offer is None else offer
+        with pytest.raises(InvalidStatus) as failed:
+            connect(self.opened(keyed, "reader"), subprotocols=wrong or None).close()
+        assert failed.value.response.status_code == 401
+
+    def test_a_key_in_a_subprotocol_is_none_of_another_request(self, keyed):
+        headers = {"Sec-WebSocket-Protocol": offered("reader")}
+        unauthorized(keyed.get("/v1/sessions", headers=headers))
 
     def test_another_name_opens_none(self, plain):
         with socket.create_connection((plain.base_url.host, plain.base_url.port)) as connection:

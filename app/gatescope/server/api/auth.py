@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 import secrets
+from base64 import urlsafe_b64decode
 from collections.abc import Collection
 from hashlib import sha256
 from ipaddress import ip_address
@@ -21,6 +23,11 @@ OPEN = frozenset(
 )
 OPEN_BELOW = ("/static-offline-docs/", "/inspector/")
 """Paths that need no key."""
+
+SUBPROTOCOL = "gatescope.v1"
+"""Of a WebSocket: what the server answers with where it is offered."""
+_KEY_SUBPROTOCOL = b"gatescope.key."
+"""Before a key in base64url, as a page offers it beside `SUBPROTOCOL`: it can set no headers of a WebSocket."""
 
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
 """Methods that change nothing: any page may send them, and none of another origin can read the reply."""
@@ -56,12 +63,24 @@ class Key(NamedTuple):
         return cls(secret.encode(), Owner(name, is_admin))
 
 
-def _sent_with(head: Head, keys: Collection[Key]) -> Key | None:
+def _sent_with(head: Head, keys: Collection[Key], *, is_websocket: bool) -> Key | None:
     """The key of these that a request carries."""
     scheme, _, token = (head.get(b"authorization") or b"").partition(b" ")
     sent = (token if scheme.lower() == b"bearer" else head.get(b"x-api-key") or b"").strip()
+    if not sent and is_websocket:
+        sent = _offered_as_subprotocol(head)
     matches = [key for key in keys if secrets.compare_digest(sent, key.secret)]  # all compared: no timing to learn from
     return matches[0] if matches else None
+
+
+def _offered_as_subprotocol(head: Head) -> bytes:
+    """The key among the subprotocols that a WebSocket offers; empty where there is none."""
+    offered = (each.strip() for line in head.all(b"sec-websocket-protocol") for each in line.split(b","))
+    encoded = next((each for each in offered if each.startswith(_KEY_SUBPROTOCOL)), b"")[len(_KEY_SUBPROTOCOL) :]
+    try:
+        return urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4))
+    except binascii.Error:
+        return b""
 
 
 class Guard:
@@ -111,7 +130,7 @@ class Guard:
             self._check_host(host)
         if is_websocket or head.method not in _READING:
             self._check_origin(head, host, administers=administers)
-        key = _sent_with(head, self._keys)
+        key = _sent_with(head, self._keys, is_websocket=is_websocket)
         owner = Owner() if key is None else key.owner
         if self._needs_key and not _is_open(head.path) and key is None:
             raise Unauthorized(f"send one of this server's keys {HOW}")

@@ -14,6 +14,7 @@ from gatescope.errors import AppError, BodyTooLarge, NotFound
 from gatescope.pipeline.model import Model
 from gatescope.pipeline.query import Query
 from gatescope.server.api import codecs, context, problems, query, reply
+from gatescope.server.api.auth import SUBPROTOCOL
 from gatescope.server.api.codecs.codec import Fields
 from gatescope.server.api.codecs.json import writing
 from gatescope.server.api.query_reader import QueryReader
@@ -43,7 +44,7 @@ async def stream(websocket: WebSocket, session_id: str) -> None:
     except AppError as error:
         await websocket.send_denial_response(problems.response(error))
         return
-    await websocket.accept()
+    await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in websocket.scope["subprotocols"] else None)
     log.info("stream opened", session_id=session_id)
     while (message := await websocket.receive())["type"] == "websocket.receive":
         try:
