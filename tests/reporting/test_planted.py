@@ -5,7 +5,7 @@ import pytest
 from tests.bulk import number
 from tests.reporting.planted import found_in, is_named, planted, random_network
 
-CASES = [*((kind, noise) for kind in ("counts", "latches", "remembers", "slow") for noise in (0, 0.05, 0.1))]
+CASES = [*((kind, noise) for kind in ("counts", "latches", "remembers", "slow") for noise in (0, 0.1))]
 
 
 @pytest.mark.random
@@ -21,5 +21,5 @@ def test_the_planted_unit_is_named_with_its_number(kind, noise):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_random_networks_on_white_noise_have_nothing(scale):
-    count = number(1, 100)
+    count = number(1, 100 if scale == 1 else 25)
     assert sum(bool(random_network(seed, scale).found) for seed in range(count)) <= 0.04 * count
