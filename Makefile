@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: install install-all run test test-inspector test-package test-keras test-random test-examples test-all check format \
+.PHONY: install install-all run test test-inspector test-package test-keras test-random test-planted test-examples test-all check format \
 	docs notebooks bench bench-peers claims train clean
 
 # silero-vad brings a real checkpoint for the tests; what it takes to run it is not needed, hence --no-deps
@@ -48,6 +48,10 @@ test-package: install
 # all cases of the tests that have them by the hundred: random modules, changed bytes; `make test` runs some of each
 test-random: install
 	TEST_RANDOM=1 $(BIN)/pytest --numprocesses 2 -m random
+
+# a hundred networks of each kind that a report must name, or find nothing in; half an hour, so no part of test-all
+test-planted: install
+	TEST_PLANTED=1 $(BIN)/pytest --numprocesses 2 tests/reporting/test_planted.py
 
 # imports of Keras files beside Keras itself, on its torch backend, which is installed for this alone
 test-keras: install
